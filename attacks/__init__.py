@@ -1,0 +1,1 @@
+"""The attacks: one a file, each readable top to bottom as the experiment it is."""
