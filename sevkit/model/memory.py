@@ -5,7 +5,7 @@ host's own key (SME). An access without a key (C-bit clear) goes to DRAM as it i
 is on, which then encrypts it with a key of its own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from sevkit.model.cipher import BLOCK, PAGE, MemoryKey
@@ -80,6 +80,34 @@ class BufferDram:
     def _check(self, spa: int, size: int) -> None:
         if spa < 0 or spa + size > self.size:
             raise IndexError(f"no memory at system physical address {spa:#x}")
+
+
+class RegionDram:
+    """DRAM made of several: each region starts where the one before it ends."""
+
+    def __init__(self, regions: Sequence[Dram]) -> None:
+        self.size = sum(region.size for region in regions)
+        self._regions: list[tuple[int, Dram]] = []
+        base = 0
+        for region in regions:
+            self._regions.append((base, region))
+            base += region.size
+
+    def read(self, spa: int, size: int) -> bytes:
+        """The bytes at ``spa``; an access does not cross from one region into the next."""
+        base, region = self._find(spa)
+        return region.read(spa - base, size)
+
+    def write(self, spa: int, data: bytes) -> None:
+        """Store bytes at ``spa``."""
+        base, region = self._find(spa)
+        region.write(spa - base, data)
+
+    def _find(self, spa: int) -> tuple[int, Dram]:
+        for base, region in self._regions:
+            if base <= spa < base + region.size:
+                return base, region
+        raise IndexError(f"no memory at system physical address {spa:#x}")
 
 
 class MemoryController:
