@@ -16,7 +16,7 @@ class FaultKind(StrEnum):
     VMEXIT_INVALID = "VMEXIT_INVALID"
 
 
-class Fault(Exception):
+class Fault(Exception):  # noqa: N818 - an answer of the machine, not an error of ours
     """A refused access: the kind of fault, the check that fired, and what it was about."""
 
     def __init__(self, kind: FaultKind, check: str, detail: str = "") -> None:

@@ -42,7 +42,7 @@ class Status(IntEnum):
     RMP_INIT_REQUIRED = 0x20
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818 - an answer of the machine, not an error of ours
     """The firmware refused a command: its status, and the check that failed."""
 
     def __init__(self, command: str, status: Status, check: str) -> None:

@@ -352,7 +352,7 @@ class SevFirmware:
     # --- inside
 
     def _enter(self, name: str, handle: int | None = None, **arguments: int) -> SevGuest:
-        """Check a command in the order of its rules, then move the guest on. A command without guest returns a blank."""
+        """Check a command in the order of its rules, then move the guest on. Without a guest it returns a blank."""
         command = COMMANDS[name]
         guest = self.guests.get(handle) if handle is not None else None
         enforce(command, SevCall(self, command, guest, **arguments))

@@ -282,7 +282,7 @@ class SnpFirmware:
         return 1 <= asid <= top
 
     def alias_found(self) -> bool:
-        """The alias check of AMD-SB-3015: write at an address, look whether it shows at another. Only if it is there."""
+        """The alias check of AMD-SB-3015: write at one address, look whether it shows at another."""
         if not self.platform.config.alias_check:
             return False
         dram, step = self.platform.dram, self.platform.dram.size // 2

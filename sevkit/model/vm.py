@@ -77,7 +77,7 @@ class Vm:
         return self.platform.rmp.pvalidate(spa, self.asid, page, validate=validate, large=large, vmpl=vmpl)
 
     def accept(self, gpa: int, *, large: bool = False) -> None:
-        """Validate a page as a careful guest does: once in the life of its address. Raises GuestAbortError otherwise."""
+        """Validate a page as a careful guest does: once for each address; raises GuestAbortError otherwise."""
         first = gpa // (LARGE if large else PAGE) * (LARGE if large else PAGE)
         pages = range(first // PAGE, (first + (LARGE if large else PAGE)) // PAGE)
         if not self.validated.isdisjoint(pages):
@@ -142,7 +142,10 @@ class Vm:
         assert rmp is not None
         _, private, write, execute, vmpl = key
         if self.snp and private:
-            rmp.check_guest(spa, self.asid, gpa, write=write, execute=execute, vmpl=vmpl, mapping_large=mapping_large)
+            access = rmp.access(
+                spa, self.asid, gpa, write=write, execute=execute, vmpl=vmpl, mapping_large=mapping_large
+            )
+            rmp.check_guest(access)
         elif write:
             rmp.check_guest_shared_write(spa, self.asid, gpa)
 
