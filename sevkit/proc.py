@@ -176,6 +176,15 @@ def process_start_time(pid: int) -> int | None:
     return int(text.rpartition(")")[2].split()[19])
 
 
+def is_zombie(pid: int) -> bool:
+    """Whether a process has ended and only waits to be collected (proc(5), stat field 3)."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return text.rpartition(")")[2].split()[0] == "Z"
+
+
 def environment(**changes: str) -> dict[str, str]:
     """The environment of this process with changes."""
     return {**os.environ, **changes}

@@ -1,9 +1,10 @@
 """What a guest is: a frozen value, compared and hashed as one."""
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from sevkit.errors import UsageError
 from sevkit.words import Mode
@@ -98,3 +99,27 @@ def check_name(name: str) -> str:
             hint="use letters, digits, '_', '.', '-', at most 64, starting with a letter or digit",
         )
     return name
+
+
+def to_dict(spec: GuestSpec) -> dict[str, Any]:
+    """The spec as JSON values."""
+    plain = asdict(spec)
+    plain["storage"]["path"] = None if spec.storage.path is None else str(spec.storage.path)
+    return plain
+
+
+def from_dict(plain: dict[str, Any]) -> GuestSpec:
+    """The spec that ``to_dict`` wrote."""
+    storage = dict(plain["storage"])
+    storage["kind"] = StorageKind(storage["kind"])
+    storage["path"] = None if storage["path"] is None else Path(storage["path"])
+    firmware = plain["firmware"]
+    return GuestSpec(
+        **{
+            **plain,
+            "mode": Mode(plain["mode"]),
+            "accel": Accel(plain["accel"]),
+            "firmware": None if firmware is None else Firmware(firmware),
+            "storage": Storage(**storage),
+        }
+    )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from sevkit.guest.result import CommandResult
 from sevkit.guest.spec import GuestSpec
 from sevkit.words import Mode, Provenance
 
@@ -21,20 +22,6 @@ class RamBlock:
     gpa: int
     size: int
     host_address: int | None
-
-
-@dataclass(frozen=True)
-class CommandResult:
-    """What a command in a guest left: its exit status and its two streams, byte for byte."""
-
-    status: int
-    stdout: bytes
-    stderr: bytes
-
-    @property
-    def text(self) -> str:
-        """Standard output as text."""
-        return self.stdout.decode(errors="replace")
 
 
 @dataclass(frozen=True)
