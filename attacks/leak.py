@@ -43,7 +43,7 @@ _READ_AT_ONCE = 4 << 20
 
 @dataclass(frozen=True)
 class Setup:
-    """How to run the experiment. ``capture`` is ``gcore`` (as published) or ``live``; ``keep`` is a folder for cores."""
+    """How to run the experiment. ``capture``: ``gcore`` (as published) or ``live``; ``keep``: a folder for cores."""
 
     modes: Sequence[Mode] = (Mode.NOSEV, Mode.SEV)
     hypervisor: str = "auto"
