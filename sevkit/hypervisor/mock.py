@@ -38,11 +38,11 @@ class MockGuest:
 
     name = property(lambda self: self._record.name)
     spec = property(lambda self: self._spec)
-    provenance = property(lambda self: Provenance.MOCK)
+    provenance = property(lambda _: Provenance.MOCK)
     pid = property(lambda self: self._record.pid)
-    accel = property(lambda self: _ACCEL)
+    accel = property(lambda _: _ACCEL)
     command_line = property(lambda self: self._record.command_line)
-    confounds = property(lambda self: ())
+    confounds = property(lambda _: ())
     notes = property(lambda self: self._record.notes)
 
     def run(
@@ -153,6 +153,20 @@ class MockHypervisor:
             registry.forget(spec.name)
             raise
         return guest
+
+    def launch_many(
+        self, specs: Sequence[GuestSpec], *, detach: bool = False, timeout: float = 120.0
+    ) -> list[MockGuest]:
+        """Start several guests; when one fails, all that were started are stopped."""
+        guests: list[MockGuest] = []
+        try:
+            for spec in specs:
+                guests.append(self.launch(spec, detach=detach, timeout=timeout))  # noqa: PERF401 - those before a failure count
+        except BaseException:
+            for guest in guests:
+                guest.stop()
+            raise
+        return guests
 
     def _start(self, spec: GuestSpec, folder: Path, detach: bool, stack: contextlib.ExitStack) -> list[Any]:
         memory = _memory(spec)

@@ -129,14 +129,17 @@ class MockGuestKernel:
         return self.load(self.processes[name]) if name in self.processes else b""
 
     def _virtual(self, path: str) -> bytes | None:
-        made = {
+        made: dict[str, Callable[[], bytes]] = {
             "/proc/meminfo": self._meminfo,
             "/proc/cpuinfo": self._cpuinfo,
             "/proc/version": lambda: b"Linux version 6.1.0-sevkit-model (a model, not Linux)\n",
-            "/proc/uptime": lambda: f"{self.clock():.2f} 0.00\n".encode(),
+            "/proc/uptime": self._uptime,
             "/dev/null": lambda: b"",
-        }.get(path)
-        return made() if made is not None else None
+        }
+        return made[path]() if path in made else None
+
+    def _uptime(self) -> bytes:
+        return f"{self.clock():.2f} 0.00\n".encode()
 
     def _meminfo(self) -> bytes:
         total, free = self.ram // 1024, (self.ram - self.used) // 1024

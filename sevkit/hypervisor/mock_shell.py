@@ -1,7 +1,7 @@
 """The mock guest's shell: a small part of sh and of the usual commands, enough for experiments. Pure.
 
-Understood: quotes, ``$NAME`` and ``$?``, ``NAME=value``, ``;`` and newline, ``&&``, ``||``, ``|``, ``<``, ``>``, ``>>``,
-``2>&1``, comments. Anything else answers as a shell does that lacks a command: status 127.
+Understood: quotes, ``$NAME`` and ``$?``, ``NAME=value``, ``;`` and newline, ``&&``, ``||``, ``|``, ``<``, ``>``,
+``>>``, ``2>&1``, comments. Anything else answers as a shell does that lacks a command: status 127.
 """
 
 import hashlib
