@@ -18,9 +18,10 @@ from sevkit import verdict as judge
 from sevkit.guest import secrets
 from sevkit.guest.spec import Firmware, GuestSpec
 from sevkit.hypervisor import select
-from sevkit.hypervisor.base import Guest, Hypervisor, RamBlock
+from sevkit.hypervisor.base import Guest
 from sevkit.memory import gcore, pages
 from sevkit.memory.core import CoreMemory
+from sevkit.memory.gpa import GuestMap
 from sevkit.memory.live import LiveMemory
 from sevkit.memory.patterns import Pattern
 from sevkit.memory.scan import Hit, ScanResult, scan
@@ -114,14 +115,14 @@ def guest_spec(setup: Setup, mode: Mode, chosen: dict[Mode, select.Choice]) -> G
 def _perform(choice: select.Choice, spec: GuestSpec, setup: Setup, progress: Progress) -> Experiment:
     clock = _Clock()
     nonce = randomness.token_bytes(16)
-    guest = _launch(choice.hypervisor, spec, setup.timeout)
+    guest = choice.hypervisor.launch(spec, timeout=setup.timeout)
     try:
         clock.lap("boot")
         progress(f"{spec.mode}: planting secrets")
         secrets.plant(guest, nonce)
         secrets.mark_shared(guest, nonce)
         clock.lap("plant")
-        blocks = guest.ram_blocks()
+        ram = GuestMap(guest.ram_blocks())
         progress(f"{spec.mode}: capturing the VMM's memory ({setup.capture})")
         with _captured(guest, setup) as (source, what):
             clock.lap("capture")
@@ -130,19 +131,15 @@ def _perform(choice: select.Choice, spec: GuestSpec, setup: Setup, progress: Pro
             found = scan(source, patterns)
             clock.lap("search")
             progress(f"{spec.mode}: looking at every page of guest RAM")
-            classes, coverage = _guest_ram(source, blocks)
-            placed = [(patterns[hit.pattern].name, _place(hit, source, blocks)) for hit in found.hits]
+            classes, coverage = _guest_ram(source, ram)
+            placed = [_place(hit, patterns[hit.pattern].name, source, ram) for hit in found.hits]
             clock.lap("classify")
         alive = secrets.holds(guest, nonce)
         clock.lap("read back")
-        details = _details(guest, choice, what, found, alive, nonce)
+        details = _details(guest, choice, what, found, nonce)
     finally:
         guest.stop()
     return _conclude(guest, placed, found, classes, coverage, alive, clock, details)
-
-
-def _launch(hypervisor: Hypervisor, spec: GuestSpec, timeout: float) -> Guest:
-    return hypervisor.launch(spec, timeout=timeout)
 
 
 def _patterns(nonce: bytes, name: str) -> list[Pattern]:
@@ -170,22 +167,21 @@ def _captured(guest: Guest, setup: Setup) -> Iterator[tuple[MemorySource, dict[s
             yield core, {**what, "kept": str(path) if setup.keep else None}
 
 
-def _place(hit: Hit, source: MemorySource, blocks: Sequence[RamBlock]) -> PlacedHit:
+def _place(hit: Hit, secret: str, source: MemorySource, ram: GuestMap) -> PlacedHit:
     """Where a hit lies: guest RAM with its guest-physical address, else the VMM's own mapping."""
-    for block in blocks:
-        if block.host_address is not None and 0 <= hit.address - block.host_address < block.size:
-            return PlacedHit("", hit.address, block.gpa + hit.address - block.host_address, f"guest RAM ({block.name})")
+    place = ram.place(hit.address)
+    if place is not None:
+        return PlacedHit(secret, hit.address, place.gpa, f"guest RAM ({place.block})")
     region = region_at(source.regions(), hit.address)
-    return PlacedHit("", hit.address, None, f"VMM: {region.label if region else 'unknown mapping'}")
+    return PlacedHit(secret, hit.address, None, f"VMM: {region.label if region else 'unknown mapping'}")
 
 
-def _guest_ram(source: MemorySource, blocks: Sequence[RamBlock]) -> tuple[dict[str, int], dict[str, int]]:
+def _guest_ram(source: MemorySource, ram: GuestMap) -> tuple[dict[str, int], dict[str, int]]:
     """Classes and coverage of guest RAM as the source has it. A page that is not there is a hole."""
     counts = dict.fromkeys(("plaintext", "ciphertext", "zero", "hole"), 0)
     coverage = dict.fromkeys(("guest_ram_bytes", "read_bytes", "unreadable_bytes", "unpopulated_bytes"), 0)
-    coverage["guest_ram_bytes"] = sum(block.size for block in blocks)
-    ranges = normalise((b.host_address, b.host_address + b.size) for b in blocks if b.host_address is not None)
-    for stretch in intersect(source.stretches(), ranges):
+    coverage["guest_ram_bytes"] = ram.size
+    for stretch in intersect(source.stretches(), normalise(ram.host_ranges())):
         if stretch.state is State.DATA:
             read = _classify(source, stretch.start, stretch.end, counts)
             coverage["read_bytes"] += read
@@ -214,7 +210,7 @@ def _classify(source: MemorySource, start: int, end: int, counts: dict[str, int]
 
 def _conclude(
     guest: Guest,
-    placed: list[tuple[str, PlacedHit]],
+    placed: list[PlacedHit],
     found: ScanResult,
     classes: dict[str, int],
     coverage: dict[str, int],
@@ -223,12 +219,12 @@ def _conclude(
     details: dict[str, Any],
 ) -> Experiment:
     """Weigh what was seen."""
-    hits = tuple(replace(hit, secret=name) for name, hit in placed if name in secrets.PLACES)
-    in_ram = any(name == SHARED and hit.gpa is not None for name, hit in placed)
-    in_vmm = any(name == VMM and hit.gpa is None for name, hit in placed)
+    hits = tuple(hit for hit in placed if hit.secret in secrets.PLACES)
+    in_ram = any(hit.secret == SHARED and hit.gpa is not None for hit in placed)
+    in_vmm = any(hit.secret == VMM and hit.gpa is None for hit in placed)
     controls = judge.Controls(
         positive=in_ram and in_vmm,
-        negative=not any(name == NEVER for name, _ in placed),
+        negative=not any(hit.secret == NEVER for hit in placed),
         secret_alive=all(alive.values()),
     )
     missing = coverage["guest_ram_bytes"] - coverage["read_bytes"] - coverage["unpopulated_bytes"]
@@ -258,11 +254,9 @@ def _details(
     choice: select.Choice,
     what: dict[str, Any],
     found: ScanResult,
-    alive: dict[str, bool],
     nonce: bytes,
 ) -> dict[str, Any]:
     """What a reader needs to judge or repeat the run."""
-    del alive
     return {
         "guest": guest.name,
         "hypervisor": choice.hypervisor.name,
@@ -293,3 +287,35 @@ class _Clock:
 
     def total(self) -> float:
         return round(self._last - self._start, 3)
+
+
+def as_dict(experiments: Sequence[Experiment]) -> dict[str, Any]:
+    """The outcome as JSON values, in the shape that docs/leak.md describes."""
+    return {
+        "attack": "leak",
+        "as_predicted": all(experiment.as_predicted for experiment in experiments),
+        "experiments": [_experiment_dict(experiment) for experiment in experiments],
+    }
+
+
+def _experiment_dict(e: Experiment) -> dict[str, Any]:
+    return {
+        "mode": str(e.mode),
+        "provenance": str(e.provenance),
+        "verdict": str(e.decision.verdict),
+        "evidence": None if e.decision.evidence is None else str(e.decision.evidence),
+        "predicted": str(PREDICTED[e.mode]),
+        "as_predicted": e.as_predicted,
+        "reasons": list(e.decision.reasons),
+        "hits": [{"address": h.address, "gpa": h.gpa, "region": h.region, "secret": h.secret} for h in e.hits],
+        "coverage": e.coverage,
+        "controls": {
+            "positive": e.controls.positive,
+            "negative": e.controls.negative,
+            "secret_alive": e.controls.secret_alive,
+        },
+        "pages": e.pages,
+        "seconds": e.seconds,
+        "phases": e.phases,
+        "details": e.details,
+    }
