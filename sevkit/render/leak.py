@@ -18,13 +18,13 @@ def text(data: dict[str, Any], *, colour: bool = False, width: int = 100) -> str
     table = Table(title="What the host reads of a guest", title_justify="left", show_lines=False, pad_edge=False)
     table.add_column("", style="dim", no_wrap=True)
     for e in experiments:
-        table.add_column(f"{e['mode']}\n{_what(e)}")
+        table.add_column(Text.assemble((e["mode"], "bold"), f"\n{_what(e)}"))
     for label, cell in _ROWS:
         table.add_row(label, *[cell(e) for e in experiments])
     console.print(table)
     for e in experiments:
         line = Text.assemble((f"{e['mode']}: ", "bold"), (e["verdict"], _COLOURS[e["verdict"]]))
-        console.print(line, Text(f"({e['evidence'] or 'no evidence'}) — {'; '.join(e['reasons'])}"))
+        console.print(line, Text(f"— {'; '.join(e['reasons'])}"))
         for note in e["details"]["notes"]:
             console.print(f"  note: {note}", style="dim")
         for confound in e["details"]["confounds"]:
@@ -40,7 +40,7 @@ def text(data: dict[str, Any], *, colour: bool = False, width: int = 100) -> str
 
 def _what(e: dict[str, Any]) -> str:
     d = e["details"]
-    return f"[{e['provenance']}: {d['hypervisor']}, {d['accel']}]"
+    return f"{e['provenance']}: {d['hypervisor']}, {d['accel']}"
 
 
 def _dump(e: dict[str, Any]) -> str:
@@ -81,6 +81,10 @@ def _controls(e: dict[str, Any]) -> str:
     return "\n".join(f"{'ok    ' if e['controls'][key] else 'FAILED'} {name}" for key, name in names.items())
 
 
+def _verdict(e: dict[str, Any]) -> Text:
+    return Text(e["verdict"] + (f" ({e['evidence']})" if e["evidence"] else ""), _COLOURS[e["verdict"]])
+
+
 _ROWS = (
     ("capture", _dump),
     ("search", _search),
@@ -88,10 +92,7 @@ _ROWS = (
     ("guest RAM looks like", _pages),
     ("coverage", _coverage),
     ("controls", _controls),
-    (
-        "verdict",
-        lambda e: Text(f"{e['verdict']}" + (f" ({e['evidence']})" if e["evidence"] else ""), _COLOURS[e["verdict"]]),
-    ),
+    ("verdict", _verdict),
     ("time", lambda e: f"{e['seconds']:.1f} s"),
 )
 

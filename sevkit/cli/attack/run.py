@@ -1,12 +1,14 @@
 """``sevkit attack run``."""
 
+import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
 from sevkit.cli.guest.options import guest_options, hypervisor_option, make_spec
-from sevkit.cli.output import finish, json_option
+from sevkit.cli.output import colour, finish, json_option
 from sevkit.cli.progress import progress
 from sevkit.errors import ExitCode, UsageError
 from sevkit.result import Result
@@ -67,7 +69,12 @@ def _leak(modes: list[Mode], as_json: bool, options: dict[str, Any]) -> None:
         code = ExitCode.INCONCLUSIVE
     from sevkit.render import leak as renderer
 
-    finish(Result("attack run", data, code), as_json=as_json, human=lambda d: click.echo(renderer.text(d), nl=False))
+    finish(Result("attack run", data, code), as_json=as_json, human=lambda d: _show(renderer.text, d))
+
+
+def _show(text: Any, data: dict[str, Any]) -> None:
+    width = min(120, shutil.get_terminal_size((100, 24)).columns)
+    click.echo(text(data, colour=colour(sys.stdout), width=width), nl=False)
 
 
 def _dry_run(setup: Any, as_json: bool) -> None:
