@@ -175,7 +175,15 @@ def arms_of(samples: Iterable[Sample], *, all_metrics: bool = False) -> dict[Ser
     for arms in table.values():
         for arm in arms.values():
             arm.samples.sort(key=lambda s: s.order)
-    return {series: _by_mode(arms) for series, arms in table.items()}
+    return {series: _by_mode(table[series]) for series in _in_order(table)}
+
+
+def _in_order(found: Iterable[Series]) -> list[Series]:
+    """Workloads in the order in which they first came, the series of each together."""
+    first: dict[str, int] = {}
+    for series in found:
+        first.setdefault(series.workload, len(first))
+    return sorted(found, key=lambda s: (first[s.workload], s.storage, s.metric, s.conditions))
 
 
 def _by_mode(arms: dict[str, Arm]) -> dict[str, Arm]:

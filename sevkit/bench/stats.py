@@ -134,6 +134,13 @@ def _weights(random: np.random.Generator, boots: int, resamples: int) -> Array:
     return random.multinomial(boots, np.full(boots, 1 / boots), size=resamples).T / boots
 
 
+def reach_of_mean(logs: Array, confidence: float = CONFIDENCE) -> float | None:
+    """Half the width of Student's interval of a mean of logarithms; None for fewer than two."""
+    if len(logs) < 2:
+        return None
+    return _t(0.5 + confidence / 2, len(logs) - 1) * float(logs.std(ddof=1)) / float(np.sqrt(len(logs)))
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's adjusted p values (Holm 1979), in the order given."""
     count = len(p_values)
