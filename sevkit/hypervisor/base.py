@@ -67,6 +67,11 @@ class Guest(Protocol):
         ...
 
     @property
+    def notes(self) -> Sequence[str]:
+        """What a reader should know about this launch: a fallback that was taken, a weak policy."""
+        ...
+
+    @property
     def confounds(self) -> Sequence[str]:
         """What else than the mode differs from the plain guest of the same spec."""
         ...
@@ -125,4 +130,10 @@ class Hypervisor(Protocol):
 
     def launch(self, spec: GuestSpec, *, detach: bool = False, timeout: float = 120.0) -> Guest:
         """Start a guest and wait until it answers. A detached guest outlives this process."""
+        ...
+
+    def launch_many(
+        self, specs: Sequence[GuestSpec], *, detach: bool = False, timeout: float = 120.0
+    ) -> "Sequence[Guest]":
+        """Start several guests at once and wait for all; when one fails, all are stopped."""
         ...
