@@ -7,21 +7,10 @@ from typing import Protocol
 
 from sevkit.guest.result import CommandResult
 from sevkit.guest.spec import GuestSpec
+from sevkit.memory.gpa import GuestRange as RamBlock
 from sevkit.words import Mode, Provenance
 
-
-@dataclass(frozen=True)
-class RamBlock:
-    """A stretch of guest RAM and where it lies in the VMM's address space.
-
-    ``host_address`` and ``gpa`` are in bytes; ``size`` too. ``host_address`` is None where the hypervisor keeps the
-    stretch out of the VMM (guest_memfd).
-    """
-
-    name: str
-    gpa: int
-    size: int
-    host_address: int | None
+__all__ = ["Availability", "Guest", "Hypervisor", "RamBlock"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +74,17 @@ class Guest(Protocol):
         VMM in clear.
         Raises DeadlineError after ``timeout`` seconds, GuestError when the guest is gone.
         """
+        ...
+
+    def plant(self, nonce: bytes) -> None:
+        """Have the guest derive secrets from a public nonce and keep them (guest/secrets.py).
+
+        The marker that must be found passes through guest memory that is shared with the host.
+        """
+        ...
+
+    def holds(self, nonce: bytes) -> dict[str, bool]:
+        """For every place where a secret was planted, whether the guest still has it there."""
         ...
 
     def put(self, source: Path, target: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from sevkit import proc
 from sevkit.errors import BadInputError, DeadlineError, GuestError, HypervisorError
+from sevkit.guest import secrets
 from sevkit.guest import spec as spec_module
 from sevkit.guest.result import CommandResult
 from sevkit.guest.spec import GuestSpec
@@ -57,6 +58,7 @@ class MockGuest:
     def plant(self, nonce: bytes) -> None:
         """Have the guest derive its secrets from a public nonce and keep one in every place."""
         self._ask({"op": "plant", "nonce": nonce.hex()})
+        secrets.mark_shared(self, nonce)
 
     def holds(self, nonce: bytes) -> dict[str, bool]:
         """For every place, whether the guest still reads its secret there."""

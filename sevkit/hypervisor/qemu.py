@@ -15,7 +15,7 @@ from sevkit import proc
 from sevkit.errors import GuestError, HypervisorError, MissingToolError, NoSpaceError, UsageError
 from sevkit.guest import argv as argv_builder
 from sevkit.guest import image as images
-from sevkit.guest import policy
+from sevkit.guest import policy, secrets
 from sevkit.guest import spec as spec_module
 from sevkit.guest.argv import Capabilities, Encryption, Place
 from sevkit.guest.channel import AgentChannel, SshChannel
@@ -65,6 +65,15 @@ class QemuGuest:
         """Run a command in the guest, by the agent or, when ``private``, by ssh."""
         channel = self._ssh if private else self._agent
         return channel.run(command, stdin=stdin, timeout=timeout)
+
+    def plant(self, nonce: bytes) -> None:
+        """Plant the secrets, then pass the shared marker through the guest's I/O buffers."""
+        secrets.plant(self, nonce)
+        secrets.mark_shared(self, nonce)
+
+    def holds(self, nonce: bytes) -> dict[str, bool]:
+        """Which secrets the guest still has."""
+        return secrets.holds(self, nonce)
 
     def put(self, source: Path, target: str) -> None:
         """Copy a file into the guest."""

@@ -5,6 +5,7 @@ extended numbering (PN_XNUM) as in elf(5). Header tables are read as arrays, so 
 memory than its own bytes, and those are limited.
 """
 
+import itertools
 import os
 import struct
 from dataclasses import dataclass, field
@@ -162,7 +163,7 @@ def _segments(
 def _disjoint(rows: list[Segment]) -> tuple[tuple[Segment, ...], int]:
     """Cut segments so that none overlap; earlier ones in the list win. Returns them sorted, and the bytes cut off."""
     ordered = sorted(range(len(rows)), key=lambda index: (rows[index].address, index))
-    if all(rows[a].address + rows[a].size <= rows[b].address for a, b in zip(ordered, ordered[1:], strict=False)):
+    if all(rows[a].address + rows[a].size <= rows[b].address for a, b in itertools.pairwise(ordered)):
         return tuple(rows[index] for index in ordered), 0
     return _sweep(rows, ordered)
 
@@ -176,7 +177,7 @@ def _sweep(rows: list[Segment], ordered: list[int]) -> tuple[tuple[Segment, ...]
     opened: list[int] = []
     following = iter(ordered)
     upcoming = next(following, None)
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         while upcoming is not None and rows[upcoming].address <= start:
             heapq.heappush(opened, upcoming)
             upcoming = next(following, None)

@@ -4,6 +4,7 @@ process_vm_readv(2) does the reading; pages that it refuses (PROT_NONE) are trie
 what the process itself may not. Page-aligned buffers matter: the kernel copies into them twice as fast.
 """
 
+import contextlib
 import ctypes
 import errno
 import os
@@ -140,10 +141,8 @@ class LiveMemory:
         """Open the very file behind a mapping: by map_files (needs a capability), else by its own descriptors."""
         region = mapping.region
         candidates = [f"/proc/{self.pid}/map_files/{region.start:x}-{region.end:x}"]
-        try:
+        with contextlib.suppress(OSError):
             candidates += [f"/proc/{self.pid}/fd/{name}" for name in os.listdir(f"/proc/{self.pid}/fd")]  # noqa: PTH208
-        except OSError:
-            pass
         for path in candidates:
             try:
                 status = os.stat(path)  # noqa: PTH116 - a magic link, not a path

@@ -5,6 +5,7 @@ give what ``grep -o`` gives: leftmost, longest, not overlapping; a match is at m
 whether it is found depends on no more than the bytes near it.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,10 +82,8 @@ class Searcher:
 def _scan(database: Any, data: memoryview, on_match: Callable[..., bool], scratch: Any) -> None:
     import hyperscan
 
-    try:
+    with contextlib.suppress(hyperscan.ScanTerminated):
         database.scan(data, match_event_handler=on_match, scratch=scratch)
-    except hyperscan.ScanTerminated:
-        pass
 
 
 def compile_patterns(patterns: Sequence[Pattern]) -> list[Engine]:

@@ -129,7 +129,7 @@ def normalise(ranges: Iterable[Range]) -> list[Range]:
 
 
 def intersect(stretches: Iterable[Stretch], ranges: Sequence[Range]) -> list[Stretch]:
-    """The parts of ``stretches`` that lie in ``ranges``; both in order of address, ``ranges`` as normalise gives them."""
+    """The parts of ``stretches`` that lie in ``ranges``; both in order, ``ranges`` as normalise gives them."""
     parts: list[Stretch] = []
     index = 0
     for stretch in stretches:
