@@ -1,0 +1,43 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PY := .venv/bin/python
+SEVKIT := .venv/bin/sevkit
+ARGS ?=
+
+.PHONY: help
+help: ## Show what can be made
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  \033[36m%-18s\033[0m %s\n", $$1, $$2}'
+
+.venv/ready: pyproject.toml requirements-dev.lock scripts/setup-venv
+	@scripts/setup-venv
+
+.PHONY: setup
+setup: .venv/ready ## Make .venv and install the system packages (as root; otherwise print the command)
+	@scripts/setup-system
+
+.PHONY: demo-leak
+demo-leak: setup ## The published experiment: what the host can read of a guest, with and without encryption
+	@$(SEVKIT) attack run leak $(ARGS)
+
+.PHONY: test
+test: setup ## All tests, real guests included where they can run
+	@$(PY) -m pytest $(ARGS)
+
+.PHONY: check
+check: .venv/ready ## Style, types and the import contracts
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports --no-logo 2>/dev/null || .venv/bin/lint-imports
+
+.PHONY: probe
+probe: .venv/ready ## What this machine can do
+	@$(SEVKIT) probe $(ARGS)
+
+.PHONY: lock
+lock: ## Resolve the development dependencies anew (hashes, no addresses)
+	@scripts/lock
+
+.PHONY: clean
+clean: ## Remove what was built here (not the user's cache)
+	@rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,196 @@
+"""What an attack is: an experiment as data, and the notebook it is written down in."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from sevkit.words import Mode
+
+
+class Outcome(StrEnum):
+    """What an attack achieved. For one that reads memory, ``works`` is what a leak test calls ``leaked``."""
+
+    WORKS = "works"
+    STOPPED = "stopped"
+    NOT_APPLICABLE = "n/a"
+    INCONCLUSIVE = "inconclusive"
+
+
+class Aim(StrEnum):
+    """What an attack is after."""
+
+    CONFIDENTIALITY = "confidentiality"
+    INTEGRITY = "integrity"
+    AVAILABILITY = "availability"
+
+
+class Mitigation(StrEnum):
+    """What stops an attack beyond what the mode itself does."""
+
+    CIPHERTEXT_HIDING = "ciphertext-hiding"
+    VMSA_REG_PROT = "vmsa-reg-prot"
+    ALIAS_CHECK = "alias-check"
+    RESTRICTED_INJECTION = "restricted-injection"
+    INVD_MICROCODE = "invd-microcode"
+    DEBUG_FORBIDDEN = "debug-forbidden"
+    VALIDATE_ONCE = "validate-once"
+    ENCRYPTED_IO = "encrypted-io"
+    CONSTANT_TIME = "constant-trace"
+    CPUID_PAGE = "cpuid-page"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an attack is described: a paper, an advisory, a specification section."""
+
+    text: str
+    url: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.text} <{self.url}>" if self.url else self.text
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What should happen in one column of the matrix, and which check or property is the reason."""
+
+    outcome: Outcome
+    why: str
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What did happen. ``check`` names the check that fired, or the property that let the attack through."""
+
+    outcome: Outcome
+    check: str
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Stage(StrEnum):
+    """The order of a lab notebook."""
+
+    SETUP = "setup"
+    PREDICTION = "prediction"
+    HOST = "what the host does"
+    GUEST = "what the guest sees"
+    VERDICT = "verdict"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One entry of the notebook: where in the experiment it stands, and what happened, with bytes where they tell."""
+
+    stage: Stage
+    text: str
+    data: str | None = None
+
+
+class Notebook:
+    """What an experiment writes down while it runs; ``listener`` hears each entry at once (the narrated demo)."""
+
+    def __init__(
+        self,
+        mode: Mode,
+        mitigations: frozenset[Mitigation] = frozenset(),
+        *,
+        seed: int = 1,
+        listener: Callable[[Step], None] | None = None,
+    ) -> None:
+        self.mode = mode
+        self.mitigations = mitigations
+        self.seed = seed
+        self.steps: list[Step] = []
+        self._listener = listener
+
+    def has(self, mitigation: Mitigation) -> bool:
+        """Whether this run has the mitigation on."""
+        return mitigation in self.mitigations
+
+    def setup(self, text: str, data: str | bytes | None = None) -> None:
+        """What is prepared."""
+        self._write(Stage.SETUP, text, data)
+
+    def predict(self, text: str, data: str | bytes | None = None) -> None:
+        """What should happen if the attack works, and if it does not."""
+        self._write(Stage.PREDICTION, text, data)
+
+    def host(self, text: str, data: str | bytes | None = None) -> None:
+        """What the host does, as the attacker."""
+        self._write(Stage.HOST, text, data)
+
+    def guest(self, text: str, data: str | bytes | None = None) -> None:
+        """What the guest does or sees."""
+        self._write(Stage.GUEST, text, data)
+
+    def verdict(self, text: str, data: str | bytes | None = None) -> None:
+        """What follows."""
+        self._write(Stage.VERDICT, text, data)
+
+    def works(self, check: str, text: str, **detail: Any) -> Observation:
+        """Close the experiment: the attack got through, because of ``check``."""
+        self.verdict(text)
+        return Observation(Outcome.WORKS, check, detail)
+
+    def stopped(self, check: str, text: str, **detail: Any) -> Observation:
+        """Close the experiment: ``check`` stopped the attack."""
+        self.verdict(text)
+        return Observation(Outcome.STOPPED, check, detail)
+
+    def _write(self, stage: Stage, text: str, data: str | bytes | None) -> None:
+        step = Step(stage, text, data.hex(" ", 4) if isinstance(data, bytes) else data)
+        self.steps.append(step)
+        if self._listener is not None:
+            self._listener(step)
+
+
+Experiment = Callable[[Notebook], Observation]
+
+# The columns of the matrix: a mode, and whether all mitigations are on.
+COLUMNS: tuple[tuple[Mode, bool], ...] = (
+    (Mode.NOSEV, False),
+    (Mode.SEV, False),
+    (Mode.SEV_ES, False),
+    (Mode.SEV_SNP, False),
+    (Mode.SEV_SNP, True),
+)
+
+
+@dataclass(frozen=True)
+class Attack:
+    """An attack as executable data.
+
+    ``expected`` has an entry for every mode; ``mitigated`` is what is expected under SEV-SNP with ``mitigations`` on
+    (the same as plain SEV-SNP where there is none). ``generations`` says since when and on what the attack was
+    shown. ``snp_claim`` is what AMD claims for SEV-SNP: the oracle of the matrix. ``breaks_claim`` cites the CVE or
+    paper wherever SEV-SNP as first shipped fails that claim. ``experiment`` performs it in the software model.
+    """
+
+    name: str
+    title: str
+    aim: Aim
+    summary: str
+    preconditions: Sequence[str]
+    generations: str
+    sources: Sequence[Source]
+    expected: Mapping[Mode, Expectation]
+    mitigations: Sequence[Mitigation]
+    mitigated: Expectation | None
+    snp_claim: str
+    experiment: Experiment
+    breaks_claim: Source | None = None
+
+    def expectation(self, mode: Mode, mitigated: bool) -> Expectation:
+        """What should happen in one column."""
+        if mitigated and self.mitigated is not None:
+            return self.mitigated
+        return self.expected[mode]
+
+    def perform(self, notebook: Notebook) -> Observation:
+        """Run the experiment in the model, unless the mode lacks what the attack is about."""
+        expectation = self.expected[notebook.mode]
+        if expectation.outcome is Outcome.NOT_APPLICABLE:
+            notebook.setup(expectation.why)
+            return Observation(Outcome.NOT_APPLICABLE, expectation.why)
+        return self.experiment(notebook)

@@ -1,0 +1,140 @@
+"""How commands end: one place that turns results and errors into output and exit status."""
+
+import itertools
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from sevkit.errors import ExitCode, SevkitError
+from sevkit.result import Result, failure
+
+
+def wants_json(argv: Sequence[str]) -> bool:
+    """Whether the command line asks for JSON, before it has been parsed: usage errors answer in JSON too."""
+    own = list(argv)
+    if "--" in own:  # what follows belongs to a command in a guest
+        own = own[: own.index("--")]
+    return "--json" in own or "--format=json" in own or ("--format", "json") in itertools.pairwise(own)
+
+
+def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--json`` to a command."""
+    return click.option("--json", "as_json", is_flag=True, help="Print only the result envelope, as JSON.")(function)
+
+
+def finish(result: Result, *, as_json: bool, human: Callable[[Any], None] | None = None) -> None:
+    """Print a result and end the command with its exit code.
+
+    ``human`` prints ``result.data`` for people; it is called only without ``--json`` and when there is data.
+    """
+    if as_json:
+        sys.stdout.write(result.to_json())
+    else:
+        if human is not None and result.data is not None:
+            human(result.data)
+        for error in result.errors:
+            print_error(error)
+    sys.stdout.flush()
+    raise SystemExit(int(result.exit_code))
+
+
+def print_error(error: SevkitError) -> None:
+    """Write ``error:`` and ``hint:`` to stderr, with the words of another program in between."""
+    stream = sys.stderr
+    red, cyan, plain = ("\x1b[1;31m", "\x1b[36m", "\x1b[0m") if colour(stream) else ("", "", "")
+    stream.write(f"{red}error:{plain} {error.message}\n")
+    for line in (error.detail or "").strip().splitlines()[-20:]:
+        stream.write(f"  | {line}\n")
+    if error.hint:
+        stream.write(f"{cyan}hint:{plain} {error.hint}\n")
+
+
+def colour(stream: Any) -> bool:
+    """Whether to colour: only on a terminal, and never under NO_COLOR."""
+    return bool(stream.isatty()) and not os.environ.get("NO_COLOR")
+
+
+def run_root(root: click.Command, argv: list[str]) -> int:
+    """Run the command line; returns the exit status and never lets an exception out, except under --debug."""
+    as_json = wants_json(argv)
+    try:
+        outcome = root.main(args=argv, prog_name="sevkit", standalone_mode=False)
+        return outcome if isinstance(outcome, int) else 0
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else 0
+    except SevkitError as error:
+        return _fail(argv, error, as_json)
+    except click.UsageError as error:
+        return _usage(argv, error, as_json)
+    except click.ClickException as error:
+        return _fail(argv, _as_usage(error.format_message()), as_json)
+    except (KeyboardInterrupt, click.Abort, EOFError):
+        return _fail(argv, _interrupted(), as_json)
+    except BrokenPipeError:
+        # The reader went away (`| head`): that is not our failure, and there is nobody left to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:  # noqa: BLE001 - the last resort: even a defect answers in the asked-for form
+        return _fail(argv, _defect(error), as_json)
+
+
+def _fail(argv: Sequence[str], error: SevkitError, as_json: bool) -> int:
+    if "--debug" in argv:
+        traceback.print_exc()
+    if as_json:
+        sys.stdout.write(failure(command_name(argv), error).to_json())
+    else:
+        print_error(error)
+    return int(error.exit_code)
+
+
+def _usage(argv: Sequence[str], error: click.UsageError, as_json: bool) -> int:
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message())
+        return int(ExitCode.USAGE)
+    path = error.ctx.command_path if error.ctx else "sevkit"
+    return _fail(argv, _as_usage(error.format_message(), hint=f"see `{path} --help`"), as_json)
+
+
+def _as_usage(message: str, hint: str | None = None) -> SevkitError:
+    from sevkit.errors import UsageError
+
+    return UsageError(message, hint=hint)
+
+
+def _interrupted() -> SevkitError:
+    error = SevkitError("interrupted", hint="what was started has been stopped and removed")
+    error.exit_code = ExitCode.INTERRUPTED
+    return error
+
+
+def _defect(error: Exception) -> SevkitError:
+    if isinstance(error, OSError):
+        return SevkitError(f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
+    return SevkitError(
+        f"sevkit itself failed: {type(error).__name__}: {error}",
+        hint="this is a defect: run again with `sevkit --debug …` and report the traceback",
+    )
+
+
+def command_name(argv: Sequence[str]) -> str:
+    """``probe`` or ``attack run`` from a command line: the words before the first option, two at most."""
+    words: list[str] = []
+    for word in argv:
+        if word.startswith("-"):
+            if words:
+                break
+            continue
+        words.append(word)
+    single = {"probe", "scan", "doctor"}
+    return " ".join(words[:1] if words and words[0] in single else words[:2])
+
+
+def print_json(value: Any) -> None:
+    """Write a JSON document that is not an envelope (a file format of its own)."""
+    sys.stdout.write(json.dumps(value, indent=2) + "\n")

@@ -1,0 +1,191 @@
+"""Ways into a guest: the agent on a virtio serial port for control, ssh for what the VMM must not see in clear.
+
+What goes through the agent lies in the VMM's and the guest's I/O buffers as plaintext whatever the mode: never send a
+secret that way.
+"""
+
+import base64
+import os
+import secrets
+import shlex
+import socket
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from sevkit import proc
+from sevkit.errors import DeadlineError, GuestError, HypervisorError
+from sevkit.guest.result import CommandResult
+
+_CHUNK = 1 << 20
+
+
+def shell_line(command: str | Sequence[str]) -> str:
+    """A command as a line for the guest's shell: a string as it is, words quoted."""
+    return command if isinstance(command, str) else shlex.join(command)
+
+
+class AgentChannel:
+    """Requests to the agent in the guest (guest/rootfs/sevkit-agent has the protocol)."""
+
+    def __init__(self, path: Path, alive: Callable[[], bool]) -> None:
+        self._path = path
+        self._alive = alive
+
+    def wait_ready(self, deadline: float, *, check: Callable[[], None] | None = None) -> None:
+        """Wait until the agent answers; ``deadline`` is on the monotonic clock. ``check`` is called while waiting."""
+        while True:
+            if check is not None:
+                check()
+            if time.monotonic() > deadline:
+                raise DeadlineError("the guest's agent did not answer in time", hint="give a longer --timeout")
+            if not self._path.exists():  # QEMU has not come to making its sockets yet
+                time.sleep(0.01)
+                continue
+            try:
+                self.run("true", timeout=min(5.0, max(0.2, deadline - time.monotonic())))
+            except DeadlineError:
+                continue
+            except GuestError:
+                if check is not None:
+                    check()  # it knows the cause
+                raise
+            return
+
+    def run(self, command: str | Sequence[str], *, stdin: bytes = b"", timeout: float) -> CommandResult:
+        """Run a command in the guest. Raises DeadlineError, or GuestError when the guest goes away."""
+        line = shell_line(command)
+        ident = secrets.token_hex(8)
+        encoded = base64.b64encode(line.encode()).decode()
+        deadline = time.monotonic() + timeout
+        request = f"\nRUN {ident} {max(1, int(timeout))} {len(stdin)} {encoded}\n".encode() + stdin
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
+                stream.settimeout(timeout)
+                stream.connect(str(self._path))
+                stream.sendall(request)
+                return _Answer(stream, deadline).read(ident)
+        except TimeoutError as error:
+            what = line if len(line) < 60 else line[:57] + "..."
+            raise DeadlineError(f"the guest did not finish `{what}` within {timeout:g} s") from error
+        except OSError as error:
+            if not self._alive():
+                raise GuestError("the guest is gone", hint="`sevkit guest log NAME` shows its last words") from error
+            raise HypervisorError(f"the agent's socket {self._path} failed: {error.strerror}") from error
+
+    def put(self, source: Path, target: str, *, timeout: float = 600.0) -> None:
+        """Copy a file into the guest, in pieces."""
+        quoted = shlex.quote(target)
+        self._ok(f": >{quoted}", b"", timeout)
+        with source.open("rb") as stream:
+            while piece := stream.read(_CHUNK):
+                self._ok(f"cat >>{quoted}", piece, timeout)
+        mode = source.stat().st_mode & 0o777
+        self._ok(f"chmod {mode:o} {quoted}", b"", timeout)
+
+    def get(self, source: str, target: Path, *, timeout: float = 600.0) -> None:
+        """Copy a file out of the guest, in pieces."""
+        quoted = shlex.quote(source)
+        size = int(self._ok(f"stat -L -c %s {quoted}", b"", timeout))
+        with target.open("wb") as stream:
+            for offset in range(0, size, _CHUNK):
+                words = f"dd if={quoted} bs=65536 iflag=skip_bytes,count_bytes,fullblock status=none"
+                stream.write(self._ok(f"{words} skip={offset} count={_CHUNK}", b"", timeout))
+
+    def _ok(self, line: str, stdin: bytes, timeout: float) -> bytes:
+        done = self.run(line, stdin=stdin, timeout=timeout)
+        if done.status != 0:
+            raise GuestError(f"`{line}` failed in the guest", detail=done.stderr.decode(errors="replace"))
+        return done.stdout
+
+
+class _Answer:
+    """The bytes that come back on one connection, possibly after the rest of an answer that nobody waited for."""
+
+    def __init__(self, stream: socket.socket, deadline: float) -> None:
+        self._stream = stream
+        self._deadline = deadline
+        self._buffer = b""
+
+    def read(self, ident: str) -> CommandResult:
+        marker = f"@{ident} ".encode()
+        while (at := self._buffer.find(marker)) < 0 or b"\n" not in self._buffer[at:]:
+            self._buffer = self._buffer[max(at, 0) :] if at >= 0 else self._buffer[-len(marker) :]
+            self._more()
+        header, _, self._buffer = self._buffer[at:].partition(b"\n")
+        _, status, out, err = header.split()
+        body = self._take(int(out) + int(err))
+        return CommandResult(int(status), body[: int(out)], body[int(out) :])
+
+    def _take(self, size: int) -> bytes:
+        parts = [self._buffer]
+        have = len(self._buffer)
+        while have < size:
+            self._buffer = b""
+            self._more()
+            parts.append(self._buffer)
+            have += len(self._buffer)
+        return b"".join(parts)[:size]
+
+    def _more(self) -> None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._stream.settimeout(left)
+        piece = self._stream.recv(1 << 16)
+        if not piece:
+            raise ConnectionResetError(0, "closed by the VMM")
+        self._buffer += piece
+
+
+class SshChannel:
+    """ssh into the guest over user networking, with keys made for this guest alone.
+
+    The host key is learned through the agent, so that a first connection trusts nothing unseen.
+    """
+
+    def __init__(self, folder: Path, port: Callable[[], int], agent: AgentChannel) -> None:
+        self._folder = folder
+        self._port = port
+        self._agent = agent
+
+    def options(self) -> list[str]:
+        """Options for ssh and scp; sets the guest's ssh server up on the first call."""
+        if not (self._folder / "known_hosts").exists():
+            self._set_up()
+        return [
+            *("-F", "none", "-i", str(self._folder / "id"), "-p", str(self._port())),
+            *("-o", f"UserKnownHostsFile={self._folder / 'known_hosts'}", "-o", "StrictHostKeyChecking=yes"),
+            *("-o", "HostKeyAlias=guest", "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "LogLevel=ERROR"),
+            *("-o", "ConnectTimeout=30"),
+        ]
+
+    def run(self, command: str | Sequence[str], *, stdin: bytes = b"", timeout: float) -> CommandResult:
+        """Run a command in the guest; the exit status is the command's."""
+        ssh = proc.find_tool("ssh", package="openssh-client")
+        argv = [ssh, *self.options(), "root@127.0.0.1", shell_line(command)]
+        done = proc.run(argv, stdin=stdin, timeout=timeout)
+        if done.status == 255 and b"onnect" in done.stderr:
+            raise GuestError("ssh into the guest failed", detail=done.error_text)
+        return CommandResult(done.status, done.stdout, done.stderr)
+
+    def _set_up(self) -> None:
+        keygen = proc.find_tool("ssh-keygen", package="openssh-client")
+        key = self._folder / "id"
+        key.unlink(missing_ok=True)
+        proc.run(
+            [keygen, "-q", "-t", "ed25519", "-N", "", "-C", "sevkit", "-f", str(key)], timeout=30, check=GuestError
+        )
+        script = (
+            "mkdir -p -m 700 /root/.ssh /etc/dropbear && cat >/root/.ssh/authorized_keys && "
+            "{ [ -e /etc/dropbear/key ] || dropbearkey -t ed25519 -f /etc/dropbear/key >/dev/null 2>&1; } && "
+            "dropbearkey -y -f /etc/dropbear/key | grep ^ssh- && "
+            "{ pidof dropbear >/dev/null || dropbear -s -r /etc/dropbear/key -p 22; }"
+        )
+        done = self._agent.run(script, stdin=key.with_suffix(".pub").read_bytes(), timeout=60)
+        if done.status != 0 or not done.stdout.startswith(b"ssh-ed25519 "):
+            raise GuestError("the guest's ssh server did not start", detail=done.stderr.decode(errors="replace"))
+        kind, public = done.text.split()[:2]
+        temporary = self._folder / f"known_hosts.{os.getpid()}"
+        temporary.write_text(f"guest {kind} {public}\n")
+        temporary.rename(self._folder / "known_hosts")

@@ -1,0 +1,127 @@
+"""Packages as raw material: fetch Debian packages without installing them, and find what a program in them needs.
+
+Works without root: apt-get download checks the packages against the signed index of the machine's own configuration.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.dynamic import DynamicSection
+from elftools.elf.elffile import ELFFile
+
+from sevkit import proc
+from sevkit.errors import BadInputError, MissingToolError
+
+_TIMEOUT = 600.0
+# The meta packages that stand for the newest small kernel: Debian's, then Ubuntu's.
+KERNEL_METAPACKAGES = ("linux-image-cloud-amd64", "linux-image-virtual", "linux-image-generic")
+
+
+def kernel_packages(metapackages: Iterable[str] = KERNEL_METAPACKAGES) -> list[str]:
+    """The concrete packages (image, and modules where they are apart) behind the first meta package that is known."""
+    for meta in metapackages:
+        if re.fullmatch(r"linux-image-\d.*", meta):
+            return [meta]
+        done = proc.run([proc.find_tool("apt-cache", package="apt"), "depends", meta], timeout=60)
+        found = re.findall(r"Depends: (linux-(?:image|modules)-[0-9]\S*)", done.text)
+        if done.status == 0 and found:
+            return found + [name.replace("image", "modules", 1) for name in found if "-generic" in name]
+    raise MissingToolError(
+        "apt knows no kernel package to build a guest from", hint="apt-get update, then run the command again"
+    )
+
+
+def fetch(packages: Iterable[str], into: Path) -> list[str]:
+    """Download packages and unpack them below ``into``; returns their file names, which carry the versions."""
+    debs = into / "debs"
+    debs.mkdir(parents=True, exist_ok=True)
+    done = proc.run([proc.find_tool("apt-get", package="apt"), "download", "-q", *packages], timeout=_TIMEOUT, cwd=debs)
+    if done.status != 0:
+        raise MissingToolError(
+            f"cannot download {' '.join(packages)}",
+            hint="apt-get update, then run the command again",
+            detail=done.error_text,
+        )
+    names = sorted(path.name for path in debs.glob("*.deb"))
+    for name in names:
+        proc.run(["dpkg-deb", "-x", str(debs / name), str(into / "root")], timeout=_TIMEOUT, check=BadInputError)
+    return names
+
+
+def needed_libraries(program: Path, root: Path) -> dict[str, Path]:
+    """The closure of shared libraries of ``program`` found below ``root``: path in the guest -> file."""
+    found: dict[str, Path] = {}
+    queue = [program]
+    while queue:
+        interpreter, names = _dynamic(queue.pop())
+        for name in [*names, *([interpreter.rsplit("/", 1)[-1]] if interpreter else [])]:
+            where = f"lib64/{name}" if name.startswith("ld-linux") else f"usr/lib/{name}"
+            if where in found:
+                continue
+            candidates = sorted(path for path in root.rglob(name) if path.is_file())
+            if not candidates:
+                raise BadInputError(f"{program.name} needs {name}, which is in none of the packages")
+            found[where] = candidates[0].resolve()
+            queue.append(candidates[0])
+    return found
+
+
+def _dynamic(path: Path) -> tuple[str | None, list[str]]:
+    try:
+        with path.open("rb") as stream:
+            elf = ELFFile(stream)
+            section = elf.get_section_by_name(".dynamic")
+            interp = elf.get_section_by_name(".interp")
+            tags = section.iter_tags("DT_NEEDED") if isinstance(section, DynamicSection) else ()
+            names = [str(tag.needed) for tag in tags]  # type: ignore[attr-defined]
+            return (interp.data().rstrip(b"\0").decode() if interp else None), names
+    except ELFError as error:
+        raise BadInputError(f"{path} is not a program that can be read: {error}") from error
+
+
+def module_closure(wanted: Iterable[str], modules: Path) -> list[Path]:
+    """The files of kernel modules ``wanted`` and of what they depend on, in an order in which they can be loaded.
+
+    A module that is not there is taken as built in. Dependencies come from each module's own .modinfo section.
+    """
+    by_name = {path.name.split(".")[0].replace("-", "_"): path for path in sorted(modules.rglob("*.ko*"))}
+    ordered: dict[str, Path] = {}
+
+    def visit(name: str) -> None:
+        path = by_name.get(name.replace("-", "_"))
+        if path is None or path.name in ordered:
+            return
+        for needed in module_dependencies(read_module(path)):
+            visit(needed)
+        ordered[path.name] = path
+
+    for name in wanted:
+        visit(name)
+    return list(ordered.values())
+
+
+def read_module(path: Path) -> bytes:
+    """A module's bytes, unpacked: Debian 13 ships them compressed, and busybox loads only plain ones."""
+    data = path.read_bytes()
+    if path.suffix == ".xz":
+        import lzma
+
+        return lzma.decompress(data)
+    if path.suffix == ".zst":
+        return proc.run([proc.find_tool("zstd"), "-dc"], stdin=data, timeout=60, check=BadInputError).stdout
+    return data
+
+
+def module_dependencies(module: bytes) -> list[str]:
+    """The names in the ``depends=`` entry of a module's .modinfo section (include/linux/module.h)."""
+    import io
+
+    section = ELFFile(io.BytesIO(module)).get_section_by_name(".modinfo")
+    if section is None:
+        return []
+    for entry in section.data().split(b"\0"):
+        if entry.startswith(b"depends="):
+            return [name.decode() for name in entry[8:].split(b",") if name]
+    return []

@@ -1,0 +1,155 @@
+"""Guest images: built from packages, cached by content, safe under parallel use."""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from sevkit import proc
+from sevkit.errors import BadInputError, UsageError
+from sevkit.guest import cpio, debian
+from sevkit.paths import cache_dir
+
+Progress = Callable[[str], None]
+
+# What the mini image loads at boot, in Linux' own module names; built-in ones are passed over.
+_MODULES = (
+    *("virtio_pci", "virtio_console", "virtio_blk", "virtio_scsi", "sd_mod", "virtio_net", "virtio_rng"),
+    *("nvme", "ext4", "msr", "cpuid", "sev_guest"),
+)
+_USER_PACKAGES = (
+    *("busybox-static", "dropbear-bin", "util-linux"),
+    *("libtomcrypt1", "libtommath1", "libgmp10", "zlib1g", "libcrypt1", "libc6"),  # what dropbear links to
+    *("libblkid1", "libmount1", "libsmartcols1", "libudev1", "libselinux1", "libpcre2-8-0"),  # what lsblk links to
+)
+_PROGRAMS = ("usr/sbin/dropbear", "usr/bin/dropbearkey", "bin/lsblk")
+
+
+@dataclass(frozen=True)
+class Image:
+    """What a guest boots from: kernel, initramfs, and for images with a root file system the disk that holds it."""
+
+    name: str
+    kernel: Path
+    initrd: Path
+    root_disk: Path | None
+    info: dict[str, object]
+
+
+def get(name: str, *, progress: Progress | None = None) -> Image:
+    """The image of that name, built first if it is not in the cache.
+
+    Raises UsageError for a name that is none, MissingToolError when what the build needs is not here.
+    """
+    if name not in _BUILDERS:
+        raise UsageError(f"there is no guest image {name!r}", hint=f"images: {', '.join(sorted(_BUILDERS))}")
+    folder = _folder(name)
+    if not (folder / "info.json").exists():
+        _build(name, folder, progress or (lambda _: None))
+    try:
+        info = json.loads((folder / "info.json").read_text())
+    except (OSError, ValueError) as error:
+        raise BadInputError(f"the cached image {folder} is damaged", hint=f"rm -r {folder}") from error
+    return _image(name, folder, info)
+
+
+def expected(name: str) -> Image:
+    """The image with the paths that it has or will have in the cache, whether it has been built or not."""
+    return _image(name, _folder(name), {})
+
+
+def _folder(name: str) -> Path:
+    return cache_dir("images") / f"{name}-{_recipe_hash(name)}"
+
+
+def _image(name: str, folder: Path, info: dict[str, object]) -> Image:
+    disk = folder / "root.img"
+    return Image(name, folder / "vmlinuz", folder / "initrd.img", disk if disk.exists() else None, info)
+
+
+def _recipe_hash(name: str) -> str:
+    """Changes when anything that decides the content of the image changes here."""
+    digest = hashlib.sha256(name.encode())
+    for module in ("image.py", "debian.py", "cpio.py"):
+        digest.update(resources.files("sevkit.guest").joinpath(module).read_bytes())
+    for entry in sorted(resources.files("sevkit.guest").joinpath("rootfs").iterdir(), key=lambda e: e.name):
+        digest.update(entry.name.encode() + entry.read_bytes())
+    digest.update(os.environ.get("SEVKIT_GUEST_KERNEL_PACKAGE", "").encode())
+    return digest.hexdigest()[:16]
+
+
+def _build(name: str, folder: Path, progress: Progress) -> None:
+    lock = folder.with_suffix(".lock")
+    with lock.open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)  # another process may be building the same image: wait for it
+        if (folder / "info.json").exists():
+            return
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".building-") as scratch:
+            made = Path(scratch) / "image"
+            made.mkdir()
+            info = _BUILDERS[name](Path(scratch) / "work", made, progress)
+            (made / "info.json").write_text(json.dumps(info, indent=2))
+            shutil.rmtree(folder, ignore_errors=True)
+            made.rename(folder)
+
+
+def _kernel(work: Path, progress: Progress) -> tuple[Path, Path, list[str]]:
+    """Fetch a kernel: its file, its modules folder, and the packages it came from."""
+    chosen = os.environ.get("SEVKIT_GUEST_KERNEL_PACKAGE")
+    packages = debian.kernel_packages([chosen] if chosen else debian.KERNEL_METAPACKAGES)
+    progress(f"fetching {packages[0]}")
+    debs = debian.fetch(packages, work / "kernel")
+    kernels = sorted((work / "kernel/root/boot").glob("vmlinuz-*"))
+    if not kernels:
+        raise BadInputError(f"no kernel in the packages {' '.join(packages)}")
+    return kernels[0], work / "kernel/root", debs
+
+
+def _base_entries(kernel_root: Path, user_root: Path) -> list[cpio.Entry]:
+    """Busybox, modules, the ssh server and our two scripts: what every initramfs starts with."""
+    busybox = user_root / "bin/busybox"
+    applets = proc.run([str(busybox), "--list"], timeout=10, check=BadInputError).text.split()
+    entries = [cpio.directory(name) for name in ("dev", "proc", "sys", "run", "tmp", "root", "etc", "mnt")]
+    entries.append(cpio.character_device("dev/console", 5, 1))
+    entries.append(cpio.file("bin/busybox", busybox.read_bytes(), 0o755))
+    entries += [cpio.link(f"bin/{name}", "busybox") for name in applets if name != "busybox"]
+    scripts = resources.files("sevkit.guest").joinpath("rootfs")
+    entries.append(cpio.file("init", scripts.joinpath("init").read_bytes(), 0o755))
+    entries.append(cpio.file("sbin/sevkit-agent", scripts.joinpath("sevkit-agent").read_bytes(), 0o755))
+    entries.append(cpio.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n"))
+    entries.append(cpio.file("etc/group", b"root:x:0:\n"))
+    entries.append(cpio.file("etc/shells", b"/bin/sh\n"))
+    modules = debian.module_closure(_MODULES, kernel_root)
+    plain = [path.name.split(".")[0] + ".ko" for path in modules]
+    entries += [
+        cpio.file(f"lib/modules/{name}", debian.read_module(path)) for name, path in zip(plain, modules, strict=True)
+    ]
+    entries.append(cpio.file("etc/sevkit/modules", "".join(f"{name}\n" for name in plain).encode()))
+    for name in _PROGRAMS:
+        program = user_root / name
+        entries.append(cpio.file(name, program.read_bytes(), 0o755))
+        entries += [
+            cpio.file(where, source.read_bytes(), 0o755)
+            for where, source in debian.needed_libraries(program, user_root).items()
+        ]
+    return entries
+
+
+def _build_mini(work: Path, made: Path, progress: Progress) -> dict[str, object]:
+    """Kernel and busybox initramfs with an ssh server: at a shell in seconds."""
+    kernel, kernel_root, kernel_debs = _kernel(work, progress)
+    progress("fetching busybox and the ssh server")
+    user_debs = debian.fetch(_USER_PACKAGES, work / "user")
+    progress("packing the initramfs")
+    (made / "initrd.img").write_bytes(cpio.pack(_base_entries(kernel_root, work / "user/root")))
+    shutil.copy(kernel, made / "vmlinuz")
+    return {"image": "mini", "kernel": kernel.name.removeprefix("vmlinuz-"), "packages": kernel_debs + user_debs}
+
+
+_BUILDERS: dict[str, Callable[[Path, Path, Progress], dict[str, object]]] = {"mini": _build_mini}

@@ -1,0 +1,125 @@
+"""What a guest is: a frozen value, compared and hashed as one."""
+
+import re
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from sevkit.errors import UsageError
+from sevkit.words import Mode
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
+
+
+class Accel(StrEnum):
+    """What executes the guest's instructions."""
+
+    AUTO = "auto"
+    KVM = "kvm"
+    TCG = "tcg"
+
+
+class StorageKind(StrEnum):
+    """The controller that a guest's disk hangs on."""
+
+    NONE = "none"
+    VIRTIO_BLK = "virtio-blk"
+    VIRTIO_SCSI = "virtio-scsi"
+    NVME = "nvme"
+
+
+class Firmware(StrEnum):
+    """What starts the guest: SeaBIOS with a direct kernel boot, or OVMF."""
+
+    SEABIOS = "seabios"
+    OVMF = "ovmf"
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A guest's disk and how it is attached.
+
+    ``path`` is a raw or qcow2 image; None with a kind other than none asks for a scratch disk of ``size_mib`` that
+    lives as long as the guest. ``cache`` and ``aio`` are QEMU's words (qemu-options, -drive).
+    """
+
+    kind: StorageKind = StorageKind.NONE
+    path: Path | None = None
+    size_mib: int = 256
+    cache: str = "none"
+    aio: str = "threads"
+    iothread: bool = False
+    queues: int | None = None
+
+
+@dataclass(frozen=True)
+class GuestSpec:
+    """Everything that decides how a guest is launched, except what the host adds (paths, C-bit position).
+
+    ``memory_mib`` is the guest's RAM; ``cmdline`` is added to the kernel command line; ``policy`` is the launch
+    policy as a number, None for the default of the mode (see guest/policy.py).
+    """
+
+    name: str = "guest"
+    mode: Mode = Mode.NOSEV
+    image: str = "mini"
+    memory_mib: int = 512
+    vcpus: int = 1
+    accel: Accel = Accel.AUTO
+    cpu: str | None = None
+    firmware: Firmware | None = None
+    storage: Storage = field(default_factory=Storage)
+    network: bool = True
+    policy: int | None = None
+    kernel_hashes: bool = False
+    cmdline: str = ""
+    qemu_machine: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse values that no guest can have, and names that could be options or paths."""
+        check_name(self.name)
+        if not 32 <= self.memory_mib <= 16 * 1024 * 1024:
+            raise UsageError(f"guest memory of {self.memory_mib} MiB is out of range", hint="give 32 MiB to 16 TiB")
+        if not 1 <= self.vcpus <= 1024:
+            raise UsageError(f"{self.vcpus} vCPUs is out of range", hint="give 1 to 1024")
+        if not re.fullmatch(r"[A-Za-z0-9=,._-]*", self.qemu_machine):
+            raise UsageError(f"machine options {self.qemu_machine!r} contain characters that QEMU options do not have")
+
+    def with_mode(self, mode: Mode) -> "GuestSpec":
+        """The same guest in another mode."""
+        return replace(self, mode=mode)
+
+
+def check_name(name: str) -> str:
+    """Return ``name`` if it can be a guest's name; raises UsageError otherwise."""
+    if not _NAME.match(name):
+        raise UsageError(
+            f"{name!r} cannot be a guest's name",
+            hint="use letters, digits, '_', '.', '-', at most 64, starting with a letter or digit",
+        )
+    return name
+
+
+def to_dict(spec: GuestSpec) -> dict[str, Any]:
+    """The spec as JSON values."""
+    plain = asdict(spec)
+    plain["storage"]["path"] = None if spec.storage.path is None else str(spec.storage.path)
+    return plain
+
+
+def from_dict(plain: dict[str, Any]) -> GuestSpec:
+    """The spec that ``to_dict`` wrote."""
+    storage = dict(plain["storage"])
+    storage["kind"] = StorageKind(storage["kind"])
+    storage["path"] = None if storage["path"] is None else Path(storage["path"])
+    firmware = plain["firmware"]
+    return GuestSpec(
+        **{
+            **plain,
+            "mode": Mode(plain["mode"]),
+            "accel": Accel(plain["accel"]),
+            "firmware": None if firmware is None else Firmware(firmware),
+            "storage": Storage(**storage),
+        }
+    )

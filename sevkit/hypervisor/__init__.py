@@ -1,0 +1,1 @@
+"""Hypervisors: QEMU on hardware, QEMU with the emulator's engine, and the software model."""

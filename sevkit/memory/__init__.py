@@ -1,0 +1,1 @@
+"""The memory of processes and guests: capture, read, search, classify, place."""

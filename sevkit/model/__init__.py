@@ -1,0 +1,1 @@
+"""A software model of an SEV platform. Pure: values in, values out."""

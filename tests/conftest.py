@@ -1,0 +1,33 @@
+"""Shared fixtures: golden files, and honest skips for what this machine lacks."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--regenerate", action="store_true", help="rewrite the golden files from what the code prints now")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compare text with a golden file: ``golden("argv/name.txt", text)``."""
+
+    def compare(name: str, text: str) -> None:
+        path = GOLDEN / name
+        if request.config.getoption("--regenerate"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        assert path.exists(), f"{path} is missing: run pytest --regenerate"
+        assert text == path.read_text(), f"differs from {path}; if that is intended, run pytest --regenerate"
+
+    return compare
+
+
+@pytest.fixture(autouse=True)
+def _own_state(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test has a registry of its own; the cache is shared, since it holds only what can be made again."""
+    monkeypatch.setenv("SEVKIT_STATE_DIR", str(tmp_path_factory.mktemp("state")))
