@@ -4,7 +4,7 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/sevkit/emulator
+cache=${SEVKIT_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/sevkit}/emulator
 binary=qemu-system-x86_64
 meson=1.12.1 ninja=1.13.0
 packages=(gcc libc6-dev flex bison patch xz-utils pkg-config python3 python3-venv
@@ -267,6 +267,13 @@ install_result() {
     mv "$stage" "$cache/$hash"
 }
 
+# The link by which sevkit finds the emulator that was asked for last.
+point_current() {
+    [[ $(readlink "$cache/current" 2>/dev/null) == "$hash" ]] && return 0
+    ln -s "$hash" "$cache/.current.$$"
+    mv -T "$cache/.current.$$" "$cache/current"
+}
+
 # ---- ----
 
 source='' source_sha='' print_path='' jobs=$(nproc)
@@ -295,6 +302,7 @@ expect_user_source
 hash=$(content_hash)
 result=$cache/$hash/bin/$binary
 if [[ -x $result && -f $cache/$hash/build-info.json ]]; then
+    [[ -n $print_path ]] || point_current
     echo "$result"
     exit 0
 fi
@@ -305,6 +313,7 @@ mkdir -p "$tree" "$downloads"
 exec 9>"$cache/lock"
 flock -n 9 || { note "another build is running: waiting for it"; flock 9; }
 if [[ -x $result && -f $cache/$hash/build-info.json ]]; then
+    point_current
     echo "$result"
     exit 0
 fi
@@ -317,4 +326,5 @@ prepare_source
 configure_tree
 compile
 install_result
+point_current
 echo "$result"

@@ -156,21 +156,26 @@ SevInfo *qmp_query_sev(Error **errp)
     return info;
 }
 
-/* No firmware: the certificates and the processor's identity are empty. */
+/*
+ * Answers without a guest too, as on hardware.  There is no firmware: the
+ * certificates and the processor's identity are empty.
+ */
 SevCapability *qmp_query_sev_capabilities(Error **errp)
 {
-    SevTcgGuest *sev = guest_or_error(errp);
+    SevTcgGuest *sev = machine_guest();
     SevCapability *cap;
 
-    if (!sev) {
+    if (!tcg_enabled()) {
+        error_setg(errp, "SEV is emulated under TCG only");
         return NULL;
     }
     cap = g_new0(SevCapability, 1);
     cap->pdh = g_strdup("");
     cap->cert_chain = g_strdup("");
     cap->cpu0_id = g_strdup("");
-    cap->cbitpos = sev->cbitpos;
-    cap->reduced_phys_bits = sev->reduced_phys_bits;
+    cap->cbitpos = sev ? sev->cbitpos : DEFAULT_CBITPOS;
+    cap->reduced_phys_bits = sev ? sev->reduced_phys_bits
+                                 : DEFAULT_REDUCED_PHYS_BITS;
     return cap;
 }
 
@@ -433,8 +438,54 @@ static const struct {
 #undef READING
 };
 
+static uint32_t *number_field(Object *obj, void *offset)
+{
+    return (uint32_t *)((char *)obj + (uintptr_t)offset);
+}
+
+static void get_number(Object *obj, Visitor *v, const char *name,
+                       void *opaque, Error **errp)
+{
+    visit_type_uint32(v, name, number_field(obj, opaque), errp);
+}
+
+static void set_number(Object *obj, Visitor *v, const char *name,
+                       void *opaque, Error **errp)
+{
+    uint32_t value;
+
+    if (!visit_type_uint32(v, name, &value, errp)) {
+        return;
+    }
+    if (soc_cache_active()) {
+        error_setg(errp, "%s is fixed once the guest is set up", name);
+        return;
+    }
+    *number_field(obj, opaque) = value;
+}
+
+static const struct {
+    const char *name, *description;
+    size_t offset;
+} numbers[] = {
+#define NUMBER(name, field, text) { name, text, offsetof(SevTcgGuest, field) }
+    NUMBER("policy", policy, "guest policy, as for sev-guest"),
+    NUMBER("cbitpos", cbitpos, "C-bit location in page table entries"),
+    NUMBER("reduced-phys-bits", reduced_phys_bits,
+           "physical address bits that the guest loses"),
+    NUMBER("cache-pages", cache_pages, "pages of plaintext kept at most"),
+#undef NUMBER
+};
+
 static void add_settings(ObjectClass *oc)
 {
+    for (int i = 0; i < ARRAY_SIZE(numbers); i++) {
+        object_class_property_add(oc, numbers[i].name, "uint32", get_number,
+                                  set_number, NULL,
+                                  (void *)(uintptr_t)numbers[i].offset);
+        object_class_property_set_description(oc, numbers[i].name,
+                                              numbers[i].description);
+    }
     object_class_property_add_str(oc, "cipher", get_cipher, set_cipher);
     object_class_property_set_description(oc, "cipher",
         "auto, aesni or portable; reads as the one in use");
@@ -474,15 +525,6 @@ static void sev_tcg_guest_init(Object *obj)
     sev->cbitpos = DEFAULT_CBITPOS;
     sev->reduced_phys_bits = DEFAULT_REDUCED_PHYS_BITS;
     sev->cache_pages = DEFAULT_CACHE_PAGES;
-    object_property_add_uint32_ptr(obj, "policy", &sev->policy,
-                                   OBJ_PROP_FLAG_READWRITE);
-    object_property_add_uint32_ptr(obj, "cbitpos", &sev->cbitpos,
-                                   OBJ_PROP_FLAG_READWRITE);
-    object_property_add_uint32_ptr(obj, "reduced-phys-bits",
-                                   &sev->reduced_phys_bits,
-                                   OBJ_PROP_FLAG_READWRITE);
-    object_property_add_uint32_ptr(obj, "cache-pages", &sev->cache_pages,
-                                   OBJ_PROP_FLAG_READWRITE);
     sev->machine_done.notify = machine_done;
     qemu_add_machine_init_done_notifier(&sev->machine_done);
     sev->vm_state = qemu_add_vm_change_state_handler(vm_state_changed, sev);
