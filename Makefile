@@ -9,6 +9,7 @@ help: ## Show what can be made
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  \033[36m%-18s\033[0m %s\n", $$1, $$2}'
 
 .venv/ready: pyproject.toml requirements-dev.lock scripts/setup-venv
+	@scripts/setup-system
 	@scripts/setup-venv
 
 .PHONY: setup
