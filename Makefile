@@ -20,6 +20,10 @@ setup: .venv/ready ## Make .venv and install the system packages (as root; other
 demo-leak: setup ## The published experiment: what the host can read of a guest, with and without encryption
 	@$(SEVKIT) attack run leak $(ARGS)
 
+.PHONY: emulator
+emulator: ## Build the memory-encrypting QEMU (minutes, once; then both sides of the demo are real guests)
+	@emulator/build.sh
+
 .PHONY: test
 test: setup ## All tests, real guests included where they can run
 	@$(PY) -m pytest $(ARGS)
