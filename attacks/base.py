@@ -36,7 +36,6 @@ class Mitigation(StrEnum):
     DEBUG_FORBIDDEN = "debug-forbidden"
     VALIDATE_ONCE = "validate-once"
     ENCRYPTED_IO = "encrypted-io"
-    CONSTANT_TIME = "constant-trace"
     CPUID_PAGE = "cpuid-page"
 
 
@@ -97,10 +96,12 @@ class Notebook:
         *,
         seed: int = 1,
         listener: Callable[[Step], None] | None = None,
+        disabled_checks: frozenset[str] = frozenset(),
     ) -> None:
         self.mode = mode
         self.mitigations = mitigations
         self.seed = seed
+        self.disabled_checks = disabled_checks  # checks of the RMP to leave out: mutation tests
         self.steps: list[Step] = []
         self._listener = listener
 
@@ -163,8 +164,9 @@ class Attack:
 
     ``expected`` has an entry for every mode; ``mitigated`` is what is expected under SEV-SNP with ``mitigations`` on
     (the same as plain SEV-SNP where there is none). ``generations`` says since when and on what the attack was
-    shown. ``snp_claim`` is what AMD claims for SEV-SNP: the oracle of the matrix. ``breaks_claim`` cites the CVE or
-    paper wherever SEV-SNP as first shipped fails that claim. ``experiment`` performs it in the software model.
+    shown. ``claim`` names the row of AMD's table of claims
+    (attacks/claims.py) that it tests: the oracle of the matrix. ``breaks_claim`` cites the CVE or paper for the modes
+    where the table is contradicted. ``experiment`` performs it in the software model.
     """
 
     name: str
@@ -177,7 +179,7 @@ class Attack:
     expected: Mapping[Mode, Expectation]
     mitigations: Sequence[Mitigation]
     mitigated: Expectation | None
-    snp_claim: str
+    claim: str | None
     experiment: Experiment
     breaks_claim: Source | None = None
 
