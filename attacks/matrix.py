@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from sevkit.attacks.base import COLUMNS, Attack, Mitigation, Notebook, Observation, Outcome
 from sevkit.attacks.claims import THREATS, Claim
-from sevkit.words import Mode
+from sevkit.words import Mode, Provenance
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,9 @@ def run_cell(
 
 def make_cell(attack: Attack, notebook: Notebook, mitigated: bool, observation: Observation) -> Cell:
     """The cell of an experiment that has ended."""
-    expectation = attack.expectation(notebook.mode, mitigated)
+    expectation = attack.expectation(notebook.mode, notebook.mitigations)
     claim = THREATS[attack.claim].claim(notebook.mode) if attack.claim else None
-    relevant = tuple(str(each) for each in attack.mitigations) if mitigated else ()
+    relevant = tuple(str(each) for each in attack.mitigations if each in notebook.mitigations)
     return Cell(
         attack.name,
         notebook.mode,
@@ -86,7 +87,10 @@ def make_cell(attack: Attack, notebook: Notebook, mitigated: bool, observation: 
 
 def _cites(attack: Attack) -> str:
     """The CVE or paper that shows the attack on real parts."""
-    return str(attack.breaks_claim) if attack.breaks_claim else "; ".join(str(source) for source in attack.sources)
+    if attack.breaks_claim:
+        return str(attack.breaks_claim)
+    shown = [source for source in attack.sources if not source.text.startswith("AMD,")] or attack.sources
+    return "; ".join(map(str, shown))
 
 
 def run_matrix(attacks: Iterable[Attack], *, seed: int = 1) -> Iterator[Cell]:
@@ -94,3 +98,40 @@ def run_matrix(attacks: Iterable[Attack], *, seed: int = 1) -> Iterator[Cell]:
     for attack in attacks:
         for mode, mitigated in COLUMNS:
             yield run_cell(attack, mode, mitigated, seed=seed)[0]
+
+
+def as_data(attacks: Iterable[Attack], cells: Iterable[Cell], seed: int) -> dict[str, Any]:
+    """The matrix as JSON-ready data: ``cells`` as the result format has them, and all that a reader needs beside."""
+    made = list(cells)
+    return {
+        "provenance": str(Provenance.MOCK),
+        "seed": seed,
+        "columns": [column_name(mode, mitigated) for mode, mitigated in COLUMNS],
+        "attacks": [describe(attack) for attack in attacks],
+        "cells": [cell.as_dict() for cell in made],
+        "as_expected": all(cell.as_expected for cell in made),
+        "deviations": [cell.as_dict() for cell in made if not cell.as_expected],
+        "contradicted_claims": [cell.as_dict() for cell in made if cell.contradicts_claim],
+    }
+
+
+def describe(attack: Attack) -> dict[str, Any]:
+    """An attack without its experiment."""
+    return {
+        "name": attack.name,
+        "title": attack.title,
+        "aim": str(attack.aim),
+        "summary": attack.summary,
+        "preconditions": list(attack.preconditions),
+        "generations": attack.generations,
+        "sources": [str(source) for source in attack.sources],
+        "mitigations": [str(each) for each in attack.mitigations],
+        "claim": THREATS[attack.claim].title if attack.claim else None,
+    }
+
+
+def story(attack: Attack, notebook: Notebook, cell: Cell) -> dict[str, Any]:
+    """One experiment with every entry of its notebook."""
+    steps = [{"stage": str(step.stage), "text": step.text, "data": step.data} for step in notebook.steps]
+    mitigations = sorted(str(each) for each in notebook.mitigations)
+    return {**describe(attack), **cell.as_dict(), "mitigations_on": mitigations, "steps": steps}
