@@ -74,7 +74,7 @@ ATTACK = Attack(
     sources=(
         Source("Li et al., CIPHERLEAKS: Breaking Constant-time Cryptography on AMD SEV, USENIX Security 2021"),
         Source("Li et al., A Systematic Look at Ciphertext Side Channels on AMD SEV-SNP, IEEE S&P 2022"),
-        Source("AMD-SB-3021, CVE-2021-46744"),
+        Source("CVE-2020-12966 (AMD-SB-1013), CVE-2021-46744 (AMD-SB-1033)"),
     ),
     expected={
         Mode.NOSEV: Expectation(Outcome.WORKS, "memory is plaintext"),

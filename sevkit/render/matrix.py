@@ -27,7 +27,7 @@ def text(data: dict[str, Any], *, colour: bool = False, width: int = 100) -> str
     for column in data["columns"]:
         table.add_column(column.replace(" + ", "\n+ "), overflow="fold")
     for attack, cells in _rows(data):
-        table.add_row(attack["name"], *[_cell(cell) for cell in cells])
+        table.add_row(attack["name"], *[_cell(cell, width) for cell in cells])
     console.print(table)
     _summary(console, data)
     output = console.file
@@ -35,11 +35,11 @@ def text(data: dict[str, Any], *, colour: bool = False, width: int = 100) -> str
     return output.getvalue()
 
 
-def _cell(cell: dict[str, Any]) -> Text:
+def _cell(cell: dict[str, Any], width: int) -> Text:
     word = _SIGNS[cell["observed"]] + ("" if cell["as_expected"] else f" (expected: {cell['expected']})")
     shown = Text(word, style=_COLOURS[cell["observed"]])
     if cell["observed"] in ("works", "stopped"):
-        shown.append(f"\n{cell['check']}", style="dim")
+        shown.append("\n" + textwrap.fill(cell["check"], max(12, (width - 40) // 5)), style="dim")
     return shown
 
 
