@@ -140,12 +140,12 @@ class _Reader:
 def _style(lines: list[str], name: str) -> str:
     """Which of the two styles a file is in: the first line that only one of them has decides."""
     style = _first_style(lines)
-    if style is not None:
-        return style
     first = next((n for n, line in enumerate(lines, 1) if line.strip()), 1)
-    _refuse(
-        name, first, "no CPUID dump: no line of `cpuid -r` or InstLatx64 style", "record one with `cpuid -r > FILE`"
-    )
+    if style is None:
+        _refuse(
+            name, first, "no CPUID dump: no line of `cpuid -r` or InstLatx64 style", "record one with `cpuid -r > FILE`"
+        )
+    return style
 
 
 def _first_style(lines: list[str]) -> str | None:

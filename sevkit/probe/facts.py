@@ -33,8 +33,9 @@ class Reading(NamedTuple):
 class Facts:
     """Facts of one host, with the accessors that checks use. Made from JSON that has been validated."""
 
-    def __init__(self, raw: dict[str, Any]) -> None:
+    def __init__(self, raw: dict[str, Any], *, replayed: bool = False) -> None:
         self.raw = raw
+        self.replayed = replayed
         self.cpus: list[tuple[int, Leaves]] = [(row["cpu"], _leaves(row["leaves"])) for row in raw["cpuid"]["cpus"]]
         self.identity: Identity = identify(self.cpus[0][1] if self.cpus else {})
         self._readings: Mapping[str, Any] = raw["readings"]
@@ -124,7 +125,7 @@ def parse(data: bytes, name: str) -> Facts:
         ) from error
     except (UnicodeDecodeError, RecursionError, ValueError) as error:
         raise BadInputError(f"{name}, line 1: not valid JSON: {type(error).__name__}", hint=_SAVE_AGAIN) from error
-    return Facts(checked(raw, name))
+    return Facts(checked(raw, name), replayed=True)
 
 
 _SAVE_AGAIN = "save a host with `sevkit probe --save FILE`"

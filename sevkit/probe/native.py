@@ -1,6 +1,6 @@
 """Executing CPUID in a child process that pins itself to each CPU in turn.
 
-py-cpuinfo compiles and calls the code (its `ASM` class); its `get_cpu_info()` would sleep for a second. A child, because
+py-cpuinfo compiles and calls the code (its `ASM` class); its `get_cpu_info()` would sleep for a second. A child, since
 a hardened system may kill a process that asks for executable memory. Run as a module: CPU numbers in, JSON out.
 """
 

@@ -16,9 +16,9 @@ _SEV_STATUS = {
 }  # fmt: skip
 _SNP_STATUS = {
     "api_major": int, "api_minor": int, "state": str, "rmp_initialized": bool, "alias_check_complete": bool,
-    "build": int, "mask_chip_id": bool, "mask_chip_key": bool, "vlek_loaded": bool, "feature_info": bool, "rapl_disabled": bool,
-    "ciphertext_hiding_capable": bool, "ciphertext_hiding_enabled": bool, "flags": int, "guest_count": int,
-    "current_tcb": int, "reported_tcb": int,
+    "build": int, "mask_chip_id": bool, "mask_chip_key": bool, "vlek_loaded": bool, "feature_info": bool,
+    "rapl_disabled": bool, "ciphertext_hiding_capable": bool, "ciphertext_hiding_enabled": bool, "flags": int,
+    "guest_count": int, "current_tcb": int, "reported_tcb": int,
 }  # fmt: skip
 READINGS: Mapping[str, Any] = {
     "kernel.cmdline": [str],

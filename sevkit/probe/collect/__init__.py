@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from typing import Any, Optional
+from typing import Any
 
 from sevkit.probe.collect import cpuid, firmware, kernel, msr, tools
 from sevkit.probe.collect.reading import Readings

@@ -17,7 +17,7 @@ PARAMETERS = {"sev": ("sev",), "sev_es": ("sev_es", "sev-es"), "sev_snp": ("sev_
 # A line of the kernel log without any of these says nothing that sevkit judges.
 LOG_WORDS = (
     b"SEV", b"SME", b"RMP", b"ccp ", b"AMD-Vi", b"Memory Encryption", b"Hypervisor detected", b"aravirtualized kernel",
-    b"Linux version", b"DMI: ", b"Isolation Config", b"psp", b"sev-guest", b"kvm_amd", b"SVM", b"TDX", b"tdx", b"SNP",
+    b"Linux version", b"DMI: ", b"Isolation Config", b"psp", b"sev-guest", b"kvm_amd", b"SVM", b"TDX", b"SNP",
 )  # fmt: skip
 CMDLINE_WORDS = (
     "mem_encrypt", "kvm_amd", "kvm-amd", "kvm.", "amd_iommu", "iommu", "ccp.", "sev", "nosmt", "psp", "clearcpuid",
