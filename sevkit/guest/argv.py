@@ -10,6 +10,7 @@ from sevkit.guest.spec import Accel, Firmware, GuestSpec, StorageKind
 from sevkit.words import Mode
 
 _SEV_OBJECT = {Mode.SEV: "sev-guest", Mode.SEV_ES: "sev-guest", Mode.SEV_SNP: "sev-snp-guest"}
+HARDWARE_OBJECTS = frozenset(_SEV_OBJECT.values())
 EMULATED_OBJECT = "sev-tcg-guest"
 
 
@@ -34,8 +35,12 @@ class Encryption:
     From CPUID 0x8000001F and QEMU's query-sev-capabilities; never a constant of ours.
     """
 
-    c_bit_position: int
-    reduced_phys_bits: int
+    c_bit_position: int | str
+    reduced_phys_bits: int | str
+
+
+# What stands in a dry run's command line where this host cannot tell.
+UNKNOWN_ENCRYPTION = Encryption("C_BIT_POSITION", "REDUCED_PHYS_BITS")
 
 
 @dataclass(frozen=True)

@@ -74,9 +74,8 @@ def _dynamic(path: Path) -> tuple[str | None, list[str]]:
             elf = ELFFile(stream)
             section = elf.get_section_by_name(".dynamic")
             interp = elf.get_section_by_name(".interp")
-            names = (
-                [tag.needed for tag in section.iter_tags("DT_NEEDED")] if isinstance(section, DynamicSection) else []
-            )
+            tags = section.iter_tags("DT_NEEDED") if isinstance(section, DynamicSection) else ()
+            names = [str(tag.needed) for tag in tags]  # type: ignore[attr-defined]
             return (interp.data().rstrip(b"\0").decode() if interp else None), names
     except ELFError as error:
         raise BadInputError(f"{path} is not a program that can be read: {error}") from error

@@ -24,16 +24,11 @@ _MODULES = (
     *("nvme", "ext4", "msr", "cpuid", "sev_guest"),
 )
 _USER_PACKAGES = (
-    "busybox-static",
-    "dropbear-bin",
-    "libtomcrypt1",
-    "libtommath1",
-    "libgmp10",
-    "zlib1g",
-    "libcrypt1",
-    "libc6",
+    *("busybox-static", "dropbear-bin", "util-linux"),
+    *("libtomcrypt1", "libtommath1", "libgmp10", "zlib1g", "libcrypt1", "libc6"),  # what dropbear links to
+    *("libblkid1", "libmount1", "libsmartcols1", "libudev1", "libselinux1", "libpcre2-8-0"),  # what lsblk links to
 )
-_SSH_PROGRAMS = ("usr/sbin/dropbear", "usr/bin/dropbearkey")
+_PROGRAMS = ("usr/sbin/dropbear", "usr/bin/dropbearkey", "bin/lsblk")
 
 
 @dataclass(frozen=True)
@@ -54,22 +49,26 @@ def get(name: str, *, progress: Progress | None = None) -> Image:
     """
     if name not in _BUILDERS:
         raise UsageError(f"there is no guest image {name!r}", hint=f"images: {', '.join(sorted(_BUILDERS))}")
-    folder = cache_dir("images") / f"{name}-{_recipe_hash(name)}"
+    folder = _folder(name)
     if not (folder / "info.json").exists():
         _build(name, folder, progress or (lambda _: None))
-    return _load(name, folder)
-
-
-def cached(name: str) -> bool:
-    """Whether the image is in the cache already."""
-    return (cache_dir("images") / f"{name}-{_recipe_hash(name)}" / "info.json").exists()
-
-
-def _load(name: str, folder: Path) -> Image:
     try:
         info = json.loads((folder / "info.json").read_text())
     except (OSError, ValueError) as error:
         raise BadInputError(f"the cached image {folder} is damaged", hint=f"rm -r {folder}") from error
+    return _image(name, folder, info)
+
+
+def expected(name: str) -> Image:
+    """The image with the paths that it has or will have in the cache, whether it has been built or not."""
+    return _image(name, _folder(name), {})
+
+
+def _folder(name: str) -> Path:
+    return cache_dir("images") / f"{name}-{_recipe_hash(name)}"
+
+
+def _image(name: str, folder: Path, info: dict[str, object]) -> Image:
     disk = folder / "root.img"
     return Image(name, folder / "vmlinuz", folder / "initrd.img", disk if disk.exists() else None, info)
 
@@ -132,7 +131,7 @@ def _base_entries(kernel_root: Path, user_root: Path) -> list[cpio.Entry]:
         cpio.file(f"lib/modules/{name}", debian.read_module(path)) for name, path in zip(plain, modules, strict=True)
     ]
     entries.append(cpio.file("etc/sevkit/modules", "".join(f"{name}\n" for name in plain).encode()))
-    for name in _SSH_PROGRAMS:
+    for name in _PROGRAMS:
         program = user_root / name
         entries.append(cpio.file(name, program.read_bytes(), 0o755))
         entries += [

@@ -7,21 +7,10 @@ from typing import Protocol
 
 from sevkit.guest.result import CommandResult
 from sevkit.guest.spec import GuestSpec
+from sevkit.memory.gpa import GuestRange as RamBlock
 from sevkit.words import Mode, Provenance
 
-
-@dataclass(frozen=True)
-class RamBlock:
-    """A stretch of guest RAM and where it lies in the VMM's address space.
-
-    ``host_address`` and ``gpa`` are in bytes; ``size`` too. ``host_address`` is None where the hypervisor keeps the
-    stretch out of the VMM (guest_memfd).
-    """
-
-    name: str
-    gpa: int
-    size: int
-    host_address: int | None
+__all__ = ["Availability", "Guest", "Hypervisor", "RamBlock"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +56,11 @@ class Guest(Protocol):
         ...
 
     @property
+    def notes(self) -> Sequence[str]:
+        """What a reader should know about this launch: a fallback that was taken, a weak policy."""
+        ...
+
+    @property
     def confounds(self) -> Sequence[str]:
         """What else than the mode differs from the plain guest of the same spec."""
         ...
@@ -80,6 +74,17 @@ class Guest(Protocol):
         VMM in clear.
         Raises DeadlineError after ``timeout`` seconds, GuestError when the guest is gone.
         """
+        ...
+
+    def plant(self, nonce: bytes) -> None:
+        """Have the guest derive secrets from a public nonce and keep them (guest/secrets.py).
+
+        The marker that must be found passes through guest memory that is shared with the host.
+        """
+        ...
+
+    def holds(self, nonce: bytes) -> dict[str, bool]:
+        """For every place where a secret was planted, whether the guest still has it there."""
         ...
 
     def put(self, source: Path, target: str) -> None:
@@ -125,4 +130,10 @@ class Hypervisor(Protocol):
 
     def launch(self, spec: GuestSpec, *, detach: bool = False, timeout: float = 120.0) -> Guest:
         """Start a guest and wait until it answers. A detached guest outlives this process."""
+        ...
+
+    def launch_many(
+        self, specs: Sequence[GuestSpec], *, detach: bool = False, timeout: float = 120.0
+    ) -> "Sequence[Guest]":
+        """Start several guests at once and wait for all; when one fails, all are stopped."""
         ...

@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from sevkit import proc
 from sevkit.errors import GuestError, HypervisorError, MissingToolError, NoSpaceError, UsageError
 from sevkit.guest import argv as argv_builder
 from sevkit.guest import image as images
-from sevkit.guest import policy
+from sevkit.guest import policy, secrets
 from sevkit.guest import spec as spec_module
 from sevkit.guest.argv import Capabilities, Encryption, Place
 from sevkit.guest.channel import AgentChannel, SshChannel
@@ -64,6 +65,15 @@ class QemuGuest:
         """Run a command in the guest, by the agent or, when ``private``, by ssh."""
         channel = self._ssh if private else self._agent
         return channel.run(command, stdin=stdin, timeout=timeout)
+
+    def plant(self, nonce: bytes) -> None:
+        """Plant the secrets, then pass the shared marker through the guest's I/O buffers."""
+        secrets.plant(self, nonce)
+        secrets.mark_shared(self, nonce)
+
+    def holds(self, nonce: bytes) -> dict[str, bool]:
+        """Which secrets the guest still has."""
+        return secrets.holds(self, nonce)
 
     def put(self, source: Path, target: str) -> None:
         """Copy a file into the guest."""
@@ -148,10 +158,16 @@ class QemuHypervisor:
         return Availability(mode, True, "QEMU and this host offer SEV")
 
     def command_line(self, spec: GuestSpec) -> Sequence[str]:
-        """The command line for ``spec``; where this host has no SEV, with a C-bit position to be filled in."""
-        able = self._capabilities()
+        """The command line for ``spec`` on any machine: what this host cannot tell stands as a word to replace."""
+        try:
+            able = self._capabilities()
+        except MissingToolError:
+            able = Capabilities("qemu-system-x86_64", "unknown", frozenset())
         accel = Accel.TCG if able.emulates_sev or spec.accel is Accel.TCG else Accel.KVM
-        return argv_builder.build(spec, able, accel, self._place(spec, None, able), self._encryption(spec, able))
+        known = self._encryption(spec, able) if spec.mode is not Mode.NOSEV and able.objects else None
+        assumed = replace(able, objects=able.objects | argv_builder.HARDWARE_OBJECTS)
+        place = self._place(spec, images.expected(spec.image), able, assume=True)
+        return argv_builder.build(spec, assumed, accel, place, known or argv_builder.UNKNOWN_ENCRYPTION)
 
     def launch(self, spec: GuestSpec, *, detach: bool = False, timeout: float = 120.0) -> QemuGuest:
         """Start a guest and wait until its agent answers."""
@@ -255,14 +271,14 @@ class QemuHypervisor:
             return None
         return capabilities_of.encryption(able.binary, accel="tcg" if able.emulates_sev else "kvm")
 
-    def _place(self, spec: GuestSpec, image: images.Image | None, able: Capabilities) -> Place:
+    def _place(self, spec: GuestSpec, image: images.Image, able: Capabilities, *, assume: bool = False) -> Place:
         folder = registry.folder(spec.name)
         data = None if spec.storage.kind is StorageKind.NONE else spec.storage.path or folder / "data.img"
         return Place(
-            kernel=image.kernel if image else Path("vmlinuz"),
-            initrd=image.initrd if image else Path("initrd.img"),
-            root_disk=image.root_disk if image else None,
-            firmware=_firmware(spec),
+            kernel=image.kernel,
+            initrd=image.initrd,
+            root_disk=image.root_disk,
+            firmware=_firmware(spec, assume=assume),
             qmp=folder / "qmp",
             agent=folder / "agent",
             console=folder / "console",
@@ -272,13 +288,12 @@ class QemuHypervisor:
         )
 
 
-def attach(name: str) -> QemuGuest:
-    """A guest that another process has started, found in the registry by name."""
-    record = registry.read(name)
+def attach(record: registry.Record) -> QemuGuest:
+    """A guest that another process has started, from its record."""
     return QemuGuest(record, spec_module.from_dict(record.spec), None)
 
 
-def _firmware(spec: GuestSpec) -> Path | None:
+def _firmware(spec: GuestSpec, *, assume: bool) -> Path | None:
     if argv_builder.firmware_of(spec) is Firmware.SEABIOS:
         return None
     candidates = [os.environ["SEVKIT_OVMF"]] if "SEVKIT_OVMF" in os.environ else []
@@ -286,6 +301,8 @@ def _firmware(spec: GuestSpec) -> Path | None:
     for path in candidates:
         if Path(path).exists():
             return Path(path)
+    if assume:
+        return Path(candidates[0])
     raise MissingToolError(
         f"no OVMF firmware for mode {spec.mode}: looked for {', '.join(candidates)}",
         hint="apt-get install ovmf, or point SEVKIT_OVMF at a firmware file",

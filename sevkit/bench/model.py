@@ -1,0 +1,202 @@
+"""What a benchmark result is: samples, each with all that is needed to know what it may be compared with."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from sevkit.errors import BadInputError
+from sevkit.words import Mode, Provenance
+
+FORMAT = "sevkit-bench"
+FORMAT_VERSION = 1
+AGAIN = "#again"  # the second arm of an A/A control: `nosev#again`
+
+Conditions = tuple[tuple[str, str], ...]
+
+
+class Direction(StrEnum):
+    """Which way is better. Stated with every figure, since ratios of rates and of times read the other way round."""
+
+    HIGHER = "higher is better"
+    LOWER = "lower is better"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A quantity, its unit and its direction. ``primary`` is the one that its workload is about."""
+
+    name: str
+    unit: str
+    direction: Direction
+    primary: bool = True
+
+
+TIME = Metric("time", "s", Direction.LOWER)
+IOPS = Metric("iops", "1/s", Direction.HIGHER)
+BANDWIDTH = Metric("bandwidth", "B/s", Direction.HIGHER)
+LATENCY = Metric("latency_mean", "ns", Direction.LOWER)
+LATENCY_P50 = Metric("latency_p50", "ns", Direction.LOWER, primary=False)
+LATENCY_P99 = Metric("latency_p99", "ns", Direction.LOWER, primary=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Boot:
+    """One guest boot (or what stands in for it): where samples come from, and what surrounded them.
+
+    ``facts`` are what must be equal in two arms for their ratio to mean the mode (CPU model, memory backing, huge
+    pages, firmware, cache, kernel …); ``confounds`` are differences that the guest itself declares.
+    """
+
+    identity: str
+    provenance: Provenance
+    facts: Mapping[str, str] = field(default_factory=dict)
+    confounds: tuple[str, ...] = ()
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+    def record(self) -> dict[str, Any]:
+        """The boot as a line of the store."""
+        return {
+            "kind": "boot",
+            "id": self.identity,
+            "provenance": str(self.provenance),
+            "facts": dict(self.facts),
+            "confounds": list(self.confounds),
+            "environment": dict(self.environment),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One raw value.
+
+    ``arm`` is the mode, with ``#again`` for the second half of an A/A control. ``boot`` numbers the guest boots of an
+    arm, None where boots are not known (imported results: each run then stands for itself). ``order`` is the place in
+    the order of measurement, ``time`` the wall clock (seconds since 1970, 0 when unknown).
+    """
+
+    workload: str
+    storage: str
+    metric: Metric
+    mode: Mode
+    value: float
+    arm: str = ""
+    boot: int | None = None
+    iteration: int = 0
+    order: int = 0
+    time: float = 0.0
+    warmup: bool = False
+    conditions: Conditions = ()
+    family: str = ""
+    at: Boot = field(default=Boot("", Provenance.PUBLISHED))
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def arm_name(self) -> str:
+        """The arm, by default the mode."""
+        return self.arm or str(self.mode)
+
+    def record(self) -> dict[str, Any]:
+        """The sample as a line of the store; what is empty is left out."""
+        line: dict[str, Any] = {
+            "kind": "sample",
+            "workload": self.workload,
+            "metric": self.metric.name,
+            "unit": self.metric.unit,
+            "direction": str(self.metric.direction),
+            "mode": str(self.mode),
+            "value": self.value,
+            "order": self.order,
+            "boot_id": self.at.identity,
+        }
+        optional = {
+            "storage": self.storage,
+            "secondary": not self.metric.primary,
+            "arm": self.arm,
+            "iteration": self.iteration,
+            "time": self.time,
+            "warmup": self.warmup,
+            "conditions": dict(self.conditions),
+            "family": self.family,
+            "extra": dict(self.extra),
+        }
+        line |= {key: value for key, value in optional.items() if value}
+        if self.boot is not None:
+            line["boot"] = self.boot
+        return line
+
+
+def sample_from(record: Mapping[str, Any], boots: Mapping[str, Boot], metrics: dict[Any, Metric]) -> Sample:
+    """Read a line of the store; raises BadInputError when it is not a sample.
+
+    ``metrics`` is a cache, so that a hundred thousand samples share their metrics.
+    """
+    try:
+        key = (record["metric"], record["unit"], record["direction"], bool(record.get("secondary")))
+        metric = metrics.get(key)
+        if metric is None:
+            metric = metrics[key] = Metric(str(key[0]), str(key[1]), Direction(key[2]), primary=not key[3])
+        boot = record.get("boot")
+        return Sample(
+            workload=str(record["workload"]),
+            storage=str(record.get("storage", "")),
+            metric=metric,
+            mode=Mode(record["mode"]),
+            value=checked(record["value"]),
+            arm=str(record.get("arm", "")),
+            boot=None if boot is None else int(boot),
+            iteration=int(record.get("iteration", 0)),
+            order=int(record.get("order", 0)),
+            time=float(record.get("time", 0.0)),
+            warmup=bool(record.get("warmup")),
+            conditions=tuple(sorted((str(k), str(v)) for k, v in record.get("conditions", {}).items())),
+            family=str(record.get("family", "")),
+            at=boots[record["boot_id"]],
+            extra=record.get("extra", {}),
+        )
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise BadInputError(f"not a sample: {type(error).__name__}: {error}") from error
+
+
+def boot_from(record: Mapping[str, Any]) -> Boot:
+    """Read a boot line of the store; raises BadInputError when it is not one."""
+    try:
+        return Boot(
+            identity=str(record["id"]),
+            provenance=Provenance(record["provenance"]),
+            facts={str(k): str(v) for k, v in record.get("facts", {}).items()},
+            confounds=tuple(str(c) for c in record.get("confounds", ())),
+            environment=dict(record.get("environment", {})),
+        )
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise BadInputError(f"not a boot: {type(error).__name__}: {error}") from error
+
+
+def checked(value: Any) -> float:
+    """A measured value as a number; raises ValueError for what no measurement gives (NaN, infinite, not a number)."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{value!r} is not a number")
+    if not math.isfinite(value):
+        raise ValueError(f"{value!r} is not finite")
+    return float(value)
+
+
+_MODE_WORDS = {
+    "nosev": Mode.NOSEV,
+    "no-sev": Mode.NOSEV,
+    "plain": Mode.NOSEV,
+    "none": Mode.NOSEV,
+    "sev": Mode.SEV,
+    "sev-es": Mode.SEV_ES,
+    "seves": Mode.SEV_ES,
+    "es": Mode.SEV_ES,
+    "sev-snp": Mode.SEV_SNP,
+    "sevsnp": Mode.SEV_SNP,
+    "snp": Mode.SEV_SNP,
+}
+
+
+def mode_from_word(word: str) -> Mode | None:
+    """The mode that a word in a file name or column means, or None."""
+    return _MODE_WORDS.get(word.strip().lower().replace("_", "-"))

@@ -1,0 +1,81 @@
+"""What file names say: ``iops_randread-nvme-sev-2.json`` is the second run of iops_randread on nvme in mode sev."""
+
+import re
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from sevkit.bench.model import BANDWIDTH, IOPS, LATENCY, Metric, mode_from_word
+from sevkit.words import Mode
+
+_EDGE = r"(?<![A-Za-z0-9])", r"(?![A-Za-z0-9])"
+_MODE = re.compile(_EDGE[0] + r"(no-?sev|sev[-_]?snp|sev[-_]?es|snp|sev)" + _EDGE[1], re.IGNORECASE)
+_STORAGE = re.compile(_EDGE[0] + r"(virtio[-_]blk|virtio[-_]scsi|blk|scsi|nvme)" + _EDGE[1], re.IGNORECASE)
+_BOOT = re.compile(_EDGE[0] + r"boot[-_]?(\d{1,6})" + _EDGE[1], re.IGNORECASE)
+_RUN = re.compile(r"(?:^|[-_.])(?:run|rep|iter|r|i)?[-_]?(\d{1,6})$", re.IGNORECASE)
+_PREFIXES: dict[str, Metric] = {
+    "bw": BANDWIDTH,
+    "bandwidth": BANDWIDTH,
+    "iops": IOPS,
+    "al": LATENCY,
+    "lat": LATENCY,
+    "latency": LATENCY,
+}
+
+
+@dataclass(frozen=True)
+class Named:
+    """What a name says; empty or None where it says nothing."""
+
+    workload: str
+    storage: str = ""
+    mode: Mode | None = None
+    boot: int | None = None
+    run: int | None = None
+
+
+def from_name(text: str) -> Named:
+    """Read a name without its folder and suffix."""
+    rest, mode_word = _take(text, _MODE)
+    rest, storage = _take(rest, _STORAGE)
+    rest, boot = _take(rest, _BOOT)
+    run = _RUN.search(rest.rstrip("-_. "))
+    if run is not None:
+        rest = rest[: run.start()]
+    return Named(
+        workload=rest.strip("-_. "),
+        storage=storage.lower().replace("_", "-"),
+        mode=mode_from_word(mode_word) if mode_word else None,
+        boot=int(boot) if boot else None,
+        run=int(run.group(1)) if run else None,
+    )
+
+
+def from_path(path: PurePath) -> Named:
+    """Read a path below the results folder: what the name leaves open, its folders may say (``tb-sev/x.csv``)."""
+    own = from_name(path.stem)
+    for folder in reversed(path.parts[:-1]):
+        outer = from_name(folder)
+        own = Named(
+            workload=own.workload,
+            storage=own.storage or outer.storage,
+            mode=own.mode or outer.mode,
+            boot=own.boot if own.boot is not None else outer.boot,
+            run=own.run if own.run is not None else outer.run,
+        )
+    return own
+
+
+def metric_of(workload: str) -> Metric | None:
+    """What a fio workload is about, by its first word (``bw_read``), or None."""
+    return _PREFIXES.get(re.split(r"[-_.]", workload, maxsplit=1)[0].lower())
+
+
+def _take(text: str, pattern: re.Pattern[str]) -> tuple[str, str]:
+    """Remove the last match of a pattern and one separator beside it; returns what is left and the match's group."""
+    matches = list(pattern.finditer(text))
+    if not matches:
+        return text, ""
+    last = matches[-1]
+    before, after = text[: last.start()], text[last.end() :]
+    joined = before.rstrip("-_.") + after if after[:1] in "-_." else before + after
+    return joined, last.group(1)

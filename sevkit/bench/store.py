@@ -1,0 +1,242 @@
+"""A results directory: a header and an append-only list of records that survives being killed at any byte.
+
+``campaign.json`` says what was to be measured; ``samples.jsonl`` has one record a line, each on the disk before the
+next measurement starts. A line without its newline was being written when the writer died: readers ignore it, the next
+writer cuts it off.
+"""
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from sevkit.bench.model import FORMAT, FORMAT_VERSION, Boot, Metric, Sample, boot_from, sample_from
+from sevkit.errors import BadInputError, NoSpaceError, SevkitError, UsageError
+
+HEADER = "campaign.json"
+RECORDS = "samples.jsonl"
+LOCK = "lock"
+RAW = "raw"
+MOST_COMPLAINTS = 20
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@dataclass
+class Campaign:
+    """A results directory as read: the header, the samples, and every record that is not a sample.
+
+    ``damage`` lists what could not be read, as text with line numbers; the rest of the directory is still good.
+    """
+
+    path: Path
+    header: Mapping[str, Any]
+    samples: list[Sample] = field(default_factory=list)
+    boots: dict[str, Boot] = field(default_factory=dict)
+    others: list[Mapping[str, Any]] = field(default_factory=list)
+    damage: list[str] = field(default_factory=list)
+
+    def of_kind(self, kind: str) -> list[Mapping[str, Any]]:
+        """The other records of one kind: ``failure``, ``clock``, ``stop`` and so on."""
+        return [record for record in self.others if record.get("kind") == kind]
+
+
+def is_campaign(path: Path) -> bool:
+    """Whether a directory is one of ours."""
+    return (path / HEADER).is_file()
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The header of a results directory; raises BadInputError when there is none, or it is not ours."""
+    try:
+        header = json.loads((path / HEADER).read_text())
+    except FileNotFoundError as error:
+        raise BadInputError(
+            f"{path} is not a results directory: it has no {HEADER}",
+            hint="`sevkit bench import DIR --output R` makes one from fio, hyperfine, pyperf or CSV files",
+        ) from error
+    except (OSError, ValueError) as error:
+        raise BadInputError(f"{path / HEADER} cannot be read: {error}") from error
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise BadInputError(f"{path / HEADER} is not a sevkit results header")
+    if header.get("format_version") != FORMAT_VERSION:
+        raise BadInputError(
+            f"{path} has format version {header.get('format_version')}, this sevkit reads {FORMAT_VERSION}",
+            hint="use the sevkit that wrote it, or a newer one",
+        )
+    return header
+
+
+def load(path: Path) -> Campaign:
+    """Read a results directory. Damaged lines are set aside in ``damage``; a torn last line is no damage."""
+    campaign = Campaign(path, read_header(path))
+    metrics: dict[Any, Metric] = {}
+    for number, line in _lines(path / RECORDS):
+        try:
+            record = json.loads(line)
+            _take(campaign, record, metrics)
+        except (ValueError, AttributeError, BadInputError) as error:
+            _complain(campaign, f"{RECORDS} line {number}: {error}")
+    return campaign
+
+
+def _take(campaign: Campaign, record: Any, metrics: dict[Any, Metric]) -> None:
+    kind = record.get("kind")
+    if kind == "sample":
+        campaign.samples.append(sample_from(record, campaign.boots, metrics))
+    elif kind == "boot":
+        boot = boot_from(record)
+        campaign.boots[boot.identity] = boot
+    else:
+        campaign.others.append(record)
+
+
+def _complain(campaign: Campaign, text: str) -> None:
+    if len(campaign.damage) < MOST_COMPLAINTS:
+        campaign.damage.append(text)
+    elif len(campaign.damage) == MOST_COMPLAINTS:
+        campaign.damage.append("… and more")
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The whole lines of a file; what follows the last newline was never finished."""
+    try:
+        with path.open("rb") as stream:
+            for number, line in enumerate(stream, 1):
+                if line.endswith(b"\n"):
+                    yield number, line
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise BadInputError(f"{path} cannot be read: {error.strerror}") from error
+
+
+class Store:
+    """A results directory being written. One writer at a time; use it as a context manager."""
+
+    def __init__(self, path: Path, header: Mapping[str, Any]) -> None:
+        self.path = path
+        self.header = header
+        self._lock = _lock(path)
+        try:
+            self._file = os.open(path / RECORDS, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            self._cut_torn_line()
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    @classmethod
+    def create(cls, path: Path, header: Mapping[str, Any]) -> "Store":
+        """Start a results directory; raises UsageError when there is already one."""
+        if is_campaign(path):
+            raise UsageError(f"{path} already holds results", hint="give another --output, or remove it")
+        full = {"format": FORMAT, "format_version": FORMAT_VERSION, **header}
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            write_durably(path / HEADER, json.dumps(full, indent=2).encode() + b"\n")
+        except OSError as error:
+            raise _disk_error(path, error) from error
+        return cls(path, full)
+
+    @classmethod
+    def resume(cls, path: Path) -> "Store":
+        """Go on with a results directory."""
+        return cls(path, read_header(path))
+
+    def append(self, *records: Mapping[str, Any]) -> None:
+        """Write records so that they survive a crash. Either all of them are in, or none of this call."""
+        data = b"".join(_encode(record) for record in records)
+        before = os.lseek(self._file, 0, os.SEEK_END)
+        try:
+            _write_all(self._file, data)
+            os.fsync(self._file)
+        except OSError as error:
+            os.ftruncate(self._file, before)
+            raise _disk_error(self.path / RECORDS, error) from error
+
+    def keep_raw(self, name: str, data: bytes) -> str:
+        """Keep what a program printed; returns its path relative to the directory."""
+        folder = self.path / RAW
+        try:
+            folder.mkdir(exist_ok=True)
+            write_durably(folder / name, data)
+        except OSError as error:
+            raise _disk_error(folder / name, error) from error
+        return f"{RAW}/{name}"
+
+    def close(self) -> None:
+        """Let go of the directory."""
+        os.close(self._file)
+        os.close(self._lock)
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def _cut_torn_line(self) -> None:
+        end = os.lseek(self._file, 0, os.SEEK_END)
+        position = end
+        while position > 0:
+            start = max(0, position - 65536)
+            block = os.pread(self._file, position - start, start)
+            newline = block.rfind(b"\n")
+            if newline >= 0:
+                position = start + newline + 1
+                break
+            position = start
+        if position != end:
+            os.ftruncate(self._file, position)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a file so that it is there whole or not at all, also after a crash."""
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with scratch.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _lock(path: Path) -> int:
+    handle = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        owner = os.read(handle, 32).decode(errors="replace").strip()
+        os.close(handle)
+        raise UsageError(
+            f"another sevkit (process {owner or 'unknown'}) is writing to {path}",
+            hint="wait for it, or give another --output",
+        ) from error
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+    return handle
+
+
+def _encode(record: Mapping[str, Any]) -> bytes:
+    return json.dumps(record, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def _write_all(handle: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(handle, view) :]
+
+
+def _disk_error(path: Path, error: OSError) -> SevkitError:
+    if error.errno in _FULL:
+        return NoSpaceError(
+            f"the disk is full: {path} could not be written",
+            hint="free some space and give the same command again: it goes on where it stopped",
+        )
+    return SevkitError(f"{path} could not be written: {error.strerror or error}")

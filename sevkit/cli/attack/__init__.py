@@ -1,0 +1,15 @@
+"""``sevkit attack``: run the attacks, and see what each mode stops."""
+
+import click
+
+from sevkit.cli.attack.listing import list_attacks
+from sevkit.cli.attack.run import run
+
+
+@click.group()
+def command() -> None:
+    """Run the attacks, and see what each mode stops."""
+
+
+for each in (list_attacks, run):
+    command.add_command(each)

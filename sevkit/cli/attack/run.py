@@ -1,0 +1,103 @@
+"""``sevkit attack run``."""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sevkit.cli.guest.options import guest_options, hypervisor_option, make_spec
+from sevkit.cli.output import colour, finish, json_option
+from sevkit.cli.progress import progress
+from sevkit.errors import ExitCode, UsageError
+from sevkit.result import Result
+from sevkit.words import Mode, Verdict
+
+
+@click.command()
+@click.argument("name")
+@click.option("--modes", default="nosev,sev", show_default=True, help="Modes, separated by commas.")
+@click.option("--capture", type=click.Choice(["gcore", "live"]), default="gcore", show_default=True)
+@click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Keep the cores (secret data!) here.")
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write an HTML report.")
+@click.option("--timeout", default=180.0, show_default=True, metavar="SECONDS", help="For a guest to come up.")
+@click.option("--dry-run", is_flag=True, help="Show what would be launched, and launch nothing.")
+@hypervisor_option
+@guest_options
+@json_option
+def run(name: str, modes: str, as_json: bool, **options: Any) -> None:
+    """Run an attack: `leak` on guests of every mode.
+
+    Exits 0 when each mode behaves as predicted, 1 when one does not, 3 when the outcome is inconclusive.
+    """
+    if name != "leak":
+        raise UsageError(f"there is no attack named {name!r}", hint="`sevkit attack list` names them")
+    _leak([_mode(word) for word in modes.split(",")], as_json, options)
+
+
+def _mode(word: str) -> Mode:
+    try:
+        return Mode(word.strip())
+    except ValueError as error:
+        raise UsageError(f"{word!r} is not a mode", hint=f"modes: {', '.join(Mode)}") from error
+
+
+def _leak(modes: list[Mode], as_json: bool, options: dict[str, Any]) -> None:
+    from sevkit.attacks import leak
+
+    keep = options["keep"]
+    if keep is not None:
+        keep.mkdir(mode=0o700, parents=True, exist_ok=True)
+    setup = leak.Setup(
+        modes=tuple(dict.fromkeys(modes)),
+        hypervisor=options["hypervisor"],
+        capture=options["capture"],
+        spec=make_spec("leak", Mode.NOSEV, {**options, "policy_text": None}),
+        keep=keep,
+        timeout=options["timeout"],
+    )
+    if options["dry_run"]:
+        _dry_run(setup, as_json)
+    with progress("choosing hypervisors") as say:
+        experiments = list(leak.run(setup, say))
+    data = leak.as_dict(experiments)
+    if options["report"]:
+        _report(options["report"], data)
+    code = ExitCode.DONE if data["as_predicted"] else ExitCode.NO
+    if any(experiment.decision.verdict is Verdict.INCONCLUSIVE for experiment in experiments):
+        code = ExitCode.INCONCLUSIVE
+    from sevkit.render import leak as renderer
+
+    finish(Result("attack run", data, code), as_json=as_json, human=lambda d: _show(renderer.text, d))
+
+
+def _show(text: Any, data: dict[str, Any]) -> None:
+    width = min(120, shutil.get_terminal_size((100, 24)).columns)
+    click.echo(text(data, colour=colour(sys.stdout), width=width), nl=False)
+
+
+def _dry_run(setup: Any, as_json: bool) -> None:
+    from sevkit import proc
+    from sevkit.attacks import leak
+
+    chosen = leak.choose(setup, lambda _: None)
+    plan = [
+        {
+            "mode": str(mode),
+            "hypervisor": choice.hypervisor.name,
+            "command_line": list(choice.hypervisor.command_line(leak.guest_spec(setup, mode, chosen))),
+        }
+        for mode, choice in chosen.items()
+    ]
+    finish(
+        Result("attack run", {"attack": "leak", "dry_run": True, "plan": plan}),
+        as_json=as_json,
+        human=lambda d: click.echo("\n".join(f"# {p['mode']}\n{proc.pasteable(p['command_line'])}" for p in d["plan"])),
+    )
+
+
+def _report(path: Path, data: dict[str, Any]) -> None:
+    from sevkit.render import leak_report
+
+    path.write_text(leak_report.render(data))

@@ -1,0 +1,81 @@
+"""`sevkit bench compare`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sevkit.cli.bench.common import DIRECTORY, FILE, rule_options, rules_from, write_text
+from sevkit.cli.output import finish, json_option
+from sevkit.errors import BadInputError, UsageError
+from sevkit.result import Result
+
+
+@click.command("compare")
+@click.argument("results", type=DIRECTORY, nargs=-1)
+@click.option("--published", "with_study", is_flag=True, help="The published study's numbers, instead of RESULTS.")
+@click.option("--first-job-only", is_flag=True, help="With --published: read fio as the article did, jobs[0] alone.")
+@click.option(
+    "--format", "form", type=click.Choice(["text", "markdown", "csv", "latex"]), default="text", show_default=True
+)
+@click.option("--output", "-o", type=FILE, help="Write the table to a file.")
+@rule_options
+@json_option
+def command(
+    results: tuple[Path, ...],
+    with_study: bool,
+    first_job_only: bool,
+    form: str,
+    output: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Compare the modes in RESULTS (made by `bench run` or `bench import`; several directories are joined)."""
+    from sevkit.bench.compare import compare
+    from sevkit.render.bench_tables import FORMATS
+
+    rules = rules_from(options)
+    samples, errors = _samples(results, with_study, first_job_only)
+    comparisons = [c.as_dict() for c in compare(samples, rules)]
+    if not comparisons:
+        raise BadInputError(
+            f"nothing to compare: no workload was measured both in mode {rules.baseline} and in another",
+            hint="give --baseline, or measure the baseline as well",
+        )
+    data = {"comparisons": comparisons, "provenance": sorted({str(s.at.provenance) for s in samples})}
+    table = FORMATS[form](comparisons)
+    if output is not None:
+        write_text(output, table)
+
+    def human(data: dict[str, Any]) -> None:
+        if output is None:
+            if form == "text":
+                click.echo(f"provenance: {', '.join(data['provenance'])}")
+            click.echo(table, nl=False)
+
+    finish(Result("bench compare", data, errors=errors), as_json=as_json, human=human)
+
+
+def _samples(results: tuple[Path, ...], with_study: bool, first_job_only: bool) -> tuple[list[Any], list[Any]]:
+    from sevkit.bench import published, store
+
+    if with_study is bool(results):
+        raise UsageError("give RESULTS or --published", hint="`sevkit bench import DIR --output R` makes RESULTS")
+    if with_study:
+        return published.samples(first_job_only=first_job_only), []
+    samples: list[Any] = []
+    errors: list[Any] = []
+    for index, path in enumerate(results):
+        campaign = store.load(path)
+        shift = index * 10**9  # boots of different directories are different boots
+        samples += [_moved(s, shift) for s in campaign.samples] if shift else campaign.samples
+        errors += [BadInputError(f"{path}: {text}", hint="the other lines are used") for text in campaign.damage]
+    if not samples:
+        raise BadInputError(f"{', '.join(map(str, results))} holds no samples yet")
+    return samples, errors
+
+
+def _moved(sample: Any, shift: int) -> Any:
+    from dataclasses import replace
+
+    return replace(sample, boot=None if sample.boot is None else sample.boot + shift, order=sample.order + shift)

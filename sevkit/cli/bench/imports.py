@@ -1,0 +1,57 @@
+"""`sevkit bench import`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sevkit.cli.bench.common import DIRECTORY, MODE, PROVENANCE
+from sevkit.cli.output import finish, json_option
+from sevkit.result import Result
+
+
+@click.command("import")
+@click.argument("directory", type=DIRECTORY)
+@click.option("--output", "-o", type=DIRECTORY, required=True, help="The results directory to make.")
+@click.option("--mode", type=MODE, help="The mode, where the names do not say it.")
+@click.option("--storage", help="The storage, where the names do not say it.")
+@click.option("--workload", help="The workload, instead of what the names say.")
+@click.option("--provenance", type=PROVENANCE, default="published", show_default=True, help="Where they come from.")
+@json_option
+def command(
+    directory: Path,
+    output: Path,
+    mode: str | None,
+    storage: str | None,
+    workload: str | None,
+    provenance: str,
+    as_json: bool,
+) -> None:
+    """Take over results of fio, hyperfine, pyperf and the published study's tables from DIRECTORY.
+
+    Names like iops_randread-nvme-sev.json say workload, storage and mode; iops_randread-nvme-sev-2.json is a second
+    run, …-boot2 a second boot.
+    """
+    from sevkit.bench import imports, write
+    from sevkit.words import Mode, Provenance
+
+    given = imports.Given(Mode(mode) if mode else None, storage, workload, Provenance(provenance))
+    found = imports.read_folder(directory, given)
+    write.imported(output, found, source=directory.name)
+    data = {
+        "output": str(output),
+        "samples": len(found.samples),
+        "files": found.files,
+        "skipped": [{"file": name, "reason": reason} for name, reason in found.skipped],
+        "workloads": sorted({sample.workload for sample in found.samples}),
+        "modes": sorted({str(sample.mode) for sample in found.samples}),
+        "provenance": provenance,
+    }
+    finish(Result("bench import", data), as_json=as_json, human=_print)
+
+
+def _print(data: dict[str, Any]) -> None:
+    click.echo(f"{data['samples']} samples from {len(data['files'])} files in {data['output']}")
+    click.echo(f"modes: {', '.join(data['modes'])} (provenance: {data['provenance']})")
+    for entry in data["skipped"]:
+        click.echo(f"left out: {entry['file']}: {entry['reason']}", err=True)

@@ -1,0 +1,54 @@
+"""`sevkit bench report`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sevkit.cli.bench.common import DIRECTORY, FILE, rule_options, rules_from, write_text
+from sevkit.cli.output import finish, json_option
+from sevkit.errors import UsageError
+from sevkit.result import Result
+
+
+@click.command("report")
+@click.argument("results", type=DIRECTORY, required=False)
+@click.option("--published", "with_study", is_flag=True, help="The published study, re-analysed, instead of RESULTS.")
+@click.option("--html", type=FILE, help="Write the report as one HTML page.")
+@rule_options
+@json_option
+def command(results: Path | None, with_study: bool, html: Path | None, as_json: bool, **options: Any) -> None:
+    """Report on RESULTS: summary and table on the terminal, everything with figures in --html FILE."""
+    from sevkit.bench import report as reports
+    from sevkit.render import bench_tables
+
+    if with_study is (results is not None):
+        raise UsageError("give RESULTS or --published", hint="`sevkit bench run --output RESULTS` makes RESULTS")
+    rules = rules_from(options)
+    report = reports.of_published(rules) if results is None else reports.of_directory(results, rules)
+    comparisons = [c.as_dict() for c in report.comparisons]
+    for comparison in comparisons:
+        comparison[f"{report.reference_name}_ratio"] = reports.study_ratio(report, comparison)
+    data = {
+        "title": report.title,
+        "provenance": list(report.provenance),
+        "summary": list(report.summary),
+        "comparisons": comparisons,
+        "failures": [dict(failure) for failure in report.failures],
+        "html": None if html is None else str(html),
+    }
+    if html is not None:
+        from sevkit.render import bench_html
+
+        write_text(html, bench_html.render(report))
+
+    def human(data: dict[str, Any]) -> None:
+        click.echo(f"{data['title']}  (provenance: {', '.join(data['provenance']) or 'none'})")
+        for line in data["summary"]:
+            click.echo(f"  {line}")
+        if comparisons:
+            click.echo("\n" + bench_tables.text(comparisons), nl=False)
+        if html is not None:
+            click.echo(f"report: {html}")
+
+    finish(Result("bench report", data), as_json=as_json, human=human)

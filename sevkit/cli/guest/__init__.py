@@ -1,0 +1,16 @@
+"""``sevkit guest``: launch and use guests in every mode."""
+
+import click
+
+from sevkit.cli.guest.launch import launch
+from sevkit.cli.guest.manage import list_guests, stop, verify
+from sevkit.cli.guest.use import console, copy, execute, log
+
+
+@click.group()
+def command() -> None:
+    """Launch and use guests in every mode."""
+
+
+for each in (launch, list_guests, execute, copy, console, log, verify, stop):
+    command.add_command(each)

@@ -1,0 +1,138 @@
+"""``sevkit guest launch``."""
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from sevkit import proc
+from sevkit.cli.guest.options import guest_options, hypervisor_option, make_spec, storage_options
+from sevkit.cli.output import finish, json_option
+from sevkit.cli.progress import progress
+from sevkit.errors import UsageError
+from sevkit.guest.spec import GuestSpec
+from sevkit.hypervisor.base import Guest, Hypervisor
+from sevkit.result import Result
+from sevkit.words import Mode
+
+
+@click.command()
+@click.option("--mode", type=click.Choice(list(map(str, Mode))), default="nosev", show_default=True)
+@click.option("--name", default="guest", show_default=True, help="With --count: NAME-1, NAME-2, …")
+@click.option("--count", type=click.IntRange(1, 1000), default=1, show_default=True, help="Launch that many at once.")
+@click.option("--detach", is_flag=True, help="Leave the guest running when this command ends.")
+@click.option("--timeout", default=120.0, show_default=True, metavar="SECONDS", help="For a guest to come up.")
+@click.option("--dry-run", is_flag=True, help="Print the command line and launch nothing.")
+@hypervisor_option
+@guest_options
+@storage_options
+@json_option
+def launch(
+    mode: str,
+    name: str,
+    count: int,
+    detach: bool,
+    timeout: float,
+    dry_run: bool,
+    hypervisor: str,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Launch guests and wait until they answer.
+
+    Without --detach the guests run until Ctrl-C, and die with this command however it ends.
+    """
+    from sevkit.hypervisor import select
+
+    names = [name] if count == 1 else [f"{name}-{i + 1}" for i in range(count)]
+    specs = [make_spec(each, Mode(mode), options) for each in names]
+    if dry_run:
+        _dry_run(specs, hypervisor, as_json)
+    if count > 1 and options["disk"]:
+        raise UsageError("several guests cannot share one --disk", hint="leave --disk out: each gets a scratch disk")
+    with progress(f"launching {', '.join(names)}") as say:
+        choice = select.choose(hypervisor, Mode(mode), say)
+        started = time.monotonic()
+        guests = choice.hypervisor.launch_many(specs, detach=detach, timeout=timeout)
+        seconds = time.monotonic() - started
+    data = {
+        "guests": [describe(guest) for guest in guests],
+        "hypervisor": {
+            "name": choice.hypervisor.name,
+            "reason": choice.reason,
+            "passed_over": list(choice.passed_over),
+        },
+        "seconds": round(seconds, 3),
+    }
+    if detach:
+        finish(Result("guest launch", data), as_json=as_json, human=_show)
+    _stay(guests, data, as_json)
+
+
+def _dry_run(specs: list[GuestSpec], hypervisor: str, as_json: bool) -> None:
+    from sevkit.hypervisor import select
+
+    name = "qemu" if hypervisor == "auto" else hypervisor
+    chosen: Hypervisor = select.make(name)
+    lines = [list(chosen.command_line(spec)) for spec in specs]
+    able = chosen.availability(specs[0].mode)
+    if not able.available and not as_json:
+        click.echo(f"note: this would not run here: {able.reason}", err=True)
+    data = {"command_lines": lines, "dry_run": True, "runs_here": able.available, "reason": able.reason}
+    finish(
+        Result("guest launch", data),
+        as_json=as_json,
+        human=lambda data: click.echo("\n".join(proc.pasteable(line) for line in data["command_lines"])),
+    )
+
+
+def _stay(guests: Sequence[Guest], data: dict[str, Any], as_json: bool) -> None:
+    """Show the guests, then keep them until they end or the user does."""
+    try:
+        if as_json:
+            sys.stdout.write(Result("guest launch", data).to_json())
+            sys.stdout.flush()
+        else:
+            _show(data)
+            click.echo("running until Ctrl-C (use --detach to leave it running)", err=True)
+        while any(guest.alive() for guest in guests):
+            time.sleep(0.2)
+    finally:
+        for guest in guests:
+            guest.stop()
+    raise SystemExit(0)
+
+
+def describe(guest: Guest) -> dict[str, Any]:
+    """A running guest as JSON values."""
+    return {
+        "name": guest.name,
+        "mode": str(guest.spec.mode),
+        "provenance": str(guest.provenance),
+        "accel": guest.accel,
+        "pid": guest.pid,
+        "image": guest.spec.image,
+        "storage": str(guest.spec.storage.kind),
+        "memory_mib": guest.spec.memory_mib,
+        "vcpus": guest.spec.vcpus,
+        "confounds": list(guest.confounds),
+        "notes": list(guest.notes),
+        "command_line": list(guest.command_line),
+    }
+
+
+def _show(data: dict[str, Any]) -> None:
+    for guest in data["guests"]:
+        click.echo(
+            f"{guest['name']}: {guest['mode']}, {guest['provenance']} ({guest['accel']}), VMM is PID {guest['pid']}"
+        )
+        for note in guest["notes"]:
+            click.echo(f"  note: {note}")
+        for confound in guest["confounds"]:
+            click.echo(f"  differs from nosev: {confound}")
+    chosen = data["hypervisor"]
+    for reason in chosen["passed_over"]:
+        click.echo(f"  passed over {reason}")
+    click.echo(f"up in {data['seconds']:.1f} s on {chosen['name']} ({chosen['reason']})")

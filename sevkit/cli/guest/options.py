@@ -1,0 +1,93 @@
+"""The options that describe a guest, shared by every command that launches one."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sevkit.guest import policy
+from sevkit.guest.spec import Accel, Firmware, GuestSpec, Storage, StorageKind
+from sevkit.words import Mode
+
+HYPERVISORS = ("auto", "qemu", "emulated", "mock")
+
+_OPTIONS = [
+    click.option("--image", default="mini", show_default=True, help="mini, bench, or the path of a cloud image."),
+    click.option("--memory", "memory_mib", default=512, show_default=True, metavar="MIB", help="Guest RAM in MiB."),
+    click.option("--vcpus", default=1, show_default=True, help="Number of virtual CPUs."),
+    click.option("--accel", type=click.Choice(list(map(str, Accel))), default="auto", show_default=True),
+    click.option("--cpu", help="QEMU CPU model; the default is the same for all modes."),
+    click.option(
+        "--firmware", type=click.Choice(list(map(str, Firmware))), help="Default: seabios for nosev, ovmf otherwise."
+    ),
+    click.option("--machine", "qemu_machine", default="", metavar="OPTS", help="More -machine options for QEMU."),
+    click.option("--cmdline", default="", help="More words for the guest kernel's command line."),
+    click.option("--policy", "policy_text", help="Launch policy: a number, or names such as nodbg,noks."),
+    click.option("--kernel-hashes", is_flag=True, help="Measure kernel, initrd and command line at launch."),
+]
+
+_STORAGE_OPTIONS = [
+    click.option("--storage", type=click.Choice(list(map(str, StorageKind))), default="none", show_default=True),
+    click.option("--disk", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Default: scratch."),
+    click.option("--disk-size", default=256, show_default=True, metavar="MIB", help="Size of a scratch disk in MiB."),
+    click.option("--cache", default="none", show_default=True, help="QEMU cache mode of the disk."),
+    click.option("--aio", default="threads", show_default=True, type=click.Choice(["threads", "native", "io_uring"])),
+    click.option("--iothread", is_flag=True, help="Serve the disk from a thread of its own."),
+    click.option("--queues", type=click.IntRange(min=1), help="Number of I/O queues."),
+]
+
+
+def guest_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that describe a guest, but for its mode, name and disk."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def storage_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that describe a guest's disk."""
+    for option in reversed(_STORAGE_OPTIONS):
+        function = option(function)
+    return function
+
+
+def hypervisor_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--hypervisor``."""
+    return click.option(
+        "--hypervisor",
+        type=click.Choice(HYPERVISORS),
+        default="auto",
+        show_default=True,
+        help="auto: hardware, else the emulator, else the mock.",
+    )(function)
+
+
+def make_spec(name: str, mode: Mode, options: dict[str, Any]) -> GuestSpec:
+    """The spec that the options describe; raises UsageError for what makes no sense together."""
+    text = options["policy_text"]
+    storage = Storage(
+        kind=StorageKind(options.get("storage", "none")),
+        path=options["disk"].resolve() if options.get("disk") else None,
+        size_mib=options.get("disk_size", 256),
+        cache=options.get("cache", "none"),
+        aio=options.get("aio", "threads"),
+        iothread=options.get("iothread", False),
+        queues=options.get("queues"),
+    )
+    firmware = options["firmware"]
+    return GuestSpec(
+        name=name,
+        mode=mode,
+        image=options["image"],
+        memory_mib=options["memory_mib"],
+        vcpus=options["vcpus"],
+        accel=Accel(options["accel"]),
+        cpu=options["cpu"],
+        firmware=Firmware(firmware) if firmware else None,
+        storage=storage,
+        policy=policy.parse(text, mode) if text else None,
+        kernel_hashes=options["kernel_hashes"],
+        cmdline=options["cmdline"],
+        qemu_machine=options["qemu_machine"],
+    )

@@ -1,0 +1,138 @@
+"""``sevkit guest exec``, ``copy``, ``console`` and ``log``."""
+
+import os
+import select as io_select
+import socket
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from sevkit.cli.output import finish, json_option
+from sevkit.errors import ExitCode, UsageError
+from sevkit.hypervisor.base import Guest
+from sevkit.result import Result
+
+
+def _guest(name: str) -> Guest:
+    from sevkit.hypervisor.select import attach
+
+    return attach(name)
+
+
+@click.command("exec", context_settings={"ignore_unknown_options": True})
+@click.argument("name")
+@click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[--] CMD...")
+@click.option("-i", "--interactive", is_flag=True, help="Pass standard input to the command.")
+@click.option("--private", is_flag=True, help="Go by ssh, so that the VMM sees nothing in clear.")
+@click.option("--timeout", default=3600.0, show_default=True, metavar="SECONDS")
+@json_option
+def execute(name: str, words: tuple[str, ...], interactive: bool, private: bool, timeout: float, as_json: bool) -> None:
+    """Run a command in a guest. The exit status is the command's."""
+    stdin = sys.stdin.buffer.read() if interactive else b""
+    done = _guest(name).run(list(words), stdin=stdin, timeout=timeout, private=private)
+    if as_json:
+        data = {
+            "status": done.status,
+            "stdout": done.stdout.decode(errors="replace"),
+            "stderr": done.stderr.decode(errors="replace"),
+        }
+        sys.stdout.write(Result("guest exec", data, ExitCode.DONE).to_json())
+    else:
+        sys.stdout.buffer.write(done.stdout)
+        sys.stderr.buffer.write(done.stderr)
+    sys.stdout.flush()
+    raise SystemExit(done.status)
+
+
+@click.command()
+@click.argument("source")
+@click.argument("target")
+@json_option
+def copy(source: str, target: str, as_json: bool) -> None:
+    """Copy a file to a guest or from it; the guest's side is NAME:PATH."""
+    inward, outward = ":" in target, ":" in source
+    if inward == outward:
+        raise UsageError("one of the two must be NAME:PATH", hint="sevkit guest copy FILE NAME:/path, or the other way")
+    name, _, path = (target if inward else source).partition(":")
+    local = Path(source if inward else target)
+    guest = _guest(name)
+    if inward:
+        if not local.is_file():
+            raise UsageError(f"{local} is not a file")
+        guest.put(local, path)
+    else:
+        local = local / Path(path).name if local.is_dir() else local
+        guest.get(path, local)
+    data = {"guest": name, "guest_path": path, "host_path": str(local), "bytes": local.stat().st_size}
+    finish(Result("guest copy", data), as_json=as_json)
+
+
+@click.command()
+@click.argument("name")
+@click.option("--follow", "-f", is_flag=True, help="Go on until the guest ends.")
+@json_option
+def log(name: str, follow: bool, as_json: bool) -> None:
+    """Show what a guest has printed on its console."""
+    guest = _guest(name)
+    if as_json:
+        finish(Result("guest log", {"console": guest.console()}), as_json=True)
+    shown = 0
+    while True:
+        text = guest.console()
+        click.echo(text[shown:], nl=False)
+        shown = len(text)
+        if not follow or not guest.alive():
+            return
+        time.sleep(0.2)
+
+
+@click.command()
+@click.argument("name")
+def console(name: str) -> None:
+    """Use a guest's console; Ctrl-] leaves it. What is typed there passes through the VMM in clear."""
+    import termios
+    import tty
+
+    from sevkit.hypervisor import registry
+
+    registry.read(name)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream:
+        try:
+            stream.connect(str(registry.folder(name) / "console"))
+        except OSError as error:
+            raise UsageError(f"the guest {name} has no console to connect to") from error
+        terminal = sys.stdin.fileno()
+        saved = termios.tcgetattr(terminal) if sys.stdin.isatty() else None
+        if saved is not None:
+            click.echo(f"connected to {name}; Ctrl-] leaves", err=True)
+            tty.setraw(terminal)
+        try:
+            _relay(terminal, stream)
+        finally:
+            if saved is not None:
+                termios.tcsetattr(terminal, termios.TCSADRAIN, saved)
+
+
+def _relay(terminal: int, stream: socket.socket) -> None:
+    """Pass bytes both ways until the guest ends, the user types Ctrl-], or standard input has had its say."""
+    sources = [terminal, stream.fileno()]
+    patience = None
+    while True:
+        ready, _, _ = io_select.select(sources, [], [], patience)
+        if not ready:
+            return
+        if stream.fileno() in ready:
+            data = stream.recv(4096)
+            if not data:
+                return
+            os.write(sys.stdout.fileno(), data)
+        if terminal in ready:
+            typed = os.read(terminal, 4096)
+            if b"\x1d" in typed:
+                return
+            if typed:
+                stream.sendall(typed)
+            else:  # end of input: what it started may still print
+                sources, patience = [stream.fileno()], 1.0

@@ -1,0 +1,68 @@
+"""Choosing a hypervisor: by name, or the most real one that can run a mode here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sevkit.errors import UnsupportedModeError, UsageError
+from sevkit.hypervisor import registry
+from sevkit.hypervisor.base import Guest, Hypervisor
+from sevkit.words import Mode
+
+NAMES = ("qemu", "emulated", "mock")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A hypervisor and why it was taken, with what was passed over."""
+
+    hypervisor: Hypervisor
+    reason: str
+    passed_over: tuple[str, ...]
+
+
+def make(name: str, progress: Callable[[str], None] | None = None) -> Hypervisor:
+    """The hypervisor of that name."""
+    if name == "mock":
+        from sevkit.hypervisor.mock import MockHypervisor
+
+        return MockHypervisor()
+    if name == "emulated":
+        from sevkit.hypervisor.emulated import emulated
+
+        return emulated(progress)
+    if name == "qemu":
+        from sevkit.hypervisor.qemu import QemuHypervisor
+
+        return QemuHypervisor(progress=progress)
+    raise UsageError(f"there is no hypervisor {name!r}", hint=f"hypervisors: auto, {', '.join(NAMES)}")
+
+
+def choose(name: str, mode: Mode, progress: Callable[[str], None] | None = None) -> Choice:
+    """The hypervisor called ``name``, or for ``auto`` the first of hardware, emulator, mock that runs ``mode`` here.
+
+    Raises UnsupportedModeError with each reason when none can.
+    """
+    names = NAMES if name == "auto" else (name,)
+    passed: list[str] = []
+    for candidate in names:
+        hypervisor = make(candidate, progress)
+        able = hypervisor.availability(mode)
+        if able.available:
+            return Choice(hypervisor, able.reason, tuple(passed))
+        passed.append(f"{candidate}: {able.reason}")
+    raise UnsupportedModeError(
+        f"no hypervisor here runs mode {mode}: {'; '.join(passed)}",
+        hint=None if name == "auto" else "--hypervisor auto takes the most real one that can",
+    )
+
+
+def attach(name: str) -> Guest:
+    """A running guest that this or another process has launched; raises UsageError when there is none of that name."""
+    record = registry.read(name)
+    if record.hypervisor == "mock":
+        from sevkit.hypervisor import mock
+
+        return mock.attach(record)
+    from sevkit.hypervisor import qemu
+
+    return qemu.attach(record)

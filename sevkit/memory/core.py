@@ -1,0 +1,148 @@
+"""A core file as a source of memory."""
+
+import os
+from bisect import bisect_right
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+from sevkit.errors import BadInputError
+from sevkit.memory.elfcore import Core, MappedFile, Segment, parse
+from sevkit.memory.source import Region, State, Stretch
+
+BEYOND = "beyond the end of the file"
+LEFT_OUT = "left out of the core"
+
+
+class CoreMemory:
+    """The memory in an ELF core: of a process (gdb's gcore, the kernel's) or of a guest (QEMU's dump-guest-memory).
+
+    The file is read, never mapped: it may change or shrink under us without more harm than a counted gap.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open and parse; raises BadInputError."""
+        self.path = path
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise BadInputError(f"cannot open {path}: {error.strerror}") from error
+        try:
+            if not os.path.isfile(path):  # noqa: PTH113 - a device or pipe would block or never end
+                raise BadInputError(f"{path} is not a regular file")
+            self.core: Core = parse(self._fd)
+        except BadInputError as error:
+            self.close()
+            error.message = f"{path}: {error.message}"
+            raise
+        except BaseException:
+            self.close()
+            raise
+        self._segments = self.core.segments
+        self._starts = [segment.address for segment in self._segments]
+        os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+
+    @property
+    def title(self) -> str:
+        """The file name."""
+        return str(self.path)
+
+    @property
+    def physical(self) -> bool:
+        """Whether addresses are guest-physical."""
+        return self.core.physical
+
+    @cached_property
+    def _regions(self) -> list[Region]:
+        files = sorted(self.core.files, key=lambda file: file.start)
+        return [_region(segment, files) for segment in self._segments]
+
+    def regions(self) -> Sequence[Region]:
+        """The segments, named after the files in NT_FILE."""
+        return self._regions
+
+    def stretches(self) -> Sequence[Stretch]:
+        """Each segment: what is stored, what lies beyond the end of the file, and what was left out of the core."""
+        found = []
+        for segment in self._segments:
+            stored, present = segment.address + segment.stored, segment.address + segment.present
+            end = segment.address + segment.size
+            parts = (
+                Stretch(segment.address, present),
+                Stretch(present, stored, State.UNREADABLE, BEYOND),
+                Stretch(stored, end, State.UNREADABLE, LEFT_OUT),
+            )
+            found += [part for part in parts if part.size]
+        return found
+
+    def readinto(self, address: int, target: memoryview) -> int:
+        """Read from the file, across segments whose addresses follow one another."""
+        done = 0
+        index = bisect_right(self._starts, address) - 1
+        while done < len(target) and 0 <= index < len(self._segments):
+            segment = self._segments[index]
+            skip = address + done - segment.address
+            length = min(segment.present - skip, len(target) - done)
+            if skip < 0 or length <= 0:
+                break
+            got = self._pread(target[done : done + length], segment.offset + skip)
+            done += got
+            if got < length or segment.present < segment.size:
+                break
+            index += 1
+        return done
+
+    def _pread(self, target: memoryview, offset: int) -> int:
+        done = 0
+        while done < len(target):
+            try:
+                got = os.preadv(self._fd, [target[done:]], offset + done)
+            except OSError:
+                return done  # a bad disk block, or an offset that the system cannot express
+            if not got:
+                break
+            done += got
+        return done
+
+    def read(self, address: int, size: int) -> bytes:
+        """The bytes at ``address``: fewer than ``size`` where some are missing."""
+        buffer = bytearray(min(size, self._reach(address)))
+        return bytes(buffer[: self.readinto(address, memoryview(buffer))])
+
+    def _reach(self, address: int) -> int:
+        """An upper bound of what can be read from ``address`` on."""
+        index = bisect_right(self._starts, address) - 1
+        reach = 0
+        while 0 <= index < len(self._segments):
+            segment = self._segments[index]
+            if segment.address > address + reach:
+                break
+            reach = segment.address + segment.present - address
+            index += 1
+        return max(0, reach)
+
+    def check(self) -> None:
+        """A file stays what it is; what went missing has been counted."""
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __enter__(self) -> "CoreMemory":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _region(segment: Segment, files: Sequence[MappedFile]) -> Region:
+    index = bisect_right(files, segment.address, key=lambda file: file.start) - 1
+    name, offset = "", 0
+    if index >= 0 and segment.address < files[index].end:
+        name, offset = files[index].path, files[index].offset + segment.address - files[index].start
+    why = "" if segment.present else (BEYOND if segment.stored else LEFT_OUT)
+    return Region(
+        segment.address, segment.address + segment.size, name, segment.perms + "p", offset, bool(segment.present), why
+    )

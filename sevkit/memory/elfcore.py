@@ -1,0 +1,247 @@
+"""ELF core files: the reader, which believes nothing of what a file says about itself.
+
+Format: System V ABI, chapters 4 and 5 (ELF header, program headers); NT_FILE as the kernel's fs/binfmt_elf.c writes it;
+extended numbering (PN_XNUM) as in elf(5). Header tables are read as arrays, so that a hostile table costs no more
+memory than its own bytes, and those are limited.
+"""
+
+import itertools
+import os
+import struct
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sevkit.errors import BadInputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MAX_SEGMENTS = 1 << 18  # four times the mappings that Linux gives a process by default (vm.max_map_count)
+MAX_NOTES = 64 << 20  # bytes
+_ET_CORE, _PT_LOAD, _PT_NOTE, _PN_XNUM, _NT_FILE = 4, 1, 4, 0xFFFF, 0x46494C45
+_MAGICS = {
+    b"KDUMP   ": ("a kdump-compressed dump", "dump again without -z, -l, -s and -w, to get ELF"),
+    b"makedump": ("a flattened makedumpfile dump", "rebuild it with `makedumpfile -R`"),
+    b"\x28\xb5\x2f\xfd": ("compressed with zstd", "decompress it first: `zstd -d`"),
+    b"\x1f\x8b": ("compressed with gzip", "decompress it first: `gunzip`"),
+    b"\x04\x22\x4d\x18": ("compressed with lz4", "decompress it first: `lz4 -d`"),
+    b"\xfd7zXZ": ("compressed with xz", "decompress it first: `xz -d`"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A loadable segment: ``size`` bytes at ``address``, of which the first ``stored`` lie at ``offset`` in the file.
+
+    ``present`` of the stored bytes lie before the end of the file.
+    """
+
+    address: int
+    size: int
+    offset: int
+    stored: int
+    present: int
+    flags: int = 0
+
+    @property
+    def perms(self) -> str:
+        """As in /proc/PID/maps."""
+        return "".join(letter if self.flags & bit else "-" for letter, bit in (("r", 4), ("w", 2), ("x", 1)))
+
+
+@dataclass(frozen=True)
+class MappedFile:
+    """An entry of NT_FILE: which file was mapped where. ``offset`` in bytes."""
+
+    start: int
+    end: int
+    offset: int
+    path: str
+
+
+@dataclass(frozen=True)
+class Core:
+    """What a core file holds. Segments are disjoint, in order of address.
+
+    ``physical`` is True for dumps of a guest (QEMU's dump-guest-memory): addresses are then guest-physical.
+    ``overlapping_bytes`` were claimed by more than one segment (the first in the table counts).
+    """
+
+    segments: tuple[Segment, ...]
+    files: tuple[MappedFile, ...] = ()
+    physical: bool = False
+    overlapping_bytes: int = 0
+    notes: tuple[tuple[str, int], ...] = field(default=())
+
+    @property
+    def missing_bytes(self) -> int:
+        """Bytes that should be stored but lie beyond the end of the file."""
+        return sum(segment.stored - segment.present for segment in self.segments)
+
+
+def parse(descriptor: int) -> Core:
+    """Read the headers of an ELF core from an open file. Raises BadInputError with what is wrong."""
+    size = os.fstat(descriptor).st_size
+    ident = os.pread(descriptor, 64, 0)
+    _check_magic(ident)
+    is64, order = ident[4] == 2, "<" if ident[5] == 1 else ">"
+    header = _file_header(ident, is64, order)
+    if header["type"] != _ET_CORE:
+        raise BadInputError(f"an ELF file, but not a core (type {header['type']})", hint="give a core dump")
+    table = _program_headers(descriptor, header, is64, order, size)
+    notes, files = _notes(descriptor, table, order, is64, size)
+    physical = any(name == "QEMU" for name, _ in notes)
+    segments, overlap = _segments(table, size, physical=physical, is64=is64)
+    return Core(segments, files, physical, overlap, tuple(notes))
+
+
+def _check_magic(ident: bytes) -> None:
+    for magic, (what, hint) in _MAGICS.items():
+        if ident.startswith(magic):
+            raise BadInputError(f"the file is {what}, not an ELF core", hint=hint)
+    if not ident.startswith(b"\x7fELF"):
+        raise BadInputError("not an ELF file", hint="make one with `gcore PID`")
+    if len(ident) < 52 or (ident[4] == 2 and len(ident) < 64):
+        raise BadInputError("the ELF header is cut short")
+    if ident[4] not in (1, 2) or ident[5] not in (1, 2):
+        raise BadInputError(f"ELF class {ident[4]} or byte order {ident[5]} does not exist")
+
+
+def _file_header(ident: bytes, is64: bool, order: str) -> dict[str, int]:
+    names = ("type", "machine", "version", "entry", "phoff", "shoff", "flags", "ehsize", "phentsize", "phnum")
+    layout = "HHIQQQIHHH" if is64 else "HHIIIIIHHH"
+    return dict(zip(names, struct.unpack_from(order + layout, ident, 16), strict=True))
+
+
+def _program_headers(fd: int, header: dict[str, int], is64: bool, order: str, size: int) -> "np.ndarray[Any, Any]":
+    import numpy as np
+
+    w = f"{order}u{8 if is64 else 4}"
+    h = f"{order}u4"
+    fields64 = [("type", h), ("flags", h), ("offset", w), ("vaddr", w), ("paddr", w), ("filesz", w), ("memsz", w)]
+    fields32 = [("type", h), ("offset", w), ("vaddr", w), ("paddr", w), ("filesz", w), ("memsz", w), ("flags", h)]
+    layout = np.dtype([*(fields64 if is64 else fields32), ("align", w)])
+    count = _segment_count(fd, header, is64, order)
+    if count > MAX_SEGMENTS:
+        raise BadInputError(f"the core says it has {count} segments; more than {MAX_SEGMENTS} are not read")
+    if count and header["phentsize"] != layout.itemsize:
+        raise BadInputError(f"program headers of {header['phentsize']} bytes; this ELF class has {layout.itemsize}")
+    if header["phoff"] + count * layout.itemsize > size:
+        raise BadInputError(f"the core is cut short: its table of {count} segments lies beyond the end of the file")
+    raw = os.pread(fd, count * layout.itemsize, header["phoff"])
+    if len(raw) != count * layout.itemsize:
+        raise BadInputError("the core became shorter while it was read")
+    return np.frombuffer(raw, dtype=layout)
+
+
+def _segment_count(fd: int, header: dict[str, int], is64: bool, order: str) -> int:
+    """The number of program headers; with PN_XNUM it stands in sh_info of the first section header (elf(5))."""
+    if header["phnum"] != _PN_XNUM:
+        return header["phnum"]
+    raw = os.pread(fd, 4, header["shoff"] + (44 if is64 else 28)) if header["shoff"] < 1 << 62 else b""
+    if len(raw) != 4:
+        raise BadInputError("the core says it has more than 65,534 segments but not how many")
+    return int(struct.unpack(order + "I", raw)[0])
+
+
+def _segments(
+    table: "np.ndarray[Any, Any]", size: int, *, physical: bool, is64: bool
+) -> tuple[tuple[Segment, ...], int]:
+    """The loadable segments made disjoint: where two overlap, the one earlier in the table counts."""
+    top = 1 << (64 if is64 else 32)
+    loads = table[table["type"] == _PT_LOAD]
+    rows = []
+    for row in loads[["paddr" if physical else "vaddr", "memsz", "offset", "filesz", "flags"]].tolist():
+        address, memory, offset, stored, flags = row
+        memory = min(max(memory, stored), top - address)
+        stored = min(stored, memory)
+        if memory:
+            rows.append(Segment(address, memory, offset, stored, max(0, min(stored, size - offset)), flags))
+    return _disjoint(rows)
+
+
+def _disjoint(rows: list[Segment]) -> tuple[tuple[Segment, ...], int]:
+    """Cut segments so that none overlap; earlier ones in the list win. Returns them sorted, and the bytes cut off."""
+    ordered = sorted(range(len(rows)), key=lambda index: (rows[index].address, index))
+    if all(rows[a].address + rows[a].size <= rows[b].address for a, b in itertools.pairwise(ordered)):
+        return tuple(rows[index] for index in ordered), 0
+    return _sweep(rows, ordered)
+
+
+def _sweep(rows: list[Segment], ordered: list[int]) -> tuple[tuple[Segment, ...], int]:
+    """Go over the addresses once with a heap of the segments that are open; the lowest index owns each piece."""
+    import heapq
+
+    edges = sorted({rows[i].address for i in ordered} | {rows[i].address + rows[i].size for i in ordered})
+    owned: list[tuple[int, int, int]] = []  # owner, start, end
+    opened: list[int] = []
+    following = iter(ordered)
+    upcoming = next(following, None)
+    for start, end in itertools.pairwise(edges):
+        while upcoming is not None and rows[upcoming].address <= start:
+            heapq.heappush(opened, upcoming)
+            upcoming = next(following, None)
+        while opened and rows[opened[0]].address + rows[opened[0]].size <= start:
+            heapq.heappop(opened)
+        if opened and owned and owned[-1][0] == opened[0] and owned[-1][2] == start:
+            owned[-1] = (opened[0], owned[-1][1], end)
+        elif opened:
+            owned.append((opened[0], start, end))
+    pieces = tuple(_cut(rows[owner], start, end) for owner, start, end in owned)
+    return pieces, sum(row.size for row in rows) - sum(piece.size for piece in pieces)
+
+
+def _cut(row: Segment, start: int, end: int) -> Segment:
+    """The part ``[start, end)`` of a segment."""
+    skip, length = start - row.address, end - start
+    stored, present = (min(max(0, amount - skip), length) for amount in (row.stored, row.present))
+    return Segment(start, length, row.offset + skip, stored, present, row.flags)
+
+
+def _notes(
+    fd: int, table: "np.ndarray[Any, Any]", order: str, is64: bool, size: int
+) -> tuple[list[tuple[str, int]], tuple[MappedFile, ...]]:
+    """Names and types of all notes, and the entries of NT_FILE. Damaged notes end the list, without an error."""
+    found: list[tuple[str, int]] = []
+    files: tuple[MappedFile, ...] = ()
+    budget = MAX_NOTES
+    for offset, length in table[table["type"] == _PT_NOTE][["offset", "filesz"]].tolist():
+        wanted = min(length, budget, max(0, size - offset))
+        raw = os.pread(fd, wanted, offset) if wanted else b""
+        budget -= len(raw)
+        for name, kind, description in _walk(raw, order):
+            if len(found) < 4096:
+                found.append((name, kind))
+            if kind == _NT_FILE and name == "CORE" and not files:
+                files = _mapped_files(description, order, is64)
+    return found, files
+
+
+def _walk(raw: bytes, order: str) -> "list[tuple[str, int, bytes]]":
+    entries = []
+    at = 0
+    while at + 12 <= len(raw):
+        namesz, descsz, kind = struct.unpack_from(order + "III", raw, at)
+        name_at = at + 12
+        desc_at = name_at + (namesz + 3 & ~3)
+        at = desc_at + (descsz + 3 & ~3)
+        if desc_at + descsz > len(raw):
+            break
+        name = raw[name_at : name_at + min(namesz, 64)].rstrip(b"\0").decode("ascii", "replace")
+        entries.append((name, kind, raw[desc_at : desc_at + descsz]))
+    return entries
+
+
+def _mapped_files(raw: bytes, order: str, is64: bool) -> tuple[MappedFile, ...]:
+    word = struct.Struct(order + ("QQQ" if is64 else "III"))
+    head = struct.Struct(order + ("QQ" if is64 else "II"))
+    if len(raw) < head.size:
+        return ()
+    count, page = head.unpack_from(raw)
+    if count > (len(raw) - head.size) // word.size:
+        return ()
+    names = raw[head.size + count * word.size :].split(b"\0", count)
+    entries = zip(word.iter_unpack(raw[head.size : head.size + count * word.size]), names, strict=False)
+    return tuple(
+        MappedFile(start, end, offset * page, name.decode("utf-8", "replace")) for (start, end, offset), name in entries
+    )

@@ -1,0 +1,118 @@
+"""Capture a process with gdb's gcore, as the published experiment does."""
+
+import os
+import re
+from pathlib import Path
+
+from sevkit import proc
+from sevkit.errors import CaptureError, DeadlineError, NoSpaceError, NotPermittedError, SevkitError
+from sevkit.memory.source import SourceGoneError
+
+_YAMA = Path("/proc/sys/kernel/yama/ptrace_scope")
+
+
+def command(pid: int, target: Path, *, all_mappings: bool = False) -> list[str]:
+    """The gdb command line. It is what gdb's own ``gcore`` script runs, as one process, so that no child outlives us.
+
+    With ``all_mappings`` the core filter and MADV_DONTDUMP are ignored, as ``gcore -a`` does.
+    """
+    argv = ["gdb", "--nx", "--batch", "--readnever", "-iex", "set auto-load off", "-iex", "set debuginfod enabled off"]
+    if all_mappings:
+        argv += ["-ex", "set use-coredump-filter off", "-ex", "set dump-excluded-mappings on"]
+    return [*argv, "-ex", f"attach {pid}", "-ex", f"gcore {target}", "-ex", "detach", "-ex", "quit"]
+
+
+def capture(pid: int, directory: Path, *, timeout: float = 300.0, all_mappings: bool = False) -> Path:
+    """Write a core of ``pid`` below ``directory`` and return its path; the file has mode 0600.
+
+    Raises SourceGoneError, NotPermittedError, NoSpaceError, MissingToolError, DeadlineError or CaptureError; then no
+    file is left.
+    """
+    proc.find_tool("gdb")
+    target = directory / f"core.{pid}"
+    _reserve(target, pid)
+    try:
+        try:
+            done = proc.run(command(pid, target, all_mappings=all_mappings), timeout=timeout)
+        except DeadlineError as error:
+            raise DeadlineError(
+                f"gcore of process {pid} did not finish within {timeout:g} s",
+                hint="give it more time, or read the process live: `sevkit scan --pid`",
+            ) from error
+        _judge(pid, target, done)
+        target.chmod(0o600)
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+    return target
+
+
+def _reserve(target: Path, pid: int) -> None:
+    """Make the file ours, 0600, before gdb writes the first secret byte into it."""
+    if re.search(r"[\s\"'\\#;|&$`]", str(target)):  # gdb has no way to quote the argument of gcore
+        raise CaptureError(f"gdb cannot write to {target}", hint="choose a directory without blanks and quotes")
+    if not Path(f"/proc/{pid}").exists():
+        raise SourceGoneError(f"there is no process {pid}")
+    try:
+        os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600))
+    except OSError as error:
+        raise CaptureError(f"cannot write {target}: {error.strerror}") from error
+
+
+def _judge(pid: int, target: Path, done: proc.Completed) -> None:
+    """Raise what gdb's words mean: its exit status is 0 even when the core is cut short."""
+    words = f"{done.text}\n{done.error_text}"
+    error = _cause(pid, target, words)
+    if error is None and (done.status != 0 or not target.exists() or target.stat().st_size == 0):
+        error = CaptureError(f"gcore wrote no core of process {pid}")
+    if error is None and (missing := _missing_bytes(target)):
+        error = CaptureError(f"the core of process {pid} was cut short: {missing} bytes are missing at its end")
+    if error is not None:
+        error.detail = done.error_text
+        raise error
+
+
+def _cause(pid: int, target: Path, words: str) -> SevkitError | None:
+    if "No space left on device" in words or "Disk quota exceeded" in words or "File too large" in words:
+        return NoSpaceError(
+            f"no space left for the core of process {pid} in {target.parent}",
+            hint="choose another directory, or read the process live, without a file: `sevkit scan --pid`",
+        )
+    if "Operation not permitted" in words or "Permission denied" in words:
+        return NotPermittedError(f"not permitted to attach to process {pid}", hint=ptrace_hint(pid))
+    if "No such process" in words or not Path(f"/proc/{pid}").exists():
+        return SourceGoneError(f"process {pid} ended before its core was complete")
+    return None
+
+
+def ptrace_hint(pid: int) -> str:
+    """Why the kernel may have refused ptrace, and what to do."""
+    tracer = _tracer(pid)
+    if tracer:
+        return f"process {tracer} already traces it (a debugger?): end that first"
+    try:
+        scope = int(_YAMA.read_text())
+    except (OSError, ValueError):
+        scope = 0
+    if scope == 3:
+        return f"{_YAMA} is 3: ptrace is off until the next boot"
+    if scope and os.geteuid() != 0:
+        return f"run as root, or set {_YAMA} (now {scope}) to 0"
+    return "run as root; in a container add the capability SYS_PTRACE"
+
+
+def _tracer(pid: int) -> int:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    match = re.search(r"^TracerPid:\s*(\d+)", status, re.MULTILINE)
+    return int(match.group(1)) if match else 0
+
+
+def _missing_bytes(core: Path) -> int:
+    """By how many bytes the core's segments reach beyond its end."""
+    from sevkit.memory.elfcore import parse
+
+    with core.open("rb") as file:
+        return parse(file.fileno()).missing_bytes

@@ -1,0 +1,92 @@
+"""What a page looks like: zero, plaintext, or like ciphertext.
+
+"Ciphertext" means: not told apart from uniformly random bytes. A page is called plaintext as soon as one of these tests
+refuses the hypothesis "4096 independent uniform bytes":
+
+- bits set: binomial(32768, 1/2), so normal with mean 16384 and deviation 90.5;
+- byte histogram: Pearson's chi-square over 256 values, 255 degrees of freedom; too even is refused as well (a ramp);
+- the pair FF 00 at even places: Poisson with mean 2048/65536. JPEG writes each FF of its data as FF 00 (ITU-T T.81,
+  B.1.1.5).
+
+The thresholds are taken from these distributions so that together they refuse a truly random page with a probability of
+at most FALSE_PLAINTEXT. The other error is not ours to choose: well compressed data (xz above all) is very nearly
+uniform, and no statistic of one page can tell it from ciphertext. docs/memory.md has the measured table.
+"""
+
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+from sevkit.errors import UsageError
+from sevkit.memory.source import PAGE
+
+if TYPE_CHECKING:
+    import numpy as np
+
+FALSE_PLAINTEXT = 1e-4  # of truly random pages, the share that is called plaintext
+_BITS_HALF_WIDTH = 407  # 4.5 deviations: 6.7e-6 of random pages, both sides together
+_CHI_HIGH = 349.21  # scipy.stats.chi2.isf(8e-5, 255)
+_CHI_LOW = 167.28  # scipy.stats.chi2.ppf(5e-6, 255)
+_JPEG_PAIRS = 3  # Poisson(0.03125): three or more in 5e-6 of random pages
+
+
+_STEP = 64  # pages at once, 256 KiB: they stay in the cache between the passes
+
+
+class PageClass(IntEnum):
+    """The class of a page, as it stands in arrays of classes."""
+
+    HOLE = 0  # no page there: not mapped, or never populated
+    ZERO = 1
+    PLAINTEXT = 2
+    CIPHERTEXT = 3
+    UNREAD = 4  # a page that should be there but could not be read
+
+    @property
+    def word(self) -> str:
+        """The word used in results."""
+        return self.name.lower()
+
+
+def classify(pages: Any) -> "np.ndarray[Any, Any]":
+    """The class of each page in a buffer of whole pages (bytes, memoryview or array): uint8, one a page.
+
+    Raises UsageError when the buffer is not a whole number of pages.
+    """
+    import numpy as np
+
+    data = np.frombuffer(pages, dtype=np.uint8)
+    if data.size % PAGE:
+        raise UsageError(f"{data.size} bytes are not a whole number of pages")
+    data = data.reshape(-1, PAGE)
+    classes = np.full(len(data), PageClass.PLAINTEXT, dtype=np.uint8)
+    for first in range(0, len(data), _STEP):
+        _classify_block(data[first : first + _STEP], classes[first : first + _STEP])
+    return classes
+
+
+def _classify_block(block: "np.ndarray[Any, Any]", classes: "np.ndarray[Any, Any]") -> None:
+    """Set the classes of a few pages: quick tests on all of them, the histogram for those that pass."""
+    import numpy as np
+
+    bits = np.bitwise_count(block.view(np.uint64)).sum(axis=1, dtype=np.uint32).astype(np.int32)
+    pairs = (block.view("<u2") == 0x00FF).view(np.uint8).sum(axis=1, dtype=np.uint16)
+    classes[bits == 0] = PageClass.ZERO
+    for index in np.flatnonzero((np.abs(bits - 16384) <= _BITS_HALF_WIDTH) & (pairs < _JPEG_PAIRS)).tolist():
+        if _CHI_LOW <= chi_square(block[index]) <= _CHI_HIGH:
+            classes[index] = PageClass.CIPHERTEXT
+
+
+def chi_square(page: "np.ndarray[Any, Any]") -> float:
+    """Pearson's statistic of a page's bytes against the uniform distribution (255 degrees of freedom)."""
+    import numpy as np
+
+    counts = np.bincount(page, minlength=256)
+    return float(np.dot(counts, counts)) * 256 / page.size - page.size
+
+
+def count(classes: "np.ndarray[Any, Any]") -> dict[str, int]:
+    """How many pages there are of each class, by word; all classes are named."""
+    import numpy as np
+
+    counts = np.bincount(classes, minlength=len(PageClass))
+    return {kind.word: int(counts[kind]) for kind in PageClass}

@@ -1,0 +1,229 @@
+"""Search memory for patterns, on several threads, and account for every byte.
+
+The law: how the memory is cut into chunks, and how many threads there are, changes no hit. Memory is searched in runs
+of consecutive addresses; what lies on the two sides of a gap is never taken for neighbours.
+"""
+
+import mmap
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+
+from sevkit.memory.patterns import Engine, Pattern, Searcher, TooManyHits, compile_patterns
+from sevkit.memory.source import (
+    PAGE,
+    Coverage,
+    MemorySource,
+    Range,
+    SourceGoneError,
+    State,
+    Stretch,
+    intersect,
+    normalise,
+    runs,
+)
+
+CHUNK = 1 << 20  # what fits the second-level cache: copied in, searched, overwritten
+MAX_HITS = 100_000
+UNREADABLE = "unreadable"
+Progress = Callable[[int, int], None]  # bytes done, bytes in all
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Hit:
+    """A place where a pattern stands: address, the index of the pattern, and the length in bytes."""
+
+    address: int
+    pattern: int
+    length: int
+
+
+@dataclass(frozen=True)
+class ScanResult:
+    """What a search found, and what of the memory it saw.
+
+    ``finished`` is False when it stopped early; ``stopped`` then says why. Hits are in order of address.
+    """
+
+    hits: tuple[Hit, ...]
+    coverage: Coverage
+    finished: bool
+    stopped: str | None
+    seconds: float
+    threads: int
+
+    @property
+    def conclusive(self) -> bool:
+        """Whether "not found" means that it is not there: finished, and nothing was unreadable."""
+        return self.finished and self.coverage.complete
+
+
+@dataclass
+class _Job:
+    """What the threads of one search share."""
+
+    source: MemorySource
+    engines: Sequence[Engine]
+    pieces: Iterator[tuple[Range, Range]]
+    total: int
+    max_hits: int
+    chunk: int
+    progress: Progress | None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    stop: threading.Event = field(default_factory=threading.Event)
+    stopped: str | None = None
+    hits: list[tuple[int, int, int]] = field(default_factory=list)  # address, pattern, length
+    read: int = 0
+    unreadable: int = 0
+
+    def halt(self, why: str) -> None:
+        with self.lock:
+            self.stopped = self.stopped or why
+        self.stop.set()
+
+
+def scan(
+    source: MemorySource,
+    patterns: Sequence[Pattern],
+    *,
+    threads: int | None = None,
+    within: Sequence[Range] | None = None,
+    progress: Progress | None = None,
+    max_hits: int = MAX_HITS,
+    chunk: int = CHUNK,
+) -> ScanResult:
+    """Search all that can be read of ``source``, or of the address ranges ``within``, for all patterns at once.
+
+    Stops, unfinished, at more than ``max_hits`` hits or when the source goes away. Raises UsageError for a pattern that
+    makes no sense.
+    """
+    started = time.monotonic()
+    engines = compile_patterns(patterns)
+    stretches: Sequence[Stretch] = source.stretches()
+    if within is not None:
+        stretches = intersect(stretches, normalise(within))
+    searchable = runs(stretches)
+    total = sum(end - start for start, end in searchable)
+    job = _Job(source, engines, _pieces(searchable, chunk), total, max_hits, chunk, progress)
+    count = max(1, min(threads or _cores(), -(-total // chunk)))
+    _run(job, count)
+    if not job.stopped:
+        try:
+            source.check()
+        except SourceGoneError as error:
+            job.stopped = error.message
+    coverage = _coverage(stretches, job)
+    hits = tuple(Hit(*hit) for hit in sorted(job.hits))
+    return ScanResult(hits, coverage, job.stopped is None, job.stopped, time.monotonic() - started, count)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _pieces(searchable: Sequence[Range], chunk: int) -> Iterator[tuple[Range, Range]]:
+    """Each run cut into pieces: (piece, run)."""
+    for run in searchable:
+        for start in range(run[0], run[1], chunk):
+            yield (start, min(start + chunk, run[1])), run
+
+
+def _run(job: _Job, count: int) -> None:
+    if count == 1:
+        _work(job)
+        return
+    with ThreadPoolExecutor(count, thread_name_prefix="scan") as pool:
+        workers = [pool.submit(_work, job) for _ in range(count)]
+        try:
+            done, _ = wait(workers, return_when=FIRST_EXCEPTION)
+        finally:
+            if any(worker.done() and worker.exception() for worker in workers) or not all(w.done() for w in workers):
+                job.stop.set()
+    for worker in done:
+        worker.result()
+
+
+def _work(job: _Job) -> None:
+    """One thread: take pieces until there are none."""
+    searchers = [Searcher(engine, job.max_hits) for engine in job.engines]
+    behind = _up(max(engine.lookbehind for engine in job.engines))
+    ahead = max(engine.lookahead for engine in job.engines)
+    with mmap.mmap(-1, _up(job.chunk + behind + ahead + PAGE)) as buffer, memoryview(buffer) as view:
+        while not job.stop.is_set():
+            with job.lock:
+                piece = next(job.pieces, None)
+            if piece is None:
+                return
+            try:
+                _search_piece(job, searchers, view, piece, behind, ahead)
+            except SourceGoneError as error:
+                job.halt(error.message)
+            except TooManyHits:
+                job.halt(f"more than {job.max_hits} hits")
+
+
+def _up(size: int) -> int:
+    return (size + PAGE - 1) & ~(PAGE - 1)
+
+
+def _search_piece(
+    job: _Job, searchers: list[Searcher], view: memoryview, piece: tuple[Range, Range], behind: int, ahead: int
+) -> None:
+    (start, end), (run_start, run_end) = piece
+    low, high = max(run_start, (start & ~(PAGE - 1)) - behind), min(run_end, end + ahead)
+    found: list[tuple[int, int, int]] = []
+    read = 0
+    skew = low % PAGE  # keep the address's place in its page: the kernel copies aligned pages much faster
+    for at, length in _islands(job.source, view[skew:], low, high):
+        data = view[skew + at - low : skew + at - low + length]
+        first, last = max(start, at) - at, min(end, at + length) - at
+        if last <= first:
+            continue
+        read += last - first
+        for searcher in searchers:
+            found += [(at + begin, pattern, stop - begin) for pattern, begin, stop in searcher.find(data, first, last)]
+        del data
+    _account(job, found, read, end - start - read)
+
+
+def _islands(source: MemorySource, view: memoryview, low: int, high: int) -> Iterator[tuple[int, int]]:
+    """Read ``[low, high)``: yields (address, length) of what could be read, each at its place in ``view``."""
+    at = low
+    while at < high:
+        got = source.readinto(at, view[at - low : high - low])
+        if got:
+            yield at, got
+        at += got
+        if at < high:
+            at = min(high, (at & ~(PAGE - 1)) + PAGE)
+
+
+def _account(job: _Job, found: list[tuple[int, int, int]], read: int, lost: int) -> None:
+    with job.lock:
+        job.hits += found
+        job.read += read
+        job.unreadable += lost
+        too_many = len(job.hits) > job.max_hits
+        if job.progress is not None:
+            job.progress(job.read + job.unreadable, job.total)
+    if too_many:
+        raise TooManyHits
+
+
+def _coverage(stretches: Sequence[Stretch], job: _Job) -> Coverage:
+    unreadable: Counter[str] = Counter()
+    skipped = 0
+    for stretch in stretches:
+        if stretch.state is State.UNREADABLE:
+            unreadable[stretch.reason] += stretch.size
+        elif stretch.state is State.UNPOPULATED:
+            skipped += stretch.size
+    if job.unreadable:
+        unreadable[UNREADABLE] += job.unreadable
+    mapped = sum(stretch.size for stretch in stretches)
+    unread = job.total - job.read - job.unreadable
+    return Coverage(mapped, job.read, skipped, dict(unreadable), unread)

@@ -1,0 +1,53 @@
+"""What the hardware answers when it refuses: faults, and the checks whose failure raises them."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Generic, TypeVar
+
+
+class FaultKind(StrEnum):
+    """Which exception or exit an access ends in."""
+
+    PF_RMP = "#PF(RMP)"  # page fault in the host, RMP bit set in the error code
+    NPF = "#NPF"  # nested page fault: exit to the host
+    VC = "#VC"  # VMM communication exception in the guest
+    GP = "#GP"
+    VMEXIT_INVALID = "VMEXIT_INVALID"
+
+
+class Fault(Exception):  # noqa: N818 - an answer of the machine, not an error of ours
+    """A refused access: the kind of fault, the check that fired, and what it was about."""
+
+    def __init__(self, kind: FaultKind, check: str, detail: str = "") -> None:
+        super().__init__(f"{kind} by {check}" + (f": {detail}" if detail else ""))
+        self.kind = kind
+        self.check = check
+        self.detail = detail
+
+
+Subject = TypeVar("Subject")
+
+
+@dataclass(frozen=True)
+class Check(Generic[Subject]):
+    """One thing the hardware or firmware looks at. ``answer`` is the fault or status that its violation gives."""
+
+    name: str
+    violated: Callable[[Subject], bool]
+    answer: object
+    source: str
+
+
+class CheckTable(Generic[Subject]):
+    """Checks in their order. ``disabled`` names checks to leave out: mutation tests show that each is needed."""
+
+    def __init__(self, checks: Iterable[Check[Subject]], disabled: frozenset[str] = frozenset()) -> None:
+        self.checks = tuple(check for check in checks if check.name not in disabled)
+
+    def first_violated(self, subject: Subject) -> Check[Subject] | None:
+        """The first check that fails, or None."""
+        for check in self.checks:
+            if check.violated(subject):
+                return check
+        return None

@@ -1,0 +1,144 @@
+"""Launching a guest the way each mode prescribes: what a well-behaved host and the firmware do together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sevkit.model import vmsa
+from sevkit.model.cipher import PAGE
+from sevkit.model.measure import VMSA_GPA, PageType
+from sevkit.model.platform import Platform
+from sevkit.model.psp_sev import ES
+from sevkit.model.psp_snp import POLICY_DEFAULT, SnpPlatformState
+from sevkit.model.vm import Vm
+from sevkit.words import Mode
+
+
+@dataclass
+class Launched:
+    """A guest that is ready to run: its machine, its firmware handle, its save area, its launch measurement."""
+
+    platform: Platform
+    vm: Vm
+    handle: int = 0
+    vmsa_spa: int | None = None
+    digest: bytes = b""
+    shared: frozenset[int] = field(default_factory=frozenset)
+
+    def spa(self, gpa: int) -> int:
+        """Where a guest address lies, as the host knows it."""
+        return self.vm.npt.spa(gpa)
+
+
+def default_policy(mode: Mode) -> int:
+    """A policy that suits the mode: no debugging, no key sharing."""
+    return {Mode.SEV: 0x1, Mode.SEV_ES: 0x5, Mode.SEV_SNP: POLICY_DEFAULT}.get(mode, 0)
+
+
+def free_asid(platform: Platform, mode: Mode) -> int:
+    """The first ASID that this mode may use and nobody does."""
+    config = platform.config
+    first, last = (config.min_sev_asid, config.max_asid) if mode is Mode.SEV else (1, config.min_sev_asid - 1)
+    used = platform.controller.keys.keys() | platform.dirty_asids | {vm.asid for vm in platform.vms.values()}
+    for asid in range(first, last + 1):
+        if asid not in used:
+            return asid
+    raise MemoryError(f"no free ASID for {mode}")
+
+
+def launch(
+    platform: Platform,
+    mode: Mode,
+    *,
+    contents: Mapping[int, bytes] | None = None,
+    pages: int = 16,
+    shared: Sequence[int] = (),
+    registers: Mapping[str, int] | None = None,
+    policy: int | None = None,
+) -> Launched:
+    """Launch a guest of ``pages`` pages from guest address 0.
+
+    ``contents`` are launch pages by guest address (encrypted and measured); ``shared`` are addresses of pages that the
+    guest uses with the C-bit clear; the rest of a SNP guest's memory is assigned to it, and validated when it accepts.
+    """
+    vm = platform.attach(mode, free_asid(platform, mode) if mode is not Mode.NOSEV else 0)
+    launched = Launched(platform, vm, shared=frozenset(gpa // PAGE * PAGE for gpa in shared))
+    for page in range(pages):
+        vm.npt.map(page * PAGE, platform.allocate())
+    state = vmsa.pack(dict(registers or {}))
+    policy = default_policy(mode) if policy is None else policy
+    starter = {Mode.NOSEV: _launch_plain, Mode.SEV: _launch_sev, Mode.SEV_ES: _launch_sev, Mode.SEV_SNP: _launch_snp}
+    starter[mode](launched, dict(contents or {}), state, policy)
+    return launched
+
+
+def _launch_plain(launched: Launched, contents: dict[int, bytes], state: bytes, policy: int) -> None:
+    del policy
+    for gpa, data in contents.items():
+        launched.platform.host_write(launched.spa(gpa), data)
+    _host_state(launched, state)
+
+
+def _launch_sev(launched: Launched, contents: dict[int, bytes], state: bytes, policy: int) -> None:
+    platform, vm = launched.platform, launched.vm
+    firmware = platform.sev
+    if firmware.state == "UNINIT":
+        firmware.init()
+    launched.handle = firmware.launch_start(policy)
+    firmware.activate(launched.handle, vm.asid)
+    for gpa, data in contents.items():
+        platform.host_write(launched.spa(gpa), data.ljust(PAGE, b"\0"))
+        platform.host_wbinvd()  # the firmware reads DRAM, not the caches of the cores
+        firmware.launch_update_data(launched.handle, launched.spa(gpa), PAGE)
+    if policy & ES:
+        launched.vmsa_spa = platform.allocate()
+        platform.host_write(launched.vmsa_spa, state)
+        platform.host_wbinvd()
+        firmware.launch_update_vmsa(launched.handle, launched.vmsa_spa)
+    else:
+        _host_state(launched, state)
+    launched.digest, _ = firmware.launch_measure(launched.handle)
+    firmware.launch_finish(launched.handle)
+
+
+def _launch_snp(launched: Launched, contents: dict[int, bytes], state: bytes, policy: int) -> None:
+    platform, vm = launched.platform, launched.vm
+    firmware, rmp = platform.snp, platform.rmp
+    assert rmp is not None
+    if firmware.state is SnpPlatformState.UNINIT:
+        firmware.init()
+    context = platform.allocate()
+    rmp.rmpupdate(context, assigned=True, immutable=True)
+    launched.handle = firmware.gctx_create(context)
+    firmware.launch_start(launched.handle, policy)
+    firmware.activate(launched.handle, vm.asid)
+    for gpa, data in contents.items():
+        platform.host_write(launched.spa(gpa), data.ljust(PAGE, b"\0"))
+        platform.host_wbinvd()
+        rmp.rmpupdate(launched.spa(gpa), assigned=True, asid=vm.asid, gpa=gpa, immutable=True)
+        firmware.launch_update(launched.handle, launched.spa(gpa))
+        vm.validated.add(gpa // PAGE)
+    launched.vmsa_spa = platform.allocate()
+    platform.host_write(launched.vmsa_spa, state)
+    platform.host_wbinvd()
+    rmp.rmpupdate(launched.vmsa_spa, assigned=True, asid=vm.asid, gpa=VMSA_GPA, immutable=True)
+    firmware.launch_update(launched.handle, launched.vmsa_spa, PageType.VMSA)
+    firmware.launch_finish(launched.handle)
+    launched.digest = firmware.contexts[launched.handle].digest.value
+    _assign_rest(launched, contents)
+
+
+def _assign_rest(launched: Launched, contents: Mapping[int, bytes]) -> None:
+    """Give the guest the rest of its private pages, and let it validate each once."""
+    rmp, vm = launched.platform.rmp, launched.vm
+    assert rmp is not None
+    for page in list(vm.npt.pages):
+        gpa = page * PAGE
+        if gpa not in contents and gpa not in launched.shared:
+            rmp.rmpupdate(launched.spa(gpa), assigned=True, asid=vm.asid, gpa=gpa)
+            vm.accept(gpa)
+
+
+def _host_state(launched: Launched, state: bytes) -> None:
+    """Without SEV-ES the registers lie in the VMCB: a page of the host's."""
+    launched.vmsa_spa = launched.platform.allocate()
+    launched.platform.host_write(launched.vmsa_spa, state)

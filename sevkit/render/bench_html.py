@@ -1,0 +1,83 @@
+"""The benchmark report as one HTML page that needs nothing else."""
+
+from typing import Any
+
+from sevkit.bench.report import Report, study_ratio
+from sevkit.render import bench_svg, bench_tables
+
+_PROVENANCE = {
+    "hardware": "measured on hardware",
+    "emulated": "real guests, emulated CPU (TCG): the costs are not those of hardware",
+    "mock": "made by the software model: no measurement at all",
+    "published": "taken from results that others published or gave",
+}
+_MOST_FINDINGS = 200
+
+
+def render(report: Report) -> str:
+    """The page as text."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("sevkit.render", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    template = environment.get_template("bench_report.html.j2")
+    return template.render(**_values(report))
+
+
+def _values(report: Report) -> dict[str, Any]:
+    from markupsafe import Markup
+
+    rows = [_row(report, c.as_dict()) for c in report.comparisons]
+    figures = [
+        {
+            "title": f"{figure.family}: {figure.metric.replace('_', ' ')}",
+            "direction": str(figure.direction),
+            "svg": Markup(bench_svg.chart(figure)),  # noqa: S704 - every text in it went through escape()
+        }
+        for figure in report.figures
+    ]
+    return {
+        "title": report.title,
+        "provenance": [(kind, _PROVENANCE[kind]) for kind in report.provenance],
+        "summary": report.summary,
+        "forest": Markup(bench_svg.forest(report.effects)),  # noqa: S704 - likewise
+        "controls_forest": Markup(bench_svg.forest(report.controls)),  # noqa: S704 - likewise
+        "figures": figures,
+        "columns": bench_tables.COLUMNS,
+        "rows": rows,
+        "reference_name": report.reference_name if any(row["published"] != "-" for row in rows) else "",
+        "confounds": report.confounds,
+        "mistakes": report.mistakes,
+        "findings": report.findings[:_MOST_FINDINGS],
+        "more_findings": max(0, len(report.findings) - _MOST_FINDINGS),
+        "failures": report.failures,
+        "environment": {str(k): _plain(v) for k, v in report.environment.items()},
+        "modes": sorted({str(arm.mode) for c in report.comparisons for arm in (c.base, c.other)}),
+    }
+
+
+def _row(report: Report, comparison: dict[str, Any]) -> dict[str, Any]:
+    notes = [text for text in (comparison["reason"], *comparison["warnings"]) if text]
+    return {
+        "cells": bench_tables.row(comparison),
+        "verdict": comparison["verdict"],
+        "boots": f"{comparison['boots'][0]} / {comparison['boots'][1]}",
+        "p_holm": "-" if comparison["p_holm"] is None else f"{comparison['p_holm']:.2g}",
+        "floor": "-" if comparison["noise_floor"] is None else f"{comparison['noise_floor']:.1%}",
+        "smallest": "-" if comparison["smallest_detectable"] is None else f"{comparison['smallest_detectable']:.1%}",
+        "published": bench_tables.ratio(study_ratio(report, comparison)),
+        "notes": notes,
+    }
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{k}: {_plain(v)}" for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_plain(v) for v in value)
+    return str(value)

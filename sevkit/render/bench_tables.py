@@ -1,0 +1,140 @@
+"""Comparisons as tables: for terminals, Markdown, CSV and LaTeX. Every row states which way is better."""
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+COLUMNS = ("workload", "storage", "metric", "mode", "baseline", "value", "ratio", "95 % interval", "better", "verdict")
+
+_UNITS: dict[str, tuple[tuple[float, str], ...]] = {
+    "B/s": ((1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s"), (1, "B/s")),
+    "1/s": ((1e6, "M/s"), (1e3, "k/s"), (1, "/s")),
+    "ns": ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1, "ns")),
+    "ms": ((1e3, "s"), (1, "ms"), (1e-3, "µs")),
+    "s": ((1, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
+}
+
+
+def quantity(value: float | None, unit: str) -> str:
+    """A value with three significant digits and a unit that fits."""
+    if value is None:
+        return "-"
+    for factor, name in _UNITS.get(unit, ((1, unit),)):
+        if abs(value) >= factor:
+            return f"{_digits(value / factor)} {name}"
+    return f"{_digits(value)} {unit}"
+
+
+def _digits(value: float) -> str:
+    if value == 0 or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def ratio(value: float | None) -> str:
+    """A ratio with three digits after the point."""
+    return "-" if value is None else f"{value:.3f}"
+
+
+def interval(value: Sequence[float] | None) -> str:
+    """An interval of a ratio, or a dash where none is known."""
+    return "-" if value is None else f"{value[0]:.3f} to {value[1]:.3f}"
+
+
+def row(comparison: Mapping[str, Any]) -> list[str]:
+    """One comparison as cells, in the order of ``COLUMNS``."""
+    unit = comparison["unit"]
+    mode = f"{comparison['mode']} (again)" if comparison["control"] else comparison["mode"]
+    conditions = ", ".join(f"{k}={v}" for k, v in comparison["conditions"].items())
+    return [
+        comparison["workload"] + (f" [{conditions}]" if conditions else ""),
+        comparison["storage"] or "",
+        comparison["metric"],
+        mode,
+        quantity(comparison["baseline_value"], unit),
+        quantity(comparison["value"], unit),
+        ratio(comparison["ratio"]),
+        interval(comparison["interval"]),
+        comparison["direction"].split()[0],
+        comparison["verdict"],
+    ]
+
+
+def text(comparisons: Sequence[Mapping[str, Any]]) -> str:
+    """A table for a terminal, columns aligned, with the reasons below it."""
+    cells = [list(COLUMNS), *(row(c) for c in comparisons)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(COLUMNS))]
+    right = {4, 5, 6}
+    lines = ["  ".join(_pad(cell, widths[i], i in right) for i, cell in enumerate(line)).rstrip() for line in cells]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    notes = _notes(comparisons)
+    return "\n".join([*lines, *(["", *notes] if notes else [])]) + "\n"
+
+
+def _pad(cell: str, width: int, right: bool) -> str:
+    return cell.rjust(width) if right else cell.ljust(width)
+
+
+def _notes(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Reasons and warnings, each once, with how often it applies."""
+    counted: dict[str, int] = {}
+    for comparison in comparisons:
+        reasons = [comparison["reason"]] if comparison["verdict"] == "refused" else []
+        for note in {*reasons, *comparison["warnings"]} - {""}:
+            counted[note] = counted.get(note, 0) + 1
+    return [f"note ({count} of {len(comparisons)}): {note}" for note, count in sorted(counted.items())]
+
+
+def markdown(comparisons: Sequence[Mapping[str, Any]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "|".join(" --- " for _ in COLUMNS) + "|"]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row(c)) + " |" for c in comparisons]
+    return "\n".join(lines) + "\n"
+
+
+def as_csv(comparisons: Sequence[Mapping[str, Any]]) -> str:
+    """All fields as CSV, numbers unrounded."""
+    out = io.StringIO()
+    names = ["workload", "storage", "metric", "unit", "direction", "baseline_mode", "mode", "baseline_value", "value"]
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow([*names, "ratio", "interval_low", "interval_high", "p_holm", "verdict", "reason", "warnings"])
+    for c in comparisons:
+        low, high = c["interval"] or ("", "")
+        tail = [c["ratio"], low, high, c["p_holm"], c["verdict"], c["reason"], "; ".join(c["warnings"])]
+        writer.writerow(["" if cell is None else cell for cell in [*(c[name] for name in names), *tail]])
+    return out.getvalue()
+
+
+def latex(comparisons: Sequence[Mapping[str, Any]]) -> str:
+    """A LaTeX tabular (booktabs)."""
+    lines = [r"\begin{tabular}{llllrrrlll}", r"\toprule", " & ".join(map(_tex, COLUMNS)) + r" \\", r"\midrule"]
+    lines += [" & ".join(_tex(cell) for cell in row(c)) + r" \\" for c in comparisons]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+_TEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "µ": r"\textmu{}",
+}
+
+
+def _tex(cell: str) -> str:
+    return "".join(_TEX.get(character, character) for character in cell)
+
+
+FORMATS: dict[str, Callable[[Sequence[Mapping[str, Any]]], str]] = {
+    "text": text,
+    "markdown": markdown,
+    "csv": as_csv,
+    "latex": latex,
+}

@@ -1,0 +1,32 @@
+"""testinfra for guests: ``testinfra.get_host("sevkit://NAME")`` asserts on a running guest.
+
+A pytest plugin of the installed package: pytest knows the backend by itself; elsewhere, import this module first.
+"""
+
+from typing import Any
+
+import testinfra.backend
+from testinfra.backend import base
+
+testinfra.backend.BACKENDS["sevkit"] = "sevkit.testing.SevkitBackend"
+
+_TIMEOUT = 120.0
+
+
+class SevkitBackend(base.BaseBackend):  # type: ignore[misc]
+    """Runs testinfra's commands in a guest that sevkit has launched, by its agent."""
+
+    NAME = "sevkit"
+
+    def __init__(self, name: str, *args: Any, **kwargs: Any) -> None:
+        from sevkit.hypervisor.select import attach
+
+        self._guest = attach(name)
+        super().__init__(name, *args, **kwargs)
+
+    def run(self, command: str, *args: str, **kwargs: Any) -> base.CommandResult:
+        """Run a command in the guest; the exit status and the streams are the command's."""
+        del kwargs
+        line = self.get_command(command, *args)
+        done = self._guest.run(line, timeout=_TIMEOUT)
+        return self.result(done.status, self.encode(line), done.stdout, done.stderr)
