@@ -190,7 +190,10 @@ def _kvm(message: str) -> tuple[str, tuple[str, ...]] | None:
     feature = {None: "sev", "-ES": "sev_es", "-SNP": "sev_snp"}[suffix]
     words = "can run" if usable else "cannot run"
     mode = feature.replace("_", "-")
-    return f"KVM {words} {mode} guests{room}", (f"host:{feature}:{'usable' if usable else 'unusable'}", "role:weak-host")
+    return f"KVM {words} {mode} guests{room}", (
+        f"host:{feature}:{'usable' if usable else 'unusable'}",
+        "role:weak-host",
+    )
 
 
 def _combine(found: Sequence[Evidence], complete: bool) -> dict[str, Any]:
