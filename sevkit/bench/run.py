@@ -140,7 +140,8 @@ def run(
     reason, boot = "boots", 0
     while boot < plan.profile.most_boots:
         step = plan.profile.boots if boot == 0 else 1
-        blocks = [(c, b) for b in range(boot, boot + step) for c in plan.configs if c.index not in state.finished]
+        # Config by config, so that a budget that runs out leaves whole comparisons behind.
+        blocks = [(c, b) for c in plan.configs if c.index not in state.finished for b in range(boot, boot + step)]
         for _ in scheduler.run(plan, state.wanted(blocks), state.done(), state.append):
             if state.spent() > plan.profile.budget:
                 break
@@ -249,7 +250,7 @@ def narrow(samples: Sequence[Sample], target: float) -> bool:
 
     The rule looks at widths only, never at whether an interval contains 1, so that it does not favour either answer.
     """
-    found = compare(samples, Rules(accept_confounds=True))
+    found = compare((s for s in samples if s.family != "boot"), Rules(accept_confounds=True))
     wanted = [c for c in found if not c.control] or found
     if not wanted:
         return False
