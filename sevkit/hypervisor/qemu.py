@@ -116,10 +116,19 @@ class QemuGuest:
         """Whether the emulator's engine encrypts this guest's RAM."""
         return any(word.startswith(argv_builder.EMULATED_OBJECT) for word in self._record.command_line)
 
-    def cache_operation(self, operation: str) -> None:
-        """Act on the emulated SoC's cache: ``wbnoinvd``, ``wbinvd`` or ``invd`` (emulator/README.md)."""
-        arguments = {"path": "/objects/sev0", "property": "cache-op", "value": operation}
-        qmp.execute(self._folder / "qmp", "qom-set", arguments)
+    def pause(self) -> None:
+        """Hold all vCPUs."""
+        qmp.execute(self._folder / "qmp", "stop")
+
+    def resume(self) -> None:
+        """Let the vCPUs go on."""
+        qmp.execute(self._folder / "qmp", "cont")
+
+    def write_back(self) -> None:
+        """Write the emulated SoC's cache back to DRAM and empty it (WBINVD); real caches are coherent."""
+        if self.encrypted_by_engine:
+            arguments = {"path": "/objects/sev0", "property": "cache-op", "value": "wbinvd"}
+            qmp.execute(self._folder / "qmp", "qom-set", arguments)
 
     def note_weak_cache(self) -> None:
         """Record it loudly when the plaintext side of the emulated SoC is not out of the host's reach."""
