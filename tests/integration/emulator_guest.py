@@ -1,6 +1,5 @@
 """Guests for the emulator's tests: launched with a cache size of our choice, talked to through sevkit's own agent."""
 
-import os
 import subprocess
 import time
 from collections.abc import Sequence
@@ -144,7 +143,7 @@ class EmulatorGuest:
 
 def spec(mode: Mode, **options: Any) -> GuestSpec:
     """A small guest for tests."""
-    return GuestSpec(name=str(mode), mode=mode, **{"memory_mib": 256, **options})
+    return GuestSpec(name=str(mode), mode=mode, **{"memory_mib": 384, **options})
 
 
 def compile_static(source: Path, target: Path) -> None:
@@ -152,12 +151,3 @@ def compile_static(source: Path, target: Path) -> None:
     command = [proc.find_tool("gcc"), "-O1", "-static", "-pthread", "-Wall", "-o", str(target), str(source)]
     done = proc.run(command, timeout=120)
     assert done.status == 0, done.error_text
-
-
-def pagemap_file(text: str) -> dict[int, str]:
-    """Lines ``page-frame sha256`` as printed by the guest's pages program."""
-    return {int(pfn, 16): digest for pfn, digest in (line.split() for line in text.splitlines())}
-
-
-def is_root() -> bool:
-    return os.geteuid() == 0

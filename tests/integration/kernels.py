@@ -45,15 +45,17 @@ def _private_apt(folder: Path) -> Path:
         ["apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME) $(COMPONENT)", "Created-By: Packages"],
         timeout=60,
     ).text.splitlines()
-    main = [line.split() for line in targets if re.search(r"/debian/? [a-z]+ main$", line)]
+    debian = [line.split() for line in targets if re.search(r"/debian(-security)?/? [a-z-]+ main$", line)]
+    main = [words for words in debian if re.fullmatch("[a-z]+", words[1])]
     keyring = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
     if not main or not keyring.exists():
         raise KernelMissingError("apt has no Debian mirror configured")
     uri, release, _ = main[0]
+    wanted = [(where, suite) for where, suite, _ in debian] + [(uri, f"{release}-backports")]
     lists = folder / "lists/partial"
     lists.mkdir(parents=True, exist_ok=True)
     (folder / "sources.list").write_text(
-        "".join(f"deb [signed-by={keyring}] {uri} {suite} main\n" for suite in (release, f"{release}-backports"))
+        "".join(f"deb [signed-by={keyring}] {where} {suite} main\n" for where, suite in wanted)
     )
     config = folder / "apt.conf"
     config.write_text(

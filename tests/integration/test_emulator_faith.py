@@ -21,9 +21,9 @@ from .kernels import KernelMissingError, backports_image
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(600)]
 
 BUILD = Path(__file__).parents[2] / "emulator/build.sh"
-# 4 MiB: every page of a 256 MiB guest leaves it many times.
+# 4 MiB: every page of a 384 MiB guest leaves it many times.
 SMALL = "cache-pages=1024"
-WORK = ("faith memory 110", "faith code", "faith switch 3000", "faith atomic 100000")
+WORK = ("faith memory 150", "faith code", "faith switch 3000", "faith atomic 100000")
 
 
 @pytest.fixture(scope="session")
@@ -192,6 +192,24 @@ def test_reboot(emulator: Emulator, vcpus: int) -> None:
             assert again != first
             check_active(guest)
             assert guest.run("faith memory 60").startswith("memory 60")
+    finally:
+        guest.stop()
+
+
+def test_kexec(emulator: Emulator) -> None:
+    guest = emulator.launch(spec(Mode.SEV, vcpus=2, memory_mib=768), options=SMALL, programs=["faith"])
+    try:
+        guest.agent.put(emulator.image.kernel, "/tmp/kernel")
+        guest.agent.put(emulator.initrd(["faith"]), "/tmp/initrd")
+        line = guest.run("cat /proc/cmdline").strip() + " by.kexec=yes"
+        guest.agent.run(f"(sleep 0.2; faith kexec /tmp/kernel /tmp/initrd '{line}') >/dev/null 2>&1 &", timeout=10)
+        deadline = time.monotonic() + 120
+        while "by.kexec" not in guest.run("cat /proc/cmdline") and time.monotonic() < deadline:
+            time.sleep(1)
+            guest.wait_ready()
+        assert "by.kexec" in guest.run("cat /proc/cmdline")
+        check_active(guest)
+        assert guest.run("faith memory 60").startswith("memory 60")
     finally:
         guest.stop()
 
