@@ -15,7 +15,7 @@ from sevkit import proc
 from sevkit.errors import GuestError, HypervisorError, MissingToolError, NoSpaceError, UsageError
 from sevkit.guest import argv as argv_builder
 from sevkit.guest import image as images
-from sevkit.guest import policy, secrets
+from sevkit.guest import cloud, policy, secrets
 from sevkit.guest import spec as spec_module
 from sevkit.guest.argv import Capabilities, Encryption, Place
 from sevkit.guest.channel import AgentChannel, SshChannel
@@ -264,6 +264,8 @@ class QemuHypervisor:
             _check_sockets(place)
             if place.data_disk is not None and spec.storage.path is None:
                 _scratch_disk(place.data_disk, spec.storage.size_mib)
+            if place.seed is not None:
+                cloud.write_seed(place.seed, spec.name)
             command = argv_builder.build(spec, able, accel, place, self._encryption(spec, able))
             with (folder / "qemu.log").open("wb") as log:
                 process = proc.start(command, stdout=log, stderr=log, detach=detach)
@@ -308,6 +310,8 @@ class QemuHypervisor:
             kernel=image.kernel,
             initrd=image.initrd,
             root_disk=image.root_disk,
+            root_format=image.root_format,
+            seed=None if image.kernel else folder / "seed.iso",
             firmware=_firmware(spec, assume=assume),
             qmp=folder / "qmp",
             agent=folder / "agent",
