@@ -46,6 +46,11 @@ class AgentChannel:
                 self.run("true", timeout=min(5.0, max(0.2, deadline - time.monotonic())))
             except DeadlineError:
                 continue
+            except HypervisorError as error:
+                if not isinstance(error.__cause__, ConnectionRefusedError):
+                    raise
+                time.sleep(0.01)  # bound, but QEMU does not listen yet
+                continue
             except GuestError:
                 if check is not None:
                     check()  # it knows the cause
