@@ -145,7 +145,7 @@ def _segment_count(fd: int, header: dict[str, int], is64: bool, order: str) -> i
     """The number of program headers; with PN_XNUM it stands in sh_info of the first section header (elf(5))."""
     if header["phnum"] != _PN_XNUM:
         return header["phnum"]
-    raw = os.pread(fd, 4, header["shoff"] + (44 if is64 else 28)) if header["shoff"] < 1 << 62 else b""
+    raw = os.pread(fd, 4, header["shoff"] + (44 if is64 else 28)) if 0 < header["shoff"] < 1 << 62 else b""
     if len(raw) != 4:
         raise BadInputError("the core says it has more than 65,534 segments but not how many")
     return int(struct.unpack(order + "I", raw)[0])
