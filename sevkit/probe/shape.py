@@ -90,10 +90,18 @@ def _readings(readings: Any) -> tuple[str, str] | None:
         if "value" not in reading:
             return where, "neither a value nor a reason why there is none"
         shape = _MSR if name.startswith("msr.") else READINGS.get(name, str)
-        found = _mismatch(reading["value"], shape, where)
+        found = (
+            _mismatch(reading["value"], shape, where) or (shape is _MSR and _registers(reading["value"], where)) or None
+        )
         if found:
             return found
     return None
+
+
+def _registers(values: Mapping[str, int], where: str) -> tuple[str, str] | None:
+    """A register has been read on one CPU at least: of none at all, everything would be true."""
+    good = values and all(cpu.isascii() and cpu.isdecimal() and 0 <= v < 1 << 64 for cpu, v in values.items())
+    return None if good else (where, "not 64-bit values by CPU number")
 
 
 def _mismatch(value: Any, shape: Any, where: str) -> tuple[str, str] | None:
