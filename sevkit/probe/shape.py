@@ -50,6 +50,7 @@ def problem(raw: Mapping[str, Any]) -> tuple[str, str] | None:
     """The first place (a path of keys) that is not as sevkit writes it, and what is wrong there."""
     return (
         _mismatch(raw.get("source"), {"kind": str, "host": (str, type(None))}, "source")
+        or (None if "taken" in raw else ("taken", "is missing"))
         or _mismatch(raw.get("taken"), (str, type(None)), "taken")
         or _cpuid(raw.get("cpuid"))
         or _readings(raw.get("readings"))

@@ -183,11 +183,8 @@ def test_diff_explains(works: str, broken: str, golden: Callable[[str, str], Non
     assert (verdict["mode"], verdict["a"], verdict["b"], verdict["worse"]) == ("sev-snp", "ready", "not_ready", "b")
     causes = [cause["check"] for cause in verdict["causes"]]
     assert causes == ["bios.snp_init_equal", "firmware.snp_initialised", "iommu.translation"]
-    assert {row["name"] for row in data["readings"]} == {
-        "kernel.cmdline",
-        "msr.00000250",
-        "sev.snp_platform_status.state",
-    }
+    names = {row["name"] for row in data["readings"]}
+    assert names == {"kernel.cmdline", "msr.00000250", "sev.snp_platform_status.state"}
     text = run("diff", works, broken).stdout.decode().replace(works, "works").replace(broken, "broken")
     golden("probe/diff.txt", text)
 
