@@ -43,7 +43,7 @@ _READ_AT_ONCE = 4 << 20
 
 @dataclass(frozen=True)
 class Setup:
-    """How to run the experiment. ``capture`` is ``gcore`` (as published) or ``live``; ``keep`` is a folder for cores."""
+    """How to run the experiment. ``capture``: ``gcore`` (as published) or ``live``; ``keep``: a folder for cores."""
 
     modes: Sequence[Mode] = (Mode.NOSEV, Mode.SEV)
     hypervisor: str = "auto"
@@ -119,8 +119,7 @@ def _perform(choice: select.Choice, spec: GuestSpec, setup: Setup, progress: Pro
     try:
         clock.lap("boot")
         progress(f"{spec.mode}: planting secrets")
-        secrets.plant(guest, nonce)
-        secrets.mark_shared(guest, nonce)
+        guest.plant(nonce)
         clock.lap("plant")
         ram = GuestMap(guest.ram_blocks())
         progress(f"{spec.mode}: capturing the VMM's memory ({setup.capture})")
@@ -134,7 +133,7 @@ def _perform(choice: select.Choice, spec: GuestSpec, setup: Setup, progress: Pro
             classes, coverage = _guest_ram(source, ram)
             placed = [_place(hit, patterns[hit.pattern].name, source, ram) for hit in found.hits]
             clock.lap("classify")
-        alive = secrets.holds(guest, nonce)
+        alive = guest.holds(nonce)
         clock.lap("read back")
         details = _details(guest, choice, what, found, nonce)
     finally:
@@ -146,7 +145,7 @@ def _patterns(nonce: bytes, name: str) -> list[Pattern]:
     """What is searched for: the secret of each place, and the three controls."""
     wanted = [Pattern(secrets.secret(nonce, place), name=place) for place in secrets.PLACES]
     wanted.append(Pattern(secrets.shared_marker(nonce), name=SHARED))
-    wanted.append(Pattern(f"sevkit-{name}".encode(), name=VMM))
+    wanted.append(Pattern(name.encode(), name=VMM))
     wanted.append(Pattern(b"SEVKIT-never-" + randomness.token_hex(32).encode(), name=NEVER))
     return wanted
 

@@ -5,7 +5,6 @@ secret that way.
 """
 
 import base64
-import contextlib
 import os
 import secrets
 import shlex
@@ -43,9 +42,15 @@ class AgentChannel:
             if not self._path.exists():  # QEMU has not come to making its sockets yet
                 time.sleep(0.01)
                 continue
-            with contextlib.suppress(DeadlineError):
+            try:
                 self.run("true", timeout=min(5.0, max(0.2, deadline - time.monotonic())))
-                return
+            except DeadlineError:
+                continue
+            except GuestError:
+                if check is not None:
+                    check()  # it knows the cause
+                raise
+            return
 
     def run(self, command: str | Sequence[str], *, stdin: bytes = b"", timeout: float) -> CommandResult:
         """Run a command in the guest. Raises DeadlineError, or GuestError when the guest goes away."""

@@ -76,6 +76,17 @@ class Guest(Protocol):
         """
         ...
 
+    def plant(self, nonce: bytes) -> None:
+        """Have the guest derive secrets from a public nonce and keep them (guest/secrets.py).
+
+        The marker that must be found passes through guest memory that is shared with the host.
+        """
+        ...
+
+    def holds(self, nonce: bytes) -> dict[str, bool]:
+        """For every place where a secret was planted, whether the guest still has it there."""
+        ...
+
     def put(self, source: Path, target: str) -> None:
         """Copy a file from the host into the guest."""
         ...

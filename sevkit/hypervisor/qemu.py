@@ -15,7 +15,7 @@ from sevkit import proc
 from sevkit.errors import GuestError, HypervisorError, MissingToolError, NoSpaceError, UsageError
 from sevkit.guest import argv as argv_builder
 from sevkit.guest import image as images
-from sevkit.guest import policy
+from sevkit.guest import policy, secrets
 from sevkit.guest import spec as spec_module
 from sevkit.guest.argv import Capabilities, Encryption, Place
 from sevkit.guest.channel import AgentChannel, SshChannel
@@ -66,6 +66,15 @@ class QemuGuest:
         channel = self._ssh if private else self._agent
         return channel.run(command, stdin=stdin, timeout=timeout)
 
+    def plant(self, nonce: bytes) -> None:
+        """Plant the secrets, then pass the shared marker through the guest's I/O buffers."""
+        secrets.plant(self, nonce)
+        secrets.mark_shared(self, nonce)
+
+    def holds(self, nonce: bytes) -> dict[str, bool]:
+        """Which secrets the guest still has."""
+        return secrets.holds(self, nonce)
+
     def put(self, source: Path, target: str) -> None:
         """Copy a file into the guest."""
         self._agent.put(source, target)
@@ -101,6 +110,25 @@ class QemuGuest:
         elif self.alive():
             _end(self._record.pid)
         registry.forget(self._record.name)
+
+    @property
+    def encrypted_by_engine(self) -> bool:
+        """Whether the emulator's engine encrypts this guest's RAM."""
+        return any(word.startswith(argv_builder.EMULATED_OBJECT) for word in self._record.command_line)
+
+    def cache_operation(self, operation: str) -> None:
+        """Act on the emulated SoC's cache: ``wbnoinvd``, ``wbinvd`` or ``invd`` (emulator/README.md)."""
+        arguments = {"path": "/objects/sev0", "property": "cache-op", "value": operation}
+        qmp.execute(self._folder / "qmp", "qom-set", arguments)
+
+    def note_weak_cache(self) -> None:
+        """Record it loudly when the plaintext side of the emulated SoC is not out of the host's reach."""
+        arguments = {"path": "/objects/sev0", "property": "cache-protection"}
+        protection = qmp.execute(self._folder / "qmp", "qom-get", arguments)
+        if protection != "memfd_secret":
+            note = f"WEAK EMULATION: the SoC's cache is kept from dumps by {protection} only, memfd_secret is missing"
+            self._record = replace(self._record, notes=[*self._record.notes, note])
+            registry.write(self._record)
 
     def wait_ready(self, timeout: float) -> None:
         """Wait until the guest's agent answers; raises with QEMU's or the kernel's words when it does not come up."""
@@ -204,6 +232,8 @@ class QemuHypervisor:
                 raise HypervisorError("KVM does not run a guest here, and SEV needs it")
             guest = guests[index] = self._start(spec, Accel.TCG, detach)
         guest.wait_ready(timeout)
+        if guest.spec.mode is not Mode.NOSEV and guest.encrypted_by_engine:
+            guest.note_weak_cache()
         if trying and guest.accel == "kvm":
             capabilities_of.remember_kvm(binary, works=True)
 

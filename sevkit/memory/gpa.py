@@ -130,6 +130,20 @@ def guess(regions: Sequence[Region], command_line: Sequence[str]) -> GuestMap | 
     return GuestMap([GuestRange("ram", gpa, size, start + at) for gpa, at, size in split(ram, machine)], "guess")
 
 
+def guess_largest(regions: Sequence[Region], machine: str = "pc") -> GuestMap | None:
+    """Guest RAM guessed in a core, where no command line is left: the largest region, if it stands out.
+
+    It must be a whole number of MiB, at least 16 of them, and twice as large as the next region.
+    """
+    ordered = sorted((region for region in regions if region.readable), key=lambda region: -region.size)
+    if not ordered or ordered[0].size < 16 << 20 or ordered[0].size % (1 << 20):
+        return None
+    if len(ordered) > 1 and ordered[0].size < 2 * ordered[1].size:
+        return None
+    start, ram = ordered[0].start, ordered[0].size
+    return GuestMap([GuestRange("ram", gpa, size, start + at) for gpa, at, size in split(ram, machine)], "guess")
+
+
 def _joined(regions: Sequence[Region]) -> list[Region]:
     """Regions as they are, and runs of neighbours of one name that madvise has cut apart."""
     found: list[Region] = []

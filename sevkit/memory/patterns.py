@@ -1,11 +1,15 @@
 """What to search for, compiled for hyperscan.
 
-Literals hit at every place where they stand, overlapping ones too. Regular expressions (hyperscan's syntax, bytes)
-give what ``grep -o`` gives: leftmost, longest, not overlapping; a match is at most ``MAX_MATCH`` bytes long, so that
-whether it is found depends on no more than the bytes near it.
+Literals hit at every place where they stand, overlapping ones too. Regular expressions are Python's, on bytes, ``^``
+and ``$`` at line ends; a match counts from each place where one starts, unless it lies inside one that starts earlier,
+and sees no more than MAX_MATCH bytes. So whether something is found depends on the bytes near it alone, never on how
+the memory was cut. Hyperscan only says where to look (it reports ends; its own tracking of starts,
+HS_FLAG_SOM_LEFTMOST, overruns its stack on long runs in 5.4.12); what it cannot express, Python's engine does alone.
 """
 
 import contextlib
+import re
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +19,10 @@ from sevkit.errors import UsageError
 MAX_LITERAL = 8192
 MAX_MATCH = 4096
 MAX_PATTERNS = 1_000_000
+MAX_REGEXES = 100  # each is a search of its own
+_DENSE = 50_000  # ends in one piece, from which on narrowing down costs more than it saves
+
+Match = tuple[int, int, int]  # pattern, start, end
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +39,23 @@ class Pattern:
         return self.name or f"pattern {index + 1}"
 
 
-class Found(Exception):  # noqa: N818 - a signal, not an error
+class TooManyHits(Exception):  # noqa: N818 - a signal, not an error
     """More hits than were asked for."""
 
 
 @dataclass(frozen=True)
 class Engine:
-    """Compiled patterns of one kind. ``lookbehind`` and ``lookahead``: bytes around a place that decide on it."""
+    """Compiled patterns of one kind. ``lookbehind`` and ``lookahead``: bytes around a place that decide on it.
+
+    ``table`` has for each compiled expression the patterns that it stands for and its bytes.
+    """
 
     lookbehind: int
     lookahead: int
-    search: Callable[["Searcher", memoryview, int, int, bool], list[tuple[int, int, int]]]
+    find: Callable[["Searcher", memoryview, int, int], list[Match]]
     database: Any
-    patterns: dict[int, tuple[tuple[int, ...], bytes]]
-    single: Callable[[int], Any] | None = None
+    table: Sequence[tuple[Sequence[int], bytes]]
+    expression: "re.Pattern[bytes] | None" = None
 
 
 class Searcher:
@@ -53,37 +64,30 @@ class Searcher:
     def __init__(self, engine: Engine, limit: int) -> None:
         self.engine = engine
         self.limit = limit
-        self.scratch = engine.database.scratch.clone()
+        self._scratch = engine.database.scratch.clone() if engine.database else None
 
-    def find(self, data: memoryview, core_start: int, core_end: int, at_start: bool) -> list[tuple[int, int, int]]:
-        """Hits that end in ``(core_start, core_end]`` of ``data``, as (pattern, start, end).
+    def find(self, data: memoryview, core_start: int, core_end: int) -> list[Match]:
+        """Matches of this piece of memory, as (pattern, start, end) in ``data``; the rest of ``data`` is context.
 
-        ``at_start`` says that nothing precedes ``data`` in memory. Raises Found at more than ``limit`` hits.
+        Raises TooManyHits at more than ``limit``.
         """
-        return self.engine.search(self, data, core_start, core_end, at_start)
+        return self.engine.find(self, data, core_start, core_end)
 
-    def ends(self, data: memoryview, core_start: int, core_end: int) -> list[tuple[int, int]]:
-        """(pattern, end) as hyperscan reports them, those that end in the core."""
+    def ends(self, data: memoryview, low: int, high: int, limit: int) -> list[tuple[int, int]]:
+        """(expression, end) as hyperscan reports them, ends in ``(low, high]``; stops after ``limit``."""
+        import hyperscan
+
         found: list[tuple[int, int]] = []
-        limit = self.limit
 
         def on_match(number: int, start: int, end: int, flags: int, context: object) -> bool:
             del start, flags, context
-            if core_start < end <= core_end:
+            if low < end <= high:
                 found.append((number, end))
             return len(found) > limit
 
-        _scan(self.engine.database, data, on_match, self.scratch)
-        if len(found) > limit:
-            raise Found
+        with contextlib.suppress(hyperscan.ScanTerminated):
+            self.engine.database.scan(data, match_event_handler=on_match, scratch=self._scratch)
         return found
-
-
-def _scan(database: Any, data: memoryview, on_match: Callable[..., bool], scratch: Any) -> None:
-    import hyperscan
-
-    with contextlib.suppress(hyperscan.ScanTerminated):
-        database.scan(data, match_event_handler=on_match, scratch=scratch)
 
 
 def compile_patterns(patterns: Sequence[Pattern]) -> list[Engine]:
@@ -103,7 +107,10 @@ def compile_patterns(patterns: Sequence[Pattern]) -> list[Engine]:
                 hint="search for a part of it",
             )
         (regex if pattern.regex else literal).setdefault((pattern.value, pattern.ignore_case), []).append(index)
-    return [make(group) for make, group in ((_literals, literal), (_regexes, regex)) if group]
+    if len(regex) > MAX_REGEXES:
+        raise UsageError(f"{len(regex)} regular expressions; at most {MAX_REGEXES} are searched for at once")
+    engines = [_literals(literal)] if literal else []
+    return engines + [_regex(value, caseless, indexes) for (value, caseless), indexes in regex.items()]
 
 
 def _literals(group: dict[tuple[bytes, bool], list[int]]) -> Engine:
@@ -113,90 +120,91 @@ def _literals(group: dict[tuple[bytes, bool], list[int]]) -> Engine:
     flags = [hs.HS_FLAG_CASELESS if caseless else 0 for _, caseless in keys]
     # As escaped expressions: the interface of hyperscan's own literals stops at a NUL.
     database = _database([b"".join(b"\\x%02x" % byte for byte in value) for value, _ in keys], flags)
-    table = {number: (tuple(group[key]), key[0]) for number, key in enumerate(keys)}
+    table = [(group[key], key[0]) for key in keys]
     return Engine(max(len(value) for value, _ in keys) - 1, 0, _find_literals, database, table)
 
 
-def _find_literals(
-    searcher: Searcher, data: memoryview, core_start: int, core_end: int, at_start: bool
-) -> list[tuple[int, int, int]]:
-    del at_start
-    table = searcher.engine.patterns
-    hits = []
-    for number, end in searcher.ends(data, core_start, core_end):
+def _find_literals(searcher: Searcher, data: memoryview, core_start: int, core_end: int) -> list[Match]:
+    """Literals that end in the core."""
+    table = searcher.engine.table
+    hits: list[Match] = []
+    for number, end in searcher.ends(data, core_start, core_end, searcher.limit):
         indexes, value = table[number]
         hits += [(index, end - len(value), end) for index in indexes]
+    if len(hits) > searcher.limit:
+        raise TooManyHits
     return hits
 
 
-def _regexes(group: dict[tuple[bytes, bool], list[int]]) -> Engine:
-    import functools
+def _regex(value: bytes, caseless: bool, indexes: Sequence[int]) -> Engine:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of constructs that may change their meaning one day
+            expression = re.compile(value, re.MULTILINE | (re.IGNORECASE if caseless else 0))
+    except (re.error, OverflowError, RecursionError) as error:
+        raise UsageError(f"a regular expression is not understood: {error}", hint="see Python's `re`") from error
+    if expression.match(b""):
+        raise UsageError("a regular expression matches nothing at all: it would be found everywhere")
+    # Twice the length: starts up to one length before the core can hide one in it, and need context of their own.
+    return Engine(
+        2 * MAX_MATCH, MAX_MATCH + 1, _find_regex, _prefilter(value, caseless), [(indexes, value)], expression
+    )
 
+
+def _prefilter(value: bytes, caseless: bool) -> Any:
+    """A hyperscan database that finds an end of every match, or None where the two syntaxes part ways."""
     import hyperscan as hs
 
-    keys = list(group)
-    flags = [hs.HS_FLAG_MULTILINE | (hs.HS_FLAG_CASELESS if caseless else 0) for _, caseless in keys]
-    database = _database([value for value, _ in keys], flags)
-
-    @functools.cache
-    def single(number: int) -> Any:
-        return _database([keys[number][0]], [flags[number] | hs.HS_FLAG_SOM_LEFTMOST])
-
-    for number in range(len(keys)):
-        single(number)  # so that a pattern whose start cannot be told is refused now, not in the middle of the search
-    table = {number: (tuple(group[key]), key[0]) for number, key in enumerate(keys)}
-    return Engine(MAX_MATCH + 1, 1, _find_regexes, database, table, single)
+    if re.search(rb"\{,|\[[:.=]|\(\?[^:P=!<]*x", value):  # {,n}, [[:alpha:]] and verbose mode differ
+        return None
+    flags = hs.HS_FLAG_MULTILINE | hs.HS_FLAG_PREFILTER | (hs.HS_FLAG_CASELESS if caseless else 0)
+    try:
+        return _database([value], [flags])
+    except hs.error:
+        return None
 
 
-def _find_regexes(
-    searcher: Searcher, data: memoryview, core_start: int, core_end: int, at_start: bool
-) -> list[tuple[int, int, int]]:
-    """Each end that hyperscan reports is judged anew by the bytes near it alone, so that no chunk border matters."""
-    engine = searcher.engine
-    assert engine.single is not None
-    hits = []
-    for number, end in searcher.ends(data, core_start, core_end):
-        low = max(0, end - MAX_MATCH - 1)
-        start = _start_of(engine.single(number), data[low : end + 1], end - low)
-        if start is not None and (start > 0 or (low == 0 and at_start)):
-            hits += [(index, low + start, end) for index in engine.patterns[number][0]]
+def _find_regex(searcher: Searcher, data: memoryview, core_start: int, core_end: int) -> list[Match]:
+    """Matches that start in the core and do not lie inside one that starts earlier."""
+    expression, (indexes, _) = searcher.engine.expression, searcher.engine.table[0]
+    assert expression is not None
+    hits: list[Match] = []
+    covered = 0
+    for low, high in _starts(searcher, data, max(0, core_start - MAX_MATCH), core_end):
+        at = low
+        while at < high and (seen := expression.search(data, at)) and seen.start() < high:
+            start = seen.start()
+            at = start + 1
+            match = expression.match(data, start, start + MAX_MATCH)
+            if match and match.end() > max(covered, start):
+                covered = match.end()
+                if start >= core_start:
+                    hits += [(index, start, covered) for index in indexes]
+            if len(hits) > searcher.limit:
+                raise TooManyHits
     return hits
 
 
-def _start_of(database: Any, data: memoryview, end: int) -> int | None:
-    found: list[int] = []
-
-    def on_match(number: int, start: int, stop: int, flags: int, context: object) -> bool:
-        del number, flags, context
-        if stop == end:
-            found.append(start)
-        return stop >= end
-
-    _scan(database, data, on_match, database.scratch.clone())
-    return min(found) if found else None
+def _starts(searcher: Searcher, data: memoryview, low: int, high: int) -> list[tuple[int, int]]:
+    """Where in ``[low, high)`` a match may start: near the ends that hyperscan sees."""
+    if searcher.engine.database is None:
+        return [(low, high)]
+    ends = searcher.ends(data, low, len(data), _DENSE)
+    if len(ends) > _DENSE:
+        return [(low, high)]
+    found: list[tuple[int, int]] = []
+    for _, end in ends:
+        first, last = max(low, end - MAX_MATCH), min(high, end)
+        if found and first <= found[-1][1]:
+            found[-1] = (found[-1][0], max(last, found[-1][1]))
+        elif first < last:
+            found.append((first, last))
+    return found
 
 
 def _database(expressions: list[bytes], flags: list[int]) -> Any:
     import hyperscan as hs
 
     database = hs.Database(mode=hs.HS_MODE_BLOCK)
-    try:
-        database.compile(
-            expressions=expressions, ids=list(range(len(expressions))), elements=len(expressions), flags=flags
-        )
-    except hs.error as error:
-        words = str(error.args[0] if error.args else error)
-        raise UsageError(
-            f"a regular expression is not understood: {words}",
-            hint="hyperscan's syntax: no back-references and no look-around; it must not match nothing",
-        ) from error
+    database.compile(expressions=expressions, ids=list(range(len(expressions))), elements=len(expressions), flags=flags)
     return database
-
-
-def longest(hits: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    """Of hits (pattern, start, end), those that are leftmost, longest and do not overlap, by pattern."""
-    kept: list[tuple[int, int, int]] = []
-    for pattern, start, end in sorted(hits, key=lambda hit: (hit[0], hit[1], -hit[2])):
-        if not kept or kept[-1][0] != pattern or start >= kept[-1][2]:
-            kept.append((pattern, start, end))
-    return kept

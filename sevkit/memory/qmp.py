@@ -63,20 +63,30 @@ def guest_ranges(ramblocks: str, flat_view: str, memory_devices: Sequence[str] =
     ``memory_devices`` are the ids that query-memdev names. Video memory and firmware flash are no guest RAM.
     """
     wanted = _MAIN | set(memory_devices)
-    hosts = {block.name.rpartition("/")[2]: block for block in parse_ramblocks(ramblocks)}
-    found: list[GuestRange] = []
+    hosts = {_short(block.name): block.host_address for block in parse_ramblocks(ramblocks)}
+    pieces = []
     for gpa, size, name, offset in parse_flat_view(flat_view):
-        short = name.rpartition("/")[2]
-        if short not in wanted:
-            continue
-        block = hosts.get(short)
-        host = block.host_address + offset if block and block.host_address is not None else None
+        if _short(name) in wanted:
+            base = hosts.get(_short(name))
+            pieces.append((gpa, size, name, None if base is None else base + offset))
+    return join(pieces)
+
+
+def join(pieces: Sequence[tuple[int, int, str, int | None]]) -> list[GuestRange]:
+    """Pieces (gpa, size, block, host address) of one block joined where guest and host addresses go on in step."""
+    found: list[GuestRange] = []
+    for gpa, size, name, host in pieces:
         last = found[-1] if found else None
-        if last and last.name == short and _goes_on(last, gpa, host):
-            found[-1] = GuestRange(short, last.gpa, gpa + size - last.gpa, last.host_address)
+        if last and last.name == _short(name) and _goes_on(last, gpa, host):
+            found[-1] = GuestRange(last.name, last.gpa, gpa + size - last.gpa, last.host_address)
         else:
-            found.append(GuestRange(short, gpa, size, host))
+            found.append(GuestRange(_short(name), gpa, size, host))
     return found
+
+
+def _short(name: str) -> str:
+    """``/objects/ram0`` and ``ram0`` are the same block under different machine versions."""
+    return name.rpartition("/")[2]
 
 
 def _goes_on(last: GuestRange, gpa: int, host: int | None) -> bool:
@@ -86,56 +96,66 @@ def _goes_on(last: GuestRange, gpa: int, host: int | None) -> bool:
     return host - last.host_address == gpa - last.gpa
 
 
-def ask(execute: Callable[..., Any]) -> GuestMap:
-    """Guest RAM by a function that executes a QMP command: ``execute(name, arguments)`` gives its return value."""
-    ramblocks = execute("human-monitor-command", {"command-line": "info ramblock"})
-    flat_view = execute("human-monitor-command", {"command-line": "info mtree -f"})
-    devices = [device["id"] for device in execute("query-memdev", {}) if "id" in device]
-    ranges = guest_ranges(str(ramblocks), str(flat_view), devices)
-    if any(block.host_address is None for block in ranges):
-        ranges = [_with_host(execute, block) for block in ranges]
-    return GuestMap(ranges, "qmp")
-
-
-def _with_host(execute: Callable[..., Any], block: GuestRange) -> GuestRange:
-    """Older QEMU names no host addresses of blocks but translates single ones."""
-    words = str(execute("human-monitor-command", {"command-line": f"gpa2hva {block.gpa:#x}"}))
-    match = re.search(r" is 0x([0-9a-f]+)", words)
-    return GuestRange(block.name, block.gpa, block.size, int(match[1], 16) if match else None)
-
-
 def guest_map(socket: Path, *, timeout: float = 10.0) -> GuestMap:
     """Guest RAM of the QEMU behind a QMP socket. Raises HypervisorError or DeadlineError."""
     import asyncio
+    import logging
 
-    from qemu.qmp import QMPClient, QMPError
+    from qemu.qmp import QMPError
 
-    async def talk() -> GuestMap:
-        client = QMPClient("sevkit")
-        await client.connect(str(socket))
-        try:
-            answers = {}
-            for name, arguments in _QUESTIONS:
-                answers[name, arguments.get("command-line", "")] = await client.execute(name, arguments)
-            return ask(lambda name, given: answers.get((name, given.get("command-line", "")), ""))
-        finally:
-            await client.disconnect()
-
+    logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)  # it logs what it also raises
     try:
-        return asyncio.run(asyncio.wait_for(talk(), timeout))
+        found = asyncio.run(asyncio.wait_for(_talk(socket), timeout))
     except TimeoutError as error:
         raise DeadlineError(
             f"QEMU did not answer on {socket} within {timeout:g} s",
-            hint="QMP sockets serve one client at a time: give QEMU a second one for this",
+            hint="a QMP socket serves one client at a time: give QEMU a second one for this",
         ) from error
     except (OSError, QMPError) as error:
         raise HypervisorError(
-            f"cannot ask QEMU on {socket}: {error}", hint="is it a QMP socket, and does QEMU run?"
+            f"cannot ask QEMU on {socket}", hint="is it a QMP socket, and does QEMU run?", detail=str(error)
         ) from error
+    if not found.blocks:
+        raise HypervisorError(f"the QEMU on {socket} shows no guest RAM")
+    return found
 
 
-_QUESTIONS: tuple[tuple[str, dict[str, str]], ...] = (
-    ("human-monitor-command", {"command-line": "info ramblock"}),
-    ("human-monitor-command", {"command-line": "info mtree -f"}),
-    ("query-memdev", {}),
-)
+def ask(execute: Callable[[str, dict[str, str]], Any]) -> GuestMap:
+    """Guest RAM of the QEMU that ``execute(command, arguments)`` puts a QMP command to."""
+
+    def monitor(line: str) -> str:
+        return str(execute("human-monitor-command", {"command-line": line}))
+
+    devices = [str(device["id"]) for device in execute("query-memdev", {}) if "id" in device]
+    blocks, view = monitor("info ramblock"), monitor("info mtree -f")
+    if all(block.host_address is not None for block in parse_ramblocks(blocks)):
+        return GuestMap(guest_ranges(blocks, view, devices), "qmp")
+    # Older QEMU names no host addresses of blocks, but translates single guest addresses.
+    pieces = [piece for piece in parse_flat_view(view) if _short(piece[2]) in _MAIN | set(devices)]
+    hosts = [parse_gpa2hva(monitor(f"gpa2hva {gpa:#x}")) for gpa, *_ in pieces]
+    found = join([(gpa, size, name, host) for (gpa, size, name, _), host in zip(pieces, hosts, strict=True)])
+    return GuestMap(found, "qmp")
+
+
+async def _talk(socket: Path) -> GuestMap:
+    import asyncio
+
+    from qemu.qmp import QMPClient
+
+    client = QMPClient("sevkit")
+    await client.connect(str(socket))
+    loop = asyncio.get_running_loop()
+
+    def execute(command: str, arguments: dict[str, str]) -> Any:
+        return asyncio.run_coroutine_threadsafe(client.execute(command, arguments), loop).result()
+
+    try:
+        return await asyncio.to_thread(ask, execute)
+    finally:
+        await client.disconnect()
+
+
+def parse_gpa2hva(text: str) -> int | None:
+    """The host address in the answer to ``gpa2hva``."""
+    match = re.search(r" is 0x([0-9a-f]+)", text)
+    return int(match[1], 16) if match else None

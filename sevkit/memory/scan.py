@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
-from sevkit.memory.patterns import Engine, Found, Pattern, Searcher, compile_patterns, longest
+from sevkit.memory.patterns import Engine, Pattern, Searcher, TooManyHits, compile_patterns
 from sevkit.memory.source import (
     PAGE,
     Coverage,
@@ -76,7 +76,7 @@ class _Job:
     lock: threading.Lock = field(default_factory=threading.Lock)
     stop: threading.Event = field(default_factory=threading.Event)
     stopped: str | None = None
-    hits: list[tuple[int, int, int, int]] = field(default_factory=list)  # engine, pattern, start, end
+    hits: list[tuple[int, int, int]] = field(default_factory=list)  # address, pattern, length
     read: int = 0
     unreadable: int = 0
 
@@ -117,7 +117,8 @@ def scan(
         except SourceGoneError as error:
             job.stopped = error.message
     coverage = _coverage(stretches, job)
-    return ScanResult(_hits(job), coverage, job.stopped is None, job.stopped, time.monotonic() - started, count)
+    hits = tuple(Hit(*hit) for hit in sorted(job.hits))
+    return ScanResult(hits, coverage, job.stopped is None, job.stopped, time.monotonic() - started, count)
 
 
 def _cores() -> int:
@@ -161,7 +162,7 @@ def _work(job: _Job) -> None:
                 _search_piece(job, searchers, view, piece, behind, ahead)
             except SourceGoneError as error:
                 job.halt(error.message)
-            except Found:
+            except TooManyHits:
                 job.halt(f"more than {job.max_hits} hits")
 
 
@@ -174,7 +175,7 @@ def _search_piece(
 ) -> None:
     (start, end), (run_start, run_end) = piece
     low, high = max(run_start, (start & ~(PAGE - 1)) - behind), min(run_end, end + ahead)
-    found: list[tuple[int, int, int, int]] = []
+    found: list[tuple[int, int, int]] = []
     read = 0
     skew = low % PAGE  # keep the address's place in its page: the kernel copies aligned pages much faster
     for at, length in _islands(job.source, view[skew:], low, high):
@@ -183,11 +184,8 @@ def _search_piece(
         if last <= first:
             continue
         read += last - first
-        for engine, searcher in enumerate(searchers):
-            # Of the run's very first byte, or of one after a gap, it is known that nothing precedes it.
-            at_start = at == run_start or at > low
-            hits = searcher.find(data, first, last, at_start)
-            found += [(engine, pattern, at + begin, at + stop) for pattern, begin, stop in hits]
+        for searcher in searchers:
+            found += [(at + begin, pattern, stop - begin) for pattern, begin, stop in searcher.find(data, first, last)]
         del data
     _account(job, found, read, end - start - read)
 
@@ -204,7 +202,7 @@ def _islands(source: MemorySource, view: memoryview, low: int, high: int) -> Ite
             at = min(high, (at & ~(PAGE - 1)) + PAGE)
 
 
-def _account(job: _Job, found: list[tuple[int, int, int, int]], read: int, lost: int) -> None:
+def _account(job: _Job, found: list[tuple[int, int, int]], read: int, lost: int) -> None:
     with job.lock:
         job.hits += found
         job.read += read
@@ -213,7 +211,7 @@ def _account(job: _Job, found: list[tuple[int, int, int, int]], read: int, lost:
         if job.progress is not None:
             job.progress(job.read + job.unreadable, job.total)
     if too_many:
-        raise Found
+        raise TooManyHits
 
 
 def _coverage(stretches: Sequence[Stretch], job: _Job) -> Coverage:
@@ -229,10 +227,3 @@ def _coverage(stretches: Sequence[Stretch], job: _Job) -> Coverage:
     mapped = sum(stretch.size for stretch in stretches)
     unread = job.total - job.read - job.unreadable
     return Coverage(mapped, job.read, skipped, dict(unreadable), unread)
-
-
-def _hits(job: _Job) -> tuple[Hit, ...]:
-    regex = [number for number, engine in enumerate(job.engines) if engine.single is not None]
-    plain = [hit[1:] for hit in job.hits if hit[0] not in regex]
-    reduced = longest([hit[1:] for hit in job.hits if hit[0] in regex])
-    return tuple(sorted(Hit(start, pattern, end - start) for pattern, start, end in [*plain, *reduced]))

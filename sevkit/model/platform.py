@@ -84,6 +84,10 @@ class Platform:
         self._next_page = first + pages
         return first * PAGE
 
+    def reserve(self, size: int) -> None:
+        """Keep the allocator off the first ``size`` bytes."""
+        self._next_page = max(self._next_page, -(-size // PAGE))
+
     def flush_tlbs(self) -> None:
         """Forget all cached translations: what every change of the RMP does."""
         for vm in self.vms.values():

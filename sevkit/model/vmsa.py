@@ -15,6 +15,7 @@ SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs", "gdtr", "ldtr", "idtr", "tr")
 
 # register -> (offset, size)
 FIELDS: dict[str, tuple[int, int]] = {
+    "idtr_base": (0x088, 8),
     "vmpl": (0x0CA, 1),
     "cpl": (0x0CB, 1),
     "efer": (0x0D0, 8),

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 _COLOURS = {"leaked": "bold red", "protected": "bold green", "inconclusive": "bold yellow"}
+_HYPERVISORS = {"qemu": "QEMU", "emulated": "QEMU with engine", "mock": "software model"}
 _WORTH_SHOWING = ("plaintext", "ciphertext", "zero", "hole")
 
 
@@ -18,13 +19,15 @@ def text(data: dict[str, Any], *, colour: bool = False, width: int = 100) -> str
     table = Table(title="What the host reads of a guest", title_justify="left", show_lines=False, pad_edge=False)
     table.add_column("", style="dim", no_wrap=True)
     for e in experiments:
-        table.add_column(f"{e['mode']}\n{_what(e)}")
+        table.add_column(Text.assemble((e["mode"], "bold"), f"\n{_what(e)}"))
     for label, cell in _ROWS:
         table.add_row(label, *[cell(e) for e in experiments])
     console.print(table)
     for e in experiments:
         line = Text.assemble((f"{e['mode']}: ", "bold"), (e["verdict"], _COLOURS[e["verdict"]]))
-        console.print(line, Text(f"({e['evidence'] or 'no evidence'}) — {'; '.join(e['reasons'])}"))
+        console.print(line, Text(f"— {'; '.join(e['reasons'])}"))
+        for reason in e["details"]["passed_over"]:
+            console.print(f"  passed over {reason}", style="dim")
         for note in e["details"]["notes"]:
             console.print(f"  note: {note}", style="dim")
         for confound in e["details"]["confounds"]:
@@ -40,7 +43,7 @@ def text(data: dict[str, Any], *, colour: bool = False, width: int = 100) -> str
 
 def _what(e: dict[str, Any]) -> str:
     d = e["details"]
-    return f"[{e['provenance']}: {d['hypervisor']}, {d['accel']}]"
+    return f"{e['provenance']}: {_HYPERVISORS.get(d['hypervisor'], d['hypervisor'])}, {d['accel']}"
 
 
 def _dump(e: dict[str, Any]) -> str:
@@ -81,6 +84,10 @@ def _controls(e: dict[str, Any]) -> str:
     return "\n".join(f"{'ok    ' if e['controls'][key] else 'FAILED'} {name}" for key, name in names.items())
 
 
+def _verdict(e: dict[str, Any]) -> Text:
+    return Text(e["verdict"] + (f" ({e['evidence']})" if e["evidence"] else ""), _COLOURS[e["verdict"]])
+
+
 _ROWS = (
     ("capture", _dump),
     ("search", _search),
@@ -88,10 +95,7 @@ _ROWS = (
     ("guest RAM looks like", _pages),
     ("coverage", _coverage),
     ("controls", _controls),
-    (
-        "verdict",
-        lambda e: Text(f"{e['verdict']}" + (f" ({e['evidence']})" if e["evidence"] else ""), _COLOURS[e["verdict"]]),
-    ),
+    ("verdict", _verdict),
     ("time", lambda e: f"{e['seconds']:.1f} s"),
 )
 
@@ -99,7 +103,7 @@ _ROWS = (
 def _provenance(console: Console, experiments: list[dict[str, Any]]) -> None:
     """Say in words what stands behind each side, where it is not hardware."""
     words = {
-        "emulated": "a real Linux guest in QEMU, its instructions emulated",
+        "emulated": "a real Linux guest in QEMU, its instructions (and encryption, if any) emulated",
         "mock": "a software model, not a virtual machine: it shows the logic, it proves nothing about hardware",
     }
     for kind in dict.fromkeys(e["provenance"] for e in experiments):

@@ -1,0 +1,90 @@
+"""``sevkit probe``: what this CPU and host can do for encrypted guests, and why not."""
+
+import sys
+from typing import Any
+
+import click
+
+from sevkit.cli.output import colour, finish, json_option
+from sevkit.errors import UsageError
+from sevkit.probe.answer import MODES, Request, answer
+from sevkit.result import Result
+
+FORMATS = ("human", "json", "cpuid", "prometheus", "nfd", "junit")
+_HOSTS_HELP = "Probe another host: ssh://, docker://, podman://, kubectl://, ansible://; repeatable."
+_REQUIRE_HELP = "Exit 1, naming what blocks it, unless this mode can be used."
+
+
+@click.group("probe", invoke_without_command=True)
+@json_option
+@click.option("--short", is_flag=True, help="One line for each mode, and what blocks it.")
+@click.option("--format", "form", type=click.Choice(FORMATS), default="human", help="How to print the answer.")
+@click.option("--from", "source", metavar="FILE", help="Read a CPUID dump or a saved host instead of this machine.")
+@click.option("--log", metavar="FILE", help="Judge a saved kernel log alone.")
+@click.option("--save", metavar="FILE", help="Save everything that was read, to judge it elsewhere.")
+@click.option("--require", type=click.Choice(MODES), help=_REQUIRE_HELP)
+@click.option("--host", "hosts", metavar="SPEC", multiple=True, help=_HOSTS_HELP)
+@click.pass_context
+def command(
+    ctx: click.Context, /, as_json: bool, short: bool, form: str, hosts: tuple[str, ...], **asked: str | None
+) -> None:
+    """What this CPU and host can do for encrypted guests, and why not.
+
+    Reads this machine, or what --from, --log or --host name. A reading that fails is unknown, never "off".
+    """
+    if ctx.invoked_subcommand:
+        return
+    form = "json" if as_json else "short" if short and form == "human" else form
+    _refuse_contradictions(form, hosts, asked)
+    if hosts:
+        return
+    show(answer(Request(**asked)), form)
+
+
+def _refuse_contradictions(form: str, hosts: tuple[str, ...], asked: dict[str, str | None]) -> None:
+    given = [f"--{'from' if name == 'source' else name}" for name in ("source", "log") if asked[name] is not None]
+    given += ["--host"] if hosts else []
+    if len(given) > 1:
+        raise UsageError(f"{' and '.join(given)} exclude each other", hint="ask about one thing at a time")
+    if (hosts or asked["log"] is not None) and (asked["save"] or asked["require"]):
+        raise UsageError(f"--save and --require do not go with {given[0]}", hint="leave them out")
+    if (hosts or asked["log"] is not None) and form not in ("human", "short", "json"):
+        raise UsageError(f"--format {form} does not go with {given[0]}", hint="use --json")
+
+
+def show(result: Result, form: str) -> None:
+    """Print a result in the form asked for, and end."""
+
+    def write(data: Any) -> None:
+        sys.stdout.write(text(data, form))
+
+    finish(result, as_json=form == "json", human=write)
+
+
+def text(data: dict[str, Any], form: str) -> str:
+    """The report in one of the text formats."""
+    if form == "cpuid":
+        return _cpuid(data)
+    if form == "prometheus":
+        from sevkit.render.prometheus import render as prometheus
+
+        return prometheus(data)
+    if form == "nfd":
+        from sevkit.render.nfd import render as nfd
+
+        return nfd(data)
+    if form == "junit":
+        from sevkit.render.junit import render as junit
+
+        return junit(data)
+    from sevkit.render import probe
+
+    return (probe.short if form == "short" else probe.human)(data, colour=colour(sys.stdout))
+
+
+def _cpuid(data: dict[str, Any]) -> str:
+    from sevkit.probe.leaf import Registers
+    from sevkit.render.cpuid import render
+
+    raw = data["leaf"]["raw"]
+    return render(Registers(**raw) if raw else None)

@@ -1,0 +1,138 @@
+"""``sevkit scan``: search the memory of a process or a core file for secrets."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sevkit.cli.output import finish, json_option
+from sevkit.cli.target import byte_progress, find_guest, opened, target_options
+from sevkit.errors import BadInputError, ExitCode, InconclusiveError, UsageError
+from sevkit.result import Result
+
+if TYPE_CHECKING:
+    from sevkit.memory.patterns import Pattern
+
+_SHOWN = 50
+
+
+@click.command(name="scan")
+@target_options
+@click.option("--secret", "secrets", multiple=True, metavar="TEXT", help="Search for this text (seen by `ps`).")
+@click.option("--secrets-file", metavar="FILE", help="Search for each line of a file; '-' is standard input.")
+@click.option("--regex", "regexes", multiple=True, metavar="RE", help="Search for a regular expression.")
+@click.option("--wide", is_flag=True, help="Search for secrets as UTF-16 too, as Windows guests keep text.")
+@click.option("--ram-only", is_flag=True, help="Search guest RAM only, not the rest of the VMM.")
+@click.option("--show", is_flag=True, help="Show what stands at and around each hit; else only its shape.")
+@click.option("--max-hits", default=100_000, show_default=True, type=click.IntRange(1), help="Stop at more hits.")
+@click.option("--threads", type=click.IntRange(1, 256), help="[default: one a core]")
+@json_option
+def command(
+    pid: int | None,
+    core: Path | None,
+    qmp: Path | None,
+    hold: bool,
+    secrets: Sequence[str],
+    secrets_file: str | None,
+    regexes: Sequence[str],
+    wide: bool,
+    ram_only: bool,
+    show: bool,
+    max_hits: int,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Search the memory of a process or a core file for secrets.
+
+    A running process is read where it is, without a file and without a debugger; pages that were never populated are
+    skipped and counted. Give real secrets by --secrets-file, not on the command line.
+
+    Exit status: 0 the search finished, with or without hits; 3 something that was not found might still be there, since
+    a part of the memory could not be searched.
+    """
+    from sevkit.memory import report
+    from sevkit.memory.scan import scan
+
+    patterns = make_patterns(secrets, secrets_file, regexes, wide=wide)
+    with opened(pid, core, hold=hold) as source:
+        guest = find_guest(source, pid, qmp)
+        if ram_only and guest is None:
+            raise UsageError("no guest RAM was found in this memory", hint="give --qmp, or leave --ram-only out")
+        within = guest.host_ranges() if ram_only and guest else None
+        with byte_progress("searching") as progress:
+            result = scan(source, patterns, threads=threads, within=within, progress=progress, max_hits=max_hits)
+        data = report.as_dict(source, result, patterns, guest, show=show)
+    errors = [InconclusiveError("; ".join(data["doubts"]), hint=_HINT)] if data["doubts"] else []
+    code = ExitCode.INCONCLUSIVE if errors else ExitCode.DONE
+    finish(Result("scan", data, code, errors), as_json=as_json, human=_human)
+
+
+_HINT = "what was not found may be in the part that was not searched"
+
+
+def make_patterns(
+    secrets: Sequence[str], secrets_file: str | None, regexes: Sequence[str], wide: bool
+) -> "list[Pattern]":
+    """The patterns that the options name. Raises UsageError when there are none."""
+    from sevkit.memory.patterns import Pattern
+
+    literal = [(f"secret {number}", value.encode()) for number, value in enumerate(secrets, 1)]
+    if secrets_file is not None:
+        literal += [(f"line {number}", line) for number, line in _lines(secrets_file)]
+    patterns = [Pattern(value, name=name) for name, value in literal]
+    if wide:
+        texts = [(name, value.decode(errors="ignore")) for name, value in literal]
+        patterns += [Pattern(text.encode("utf-16-le"), name=f"{name} (UTF-16)") for name, text in texts if text]
+    patterns += [Pattern(value.encode(), regex=True, name=f"regex {n}") for n, value in enumerate(regexes, 1)]
+    if not patterns:
+        raise UsageError("nothing to search for", hint="give --secret, --secrets-file or --regex")
+    return patterns
+
+
+def _lines(name: str) -> list[tuple[int, bytes]]:
+    """The lines of a file that are not empty, with their numbers; a final CR is no part of a secret."""
+    try:
+        raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    except OSError as error:
+        raise BadInputError(f"cannot read {name}: {error.strerror}") from error
+    lines = [(number, line.removesuffix(b"\r")) for number, line in enumerate(raw.split(b"\n"), 1)]
+    return [(number, line) for number, line in lines if line]
+
+
+def _human(data: dict[str, Any]) -> None:
+    found = data["hits"]
+    named = len(data["patterns"])
+    click.echo(f"{data['target']}: {len(found)} hits for {named} pattern{'s' if named != 1 else ''}")
+    for hit in found[:_SHOWN]:
+        where = f"{hit['region']} {hit['perms'] or ''}".strip()
+        if hit["gpa"] is not None:
+            where = f"guest-physical {hit['gpa']:#x} in {hit['ram_block']}"
+        click.echo(f"  {hit['address']:#x}  {hit['pattern']}, {where}")
+        click.echo(f"      {hit['context']}")
+    if len(found) > _SHOWN:
+        click.echo(f"  … and {len(found) - _SHOWN} more (--json has all)")
+    _human_coverage(data)
+
+
+def _human_coverage(data: dict[str, Any]) -> None:
+    coverage, ram = data["coverage"], data["guest_ram"]
+    rate = coverage["read_bytes"] / max(data["seconds"], 1e-9) / 1e9
+    click.echo(
+        f"searched {_size(coverage['read_bytes'])} of {_size(coverage['mapped_bytes'])} mapped in"
+        f" {data['seconds']:.2f} s ({rate:.1f} GB/s); {_size(coverage['skipped_unpopulated_bytes'])} never populated,"
+        f" {_size(coverage['unreadable_bytes'])} unreadable"
+    )
+    if ram:
+        how = {"qmp": "by QMP", "core": "by the dump", "guess": "a guess: give --qmp to be sure"}
+        click.echo(f"guest RAM: {_size(ram['bytes'])} ({how.get(ram['origin'], ram['origin'])})")
+
+
+def _size(count: int) -> str:
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024 or unit == "GiB":
+            break
+        value /= 1024
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"

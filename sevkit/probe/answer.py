@@ -1,0 +1,102 @@
+"""`sevkit probe` from request to result, without a command line around it."""
+
+from typing import Any, NamedTuple
+
+from sevkit.errors import ExitCode, SevkitError
+from sevkit.probe.facts import Facts
+from sevkit.result import Result
+
+MODES = ("nosev", "sme", "sev", "sev-es", "sev-snp")
+
+
+class RequirementError(SevkitError):
+    """A required mode cannot be used; the message names the first check in the way."""
+
+    exit_code = ExitCode.NO
+
+
+class UndecidedError(SevkitError):
+    """Whether a required mode can be used could not be decided; the message names the first open check."""
+
+    exit_code = ExitCode.INCONCLUSIVE
+
+
+class Request(NamedTuple):
+    """What was asked: a file to read instead of this machine, a log to judge, where to save, a mode to require."""
+
+    source: str | None = None
+    log: str | None = None
+    save: str | None = None
+    require: str | None = None
+
+
+def answer(request: Request) -> Result:
+    """Do it. The result's ``data`` is what `--json` prints."""
+    if request.log is not None:
+        return judge_log(request.log)
+    facts = gather(request.source)
+    if request.save is not None:
+        from sevkit.probe.facts import save
+
+        save(facts, request.save)
+    return judge(facts, request.require)
+
+
+def gather(source: str | None) -> Facts:
+    """The facts asked for: of this machine, or from a file."""
+    if source is None:
+        from sevkit.probe.facts import live
+
+        return live()
+    from sevkit.probe.sources import read_source
+
+    return read_source(source)
+
+
+def judge(facts: Facts, require: str | None = None) -> Result:
+    """The report on facts, with the exit code that a required mode leads to."""
+    from sevkit.probe.report import report
+
+    data: dict[str, Any] = report(facts)
+    if require is None:
+        return Result("probe", data)
+    data["required"] = required(data, require)
+    problem = _unmet(data, data["required"])
+    return Result("probe", data, problem.exit_code if problem else ExitCode.DONE, [problem] if problem else [])
+
+
+def required(data: dict[str, Any], mode: str) -> dict[str, Any]:
+    """Whether a mode can be used here: as a host that can run such guests, or as such a guest."""
+    if mode == "nosev":
+        return {"mode": mode, "met": True, "as": "host", "verdict": "ready", "blocking": [], "unknown": []}
+    if data["guest"]["active"].get(mode):
+        return {"mode": mode, "met": True, "as": "guest", "verdict": "ready", "blocking": [], "unknown": []}
+    verdict = data["readiness"][mode]
+    return {"mode": mode, "met": verdict["verdict"] == "ready", "as": "host", **verdict}
+
+
+def _unmet(data: dict[str, Any], need: dict[str, Any]) -> SevkitError | None:
+    if need["met"]:
+        return None
+    blocking = need["blocking"] or need["unknown"]
+    first = next(row for row in data["checks"] if row["id"] == blocking[0])
+    others = f"; also {', '.join(blocking[1:])}" if blocking[1:] else ""
+    if need["blocking"]:
+        return RequirementError(
+            f"{need['mode']} cannot be used: {first['id']}: {first['message']}{others}", hint=first["hint"]
+        )
+    return UndecidedError(
+        f"whether {need['mode']} can be used is not known: {first['id']}: {first['message']}{others}",
+        hint=first["hint"],
+    )
+
+
+def judge_log(path: str) -> Result:
+    """The judgement on a saved kernel log alone."""
+    from sevkit.probe.klog import judge as judge_lines
+    from sevkit.probe.klog import read_log
+    from sevkit.probe.sources import read_file
+
+    data, name = read_file(path)
+    verdict = judge_lines(read_log(data, name))
+    return Result("probe", {"source": {"kind": "log", "file": name}, "kernel_log": verdict})

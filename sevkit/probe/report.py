@@ -1,0 +1,37 @@
+"""From facts to what `sevkit probe` reports. Pure: the same facts give the same report on any machine."""
+
+from typing import Any
+
+from sevkit.probe.checks import Case, readiness, run_checks
+from sevkit.probe.collect.kernel import log_lines
+from sevkit.probe.facts import Facts
+from sevkit.probe.klog import judge
+from sevkit.probe.report_leaf import leaf_report
+
+
+def source_report(facts: Facts) -> dict[str, Any]:
+    """``data.source``: where the facts come from. ``recorded`` is what they were when they were saved."""
+    kind = facts.raw["source"]["kind"]
+    return {
+        "kind": "snapshot" if facts.replayed else kind,
+        "recorded": kind,
+        "host": facts.raw["source"]["host"],
+        "taken": facts.raw["taken"],
+        "cpuid": facts.raw["cpuid"]["method"],
+    }
+
+
+def report(facts: Facts) -> dict[str, Any]:
+    """All of ``data``."""
+    kernel_log = judge(log_lines(facts.reading("kernel.log").value), bare=True)
+    case = Case(facts, kernel_log)
+    checks = run_checks(case)
+    return {
+        "source": source_report(facts),
+        "cpu": facts.identity.as_dict(),
+        "leaf": leaf_report(facts),
+        "guest": case.guest,
+        "kernel_log": kernel_log,
+        "readiness": readiness(checks),
+        "checks": checks,
+    }

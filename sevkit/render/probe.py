@@ -1,0 +1,153 @@
+"""`sevkit probe` for people: plain text, coloured on request."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_COLOURS = {"pass": "32", "fail": "1;31", "skip": "2", "unknown": "33", "ready": "32", "not_ready": "1;31"}
+_WORDS = {"ready": "ready", "not_ready": "not ready", "unknown": "unknown"}
+_TITLES = {
+    "cpu": "CPU",
+    "bios": "BIOS",
+    "firmware": "Firmware",
+    "kernel": "Linux",
+    "iommu": "IOMMU",
+    "kvm": "KVM",
+    "capacity": "Capacity",
+    "tools": "Programs",
+}
+
+
+class Painter:
+    """Puts colours around words, or does not."""
+
+    def __init__(self, colour: bool) -> None:
+        self._colour = colour
+
+    def __call__(self, word: str, kind: str) -> str:
+        """``word`` in the colour of ``kind``."""
+        code = _COLOURS.get(kind)
+        return f"\x1b[{code}m{word}\x1b[0m" if self._colour and code else word
+
+
+def human(data: Mapping[str, Any], *, colour: bool = False) -> str:
+    """The whole report: CPU, leaf, guest, the tree of checks with hints, the verdict on each mode."""
+    if "checks" not in data:
+        return log(data["kernel_log"])
+    paint = Painter(colour)
+    parts = [_cpu(data), *_leaf(data["leaf"]), *_guest(data["guest"]), ""]
+    parts += _tree(data["checks"], paint)
+    parts += ["", *_verdicts(data, paint)]
+    return "\n".join(parts) + "\n"
+
+
+def short(data: Mapping[str, Any], *, colour: bool = False) -> str:
+    """One line for the CPU, one for each mode."""
+    if "checks" not in data:
+        return log(data["kernel_log"])
+    leaf = data["leaf"]
+    lines = [_cpu(data), f"leaf 0x8000001F: {leaf['status'] or 'unknown'} ({leaf['reason']})"]
+    return "\n".join([*lines, *_guest(data["guest"]), *_verdicts(data, Painter(colour))]) + "\n"
+
+
+def log(verdict: Mapping[str, Any]) -> str:
+    """The judgement on a kernel log."""
+    host = ", ".join(f"{name.replace('_', '-')} {state}" for name, state in verdict["host"].items())
+    lines = [
+        f"role:    {verdict['role']}",
+        f"active:  {', '.join(verdict['active']) or 'nothing that the log names'}",
+        f"as host: {host}",
+    ]
+    lines += [f"  line {x['line']}: {x['text']}\n    {x['means']}" for x in verdict["evidence"]]
+    return "\n".join(lines) + "\n"
+
+
+def _cpu(data: Mapping[str, Any]) -> str:
+    cpu = data["cpu"]
+    numbers = ""
+    if cpu["family"] is not None:
+        numbers = f", family {cpu['family']:#x}, model {cpu['model']:#x}, stepping {cpu['stepping']}"
+    silicon = f", silicon of {cpu['generation']}" if cpu["generation"] else ""
+    return f"{cpu['brand'] or cpu['vendor'] or 'unknown CPU'}{numbers}{silicon}"
+
+
+def _leaf(leaf: Mapping[str, Any]) -> list[str]:
+    lines = [f"leaf 0x8000001F: {leaf['status'] or 'unknown'} ({leaf['reason']})"]
+    fields = leaf["fields"]
+    if fields and leaf["status"] == "present":
+        lines.append(_wrap("features: ", [name for name, value in fields.items() if value is True]))
+        numbers = [f"{name} {value}" for name, value in fields.items() if not isinstance(value, bool)]
+        lines.append(_wrap("numbers:  ", numbers, ", "))
+        derived = leaf["derived"]
+        ranges = [
+            f"{label} {derived[key]}" + (f" ({span[0]} to {span[1]})" if (span := derived[key[:-1] + "_range"]) else "")
+            for label, key in (("SEV", "sev_asids"), ("SEV-ES and SNP", "sev_es_snp_asids"))
+        ]
+        lines.append(f"ASIDs:    {', '.join(ranges)}")
+    for register, bits in (leaf["unknown_bits"] or {}).items():
+        lines.append(
+            f"unknown:  {register.upper()} bits {', '.join(map(str, bits))} are set, and no field is known for them"
+        )
+    for entry in leaf["differences"]:
+        values = "; ".join(f"{x['value']} on CPU {_cpus(x['cpus'])}" for x in entry["values"])
+        lines.append(f"differs:  {entry['field']}: {values}")
+    return lines
+
+
+def _cpus(numbers: list[int]) -> str:
+    shown = ", ".join(map(str, numbers[:8]))
+    return f"{shown}, … ({len(numbers)} CPUs)" if len(numbers) > 8 else shown
+
+
+def _guest(guest: Mapping[str, Any]) -> list[str]:
+    if not guest["in_guest"]:
+        return []
+    words = {True: "active", False: "not active", None: "unknown"}
+    lines = [
+        f"guest of {guest['hypervisor'] or 'a hypervisor'}: "
+        + ", ".join(f"{k} {words[v]}" for k, v in guest["active"].items())
+    ]
+    return lines + [f"  {entry['from']}: {entry['says']}" for entry in guest["evidence"]]
+
+
+def _tree(rows: Iterable[Mapping[str, Any]], paint: Painter) -> list[str]:
+    rows = list(rows)
+    depths: dict[str, int] = {}
+    lines: list[str] = []
+    by_id = {row["id"]: row for row in rows}
+    for category in dict.fromkeys(row["category"] for row in rows):
+        lines.append(_TITLES.get(category, category))
+        for row in (r for r in rows if r["category"] == category):
+            parents = [depths[p] for p in row["depends_on"] if by_id[p]["category"] == category]
+            depths[row["id"]] = depth = max(parents, default=-1) + 1
+            lines += _row(row, "  " * (depth + 1), paint)
+    return lines
+
+
+def _row(row: Mapping[str, Any], indent: str, paint: Painter) -> list[str]:
+    status = row["status"]
+    mark = f"{'advice' if status == 'fail' and row['weight'] == 'advice' else status:<7}"
+    kind = "unknown" if mark == "advice " else status
+    lines = [f"{indent}{paint(mark, kind)} {row['description']} ({row['id']}): {row['message']}"]
+    if status in ("fail", "unknown") and row["weight"] != "advice":
+        lines.append(f"{indent}        hint: {row['hint']}")
+    return lines
+
+
+def _verdicts(data: Mapping[str, Any], paint: Painter) -> list[str]:
+    lines = []
+    for mode, verdict in data["readiness"].items():
+        word = verdict["verdict"]
+        names = verdict["blocking"] if word == "not_ready" else verdict["unknown"]
+        why = f" ({', '.join(names[:6])}{', …' if len(names) > 6 else ''})" if names else ""
+        lines.append(f"{mode:<8}{paint(_WORDS[word], word)}{why}")
+    return lines
+
+
+def _wrap(label: str, words: list[str], separator: str = " ", width: int = 110) -> str:
+    lines, current = [], label
+    for word in words:
+        if len(current) + len(word) > width:
+            lines.append(current.rstrip())
+            current = " " * len(label)
+        current += word + separator
+    return "\n".join([*lines, current.rstrip(separator)])

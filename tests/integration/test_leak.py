@@ -1,0 +1,54 @@
+"""The published experiment on a real guest, and each way in which it must refuse to conclude."""
+
+from typing import Any
+
+import pytest
+
+from sevkit.attacks import leak
+from sevkit.guest.spec import GuestSpec
+from sevkit.hypervisor import registry
+from sevkit.hypervisor.qemu import QemuHypervisor
+from sevkit.words import Mode, Provenance, Verdict
+
+pytestmark = pytest.mark.guest
+
+
+def run(**options: Any) -> leak.Experiment:
+    setup = leak.Setup(modes=(Mode.NOSEV,), hypervisor="qemu", **options)
+    (experiment,) = leak.run(setup, lambda _: None)
+    assert registry.running() == []
+    return experiment
+
+
+@pytest.mark.parametrize("capture", ["gcore", "live"])
+def test_a_plain_guest_leaks(qemu: QemuHypervisor, capture: str) -> None:
+    found = run(capture=capture)
+    assert found.decision.verdict is Verdict.LEAKED
+    assert found.as_predicted
+    assert {hit.secret for hit in found.hits} == {"file", "anonymous", "environment", "kernel-log"}
+    assert all(hit.gpa is not None and hit.gpa < 512 << 20 for hit in found.hits)
+    assert found.provenance in {Provenance.EMULATED, Provenance.HARDWARE}
+    assert found.coverage["guest_ram_bytes"] == 512 << 20
+    assert found.coverage["unreadable_bytes"] == 0
+
+
+def test_guest_ram_left_out_of_the_dump_is_inconclusive(qemu: QemuHypervisor) -> None:
+    found = run(spec=GuestSpec(qemu_machine="dump-guest-core=off"))
+    assert found.decision.verdict is Verdict.INCONCLUSIVE
+    assert found.controls.positive is False
+    assert found.coverage["read_bytes"] == 0
+    assert any("missing" in reason for reason in found.decision.reasons)
+
+
+def test_a_secret_that_the_guest_lost_is_inconclusive(qemu: QemuHypervisor, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sevkit.hypervisor.qemu import QemuGuest
+
+    def forgetful(self: QemuGuest, nonce: bytes) -> dict[str, bool]:
+        self.run("rm /root/sevkit-secret")
+        return holds(self, nonce)
+
+    holds = QemuGuest.holds
+    monkeypatch.setattr(QemuGuest, "holds", forgetful)
+    found = run(capture="live")
+    assert found.decision.verdict is Verdict.INCONCLUSIVE
+    assert found.controls.secret_alive is False

@@ -1,0 +1,145 @@
+"""The small parts of a guest: specs, secrets, the initramfs, the registry, the agent's protocol."""
+
+import os
+import shutil
+import socket
+import stat
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sevkit import proc
+from sevkit.errors import DeadlineError, GuestError, UsageError
+from sevkit.guest import cpio, secrets
+from sevkit.guest import spec as specs
+from sevkit.guest.channel import AgentChannel, shell_line
+from sevkit.guest.spec import Accel, Firmware, GuestSpec, Storage, StorageKind
+from sevkit.hypervisor import registry
+from sevkit.words import Mode
+
+
+@pytest.mark.parametrize("name", ["", "-x", "../x", "a/b", "a b", "a,b", "x" * 65, "a\n", "name=x"])
+def test_names_that_could_be_options_or_paths_are_refused(name: str) -> None:
+    with pytest.raises(UsageError):
+        GuestSpec(name=name)
+
+
+def test_machine_options_cannot_start_another_option() -> None:
+    with pytest.raises(UsageError):
+        GuestSpec(qemu_machine="x -device evil")
+
+
+@given(
+    st.builds(
+        GuestSpec,
+        mode=st.sampled_from(Mode),
+        accel=st.sampled_from(Accel),
+        firmware=st.none() | st.sampled_from(Firmware),
+        storage=st.builds(Storage, kind=st.sampled_from(StorageKind), path=st.none() | st.just(Path("/x"))),
+        policy=st.none() | st.integers(0, 2**64 - 1),
+    )
+)
+def test_a_spec_survives_the_registry(spec: GuestSpec) -> None:
+    assert specs.from_dict(specs.to_dict(spec)) == spec
+
+
+def test_secrets_differ_by_place_and_nonce() -> None:
+    values = [secrets.secret(nonce, place) for nonce in (b"a" * 16, b"b" * 16) for place in secrets.PLACES]
+    assert len(set(values)) == len(values)
+
+
+@pytest.mark.skipif(shutil.which("cpio") is None, reason="cpio is not installed")
+def test_the_archive_is_what_cpio_reads(tmp_path: Path) -> None:
+    archive = cpio.pack([cpio.file("a/b/f", b"xyz", 0o755), cpio.link("a/l", "b/f"), cpio.directory("d")])
+    done = proc.run(["cpio", "-i", "--quiet"], stdin=archive, cwd=tmp_path, timeout=10)
+    assert done.status == 0, done.error_text
+    assert (tmp_path / "a/b/f").read_bytes() == b"xyz"
+    assert stat.S_IMODE((tmp_path / "a/b/f").stat().st_mode) == 0o755
+    assert (tmp_path / "a/l").readlink() == Path("b/f")
+
+
+def record(name: str, pid: int) -> registry.Record:
+    return registry.Record(
+        name=name,
+        hypervisor="qemu",
+        mode="nosev",
+        provenance="emulated",
+        accel="tcg",
+        pid=pid,
+        start_time=proc.process_start_time(pid) or 0,
+        detached=True,
+        command_line=["qemu"],
+        spec=specs.to_dict(GuestSpec(name=name)),
+        notes=[],
+    )
+
+
+def test_a_reused_pid_is_not_a_guest() -> None:
+    registry.claim("g")
+    registry.write(replace(record("g", os.getpid()), start_time=1))
+    with pytest.raises(UsageError, match="no guest named g"):
+        registry.read("g")
+    assert registry.running() == []
+    assert not registry.folder("g").exists()
+
+
+def test_a_running_guest_keeps_its_name() -> None:
+    registry.claim("g")
+    registry.write(record("g", os.getpid()))
+    with pytest.raises(UsageError, match="is running"):
+        registry.claim("g")
+    assert [found.name for found in registry.running()] == ["g"]
+
+
+def test_folders_are_private_and_links_are_not_followed(tmp_path: Path) -> None:
+    path = registry.claim("g")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    (registry.folder("evil")).symlink_to(tmp_path)
+    assert [found.name for found in registry.running()] == []
+    assert tmp_path.exists()
+
+
+class FakeAgent:
+    """A socket that answers as the agent does, with noise of an earlier answer before it."""
+
+    def __init__(self, path: Path, reply: bytes) -> None:
+        self.server = socket.socket(socket.AF_UNIX)
+        self.server.bind(str(path))
+        self.server.listen()
+        self.reply = reply
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self) -> None:
+        connection, _ = self.server.accept()
+        request = b""
+        while b"RUN" not in request or not request.endswith(b"\n"):
+            request += connection.recv(4096)
+        ident = request.split()[1]
+        connection.sendall(self.reply.replace(b"ID", ident))
+        connection.close()
+
+
+def test_an_answer_is_found_behind_the_rest_of_another(tmp_path: Path) -> None:
+    FakeAgent(tmp_path / "a", b"rest @0123 0 5 5\nxx@ID 7 4 3\no\n\0uerr")
+    done = AgentChannel(tmp_path / "a", lambda: True).run("x", timeout=5)
+    assert (done.status, done.stdout, done.stderr) == (7, b"o\n\0u", b"err")
+
+
+def test_a_dead_guest_and_a_slow_one_are_told_apart(tmp_path: Path) -> None:
+    FakeAgent(tmp_path / "a", b"@ID 0 100 0\ncut")
+    with pytest.raises(GuestError, match="gone"):
+        AgentChannel(tmp_path / "a", lambda: False).run("x", timeout=5)
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(tmp_path / "b"))
+    server.listen()
+    with pytest.raises(DeadlineError, match=r"within 0\.2 s"):
+        AgentChannel(tmp_path / "b", lambda: True).run("sleep 9", timeout=0.2)
+
+
+def test_words_are_quoted_and_lines_are_not() -> None:
+    assert shell_line(["echo", "a b", "$x"]) == "echo 'a b' '$x'"
+    assert shell_line("echo $x | cat") == "echo $x | cat"
