@@ -1,4 +1,4 @@
-"""Cloud images: the user's own disk image, brought up by cloud-init from a NoCloud seed (cloud-init, DataSourceNoCloud)."""
+"""Cloud images: the user's own disk, brought up by cloud-init from a seed (cloud-init, DataSourceNoCloud)."""
 
 import io
 import json

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from sevkit import proc
 from sevkit.errors import GuestError, HypervisorError, MissingToolError, NoSpaceError, UsageError
 from sevkit.guest import argv as argv_builder
-from sevkit.guest import image as images
 from sevkit.guest import cloud, policy, secrets
+from sevkit.guest import image as images
 from sevkit.guest import spec as spec_module
 from sevkit.guest.argv import Capabilities, Encryption, Place
 from sevkit.guest.channel import AgentChannel, SshChannel

@@ -75,9 +75,7 @@ def guest(emulator: Emulator) -> Iterator[EmulatorGuest]:
 def check_active(guest: EmulatorGuest) -> None:
     log = guest.run("dmesg")
     assert re.search(r"Memory Encryption Features active: AMD SEV\b", log)
-    msr = guest.run(
-        "dd if=/dev/cpu/0/msr bs=8 count=1 skip=$((0xc0010131)) iflag=skip_bytes status=none | od -An -tx8"
-    )
+    msr = guest.run("dd if=/dev/cpu/0/msr bs=8 count=1 skip=$((0xc0010131)) iflag=skip_bytes status=none | od -An -tx8")
     assert int(msr, 16) == 1
 
 
@@ -89,15 +87,15 @@ def test_the_kernel_and_qmp_say_sev(guest: EmulatorGuest) -> None:
     }  # fmt: skip
     capable = guest.ask("query-sev-capabilities")
     assert (capable["cbitpos"], capable["reduced-phys-bits"]) == (51, 1)
-    leaf = guest.run("dd if=/dev/cpu/0/cpuid bs=16 count=1 skip=$((0x8000001f)) iflag=skip_bytes status=none|od -An -tx4")
+    leaf = guest.run(
+        "dd if=/dev/cpu/0/cpuid bs=16 count=1 skip=$((0x8000001f)) iflag=skip_bytes status=none|od -An -tx4"
+    )
     eax, ebx, _, _ = (int(word, 16) for word in leaf.split())
     assert (eax & 0x1F, ebx & 0x3F, ebx >> 6 & 0x3F) == (2, 51, 1)
 
 
 @pytest.mark.parametrize(("vcpus", "options"), [(1, SMALL), (2, SMALL), (2, "cache-pages=100000"), (4, SMALL)])
-def test_the_same_work_gives_the_same_results(
-    emulator: Emulator, plain_results: str, vcpus: int, options: str
-) -> None:
+def test_the_same_work_gives_the_same_results(emulator: Emulator, plain_results: str, vcpus: int, options: str) -> None:
     guest = emulator.launch(spec(Mode.SEV, vcpus=vcpus), options=options, programs=["faith"])
     try:
         assert "".join(guest.run(line, timeout=400) for line in WORK) == plain_results
@@ -143,7 +141,9 @@ def test_disks(emulator: Emulator, kind: StorageKind, device: str, iothread: boo
         spec(Mode.SEV, vcpus=2, storage=Storage(kind, size_mib=48, iothread=iothread)), options=SMALL
     )
     try:
-        wrote = guest.run(f"dd if=/dev/urandom of=/tmp/x bs=1M count=48; cp /tmp/x /dev/{device}; sync; sha256sum </tmp/x")
+        wrote = guest.run(
+            f"dd if=/dev/urandom of=/tmp/x bs=1M count=48; cp /tmp/x /dev/{device}; sync; sha256sum </tmp/x"
+        )
         guest.run("echo 3 >/proc/sys/vm/drop_caches")
         assert guest.run(f"sha256sum </dev/{device}") == wrote
         direct = f"dd if=/dev/{device} bs=64k iflag=direct"
@@ -167,7 +167,9 @@ def test_the_network(guest: EmulatorGuest) -> None:
 def test_a_file_system(emulator: Emulator) -> None:
     guest = emulator.launch(spec(Mode.SEV, storage=Storage(StorageKind.NVME, size_mib=64)), options=SMALL)
     try:
-        guest.run("mke2fs -F /dev/nvme0n1 >/dev/null && mount -t ext4 /dev/nvme0n1 /mnt || mount -t ext2 /dev/nvme0n1 /mnt")
+        guest.run(
+            "mke2fs -F /dev/nvme0n1 >/dev/null && mount -t ext4 /dev/nvme0n1 /mnt || mount -t ext2 /dev/nvme0n1 /mnt"
+        )
         guest.run("for i in $(seq 300); do dd if=/dev/urandom of=/mnt/$i bs=1k count=$((i%90+1)) 2>/dev/null; done")
         before = guest.run("cd /mnt && sha256sum $(seq 300)")
         guest.run("umount /mnt && echo 3 >/proc/sys/vm/drop_caches && mount /dev/nvme0n1 /mnt")
