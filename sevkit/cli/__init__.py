@@ -68,7 +68,9 @@ def root(ctx: click.Context, debug: bool) -> None:
 
 def main(argv: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with its status."""
-    signal.signal(signal.SIGTERM, _terminated)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, _terminated)
     from sevkit.cli.output import run_root
 
     sys.exit(run_root(root, argv if argv is not None else sys.argv[1:]))
