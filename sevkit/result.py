@@ -2,8 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from sevkit.errors import ExitCode, SevkitError
 
@@ -12,8 +11,7 @@ RESULT_VERSION = 1
 Status = Literal["success", "partial", "error"]
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """What a command has to say, ready for any renderer.
 
     ``data`` holds JSON values only. ``exit_code`` is the exit status of the process; a result with errors beside data
@@ -23,7 +21,7 @@ class Result:
     command: str
     data: Any = None
     exit_code: ExitCode = ExitCode.DONE
-    errors: Sequence[SevkitError] = field(default=())
+    errors: Sequence[SevkitError] = ()
 
     @property
     def status(self) -> Status:

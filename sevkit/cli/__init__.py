@@ -1,14 +1,10 @@
 """The command line. Each command lives in a file of its own and is imported only when it is called."""
 
-import importlib
-import os
-import signal
 import sys
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import click
-
-from sevkit import __version__
+if TYPE_CHECKING:
+    from sevkit.cli.tree import root as root
 
 # command -> (module, one line of help): kept here so that `sevkit --help` imports no command.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -24,56 +20,41 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-class LazyGroup(click.Group):
-    """A group whose commands are imported when they are asked for."""
+def __getattr__(name: str) -> Any:
+    """``root``, the click command, imported when somebody asks for it."""
+    if name == "root":
+        from sevkit.cli.tree import root as tree_root
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """All commands whose module is part of this installation."""
-        del ctx
-        return [name for name, (module, _) in COMMANDS.items() if _exists(module)]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import the command of that name."""
-        del ctx
-        if cmd_name not in COMMANDS or not _exists(COMMANDS[cmd_name][0]):
-            return None
-        command = importlib.import_module(COMMANDS[cmd_name][0]).command
-        assert isinstance(command, click.Command)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the list of commands without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
-
-
-def _exists(module: str) -> bool:
-    here = os.path.dirname(__file__)  # noqa: PTH120 - pathlib would be a third of the start-up time
-    stem = os.path.join(here, module.rpartition(".")[2])  # noqa: PTH118
-    return os.path.exists(stem + ".py") or os.path.isdir(stem)  # noqa: PTH110, PTH112
-
-
-@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="sevkit")
-@click.option("--debug", is_flag=True, help="Show tracebacks, and each command line that is run.")
-@click.pass_context
-def root(ctx: click.Context, debug: bool) -> None:
-    """Probe, launch, attack and benchmark AMD SEV guests: on hardware, in an emulator, or in a software model."""
-    ctx.ensure_object(dict)["debug"] = debug
-    if debug:
-        from sevkit import proc
-
-        proc.observer = lambda line: click.echo(f"+ {line}", err=True)
+        return tree_root
+    raise AttributeError(name)
 
 
 def main(argv: list[str] | None = None) -> NoReturn:
-    """Run the command line and exit with its status."""
+    """Run the command line and exit with its status.
+
+    What monitoring asks again and again, `sevkit probe --json`, is answered without click, whose import takes longer
+    than the answer; every other command line, and every mistake in this one, goes the whole way.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    if words[:1] == ["probe"] and "--json" in words:
+        from sevkit.cli.quick import quick_probe
+
+        status = quick_probe(words[1:])
+        if status is not None:
+            sys.exit(status)
+    sys.exit(_whole_way(words))
+
+
+def _whole_way(words: list[str]) -> int:
+    import signal
+
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, _terminated)
     from sevkit.cli.output import run_root
+    from sevkit.cli.tree import root as tree_root
 
-    sys.exit(run_root(root, argv if argv is not None else sys.argv[1:]))
+    return run_root(tree_root, words)
 
 
 def _terminated(number: int, frame: object) -> None:

@@ -4,6 +4,8 @@ import fcntl
 import hashlib
 import json
 import os
+import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -12,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 
 from sevkit import proc
-from sevkit.errors import BadInputError, UsageError
+from sevkit.errors import BadInputError, MissingToolError, UsageError
 from sevkit.guest import cpio, debian
 from sevkit.paths import cache_dir
 
@@ -29,6 +31,36 @@ _USER_PACKAGES = (
     *("busybox-static", "dropbear-bin", "util-linux"),
     *("libtomcrypt1", "libtommath1", "libgmp10", "zlib1g", "libcrypt1", "libc6"),  # what dropbear links to
     *("libblkid1", "libmount1", "libsmartcols1", "libudev1", "libselinux1", "libpcre2-8-0"),  # what lsblk links to
+)
+_BENCH_SIZE = "3G"  # sparse: what is not used takes no room
+_BENCH_PACKAGES = (
+    *(
+        "fio",
+        "iperf3",
+        "lz4",
+        "mbw",
+        "redis-server",
+        "redis-tools",
+        "sqlite3",
+        "stress-ng",
+        "sysbench",
+        "zstd",
+        "xz-utils",
+    ),
+    *(
+        "bc",
+        "gcc",
+        "g++",
+        "libc6-dev",
+        "make",
+        "flex",
+        "bison",
+        "libelf-dev",
+        "libssl-dev",
+        "perl-base",
+        "python3-minimal",
+    ),
+    *("dropbear-bin", "iproute2", "nvme-cli", "procps", "psmisc", "time", "util-linux"),
 )
 _PROGRAMS = ("usr/sbin/dropbear", "usr/bin/dropbearkey", "bin/lsblk")
 
@@ -146,7 +178,8 @@ def _base_entries(kernel_root: Path, user_root: Path) -> list[cpio.Entry]:
     entries += [cpio.link(f"bin/{name}", "busybox") for name in applets if name != "busybox"]
     scripts = resources.files("sevkit.guest").joinpath("rootfs")
     entries.append(cpio.file("init", scripts.joinpath("init").read_bytes(), 0o755))
-    entries.append(cpio.file("sbin/sevkit-agent", scripts.joinpath("sevkit-agent").read_bytes(), 0o755))
+    for name in ("sevkit-main", "sevkit-agent"):
+        entries.append(cpio.file(f"sbin/{name}", scripts.joinpath(name).read_bytes(), 0o755))
     entries.append(cpio.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n"))
     entries.append(cpio.file("etc/group", b"root:x:0:\n"))
     entries.append(cpio.file("etc/shells", b"/bin/sh\n"))
@@ -177,4 +210,40 @@ def _build_mini(work: Path, made: Path, progress: Progress) -> dict[str, object]
     return {"image": "mini", "kernel": kernel.name.removeprefix("vmlinuz-"), "packages": kernel_debs + user_debs}
 
 
-_BUILDERS: dict[str, Callable[[Path, Path, Progress], dict[str, object]]] = {"mini": _build_mini}
+def _build_bench(work: Path, made: Path, progress: Progress) -> dict[str, object]:
+    """The mini image's kernel and initramfs, and a Debian root file system with what benchmarks need."""
+    info = _build_mini(work, made, progress)
+    progress("building a Debian root file system (minutes, once)")
+    builder = proc.find_tool("mmdebstrap")
+    proc.find_tool("mke2fs", package="e2fsprogs")
+    disk = made / "root.img"
+    # The hook runs where the files have their owners, in the user namespace too: no root is needed. It copies first,
+    # since /proc and /sys are mounted in the tree while hooks run.
+    copy = 't=$(mktemp -d) && tar --one-file-system -C "$1" -cf - . | tar -C "$t" -xf -'
+    pack = f'mke2fs -q -t ext4 -L sevkit-root -E lazy_itable_init=0 -d "$t" {shlex.quote(str(disk))} {_BENCH_SIZE}'
+    proc.run(
+        [
+            *(builder, "--quiet", "--variant=minbase", "--format=null", f"--include={','.join(_BENCH_PACKAGES)}"),
+            *(
+                '--customize-hook=mkdir -p "$1/run" "$1/mnt" && rm -rf "$1"/var/cache/apt/*',
+                f'--customize-hook={copy} && {pack} && rm -rf "$t"',
+            ),
+            *(_release(), "/dev/null"),
+        ],
+        timeout=1800,
+        check=MissingToolError,
+    )
+    return {**info, "image": "bench", "root_packages": list(_BENCH_PACKAGES)}
+
+
+def _release() -> str:
+    """The release that this machine runs: its package sources are the ones that are configured here."""
+    text = Path("/etc/os-release").read_text()
+    match = re.search(r"^VERSION_CODENAME=(\w+)", text, re.MULTILINE)
+    return match[1] if match else "stable"
+
+
+_BUILDERS: dict[str, Callable[[Path, Path, Progress], dict[str, object]]] = {
+    "mini": _build_mini,
+    "bench": _build_bench,
+}

@@ -108,6 +108,25 @@ class QemuGuest:
             proc.end(self._record.pid, self._record.start_time)
         registry.forget(self._record.name)
 
+    @property
+    def encrypted_by_engine(self) -> bool:
+        """Whether the emulator's engine encrypts this guest's RAM."""
+        return any(word.startswith(argv_builder.EMULATED_OBJECT) for word in self._record.command_line)
+
+    def cache_operation(self, operation: str) -> None:
+        """Act on the emulated SoC's cache: ``wbnoinvd``, ``wbinvd`` or ``invd`` (emulator/README.md)."""
+        arguments = {"path": "/objects/sev0", "property": "cache-op", "value": operation}
+        qmp.execute(self._folder / "qmp", "qom-set", arguments)
+
+    def note_weak_cache(self) -> None:
+        """Record it loudly when the plaintext side of the emulated SoC is not out of the host's reach."""
+        arguments = {"path": "/objects/sev0", "property": "cache-protection"}
+        protection = qmp.execute(self._folder / "qmp", "qom-get", arguments)
+        if protection != "memfd_secret":
+            note = f"WEAK EMULATION: the SoC's cache is kept from dumps by {protection} only, memfd_secret is missing"
+            self._record = replace(self._record, notes=[*self._record.notes, note])
+            registry.write(self._record)
+
     def wait_ready(self, timeout: float) -> None:
         """Wait until the guest's agent answers; raises with QEMU's or the kernel's words when it does not come up."""
         self._agent.wait_ready(time.monotonic() + timeout, check=self.check)
@@ -210,6 +229,8 @@ class QemuHypervisor:
                 raise HypervisorError("KVM does not run a guest here, and SEV needs it")
             guest = guests[index] = self._start(spec, Accel.TCG, detach)
         guest.wait_ready(timeout)
+        if guest.spec.mode is not Mode.NOSEV and guest.encrypted_by_engine:
+            guest.note_weak_cache()
         if trying and guest.accel == "kvm":
             capabilities_of.remember_kvm(binary, works=True)
 

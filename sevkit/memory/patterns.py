@@ -2,9 +2,9 @@
 
 Literals hit at every place where they stand, overlapping ones too. Regular expressions are Python's, on bytes, ``^``
 and ``$`` at line ends; a match counts from each place where one starts, unless it lies inside one that starts earlier,
-and sees no more than MAX_MATCH bytes. So whether something is found depends on the bytes near it alone, never on how the
-memory was cut. Hyperscan only says where to look (it reports ends; its own tracking of starts, HS_FLAG_SOM_LEFTMOST,
-overruns its stack on long runs in 5.4.12); what it cannot express, Python's engine searches for by itself.
+and sees no more than MAX_MATCH bytes. So whether something is found depends on the bytes near it alone, never on how
+the memory was cut. Hyperscan only says where to look (it reports ends; its own tracking of starts,
+HS_FLAG_SOM_LEFTMOST, overruns its stack on long runs in 5.4.12); what it cannot express, Python's engine does alone.
 """
 
 import contextlib

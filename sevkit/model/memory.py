@@ -181,6 +181,12 @@ class WriteBackCache:
             self.below.write(start, bytes(self._lines[start, asid]), asid)
         self.invd()
 
+    def write_back(self, spa: int, size: int) -> None:
+        """Write the dirty lines of a range back and keep them (CLWB)."""
+        for start, asid in [line for line in self._dirty if spa - LINE < line[0] < spa + size]:
+            self.below.write(start, bytes(self._lines[start, asid]), asid)
+            self._dirty.discard((start, asid))
+
     def invd(self) -> None:
         """Empty the cache and lose what was dirty."""
         self._lines.clear()

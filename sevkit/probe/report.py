@@ -23,7 +23,7 @@ def source_report(facts: Facts) -> dict[str, Any]:
 
 def report(facts: Facts) -> dict[str, Any]:
     """All of ``data``."""
-    kernel_log = judge(log_lines(facts.reading("kernel.log").value))
+    kernel_log = judge(log_lines(facts.reading("kernel.log").value), bare=True)
     case = Case(facts, kernel_log)
     checks = run_checks(case)
     return {

@@ -136,7 +136,9 @@ regexes = st.sampled_from(
     chunk=st.sampled_from([1, 2, 3, 5, 16, 4096, 1 << 20]),
     threads=st.integers(1, 3),
 )
-def test_any_split_and_any_threads_give_the_hits_of_a_byte_by_byte_search(memory, patterns, chunk, threads) -> None:
+def test_any_split_and_any_threads_give_the_hits_of_a_byte_by_byte_search(
+    memory: Islands, patterns: list[Pattern], chunk: int, threads: int
+) -> None:
     result = scan(memory, patterns, chunk=chunk, threads=threads)
     assert [(hit.address, hit.pattern, hit.length) for hit in result.hits] == expected(memory, patterns)
     coverage = result.coverage
@@ -157,7 +159,9 @@ def test_any_split_and_any_threads_give_the_hits_of_a_byte_by_byte_search(memory
     chunk=st.sampled_from([64, 4096, 5000, 1 << 20]),
     pattern=st.sampled_from([rb"^k.*z$", rb"\bk+z", rb"kk*z", rb"k[^q]{10,}z", rb"(?s)k.*z"]),
 )
-def test_long_matches_of_unbounded_expressions_do_not_depend_on_the_split(filler, length, chunk, pattern) -> None:
+def test_long_matches_of_unbounded_expressions_do_not_depend_on_the_split(
+    filler: int, length: int, chunk: int, pattern: bytes
+) -> None:
     data = b"\n" * (filler // 2) + b"-" * (filler % 2) + b"k" * length + b"z\nqq" + b"k" * 5000 + b"z"
     memory = Islands([(4096, data)])
     whole = scan(memory, [Pattern(pattern, regex=True)], chunk=1 << 20, threads=1)
@@ -167,7 +171,9 @@ def test_long_matches_of_unbounded_expressions_do_not_depend_on_the_split(filler
 
 @settings(max_examples=100, deadline=None)
 @given(memory=memories(), patterns=st.lists(literals, min_size=1, max_size=3), data=st.data())
-def test_a_search_within_ranges_sees_nothing_outside_them(memory, patterns, data) -> None:
+def test_a_search_within_ranges_sees_nothing_outside_them(
+    memory: Islands, patterns: list[Pattern], data: st.DataObject
+) -> None:
     start = data.draw(st.integers(0, 4200))
     end = start + data.draw(st.integers(0, 9000))
     result = scan(memory, patterns, within=[(start, end)])
