@@ -1,10 +1,7 @@
 """QEMU as hypervisor: stock QEMU on this host's hardware, and the same QEMU with the emulator's engine."""
 
-import contextlib
 import os
-import select
 import shutil
-import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -108,7 +105,7 @@ class QemuGuest:
         if self._process is not None:
             proc.stop(self._process)
         elif self.alive():
-            _end(self._record.pid)
+            proc.end(self._record.pid, self._record.start_time)
         registry.forget(self._record.name)
 
     @property
@@ -259,6 +256,7 @@ class QemuHypervisor:
         able = self._capabilities()
         image = images.get(spec.image, progress=self._progress)
         folder = registry.claim(spec.name)
+        process = None
         try:
             place = self._place(spec, image, able)
             _check_sockets(place)
@@ -268,10 +266,12 @@ class QemuHypervisor:
                 cloud.write_seed(place.seed, spec.name)
             command = argv_builder.build(spec, able, accel, place, self._encryption(spec, able))
             with (folder / "qemu.log").open("wb") as log:
-                process = proc.start(command, stdout=log, stderr=log, detach=detach)
+                process = proc.start(command, stdout=log, stderr=log, detach=detach, mark=registry.mark(folder))
             record = self._record(spec, accel, able, command, process.pid, detach)
             registry.write(record)
         except BaseException:
+            if process is not None:
+                proc.stop(process)
             registry.forget(spec.name)
             raise
         return QemuGuest(record, spec, process)
@@ -366,19 +366,6 @@ def _scratch_disk(path: Path, size_mib: int) -> None:
         )
     with path.open("wb") as stream:
         stream.truncate(size_mib << 20)
-
-
-def _end(pid: int, grace: float = 3.0) -> None:
-    """End a process that is not our child: ask, wait, kill. The pidfd stays on this very process."""
-    with contextlib.suppress(ProcessLookupError):
-        descriptor = os.pidfd_open(pid)
-        try:
-            for number in (signal.SIGTERM, signal.SIGKILL):
-                signal.pidfd_send_signal(descriptor, number)
-                if select.select([descriptor], [], [], grace)[0]:
-                    return
-        finally:
-            os.close(descriptor)
 
 
 def _text(path: Path) -> str:
