@@ -9,6 +9,7 @@ help: ## Show what can be made
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  \033[36m%-18s\033[0m %s\n", $$1, $$2}'
 
 .venv/ready: pyproject.toml requirements-dev.lock scripts/setup-venv
+	@scripts/setup-system
 	@scripts/setup-venv
 
 .PHONY: setup
@@ -18,6 +19,10 @@ setup: .venv/ready ## Make .venv and install the system packages (as root; other
 .PHONY: demo-leak
 demo-leak: setup ## The published experiment: what the host can read of a guest, with and without encryption
 	@$(SEVKIT) attack run leak $(ARGS)
+
+.PHONY: emulator
+emulator: ## Build the memory-encrypting QEMU (minutes, once; then both sides of the demo are real guests)
+	@emulator/build.sh
 
 .PHONY: test
 test: setup ## All tests, real guests included where they can run

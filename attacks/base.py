@@ -36,8 +36,16 @@ class Mitigation(StrEnum):
     DEBUG_FORBIDDEN = "debug-forbidden"
     VALIDATE_ONCE = "validate-once"
     ENCRYPTED_IO = "encrypted-io"
-    CONSTANT_TIME = "constant-trace"
     CPUID_PAGE = "cpuid-page"
+
+
+# Mitigations that do not need SEV-SNP; the others are without effect in the other modes.
+BEFORE_SNP = frozenset({Mitigation.DEBUG_FORBIDDEN, Mitigation.ENCRYPTED_IO, Mitigation.INVD_MICROCODE})
+
+
+def effective(mode: Mode, mitigations: frozenset[Mitigation]) -> frozenset[Mitigation]:
+    """Those of the mitigations that a mode can have."""
+    return mitigations if mode is Mode.SEV_SNP else mitigations & BEFORE_SNP
 
 
 @dataclass(frozen=True)
@@ -97,10 +105,12 @@ class Notebook:
         *,
         seed: int = 1,
         listener: Callable[[Step], None] | None = None,
+        disabled_checks: frozenset[str] = frozenset(),
     ) -> None:
         self.mode = mode
-        self.mitigations = mitigations
+        self.mitigations = effective(mode, mitigations)
         self.seed = seed
+        self.disabled_checks = disabled_checks  # checks of the RMP to leave out: mutation tests
         self.steps: list[Step] = []
         self._listener = listener
 
@@ -139,10 +149,16 @@ class Notebook:
         return Observation(Outcome.STOPPED, check, detail)
 
     def _write(self, stage: Stage, text: str, data: str | bytes | None) -> None:
-        step = Step(stage, text, data.hex(" ", 4) if isinstance(data, bytes) else data)
+        step = Step(stage, text, _shown(data) if isinstance(data, bytes) else data)
         self.steps.append(step)
         if self._listener is not None:
             self._listener(step)
+
+
+def _shown(data: bytes) -> str:
+    """Bytes in hexadecimal, and as text where they are text."""
+    text = f'  "{data.decode()}"' if data and all(0x20 <= byte < 0x7F for byte in data) else ""
+    return data.hex(" ", 4) + text
 
 
 Experiment = Callable[[Notebook], Observation]
@@ -161,10 +177,11 @@ COLUMNS: tuple[tuple[Mode, bool], ...] = (
 class Attack:
     """An attack as executable data.
 
-    ``expected`` has an entry for every mode; ``mitigated`` is what is expected under SEV-SNP with ``mitigations`` on
-    (the same as plain SEV-SNP where there is none). ``generations`` says since when and on what the attack was
-    shown. ``snp_claim`` is what AMD claims for SEV-SNP: the oracle of the matrix. ``breaks_claim`` cites the CVE or
-    paper wherever SEV-SNP as first shipped fails that claim. ``experiment`` performs it in the software model.
+    ``expected`` has an entry for every mode; ``mitigated`` is what is expected with ``mitigations`` on (the decisive
+    one stands first; None: no mitigation changes anything). ``generations`` says since when and on what the attack was
+    shown. ``claim`` names the row of AMD's table of claims
+    (attacks/claims.py) that it tests: the oracle of the matrix. ``breaks_claim`` cites the CVE or paper for the modes
+    where the table is contradicted. ``experiment`` performs it in the software model.
     """
 
     name: str
@@ -177,15 +194,16 @@ class Attack:
     expected: Mapping[Mode, Expectation]
     mitigations: Sequence[Mitigation]
     mitigated: Expectation | None
-    snp_claim: str
+    claim: str | None
     experiment: Experiment
     breaks_claim: Source | None = None
 
-    def expectation(self, mode: Mode, mitigated: bool) -> Expectation:
-        """What should happen in one column."""
-        if mitigated and self.mitigated is not None:
-            return self.mitigated
-        return self.expected[mode]
+    def expectation(self, mode: Mode, mitigations: frozenset[Mitigation] = frozenset()) -> Expectation:
+        """What should happen in a mode with these mitigations on; the first one that an attack names is decisive."""
+        plain = self.expected[mode]
+        if self.mitigated is None or plain.outcome is Outcome.NOT_APPLICABLE:
+            return plain
+        return self.mitigated if self.mitigations[0] in effective(mode, mitigations) else plain
 
     def perform(self, notebook: Notebook) -> Observation:
         """Run the experiment in the model, unless the mode lacks what the attack is about."""

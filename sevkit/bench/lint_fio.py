@@ -1,5 +1,6 @@
 """Rules that look at one fio run."""
 
+import re
 from collections.abc import Callable, Iterator
 
 from sevkit.bench.fio import FioRun, Job
@@ -73,7 +74,7 @@ def _duration(run: FioRun, name: str) -> Iterator[Finding]:
     job = run.jobs[0] if run.jobs else None
     if job is None or not job.sides:
         return
-    timed = job.option("time_based", "0") not in {"0", ""}
+    timed = _time_based(job, run.seconds)
     evidence = {
         "seconds": round(run.seconds, 3),
         "runtime_option": job.options.get("runtime"),
@@ -90,6 +91,23 @@ def _duration(run: FioRun, name: str) -> Iterator[Finding]:
     if "ramp_time" not in job.options:
         message = "no ramp_time: the start of the run, with cold caches and queues, is in the number"
         yield Finding("no-ramp", Severity.NOTE, name, message, "--ramp_time=5")
+
+
+def _time_based(job: Job, seconds: float) -> bool:
+    """Whether the run was made to last. fio leaves flags without a value out of its JSON, so the duration tells."""
+    if job.option("time_based", "0") not in {"0", ""}:
+        return True
+    asked = duration(job.option("runtime"))
+    return asked is not None and seconds >= 0.97 * asked
+
+
+def duration(text: str) -> float | None:
+    """A time as fio writes it (``60``, ``90s``, ``2m``, ``500ms``) in seconds, or None."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|d)?", text.strip().lower())
+    if match is None:
+        return None
+    factor = {"us": 1e-6, "ms": 1e-3, "s": 1, None: 1, "m": 60, "h": 3600, "d": 86400}[match.group(2)]
+    return float(match.group(1)) * factor
 
 
 def _mix(run: FioRun, name: str) -> Iterator[Finding]:

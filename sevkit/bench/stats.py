@@ -21,6 +21,7 @@ Array = NDArray[np.float64]
 CONFIDENCE = 0.95
 RESAMPLES = 4000
 POWER = 0.8
+_NO_VARIANCE = 1e-24
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,8 @@ def _welch(base: Array, other: Array) -> tuple[Array, Array]:
     first = base.var(axis=1, ddof=1) / base.shape[1]
     second = other.var(axis=1, ddof=1) / other.shape[1]
     total = first + second
+    # Below what a double can tell apart there is no variation, only rounding.
+    total = np.where(total < _NO_VARIANCE, 0.0, total)
     with np.errstate(divide="ignore", invalid="ignore"):
         df = total**2 / (first**2 / (base.shape[1] - 1) + second**2 / (other.shape[1] - 1))
     return np.sqrt(total), np.where(total == 0, float(base.shape[1] + other.shape[1] - 2), df)
@@ -125,7 +128,7 @@ def _bootstrap(
     plug_in = np.sqrt(base.var(axis=1) / base.shape[1] + other.var(axis=1) / other.shape[1])
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = error / plug_in * _t_array(tails[1], df) / ndtri(tails[1])
-    scale = np.where(plug_in == 0, 1.0, scale)
+    scale = np.where(error == 0, 1.0, scale)
     return distance + deviation[0] * scale, distance + deviation[1] * scale
 
 

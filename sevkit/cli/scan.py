@@ -55,7 +55,7 @@ def command(
     from sevkit.memory import report
     from sevkit.memory.scan import scan
 
-    patterns = _patterns(secrets, secrets_file, regexes, wide)
+    patterns = make_patterns(secrets, secrets_file, regexes, wide=wide)
     with opened(pid, core, hold=hold) as source:
         guest = find_guest(source, pid, qmp)
         if ram_only and guest is None:
@@ -72,7 +72,10 @@ def command(
 _HINT = "what was not found may be in the part that was not searched"
 
 
-def _patterns(secrets: Sequence[str], secrets_file: str | None, regexes: Sequence[str], wide: bool) -> "list[Pattern]":
+def make_patterns(
+    secrets: Sequence[str], secrets_file: str | None, regexes: Sequence[str], wide: bool
+) -> "list[Pattern]":
+    """The patterns that the options name. Raises UsageError when there are none."""
     from sevkit.memory.patterns import Pattern
 
     literal = [(f"secret {number}", value.encode()) for number, value in enumerate(secrets, 1)]

@@ -4,6 +4,8 @@ import fcntl
 import hashlib
 import json
 import os
+import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -12,11 +14,13 @@ from importlib import resources
 from pathlib import Path
 
 from sevkit import proc
-from sevkit.errors import BadInputError, UsageError
-from sevkit.guest import cpio, debian
+from sevkit.errors import BadInputError, MissingToolError, UsageError
+from sevkit.guest import cloud, cpio, debian
 from sevkit.paths import cache_dir
 
 Progress = Callable[[str], None]
+
+_HASHED = 256 << 20  # bytes; larger files are known by their size
 
 # What the mini image loads at boot, in Linux' own module names; built-in ones are passed over.
 _MODULES = (
@@ -28,6 +32,36 @@ _USER_PACKAGES = (
     *("libtomcrypt1", "libtommath1", "libgmp10", "zlib1g", "libcrypt1", "libc6"),  # what dropbear links to
     *("libblkid1", "libmount1", "libsmartcols1", "libudev1", "libselinux1", "libpcre2-8-0"),  # what lsblk links to
 )
+_BENCH_SIZE = "3G"  # sparse: what is not used takes no room
+_BENCH_PACKAGES = (
+    *(
+        "fio",
+        "iperf3",
+        "lz4",
+        "mbw",
+        "redis-server",
+        "redis-tools",
+        "sqlite3",
+        "stress-ng",
+        "sysbench",
+        "zstd",
+        "xz-utils",
+    ),
+    *(
+        "bc",
+        "gcc",
+        "g++",
+        "libc6-dev",
+        "make",
+        "flex",
+        "bison",
+        "libelf-dev",
+        "libssl-dev",
+        "perl-base",
+        "python3-minimal",
+    ),
+    *("dropbear-bin", "iproute2", "nvme-cli", "procps", "psmisc", "time", "util-linux"),
+)
 _PROGRAMS = ("usr/sbin/dropbear", "usr/bin/dropbearkey", "bin/lsblk")
 
 
@@ -36,10 +70,11 @@ class Image:
     """What a guest boots from: kernel, initramfs, and for images with a root file system the disk that holds it."""
 
     name: str
-    kernel: Path
-    initrd: Path
+    kernel: Path | None  # None: the disk boots by itself
+    initrd: Path | None
     root_disk: Path | None
     info: dict[str, object]
+    root_format: str = "raw"
 
 
 def get(name: str, *, progress: Progress | None = None) -> Image:
@@ -47,21 +82,28 @@ def get(name: str, *, progress: Progress | None = None) -> Image:
 
     Raises UsageError for a name that is none, MissingToolError when what the build needs is not here.
     """
+    if cloud.is_path(name):
+        return _users_own(Path(name))
     if name not in _BUILDERS:
-        raise UsageError(f"there is no guest image {name!r}", hint=f"images: {', '.join(sorted(_BUILDERS))}")
+        raise UsageError(
+            f"there is no guest image {name!r}",
+            hint=f"images: {', '.join(sorted(_BUILDERS))}, or the path of a cloud image",
+        )
     folder = _folder(name)
-    if not (folder / "info.json").exists():
-        _build(name, folder, progress or (lambda _: None))
-    try:
-        info = json.loads((folder / "info.json").read_text())
-    except (OSError, ValueError) as error:
-        raise BadInputError(f"the cached image {folder} is damaged", hint=f"rm -r {folder}") from error
+    info = _whole(folder)
+    if info is None:
+        info = _build(name, folder, progress or (lambda _: None))
     return _image(name, folder, info)
 
 
 def expected(name: str) -> Image:
     """The image with the paths that it has or will have in the cache, whether it has been built or not."""
-    return _image(name, _folder(name), {})
+    return _users_own(Path(name)) if cloud.is_path(name) else _image(name, _folder(name), {})
+
+
+def _users_own(path: Path) -> Image:
+    form = cloud.disk_format(path)
+    return Image("cloud", None, None, path.resolve(), {"image": "cloud", "path": str(path)}, form)
 
 
 def _folder(name: str) -> Path:
@@ -84,19 +126,45 @@ def _recipe_hash(name: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def _build(name: str, folder: Path, progress: Progress) -> None:
+def _whole(folder: Path) -> dict[str, object] | None:
+    """What is known of a cached image; None when it is not there, or not as it was when it was made."""
+    try:
+        info = json.loads((folder / "info.json").read_text())
+        files = info["files"]
+        whole = all(_fingerprint(folder / name) == print_ for name, print_ in files.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return info if whole and {"vmlinuz", "initrd.img"} <= set(files) else None
+
+
+def _fingerprint(path: Path) -> list[object]:
+    """Size and SHA-256 of a file; of a disk only the size, since reading it would take longer than a guest's boot."""
+    size = path.stat().st_size
+    if size > _HASHED:
+        return [size, None]
+    with path.open("rb") as stream:
+        return [size, hashlib.file_digest(stream, "sha256").hexdigest()]
+
+
+def _build(name: str, folder: Path, progress: Progress) -> dict[str, object]:
     lock = folder.with_suffix(".lock")
     with lock.open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)  # another process may be building the same image: wait for it
-        if (folder / "info.json").exists():
-            return
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".building-") as scratch:
+        info = _whole(folder)
+        if info is not None:
+            return info
+        prefix = f".building-{folder.name}-"
+        for left in folder.parent.glob(f"{prefix}*"):  # of a build that was killed: we hold the lock
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=prefix) as scratch:
             made = Path(scratch) / "image"
             made.mkdir()
             info = _BUILDERS[name](Path(scratch) / "work", made, progress)
+            info["files"] = {path.name: _fingerprint(path) for path in sorted(made.iterdir())}
             (made / "info.json").write_text(json.dumps(info, indent=2))
             shutil.rmtree(folder, ignore_errors=True)
             made.rename(folder)
+        return info
 
 
 def _kernel(work: Path, progress: Progress) -> tuple[Path, Path, list[str]]:
@@ -121,7 +189,8 @@ def _base_entries(kernel_root: Path, user_root: Path) -> list[cpio.Entry]:
     entries += [cpio.link(f"bin/{name}", "busybox") for name in applets if name != "busybox"]
     scripts = resources.files("sevkit.guest").joinpath("rootfs")
     entries.append(cpio.file("init", scripts.joinpath("init").read_bytes(), 0o755))
-    entries.append(cpio.file("sbin/sevkit-agent", scripts.joinpath("sevkit-agent").read_bytes(), 0o755))
+    for name in ("sevkit-main", "sevkit-agent"):
+        entries.append(cpio.file(f"sbin/{name}", scripts.joinpath(name).read_bytes(), 0o755))
     entries.append(cpio.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n"))
     entries.append(cpio.file("etc/group", b"root:x:0:\n"))
     entries.append(cpio.file("etc/shells", b"/bin/sh\n"))
@@ -152,4 +221,40 @@ def _build_mini(work: Path, made: Path, progress: Progress) -> dict[str, object]
     return {"image": "mini", "kernel": kernel.name.removeprefix("vmlinuz-"), "packages": kernel_debs + user_debs}
 
 
-_BUILDERS: dict[str, Callable[[Path, Path, Progress], dict[str, object]]] = {"mini": _build_mini}
+def _build_bench(work: Path, made: Path, progress: Progress) -> dict[str, object]:
+    """The mini image's kernel and initramfs, and a Debian root file system with what benchmarks need."""
+    info = _build_mini(work, made, progress)
+    progress("building a Debian root file system (minutes, once)")
+    builder = proc.find_tool("mmdebstrap")
+    proc.find_tool("mke2fs", package="e2fsprogs")
+    disk = made / "root.img"
+    # The hook runs where the files have their owners, in the user namespace too: no root is needed. It copies first,
+    # since /proc and /sys are mounted in the tree while hooks run.
+    copy = 't=$(mktemp -d) && tar --one-file-system -C "$1" -cf - . | tar -C "$t" -xf -'
+    pack = f'mke2fs -q -t ext4 -L sevkit-root -E lazy_itable_init=0 -d "$t" {shlex.quote(str(disk))} {_BENCH_SIZE}'
+    proc.run(
+        [
+            *(builder, "--quiet", "--variant=minbase", "--format=null", f"--include={','.join(_BENCH_PACKAGES)}"),
+            *(
+                '--customize-hook=mkdir -p "$1/run" "$1/mnt" && rm -rf "$1"/var/cache/apt/*',
+                f'--customize-hook={copy} && {pack} && rm -rf "$t"',
+            ),
+            *(_release(), "/dev/null"),
+        ],
+        timeout=1800,
+        check=MissingToolError,
+    )
+    return {**info, "image": "bench", "root_packages": list(_BENCH_PACKAGES)}
+
+
+def _release() -> str:
+    """The release that this machine runs: its package sources are the ones that are configured here."""
+    text = Path("/etc/os-release").read_text()
+    match = re.search(r"^VERSION_CODENAME=(\w+)", text, re.MULTILINE)
+    return match[1] if match else "stable"
+
+
+_BUILDERS: dict[str, Callable[[Path, Path, Progress], dict[str, object]]] = {
+    "mini": _build_mini,
+    "bench": _build_bench,
+}

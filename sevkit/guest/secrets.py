@@ -62,14 +62,14 @@ echo $! >/run/sevkit/anonymous.pid
 SEVKIT_SECRET=$(derive environment) sleep 1000000 </dev/null >/dev/null 2>&1 &
 echo $! >/run/sevkit/environment.pid
 printf '<7>%s\\n' "$(derive kernel-log)" >/dev/kmsg
-while [ ! -e /run/sevkit/ready ]; do usleep 10000; done
+while [ ! -e /run/sevkit/ready ]; do sleep 0.01; done
 """
 
 _HOLDS = """
 [ "$(cat /root/sevkit-secret)" = "$(derive file)" ] && echo file
 rm -f /run/sevkit/anonymous
 kill -USR1 "$(cat /run/sevkit/anonymous.pid)"
-for i in $(seq 50); do [ -e /run/sevkit/anonymous ] && break; usleep 100000; done
+for i in $(seq 50); do [ -e /run/sevkit/anonymous ] && break; sleep 0.010; done
 [ "$(cat /run/sevkit/anonymous)" = "$(derive anonymous | sha256sum)" ] && echo anonymous
 environ=/proc/$(cat /run/sevkit/environment.pid)/environ
 tr '\\0' '\\n' <"$environ" | grep -qF "$(derive environment)" && echo environment

@@ -43,8 +43,8 @@ def monitor(socket: Path, line: str) -> str:
 
 def ram_blocks(socket: Path) -> list[RamBlock]:
     """Where the guest's RAM lies: guest-physical ranges and host addresses."""
-    found = guest_memory.ask(lambda command, arguments: execute(socket, command, arguments))
-    return [RamBlock(block.name, block.gpa, block.size, block.host_address) for block in found.blocks]
+    found = guest_memory.guest_map(socket).blocks
+    return [RamBlock(block.name, block.gpa, block.size, block.host_address) for block in found]
 
 
 def forwarded_port(socket: Path, guest_port: int = 22) -> int:

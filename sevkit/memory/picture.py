@@ -1,9 +1,12 @@
 """Guest memory page by page: what a map of it shows."""
 
+import base64
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sevkit.errors import BadInputError
 from sevkit.memory.gpa import GuestMap, GuestRange
 from sevkit.memory.pages import PageClass, classify, count
 from sevkit.memory.source import PAGE, MemorySource, SourceGoneError, State, intersect
@@ -11,6 +14,7 @@ from sevkit.memory.source import PAGE, MemorySource, SourceGoneError, State, int
 if TYPE_CHECKING:
     import numpy as np
 
+MAX_POINTS = 1 << 17  # a point a page up to 512 MiB of guest RAM
 _BUFFER = 4 << 20
 # When pages of several classes share a point of the map, the most telling one is shown.
 _RANK = (PageClass.HOLE, PageClass.ZERO, PageClass.CIPHERTEXT, PageClass.UNREAD, PageClass.PLAINTEXT)
@@ -125,6 +129,86 @@ def shrink(classes: "np.ndarray[Any, Any]", points: int) -> "np.ndarray[Any, Any
     best = padded.reshape(-1, each).max(axis=1)
     kinds = np.array([int(kind) for kind in _RANK], dtype=np.uint8)
     return np.asarray(kinds[best])
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A map of guest memory, ready to be drawn: ``points`` has a class a point, ``per_point`` pages each.
+
+    ``marks`` are the points with hits, and what was found there; ``counts`` are pages by class.
+    """
+
+    title: str
+    subtitle: str
+    blocks: tuple[GuestRange, ...]
+    counts: dict[str, int]
+    points: bytes
+    per_point: int
+    marks: tuple[tuple[int, str], ...] = ()
+    stopped: str | None = None
+
+    def gpa(self, point: int) -> int:
+        """The guest-physical address at which a point begins."""
+        at = point * self.per_point * PAGE
+        for block in self.blocks:
+            if at < block.size:
+                return block.gpa + at
+            at -= block.size
+        return at
+
+    def as_dict(self) -> dict[str, Any]:
+        """As it stands in JSON; points are compressed (zlib, base64)."""
+        return {
+            "title": self.title,
+            "subtitle": self.subtitle,
+            "blocks": [{"name": b.name, "gpa": b.gpa, "size": b.size} for b in self.blocks],
+            "pages": self.counts,
+            "pages_per_point": self.per_point,
+            "classes": [kind.word for kind in PageClass],
+            "points": base64.b64encode(zlib.compress(self.points, 9)).decode(),
+            "marks": [{"point": point, "label": label} for point, label in self.marks],
+            "stopped": self.stopped,
+        }
+
+
+def from_dict(value: dict[str, Any]) -> Picture:
+    """The picture that ``as_dict`` wrote. Raises BadInputError when it is damaged."""
+    try:
+        raw = zlib.decompressobj().decompress(base64.b64decode(value["points"], validate=True), 2 * MAX_POINTS)
+        blocks = tuple(GuestRange(b["name"], int(b["gpa"]), int(b["size"]), None) for b in value["blocks"])
+        marks = tuple((int(mark["point"]), str(mark["label"])) for mark in value["marks"])
+        if len(raw) > MAX_POINTS or (raw and max(raw) >= len(PageClass)) or any(m >= len(raw) for m, _ in marks):
+            raise ValueError("points out of range")
+        counts = {str(word): int(number) for word, number in value["pages"].items()}
+        texts = str(value["title"]), str(value["subtitle"])
+        return Picture(*texts, blocks, counts, raw, int(value["pages_per_point"]), marks, value.get("stopped"))
+    except (KeyError, TypeError, ValueError, zlib.error) as error:
+        raise BadInputError(f"not a memory map: {error}") from error
+
+
+def draw(pages: GuestPages, title: str, subtitle: str = "", hits: Iterable[tuple[int, str]] = ()) -> Picture:
+    """The picture of a guest's pages; ``hits`` are guest-physical addresses with what was found there."""
+    per_point = max(1, -(-len(pages.classes) // MAX_POINTS))
+    marks: dict[int, list[str]] = {}
+    for gpa, label in hits:
+        index = pages.index(gpa)
+        if index is not None:
+            marks.setdefault(index // per_point, []).append(f"{label} at {gpa:#x}")
+    return Picture(
+        title,
+        subtitle,
+        pages.blocks,
+        pages.counts(),
+        shrink(pages.classes, MAX_POINTS).tobytes(),
+        per_point,
+        tuple((point, _joined(labels)) for point, labels in sorted(marks.items())),
+        pages.stopped,
+    )
+
+
+def _joined(labels: list[str]) -> str:
+    more = len(labels) - 4
+    return ", ".join(labels[:4]) + (f" and {more} more" if more > 0 else "")
 
 
 def physical_map(source: MemorySource) -> GuestMap:

@@ -5,9 +5,10 @@ where QEMU tells them; both are meant for people, so that the readers here take 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sevkit.errors import DeadlineError, HypervisorError
 from sevkit.memory.gpa import GuestMap, GuestRange
@@ -104,7 +105,7 @@ def guest_map(socket: Path, *, timeout: float = 10.0) -> GuestMap:
 
     logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)  # it logs what it also raises
     try:
-        ranges = asyncio.run(asyncio.wait_for(_ask(socket), timeout))
+        found = asyncio.run(asyncio.wait_for(_talk(socket), timeout))
     except TimeoutError as error:
         raise DeadlineError(
             f"QEMU did not answer on {socket} within {timeout:g} s",
@@ -114,29 +115,42 @@ def guest_map(socket: Path, *, timeout: float = 10.0) -> GuestMap:
         raise HypervisorError(
             f"cannot ask QEMU on {socket}", hint="is it a QMP socket, and does QEMU run?", detail=str(error)
         ) from error
-    if not ranges:
+    if not found.blocks:
         raise HypervisorError(f"the QEMU on {socket} shows no guest RAM")
-    return GuestMap(ranges, "qmp")
+    return found
 
 
-async def _ask(socket: Path) -> list[GuestRange]:
+def ask(execute: Callable[[str, dict[str, str]], Any]) -> GuestMap:
+    """Guest RAM of the QEMU that ``execute(command, arguments)`` puts a QMP command to."""
+
+    def monitor(line: str) -> str:
+        return str(execute("human-monitor-command", {"command-line": line}))
+
+    devices = [str(device["id"]) for device in execute("query-memdev", {}) if "id" in device]
+    blocks, view = monitor("info ramblock"), monitor("info mtree -f")
+    if all(block.host_address is not None for block in parse_ramblocks(blocks)):
+        return GuestMap(guest_ranges(blocks, view, devices), "qmp")
+    # Older QEMU names no host addresses of blocks, but translates single guest addresses.
+    pieces = [piece for piece in parse_flat_view(view) if _short(piece[2]) in _MAIN | set(devices)]
+    hosts = [parse_gpa2hva(monitor(f"gpa2hva {gpa:#x}")) for gpa, *_ in pieces]
+    found = join([(gpa, size, name, host) for (gpa, size, name, _), host in zip(pieces, hosts, strict=True)])
+    return GuestMap(found, "qmp")
+
+
+async def _talk(socket: Path) -> GuestMap:
+    import asyncio
+
     from qemu.qmp import QMPClient
 
     client = QMPClient("sevkit")
     await client.connect(str(socket))
+    loop = asyncio.get_running_loop()
 
-    async def monitor(line: str) -> str:
-        return str(await client.execute("human-monitor-command", {"command-line": line}))
+    def execute(command: str, arguments: dict[str, str]) -> Any:
+        return asyncio.run_coroutine_threadsafe(client.execute(command, arguments), loop).result()
 
     try:
-        devices = [str(device["id"]) for device in _list(await client.execute("query-memdev")) if "id" in device]
-        blocks, view = await monitor("info ramblock"), await monitor("info mtree -f")
-        if all(block.host_address is not None for block in parse_ramblocks(blocks)):
-            return guest_ranges(blocks, view, devices)
-        # Older QEMU names no host addresses of blocks, but translates single guest addresses.
-        pieces = [piece for piece in parse_flat_view(view) if _short(piece[2]) in _MAIN | set(devices)]
-        hosts = [parse_gpa2hva(await monitor(f"gpa2hva {gpa:#x}")) for gpa, *_ in pieces]
-        return join([(gpa, size, name, host) for (gpa, size, name, _), host in zip(pieces, hosts, strict=True)])
+        return await asyncio.to_thread(ask, execute)
     finally:
         await client.disconnect()
 
@@ -145,7 +159,3 @@ def parse_gpa2hva(text: str) -> int | None:
     """The host address in the answer to ``gpa2hva``."""
     match = re.search(r" is 0x([0-9a-f]+)", text)
     return int(match[1], 16) if match else None
-
-
-def _list(answer: object) -> list[dict[str, object]]:
-    return answer if isinstance(answer, list) else []

@@ -20,7 +20,7 @@ def place(source: MemorySource, guest: GuestMap | None, address: int) -> dict[st
         "address": address,
         "gpa": at.gpa if at else None,
         "ram_block": at.block if at else None,
-        "region": region.label() if region else None,
+        "region": region.label if region else None,
         "region_offset": address - region.start if region else None,
         "perms": region.perms if region else None,
     }

@@ -35,6 +35,7 @@ class Region:
         """Bytes."""
         return self.end - self.start
 
+    @property
     def label(self) -> str:
         """The name, or what the mapping is for one without."""
         return self.name or "[anonymous]"

@@ -37,6 +37,10 @@ class SparseDram:
 
     def read(self, spa: int, size: int) -> bytes:
         """The bytes at ``spa``; zeros where nothing was ever written."""
+        offset = spa % PAGE
+        if self.alias is None and offset + size <= PAGE and 0 <= spa < self.size:
+            held = self.pages.get(spa // PAGE)
+            return bytes(size) if held is None else bytes(held[offset : offset + size])
         out = b""
         for page, offset, take in _split(self._place(spa, size), size):
             held = self.pages.get(page)
@@ -180,6 +184,12 @@ class WriteBackCache:
         for start, asid in sorted(self._dirty, key=lambda line: (line[0], line[1] is not None, line[1] or 0)):
             self.below.write(start, bytes(self._lines[start, asid]), asid)
         self.invd()
+
+    def write_back(self, spa: int, size: int) -> None:
+        """Write the dirty lines of a range back and keep them (CLWB)."""
+        for start, asid in [line for line in self._dirty if spa - LINE < line[0] < spa + size]:
+            self.below.write(start, bytes(self._lines[start, asid]), asid)
+            self._dirty.discard((start, asid))
 
     def invd(self) -> None:
         """Empty the cache and lose what was dirty."""

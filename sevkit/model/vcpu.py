@@ -125,7 +125,8 @@ class Vcpu:
 
     def _deliver(self, vector: int) -> Exit | None:
         """An injected event: under restricted injection only #HV gets through."""
-        if self.registers["sev_features"] & vmsa.RESTRICTED_INJECTION and vector != HV_VECTOR:
+        restricted = self.vm.snp and self.registers["sev_features"] & vmsa.RESTRICTED_INJECTION
+        if restricted and vector != HV_VECTOR:
             return Exit(FaultKind.VMEXIT_INVALID, "restricted-injection", f"vector {vector:#x}")
         handler = self._read_word(self.registers["idtr_base"] + 8 * vector)
         if handler == 0:

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 _COLOURS = {"leaked": "bold red", "protected": "bold green", "inconclusive": "bold yellow"}
+_HYPERVISORS = {"qemu": "QEMU", "emulated": "QEMU with engine", "mock": "software model"}
 _WORTH_SHOWING = ("plaintext", "ciphertext", "zero", "hole")
 
 
@@ -25,6 +26,8 @@ def text(data: dict[str, Any], *, colour: bool = False, width: int = 100) -> str
     for e in experiments:
         line = Text.assemble((f"{e['mode']}: ", "bold"), (e["verdict"], _COLOURS[e["verdict"]]))
         console.print(line, Text(f"— {'; '.join(e['reasons'])}"))
+        for reason in e["details"]["passed_over"]:
+            console.print(f"  passed over {reason}", style="dim")
         for note in e["details"]["notes"]:
             console.print(f"  note: {note}", style="dim")
         for confound in e["details"]["confounds"]:
@@ -40,7 +43,7 @@ def text(data: dict[str, Any], *, colour: bool = False, width: int = 100) -> str
 
 def _what(e: dict[str, Any]) -> str:
     d = e["details"]
-    return f"{e['provenance']}: {d['hypervisor']}, {d['accel']}"
+    return f"{e['provenance']}: {_HYPERVISORS.get(d['hypervisor'], d['hypervisor'])}, {d['accel']}"
 
 
 def _dump(e: dict[str, Any]) -> str:
@@ -100,7 +103,7 @@ _ROWS = (
 def _provenance(console: Console, experiments: list[dict[str, Any]]) -> None:
     """Say in words what stands behind each side, where it is not hardware."""
     words = {
-        "emulated": "a real Linux guest in QEMU, its instructions emulated",
+        "emulated": "a real Linux guest in QEMU, its instructions (and encryption, if any) emulated",
         "mock": "a software model, not a virtual machine: it shows the logic, it proves nothing about hardware",
     }
     for kind in dict.fromkeys(e["provenance"] for e in experiments):

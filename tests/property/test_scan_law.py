@@ -82,7 +82,7 @@ def expected(source: Islands, patterns: Sequence[Pattern]) -> list[tuple[int, in
 
 
 few = st.sampled_from([b"a", b"b", b"\0", b"\n"])
-text = st.lists(few, min_size=1, max_size=40).map(b"".join)
+text = st.lists(few | st.sampled_from([b"a" * 14, b"ab" * 12]), min_size=1, max_size=40).map(b"".join)
 starts = st.sampled_from([0, 5, 4090, 4096, 3 * 4096 - 3, 40960, TOP - 60])
 
 
@@ -105,7 +105,9 @@ def memories(draw: st.DrawFn) -> Islands:
     return Islands(islands, frozenset(draw(st.lists(st.sampled_from(pages), max_size=1))) if pages else frozenset())
 
 
-literals = st.lists(few, min_size=1, max_size=6).map(b"".join).map(Pattern)
+literals = (
+    st.lists(few, min_size=1, max_size=6) | st.lists(st.sampled_from([b"a", b"ab"]), min_size=12, max_size=20)
+).map(lambda parts: Pattern(b"".join(parts)))
 regexes = st.sampled_from(
     [
         rb"ab{1,3}",
@@ -136,7 +138,9 @@ regexes = st.sampled_from(
     chunk=st.sampled_from([1, 2, 3, 5, 16, 4096, 1 << 20]),
     threads=st.integers(1, 3),
 )
-def test_any_split_and_any_threads_give_the_hits_of_a_byte_by_byte_search(memory, patterns, chunk, threads) -> None:
+def test_any_split_and_any_threads_give_the_hits_of_a_byte_by_byte_search(
+    memory: Islands, patterns: list[Pattern], chunk: int, threads: int
+) -> None:
     result = scan(memory, patterns, chunk=chunk, threads=threads)
     assert [(hit.address, hit.pattern, hit.length) for hit in result.hits] == expected(memory, patterns)
     coverage = result.coverage
@@ -157,7 +161,9 @@ def test_any_split_and_any_threads_give_the_hits_of_a_byte_by_byte_search(memory
     chunk=st.sampled_from([64, 4096, 5000, 1 << 20]),
     pattern=st.sampled_from([rb"^k.*z$", rb"\bk+z", rb"kk*z", rb"k[^q]{10,}z", rb"(?s)k.*z"]),
 )
-def test_long_matches_of_unbounded_expressions_do_not_depend_on_the_split(filler, length, chunk, pattern) -> None:
+def test_long_matches_of_unbounded_expressions_do_not_depend_on_the_split(
+    filler: int, length: int, chunk: int, pattern: bytes
+) -> None:
     data = b"\n" * (filler // 2) + b"-" * (filler % 2) + b"k" * length + b"z\nqq" + b"k" * 5000 + b"z"
     memory = Islands([(4096, data)])
     whole = scan(memory, [Pattern(pattern, regex=True)], chunk=1 << 20, threads=1)
@@ -167,7 +173,9 @@ def test_long_matches_of_unbounded_expressions_do_not_depend_on_the_split(filler
 
 @settings(max_examples=100, deadline=None)
 @given(memory=memories(), patterns=st.lists(literals, min_size=1, max_size=3), data=st.data())
-def test_a_search_within_ranges_sees_nothing_outside_them(memory, patterns, data) -> None:
+def test_a_search_within_ranges_sees_nothing_outside_them(
+    memory: Islands, patterns: list[Pattern], data: st.DataObject
+) -> None:
     start = data.draw(st.integers(0, 4200))
     end = start + data.draw(st.integers(0, 9000))
     result = scan(memory, patterns, within=[(start, end)])

@@ -19,8 +19,8 @@ class Load:
 def note(name: bytes, kind: int, description: bytes) -> bytes:
     """One entry of a PT_NOTE segment."""
     name += b"\0"
-    pad = lambda data: data + bytes(-len(data) % 4)  # noqa: E731
-    return struct.pack("<III", len(name), len(description), kind) + pad(name) + pad(description)
+    head = struct.pack("<III", len(name), len(description), kind)
+    return head + name + bytes(-len(name) % 4) + description + bytes(-len(description) % 4)
 
 
 def nt_file(entries: Sequence[tuple[int, int, int, str]], page: int = 4096) -> bytes:

@@ -86,7 +86,9 @@ def ready(cpus: int = 2) -> dict[str, Any]:
         NAMED["rmp_end"]: RMP_END,
         NAMED["rmp_cfg"]: 0,
     }
-    config = dict.fromkeys(("KVM_AMD_SEV", "CRYPTO_DEV_CCP_DD", "CRYPTO_DEV_SP_PSP", "AMD_MEM_ENCRYPT", "AMD_IOMMU"), "y")
+    config = dict.fromkeys(
+        ("KVM_AMD_SEV", "CRYPTO_DEV_CCP_DD", "CRYPTO_DEV_SP_PSP", "AMD_MEM_ENCRYPT", "AMD_IOMMU"), "y"
+    )
     readings = {
         **{name_of(r): value(dict.fromkeys(numbers, v), f"MSR {r >> 16:04X}_{r & 0xFFFF:04X}") for r, v in registers.items()},
         "kernel.release": value("6.12.1-amd64"),

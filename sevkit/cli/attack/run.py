@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from sevkit.cli.attack.on_guest import run_on_guest
+from sevkit.cli.attack.step import mitigations_option, run_model
 from sevkit.cli.guest.options import guest_options, hypervisor_option, make_spec
 from sevkit.cli.output import colour, finish, json_option
 from sevkit.cli.progress import progress
@@ -23,17 +25,27 @@ from sevkit.words import Mode, Verdict
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write an HTML report.")
 @click.option("--timeout", default=180.0, show_default=True, metavar="SECONDS", help="For a guest to come up.")
 @click.option("--dry-run", is_flag=True, help="Show what would be launched, and launch nothing.")
+@click.option("--step", is_flag=True, help="Tell the experiment in the software model as it happens, key by key.")
+@click.option("--seed", default=1, show_default=True, help="Seed of the software model.")
+@mitigations_option
 @hypervisor_option
 @guest_options
 @json_option
 def run(name: str, modes: str, as_json: bool, **options: Any) -> None:
-    """Run an attack: `leak` on guests of every mode.
+    """Run an attack: `leak` on real guests, the others in the software model (`leak --step` as well).
+
+    With `--hypervisor emulated` (or `qemu`, on hardware) replay, corruption and block-move run on a real guest too.
 
     Exits 0 when each mode behaves as predicted, 1 when one does not, 3 when the outcome is inconclusive.
     """
-    if name != "leak":
-        raise UsageError(f"there is no attack named {name!r}", hint="`sevkit attack list` names them")
-    _leak([_mode(word) for word in modes.split(",")], as_json, options)
+    chosen = list(dict.fromkeys(_mode(word) for word in modes.split(",")))
+    model = {"step": options.pop("step"), "mitigations": options.pop("mitigations"), "seed": options.pop("seed")}
+    if name != "leak" and options["hypervisor"] in {"qemu", "emulated"}:
+        spec = make_spec(name, Mode.NOSEV, {**options, "policy_text": None})
+        run_on_guest(name, chosen, options["hypervisor"], spec, as_json)
+    if name != "leak" or model["step"]:
+        run_model(name, chosen, as_json=as_json, **model)
+    _leak(chosen, as_json, options)
 
 
 def _mode(word: str) -> Mode:

@@ -1,0 +1,63 @@
+"""Replay: the host writes back an older ciphertext of the same page, at the same place."""
+
+from sevkit.attacks import lab
+from sevkit.attacks.base import Aim, Attack, Expectation, Notebook, Observation, Outcome, Source
+from sevkit.words import Mode
+
+
+def experiment(note: Notebook) -> Observation:
+    """Take a copy of a page of the guest's, let the guest change it, put the copy back."""
+    note.setup("A guest keeps an account in private memory: 100 coins.")
+    platform = lab.machine(note)
+    guest = lab.guest(note, platform)
+    place = guest.spa(lab.DATA)
+    guest.vm.write(lab.DATA, b"balance: 100    ")
+
+    note.predict(
+        "The same key at the same address gives the same ciphertext for the same text. If the host can write, the old"
+        " balance comes back and the guest notices nothing."
+    )
+    old = platform.host_read(place, 16)
+    note.host("The host copies the page as it lies in DRAM.", old)
+    guest.vm.write(lab.DATA, b"balance:   0    ")
+    note.guest("The guest pays: the balance is 0 now.", platform.host_read(place, 16))
+
+    _, check = lab.attempt(lambda: platform.host_write(place, old))
+    if check:
+        return lab.refused(note, check, "The host writes the old bytes back.")
+    note.host("The host writes the old bytes back.", old)
+    seen, check = lab.attempt(lambda: guest.vm.read(lab.DATA, 16))
+    note.guest("The guest reads its balance.", seen or check)
+    if seen == b"balance: 100    ":
+        return note.works(
+            "no-integrity", "The old state is back and the guest believes it: encryption is no integrity."
+        )
+    return note.stopped(check or "unknown", "The guest did not accept the old state.")
+
+
+_WORKS = Expectation(Outcome.WORKS, "memory has no integrity protection")
+ATTACK = Attack(
+    name="replay",
+    title="Replay of old memory",
+    aim=Aim.INTEGRITY,
+    summary="The host writes an older ciphertext back to where it came from; the guest sees its own past.",
+    preconditions=("the host writes physical memory",),
+    generations="EPYC 7001 to 7002 (SEV, SEV-ES)",
+    sources=(
+        Source(
+            "Hetzelt and Buhren, Security Analysis of Encrypted Virtual Machines, VEE 2017",
+            "https://arxiv.org/abs/1612.01119",
+        ),
+        Source(lab.WHITEPAPER),
+    ),
+    expected={
+        Mode.NOSEV: _WORKS,
+        Mode.SEV: _WORKS,
+        Mode.SEV_ES: _WORKS,
+        Mode.SEV_SNP: Expectation(Outcome.STOPPED, "rmp-host-write-assigned: only the owner writes"),
+    },
+    mitigations=(),
+    mitigated=None,
+    claim="replay",
+    experiment=experiment,
+)

@@ -1,0 +1,128 @@
+/*
+ * The SoC cache of an encrypted guest: hooks for the rest of QEMU
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Guest RAM as the VMM maps it plays the DRAM and holds ciphertext.  Plaintext
+ * exists only in a bounded set of page slots, the SoC cache, which no dump of
+ * the process can read.  The software TLB points into the cache.
+ */
+#ifndef EXEC_SOC_CACHE_H
+#define EXEC_SOC_CACHE_H
+
+#include "exec/soc-xex.h"
+
+typedef struct CPUState CPUState;
+typedef struct Error Error;
+
+typedef enum SocCacheOp {
+    /* Named after the x86 instructions with these effects. */
+    SOC_CACHE_WBNOINVD,     /* write back, keep */
+    SOC_CACHE_WBINVD,       /* write back and drop */
+    SOC_CACHE_INVD,         /* drop without writing back: contents are lost */
+} SocCacheOp;
+
+typedef struct SocCacheConfig {
+    uint32_t pages;         /* resident pages to keep at most */
+    bool require_secret;    /* fail where memfd_secret is not to be had */
+    bool aesni;             /* use AES-NI if the processor has it */
+    const uint8_t *key;     /* SOC_XEX_KEY_SIZE bytes, NULL for a random one */
+} SocCacheConfig;
+
+typedef struct SocCacheStats {
+    uint64_t encryptions;   /* pages encrypted on their way to DRAM */
+    uint64_t decryptions;   /* pages decrypted into the cache */
+    uint64_t evictions;     /* rounds of making room */
+    uint64_t clean_drops;   /* pages dropped without encryption: not written */
+    uint64_t device_writebacks; /* pages written back for a device or an alias */
+    uint64_t resident;      /* pages in the cache now */
+} SocCacheStats;
+
+/* What the inline hooks look at; lengths are zero while there is no cache. */
+typedef struct SocCacheMap {
+    uintptr_t dram;
+    size_t dram_size;
+    uintptr_t slots;
+    size_t slots_size;
+} SocCacheMap;
+
+extern SocCacheMap soc_cache_map;
+
+/*
+ * Start encrypting @dram_size bytes at @dram.  Call with no vCPU running.
+ * Whatever the memory holds by then is taken as it is, that is as ciphertext.
+ */
+bool soc_cache_start(void *dram, size_t dram_size,
+                     const SocCacheConfig *config, Error **errp);
+bool soc_cache_secret(void);    /* are the slots in memfd_secret memory? */
+bool soc_cache_aesni(void);     /* is the AES-NI path in use? */
+void soc_cache_get_stats(SocCacheStats *stats);
+
+/* Act on the whole cache.  Main loop only, with the BQL held. */
+void soc_cache_operate(SocCacheOp op);
+
+/* Out-of-line parts of the hooks below. */
+uintptr_t soc_cache_fill_slow(CPUState *cpu, uintptr_t dram, bool encrypted,
+                              bool writable);
+void soc_cache_before_device_write_slow(uintptr_t dram, size_t len);
+uintptr_t soc_cache_to_dram_slow(uintptr_t slot_address);
+void soc_cache_launch_write_slow(uintptr_t dram, const void *buf, size_t len);
+bool soc_cache_crowded_slow(CPUState *cpu);
+
+static inline bool soc_cache_active(void)
+{
+    return soc_cache_map.dram_size != 0;
+}
+
+static inline bool soc_cache_covers(uintptr_t host)
+{
+    return unlikely(host - soc_cache_map.dram < soc_cache_map.dram_size);
+}
+
+/*
+ * Where a new TLB entry for the RAM page at @host is to point.  Called by the
+ * vCPU that fills its TLB.
+ */
+static inline uintptr_t soc_cache_fill(CPUState *cpu, uintptr_t host,
+                                       bool encrypted, bool writable)
+{
+    return soc_cache_covers(host)
+        ? soc_cache_fill_slow(cpu, host, encrypted, writable) : host;
+}
+
+/* The host, or a device, is about to store @len bytes at @host. */
+static inline void soc_cache_before_device_write(void *host, size_t len)
+{
+    if (soc_cache_covers((uintptr_t)host)) {
+        soc_cache_before_device_write_slow((uintptr_t)host, len);
+    }
+}
+
+/* The RAM address that stands behind a pointer taken from a TLB entry. */
+static inline uintptr_t soc_cache_to_dram(uintptr_t host)
+{
+    return unlikely(host - soc_cache_map.slots < soc_cache_map.slots_size)
+        ? soc_cache_to_dram_slow(host) : host;
+}
+
+/* Load launch data: encrypted in DRAM, plaintext to the guest. */
+static inline void soc_cache_launch_write(void *host, const void *buf,
+                                          size_t len)
+{
+    if (soc_cache_covers((uintptr_t)host)) {
+        soc_cache_launch_write_slow((uintptr_t)host, buf, len);
+    } else {
+        memcpy(host, buf, len);
+    }
+}
+
+/*
+ * Is the cache so full that the vCPU should leave its translation block before
+ * it fills one more page?
+ */
+static inline bool soc_cache_crowded(CPUState *cpu)
+{
+    return soc_cache_active() && soc_cache_crowded_slow(cpu);
+}
+
+#endif /* EXEC_SOC_CACHE_H */

@@ -1,0 +1,219 @@
+"""Workloads and profiles as data: read from benchmarks/suites and benchmarks/profiles, or from the user's own TOML."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from sevkit.bench.model import Direction, Metric
+from sevkit.errors import BadInputError, UsageError
+from sevkit.guest.spec import StorageKind
+from sevkit.words import Mode
+
+PARSERS = ("time", "rate", "number", "fio", "fio-first", "redis", "boot")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One thing to measure.
+
+    ``command`` is shell, run with DISK, WORK, VCPUS, MEMORY_MIB and SECONDS set. ``parse`` says how its result is read:
+    ``time`` (its duration), ``rate`` (``amount`` / duration), ``number`` (``pattern`` in its output), ``fio``,
+    ``fio-first`` (its first job alone, as the study read it), ``redis``. ``published`` is the command as the study had
+    it, for --as-published. ``prepare`` runs once a boot, ``before`` before each sample; neither is timed. ``sources``
+    are C files of benchmarks/src, compiled on the host and put into WORK. ``needs`` are programs that must be there.
+    """
+
+    name: str
+    title: str
+    family: str
+    command: str
+    metric: str = "time"
+    unit: str = "s"
+    direction: Direction = Direction.LOWER
+    parse: str = "time"
+    pattern: str = ""
+    amount: float = 1.0
+    needs: tuple[str, ...] = ()
+    where: tuple[str, ...] = ("guest", "host", "mock")
+    disk: bool = False
+    image: str = "mini"
+    prepare: str = ""
+    before: str = ""
+    sources: tuple[str, ...] = ()
+    timeout: float = 120.0
+    mock_value: float = 1.0
+    mock_cost: float = 0.0
+    published: str = ""
+
+    @property
+    def main_metric(self) -> Metric:
+        """What the workload is about."""
+        return Metric(self.metric, self.unit, self.direction)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How much to measure, and on what.
+
+    ``boots`` is the least number of guest boots of each arm, ``most_boots`` the most; between them the campaign ends
+    when every ratio's interval is narrower than ``target`` either way, or ``budget`` seconds are spent.
+    """
+
+    name: str
+    title: str
+    workloads: tuple[str, ...]
+    modes: tuple[Mode, ...] = tuple(Mode)
+    boots: int = 5
+    most_boots: int = 20
+    iterations: int = 3
+    warmups: int = 1
+    control: bool = True
+    target: float = 0.02
+    budget: float = 3600.0
+    seconds: float = 10.0
+    vcpus: tuple[int, ...] = (1,)
+    memory_mib: tuple[int, ...] = (512,)
+    storage: tuple[str, ...] = ("virtio-blk",)
+    cache: tuple[str, ...] = ("none",)
+    guests: tuple[int, ...] = (1,)
+    disk_mib: int = 256
+    image: str = "mini"
+    pin: str = "none"
+    as_published: bool = False
+    mistakes: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be measured."""
+        _check(1 <= self.boots <= self.most_boots <= 1000, "boots must be 1 to most_boots, and most_boots at most 1000")
+        _check(1 <= self.iterations <= 10_000, "iterations must be 1 to 10000")
+        _check(0 <= self.warmups <= 100, "warmups must be 0 to 100")
+        _check(0 < self.target < 10, "target is a fraction: 0.02 means 2 %")
+        _check(self.budget > 0 and self.seconds > 0, "budget and seconds must be above 0")
+        _check(bool(self.workloads), "a profile needs workloads")
+        _check(bool(self.modes), "a profile needs modes")
+        for kind in self.storage:
+            _check(kind in set(StorageKind), f"storage {kind!r} is not one of {', '.join(StorageKind)}")
+
+
+def _check(holds: bool, message: str) -> None:
+    if not holds:
+        raise UsageError(message)
+
+
+def workloads(extra: Path | None = None) -> dict[str, Workload]:
+    """All workloads by name: those that come with sevkit and those of the user's file."""
+    found = dict(_own_workloads())
+    if extra is not None:
+        found |= _read_suite(_toml(extra), str(extra))
+    return found
+
+
+def profile(name: str) -> Profile:
+    """A profile by name, or from the TOML file of that path; raises UsageError when there is none."""
+    if name.endswith(".toml"):
+        path = Path(name)
+        return _read_profile(path.stem, _toml(path))
+    found = profiles()
+    if name not in found:
+        raise UsageError(
+            f"there is no profile {name!r}", hint=f"profiles: {', '.join(found)}, or a file ending in .toml"
+        )
+    return found[name]
+
+
+@cache
+def profiles() -> dict[str, Profile]:
+    """The profiles that come with sevkit."""
+    folder = resources.files("sevkit") / "benchmarks" / "profiles"
+    entries = sorted((e for e in folder.iterdir() if e.name.endswith(".toml")), key=lambda e: e.name)
+    return {e.name[:-5]: _read_profile(e.name[:-5], tomllib.loads(e.read_text(encoding="utf-8"))) for e in entries}
+
+
+def chosen(wanted: Profile, known: Mapping[str, Workload]) -> list[Workload]:
+    """The workloads of a profile in its order; ``@family`` stands for all of a family."""
+    picked: dict[str, Workload] = {}
+    for name in wanted.workloads:
+        if name.startswith("@"):
+            family = [w for w in known.values() if w.family == name[1:]]
+            if not family:
+                raise UsageError(f"no workload is of the family {name[1:]!r}", hint="`sevkit bench list` shows them")
+            picked |= {w.name: w for w in family}
+        elif name in known:
+            picked[name] = known[name]
+        else:
+            raise UsageError(f"there is no workload {name!r}", hint="`sevkit bench list` shows them")
+    return [as_published(w) if wanted.as_published else w for w in picked.values()]
+
+
+def as_published(workload: Workload) -> Workload:
+    """The workload as the study ran and read it, mistakes and all."""
+    if not workload.published:
+        return workload
+    parse = "fio-first" if workload.parse == "fio" else workload.parse
+    return replace(workload, command=workload.published, parse=parse)
+
+
+def changed(base: Profile, **changes: Any) -> Profile:
+    """A profile with some fields replaced; None leaves a field as it is."""
+    return replace(base, **{key: value for key, value in changes.items() if value is not None})
+
+
+@cache
+def _own_workloads() -> dict[str, Workload]:
+    folder = resources.files("sevkit") / "benchmarks" / "suites"
+    found: dict[str, Workload] = {}
+    for entry in sorted(folder.iterdir(), key=lambda e: e.name):
+        if entry.name.endswith(".toml"):
+            found |= _read_suite(tomllib.loads(entry.read_text(encoding="utf-8")), entry.name)
+    return found
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInputError(f"{path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadInputError(f"{path} is not TOML: {error}") from error
+
+
+def _read_suite(document: Mapping[str, Any], where: str) -> dict[str, Workload]:
+    family = str(document.get("family", "other"))
+    shared = document.get("defaults", {})
+    entries = document.get("workload")
+    if not isinstance(entries, dict):
+        raise BadInputError(f"{where} defines no workload", hint="write [workload.NAME] with a command")
+    return {name: _workload(name, {"family": family, **shared, **entry}, where) for name, entry in entries.items()}
+
+
+def _workload(name: str, entry: Mapping[str, Any], where: str) -> Workload:
+    known = {f.name for f in fields(Workload)}
+    if unknown := sorted(set(entry) - known):
+        raise BadInputError(f"{where}: workload {name} has unknown keys: {', '.join(unknown)}")
+    try:
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
+        if "direction" in values:
+            values["direction"] = Direction(values["direction"])
+        made = Workload(**{"name": name, "title": name, **values})
+    except (TypeError, ValueError) as error:
+        raise BadInputError(f"{where}: workload {name}: {error}") from error
+    if made.parse not in PARSERS:
+        raise BadInputError(f"{where}: workload {name}: parse is {made.parse!r}, not one of {', '.join(PARSERS)}")
+    return made
+
+
+def _read_profile(name: str, document: Mapping[str, Any]) -> Profile:
+    known = {f.name for f in fields(Profile)}
+    if unknown := sorted(set(document) - known):
+        raise BadInputError(f"profile {name} has unknown keys: {', '.join(unknown)}")
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in document.items()}
+    try:
+        if "modes" in values:
+            values["modes"] = tuple(Mode(mode) for mode in values["modes"])
+        return Profile(**{"name": name, "title": name, **values})
+    except (TypeError, ValueError) as error:
+        raise BadInputError(f"profile {name}: {error}") from error

@@ -1,0 +1,57 @@
+"""`sevkit bench list`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sevkit.cli.bench.common import FILE
+from sevkit.cli.output import finish, json_option
+from sevkit.result import Result
+
+
+@click.command("list")
+@click.option("--suite", "suite_file", type=FILE, help="A TOML file with workloads of your own.")
+@json_option
+def command(suite_file: Path | None, as_json: bool) -> None:
+    """List the profiles, and the workloads with unit, direction and what they need."""
+    from sevkit.bench import suite
+
+    workloads = suite.workloads(suite_file)
+    data: dict[str, Any] = {
+        "profiles": [
+            {"name": p.name, "title": p.title, "workloads": [w.name for w in suite.chosen(p, workloads)]}
+            for p in suite.profiles().values()
+        ],
+        "workloads": [
+            {
+                "name": w.name,
+                "family": w.family,
+                "title": w.title,
+                "metric": w.metric,
+                "unit": w.unit,
+                "direction": str(w.direction),
+                "needs": list(w.needs),
+                "where": list(w.where),
+                "image": w.image,
+                "disk": w.disk,
+            }
+            for w in sorted(workloads.values(), key=lambda w: w.family)
+        ],
+    }
+    finish(Result("bench list", data), as_json=as_json, human=_print)
+
+
+def _print(data: dict[str, Any]) -> None:
+    click.echo("profiles:")
+    for profile in data["profiles"]:
+        click.echo(f"  {profile['name']:9} {profile['title']}")
+    family = ""
+    for workload in data["workloads"]:
+        if workload["family"] != family:
+            family = workload["family"]
+            click.echo(f"\n{family}:")
+        needs = f" (needs {', '.join(workload['needs'])})" if workload["needs"] else ""
+        click.echo(
+            f"  {workload['name']:20} {workload['unit']:7} {workload['direction']:17} {workload['title']}{needs}"
+        )

@@ -1,0 +1,180 @@
+"""`sevkit bench run`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sevkit.cli.bench.common import DIRECTORY, FILE, MODE
+from sevkit.cli.bench.progress import Line
+from sevkit.cli.output import finish, json_option
+from sevkit.errors import ExitCode, GuestError, SevkitError, UsageError
+from sevkit.result import Result
+
+
+@click.command("run")
+@click.option("--profile", "-p", "profile_name", default="smoke", show_default=True, help="A profile, or a TOML file.")
+@click.option("--output", "-o", type=DIRECTORY, help="The results directory; one with the same settings is resumed.")
+@click.option(
+    "--where",
+    type=click.Choice(["guest", "host", "mock"]),
+    default="guest",
+    show_default=True,
+    help="In guests, on this host, or invented by the mock.",
+)
+@click.option("--hypervisor", default="auto", show_default=True, help="qemu, emulated or auto.")
+@click.option("--mode", "modes", type=MODE, multiple=True, help="Measure these modes only, and fail where one cannot.")
+@click.option("--workload", "workloads", multiple=True, help="These workloads, or @family, instead of the profile's.")
+@click.option("--suite", "suite_file", type=FILE, help="A TOML file with workloads of your own.")
+@click.option("--boots", type=click.IntRange(1, 1000), help="Least number of boots of each arm.")
+@click.option("--most-boots", type=click.IntRange(1, 1000), help="Most boots of each arm.")
+@click.option("--iterations", type=click.IntRange(1, 10000), help="Samples of a workload in each boot.")
+@click.option("--warmups", type=click.IntRange(0, 100), help="Warm-ups of a workload in each boot.")
+@click.option("--target", type=click.FloatRange(0.0001, 1), help="Stop when each interval is this narrow (0.02 = 2 %).")
+@click.option("--budget", type=click.FloatRange(1), help="Stop after this many seconds.")
+@click.option("--seconds", type=click.FloatRange(0.1), help="Length of a fio run.")
+@click.option("--control/--no-control", default=None, help="Measure the baseline twice, as A/A control.")
+@click.option("--sweep", multiple=True, help="vcpus=1,2,4, memory_mib=…, storage=…, cache=…, guests=…; repeatable.")
+@click.option("--pin", help="CPUs for guests, like 2,3; auto; none.")
+@click.option("--as-published", is_flag=True, help="Keep the study's mistakes, to compare with its numbers.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Decides the order of workloads, and the mock.")
+@click.option("--scheduler", help="Run on a cluster: the address of a Dask scheduler.")
+@click.option("--resource", default="", help="With --scheduler: what each block needs one of, as workers offer it.")
+@click.option("--mock-delay", type=click.FloatRange(0), default=0.0, hidden=True)
+@click.option("--dry-run", is_flag=True, help="Show the plan and measure nothing.")
+@json_option
+def command(**options: Any) -> None:
+    """Measure a profile's workloads in every mode that this machine can run, and keep every value.
+
+    Kill it at any moment and give the same command again: it goes on where it stopped.
+    """
+    as_json = options["as_json"]
+    wish = _wish(options)
+    from sevkit.bench import campaign
+
+    line = Line(quiet=as_json)
+    prepared = campaign.prepare(wish, line.say)
+    if options["dry_run"]:
+        finish(Result("bench run", _plan(prepared)), as_json=as_json, human=_print_plan)
+    if options["output"] is None:
+        raise UsageError("--output is missing", hint="give a directory for the results: --output results")
+    scheduler = _scheduler(options, prepared)
+    try:
+        outcome = campaign.measure(prepared, options["output"], scheduler=scheduler, report=line.show)
+    finally:
+        line.end()
+        if scheduler is not None:
+            scheduler.close()
+    result = _result(outcome, prepared, options["output"])
+    finish(result, as_json=as_json, human=_print)
+
+
+def _wish(options: dict[str, Any]) -> Any:
+    from sevkit.bench import campaign, suite
+    from sevkit.words import Mode
+
+    names = ("boots", "most_boots", "iterations", "warmups", "target", "budget", "seconds", "control")
+    changes: dict[str, Any] = {name: options[name] for name in names}
+    changes |= campaign.sweeps(options["sweep"])
+    base = suite.profile(options["profile_name"])
+    if options["workloads"]:
+        changes["workloads"] = tuple(options["workloads"])
+    if options["boots"] and not options["most_boots"]:
+        changes["most_boots"] = max(options["boots"], base.most_boots)
+    if options["as_published"]:
+        changes["as_published"] = True
+    if options["most_boots"] and not options["boots"]:
+        changes["boots"] = min(base.boots, options["most_boots"])
+    return campaign.Wish(
+        profile=suite.changed(base, **changes),
+        where=options["where"],
+        hypervisor=options["hypervisor"],
+        modes=tuple(Mode(mode) for mode in options["modes"]),
+        suite_file=options["suite_file"],
+        seed=options["seed"],
+        pin=options["pin"],
+        mock_delay=options["mock_delay"],
+    )
+
+
+def _scheduler(options: dict[str, Any], prepared: Any) -> Any:
+    if not options["scheduler"]:
+        return None
+    from sevkit.bench.cluster import Dask
+
+    return Dask(options["scheduler"], prepared.setup, options["resource"])
+
+
+def _plan(prepared: Any) -> dict[str, Any]:
+    plan = prepared.plan
+    blocks = [[slot.identity for slot in plan.block(config, boot)] for boot in range(2) for config in plan.configs]
+    return {
+        "profile": plan.profile.name,
+        "where": plan.where,
+        "arms": [arm.name for arm in plan.arms],
+        "missing_modes": dict(prepared.missing_modes),
+        "configs": [{"label": c.label, "workloads": [w.name for w in c.workloads]} for c in plan.configs],
+        "boots": [plan.profile.boots, plan.profile.most_boots],
+        "iterations": plan.profile.iterations,
+        "warmups": plan.profile.warmups,
+        "budget_seconds": plan.profile.budget,
+        "target": plan.profile.target,
+        "first_blocks": blocks,
+    }
+
+
+def _print_plan(data: dict[str, Any]) -> None:
+    click.echo(f"profile {data['profile']} in {data['where']}: arms {', '.join(data['arms'])}")
+    for mode, reason in data["missing_modes"].items():
+        click.echo(f"  not here: {mode}: {reason}")
+    for config in data["configs"]:
+        click.echo(f"  {config['label']}: {', '.join(config['workloads'])}")
+    least, most = data["boots"]
+    click.echo(
+        f"  {least} to {most} boots of each arm, {data['warmups']} warm-ups and {data['iterations']} samples in each; "
+        f"until every interval is within {data['target']:.1%}, at most {data['budget_seconds']:.0f} s"
+    )
+    click.echo("  order: " + " | ".join(" ".join(block) for block in data["first_blocks"]) + " | …")
+
+
+def _result(outcome: Any, prepared: Any, output: Path) -> Result:
+    from sevkit.bench.compare import compare
+
+    errors: list[SevkitError] = [
+        GuestError(f"{record.get('cell')}: {record.get('message')}", detail=record.get("detail"))
+        for record in outcome.failures
+    ]
+    comparisons = [c.as_dict() for c in compare(outcome.samples)]
+    data = {
+        "output": str(output),
+        "stopped": outcome.reason,
+        "rounds": outcome.rounds,
+        "samples": sum(not s.warmup for s in outcome.samples),
+        "warmups": sum(s.warmup for s in outcome.samples),
+        "modes": sorted({str(s.mode) for s in outcome.samples}),
+        "missing_modes": dict(prepared.missing_modes),
+        "provenance": sorted({str(s.at.provenance) for s in outcome.samples}),
+        "skipped": _skipped(outcome.skipped),
+        "comparisons": comparisons,
+    }
+    code = ExitCode.GUEST if errors else ExitCode.DONE
+    return Result("bench run", data if outcome.samples else None, exit_code=code, errors=errors)
+
+
+def _skipped(records: list[Any]) -> list[dict[str, str]]:
+    reasons = {(str(r["workload"]), str(r["reason"])) for r in records}
+    return [{"workload": workload, "reason": reason} for workload, reason in sorted(reasons)]
+
+
+def _print(data: dict[str, Any]) -> None:
+    from sevkit.render import bench_tables
+
+    why = {"narrow": "every interval is narrow enough", "budget": "the budget is spent", "boots": "all boots are done"}
+    click.echo(f"{data['samples']} samples (provenance: {', '.join(data['provenance'])}); {why[data['stopped']]}")
+    for mode, reason in data["missing_modes"].items():
+        click.echo(f"not measured: {mode}: {reason}")
+    for entry in data["skipped"]:
+        click.echo(f"left out: {entry['workload']}: {entry['reason']}")
+    if data["comparisons"]:
+        click.echo("\n" + bench_tables.text(data["comparisons"]), nl=False)
+    click.echo(f"\nresults: {data['output']}  (sevkit bench report {data['output']} --html report.html)")

@@ -1,0 +1,55 @@
+"""``sevkit emulator``: build and inspect the memory-encrypting QEMU."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+import sevkit
+from sevkit.cli.output import finish, json_option
+from sevkit.errors import ExitCode, MissingToolError
+from sevkit.result import Result
+
+
+@click.group()
+def command() -> None:
+    """Build and inspect the memory-encrypting QEMU."""
+
+
+@command.command()
+@json_option
+def status(as_json: bool) -> None:
+    """Say whether the emulator is built, and of what. Exits 1 when it is not."""
+    from sevkit.hypervisor import emulated
+
+    path = emulated.find()
+    data: dict[str, Any] = {"built": path is not None, "binary": None if path is None else str(path), "build": None}
+    if path is not None:
+        info = path.resolve().parent.parent / "build-info.json"
+        data["build"] = json.loads(info.read_text()) if info.exists() else None
+    code = ExitCode.DONE if path is not None else ExitCode.NO
+    finish(Result("emulator status", data, code), as_json=as_json, human=_show)
+
+
+def _show(data: dict[str, Any]) -> None:
+    if not data["built"]:
+        click.echo("the emulator is not built: `make emulator` builds it (minutes, once)")
+        return
+    click.echo(data["binary"])
+    for key, value in (data["build"] or {}).items():
+        click.echo(f"  {key}: {value}")
+
+
+@command.command(context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def build(arguments: tuple[str, ...]) -> None:
+    """Build it from the project's sources; arguments go to emulator/build.sh."""
+    script = Path(sevkit.__file__).resolve().parent.parent / "emulator/build.sh"
+    if not script.exists():
+        raise MissingToolError(
+            "the emulator's sources are not part of an installed sevkit",
+            hint="clone the project, and run `make emulator` there",
+        )
+    os.execv(script, [str(script), *arguments])  # noqa: S606 - its progress and exit status are ours

@@ -1,0 +1,189 @@
+"""``sevkit memory``: guest memory as a picture, and as a file."""
+
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sevkit.cli.output import colour, finish, json_option
+from sevkit.cli.target import byte_progress, find_guest, opened, target_options
+from sevkit.errors import ExitCode, InconclusiveError, SevkitError, UsageError
+from sevkit.result import Result
+
+if TYPE_CHECKING:
+    from sevkit.memory.gpa import GuestMap
+    from sevkit.memory.picture import Picture
+    from sevkit.memory.source import MemorySource
+
+_KINDS = (".png", ".svg", ".html", ".json")
+
+
+@click.group()
+def command() -> None:
+    """Guest memory as a picture, and as a file."""
+
+
+@command.command(name="map")
+@click.option("--pid", "pids", type=click.IntRange(1), multiple=True, metavar="PID", help="A running VMM, live.")
+@click.option(
+    "--core", "cores", type=click.Path(path_type=Path), multiple=True, metavar="FILE", help="A core of a VMM."
+)
+@click.option("--qmp", "sockets", type=click.Path(path_type=Path), multiple=True, metavar="SOCKET", help="One a --pid.")
+@click.option("--title", "titles", multiple=True, help="One an input, in order.")
+@click.option("--secrets-file", metavar="FILE", help="Mark where these lines stand; '-' is standard input.")
+@click.option("--secret", "secrets", multiple=True, metavar="TEXT", help="Mark where this text stands (seen by `ps`).")
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="To .png, .svg, .html or .json.")
+@json_option
+def map_(
+    pids: Sequence[int],
+    cores: Sequence[Path],
+    sockets: Sequence[Path],
+    titles: Sequence[str],
+    secrets_file: str | None,
+    secrets: Sequence[str],
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Draw guest memory, a point a page, in classes plaintext, ciphertext, zero and hole.
+
+    Several --pid and --core are drawn side by side (first the PIDs). Without -o a short form is printed.
+    """
+    if not pids and not cores:
+        raise UsageError("whose memory?", hint="give --pid or --core, one or more")
+    if output is not None and output.suffix not in _KINDS:
+        raise UsageError(f"cannot draw to {output.name}", hint=f"choose a name that ends in {', '.join(_KINDS)}")
+    if len(sockets) > len(pids):
+        raise UsageError("more --qmp than --pid", hint="give a --qmp for each --pid, in order")
+    found = list(_pictures(pids, cores, sockets, titles, _patterns(secrets, secrets_file)))
+    pictures = [picture for picture, _ in found]
+    if output is not None:
+        _draw(pictures, output)
+    doubts = [InconclusiveError(f"{p.title}: {why}", hint="the map is incomplete") for p, ways in found for why in ways]
+    data = {"maps": [picture.as_dict() for picture in pictures], "output": str(output) if output else None}
+    code = ExitCode.INCONCLUSIVE if doubts else ExitCode.DONE
+    finish(Result("memory map", data, code, doubts), as_json=as_json, human=lambda _: _show(pictures, output))
+
+
+def _patterns(secrets: Sequence[str], secrets_file: str | None) -> list[Any]:
+    from sevkit.cli.scan import make_patterns
+
+    return make_patterns(secrets, secrets_file, (), wide=False) if secrets or secrets_file else []
+
+
+def _pictures(
+    pids: Sequence[int], cores: Sequence[Path], sockets: Sequence[Path], titles: Sequence[str], patterns: Sequence[Any]
+) -> "Iterator[tuple[Picture, list[str]]]":
+    """A picture of each input, with what it cannot show."""
+    inputs: list[tuple[int | None, Path | None]] = [(pid, None) for pid in pids] + [(None, core) for core in cores]
+    for index, (pid, core) in enumerate(inputs):
+        with opened(pid, core) as source:
+            guest = _guest(source, pid, sockets[index] if index < len(sockets) else None)
+            title = titles[index] if index < len(titles) else source.title
+            yield _picture(source, guest, title, patterns)
+
+
+def _picture(
+    source: "MemorySource", guest: "GuestMap", title: str, patterns: Sequence[Any]
+) -> "tuple[Picture, list[str]]":
+    from sevkit.memory.picture import draw, guest_pages
+    from sevkit.memory.scan import scan
+
+    doubts: list[str] = []
+    hits: list[tuple[int, str]] = []
+    with byte_progress(f"looking at {title}") as progress:
+        pages = guest_pages(source, guest, progress=progress)
+    if patterns:
+        result = scan(source, patterns, within=guest.host_ranges())
+        placed = [(guest.place(hit.address), patterns[hit.pattern].label(hit.pattern)) for hit in result.hits]
+        hits = [(place.gpa, label) for place, label in placed if place]
+        doubts += [f"the search stopped: {result.stopped}"] if result.stopped else []
+    unread = pages.counts()["unread"]
+    doubts += [f"{unread} pages could not be read"] if unread else []
+    doubts += [pages.stopped] if pages.stopped else []
+    how = "place of guest RAM guessed" if guest.origin == "guess" else ""
+    return draw(pages, title, how, hits), doubts
+
+
+def _guest(source: "MemorySource", pid: int | None, qmp: Path | None) -> "GuestMap":
+    guest = find_guest(source, pid, qmp)
+    if guest is None:
+        raise UsageError(f"no guest RAM was found in {source.title}", hint="is it a VMM? give --qmp to ask QEMU itself")
+    return guest
+
+
+def _draw(pictures: "Sequence[Picture]", output: Path) -> None:
+    from sevkit.render import memory_map
+
+    if output.suffix == ".html":
+        data = memory_map.html(pictures).encode()
+    elif output.suffix == ".json":
+        import json
+
+        data = (json.dumps({"maps": [picture.as_dict() for picture in pictures]}) + "\n").encode()
+    else:
+        data = memory_map.figure(pictures, output.suffix[1:])
+    try:
+        output.write_bytes(data)
+    except OSError as error:
+        raise SevkitError(f"cannot write {output}: {error.strerror}") from error
+
+
+def _show(pictures: "Sequence[Picture]", output: Path | None) -> None:
+    from sevkit.render import memory_map
+
+    if output is not None:
+        click.echo("\n".join(memory_map.summary(picture, colour=colour(sys.stdout)) for picture in pictures))
+        click.echo(f"written to {output}")
+        return
+    width = shutil.get_terminal_size((80, 24)).columns
+    for picture in pictures:
+        click.echo(memory_map.text(picture, width=width, colour=colour(sys.stdout)))
+
+
+@command.command(name="extract")
+@target_options
+@click.option(
+    "--format",
+    "layout",
+    type=click.Choice(["lime", "padded", "raw"]),
+    default="lime",
+    show_default=True,
+    help="lime and padded are read by Volatility 3.",
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="Made with mode 0600."
+)
+@json_option
+def extract(
+    pid: int | None, core: Path | None, qmp: Path | None, hold: bool, layout: str, output: Path, as_json: bool
+) -> None:
+    """Write a guest's RAM, by guest-physical address, to a file that memory forensics reads.
+
+    The file holds all that the guest knows: it is yours to guard and to delete.
+    """
+    from sevkit.memory.extract import Format
+    from sevkit.memory.extract import extract as write
+
+    with ExitStack() as stack:
+        source = stack.enter_context(opened(pid, core, hold=hold))
+        guest = _guest(source, pid, qmp)
+        progress = stack.enter_context(byte_progress("extracting"))
+        done = write(source, guest, output, Format(layout), progress=progress)
+    data = {**done.as_dict(), "origin": guest.origin}
+    errors = []
+    if done.missing_bytes:
+        errors.append(InconclusiveError(f"{done.missing_bytes} bytes of guest RAM are not there and stand as zeros"))
+    code = ExitCode.INCONCLUSIVE if errors else ExitCode.DONE
+    finish(Result("memory extract", data, code, errors), as_json=as_json, human=_extracted)
+
+
+def _extracted(data: dict[str, Any]) -> None:
+    click.echo(
+        f"{data['path']}: {data['read_bytes']} of {data['guest_ram_bytes']} bytes of guest RAM ({data['format']})"
+    )
+    if data["origin"] == "guess":
+        click.echo("the place of guest RAM is a guess: give --qmp to be sure")

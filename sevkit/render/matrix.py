@@ -1,0 +1,137 @@
+"""The attack matrix and the story of one cell for people: text, Markdown, HTML."""
+
+import io
+import textwrap
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_COLOURS = {"works": "bold red", "stopped": "green", "n/a": "dim", "inconclusive": "bold yellow"}
+_SIGNS = {"works": "works", "stopped": "stopped", "n/a": "n/a", "inconclusive": "?"}
+
+
+def _rows(data: dict[str, Any]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    by_name: dict[str, list[dict[str, Any]]] = {}
+    for cell in data["cells"]:
+        by_name.setdefault(cell["attack"], []).append(cell)
+    return [(attack, by_name[attack["name"]]) for attack in data["attacks"]]
+
+
+def text(data: dict[str, Any], *, colour: bool = False, width: int = 100) -> str:
+    """The matrix as a table."""
+    console = Console(file=io.StringIO(), force_terminal=colour, width=width, highlight=False, no_color=not colour)
+    table = Table(title="Attacks by mode, in the software model (mock)", title_justify="left", pad_edge=False)
+    table.add_column("attack", no_wrap=True)
+    for column in data["columns"]:
+        table.add_column(column.replace(" + ", "\n+ "), overflow="fold")
+    for attack, cells in _rows(data):
+        table.add_row(attack["name"], *[_cell(cell, width) for cell in cells])
+    console.print(table)
+    _summary(console, data)
+    output = console.file
+    assert isinstance(output, io.StringIO)
+    return output.getvalue()
+
+
+def _cell(cell: dict[str, Any], width: int) -> Text:
+    word = _SIGNS[cell["observed"]] + ("" if cell["as_expected"] else f" (expected: {cell['expected']})")
+    shown = Text(word, style=_COLOURS[cell["observed"]])
+    if cell["observed"] in ("works", "stopped"):
+        shown.append("\n" + textwrap.fill(cell["check"], max(12, (width - 40) // 5)), style="dim")
+    return shown
+
+
+def _summary(console: Console, data: dict[str, Any]) -> None:
+    total, wrong = len(data["cells"]), len(data["deviations"])
+    console.print(
+        f"{total - wrong} of {total} cells are as expected." if wrong else f"All {total} cells are as expected."
+    )
+    for cell in data["contradicted_claims"]:
+        if cell["mode"] == "sev-snp":
+            console.print(f"SEV-SNP is claimed to stop {cell['attack']}, and does not: {cell['cites']}", style="yellow")
+
+
+def markdown(data: dict[str, Any]) -> str:
+    """The matrix as Markdown, with the citation of every place where SEV-SNP fails."""
+    head = "| attack | " + " | ".join(data["columns"]) + " |"
+    lines = ["# Attacks by mode", "", "Provenance: mock (the software model).", "", head]
+    lines.append("|---|" + "---|" * len(data["columns"]))
+    for attack, cells in _rows(data):
+        lines.append(f"| {attack['title']} (`{attack['name']}`) | " + " | ".join(map(_markdown_cell, cells)) + " |")
+    lines += ["", "Where SEV-SNP fails:", ""]
+    lines += [f"- `{cell['attack']}` ({cell['column']}): {cell['cites']}" for cell in data["cells"] if _fails(cell)]
+    return "\n".join(lines) + "\n"
+
+
+def _fails(cell: dict[str, Any]) -> bool:
+    return bool(cell["mode"] == "sev-snp" and cell["observed"] == "works")
+
+
+def _markdown_cell(cell: dict[str, Any]) -> str:
+    if cell["observed"] == "n/a":
+        return "n/a"
+    word = f"**{cell['observed']}**" if cell["observed"] == "works" else cell["observed"]
+    return f"{word} `{cell['check']}`" + ("" if cell["as_expected"] else f" (expected: {cell['expected']})")
+
+
+def html(data: dict[str, Any]) -> str:
+    """The matrix as one HTML page that needs nothing else."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("sevkit.render", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    failures = [cell for cell in data["cells"] if _fails(cell)]
+    return environment.get_template("matrix.html.j2").render(data=data, rows=_rows(data), failures=failures)
+
+
+def story(data: dict[str, Any], *, colour: bool = False, width: int = 100) -> str:
+    """One cell told step by step."""
+    out = [_bold(f"{data['title']} — {data['column']}", colour), ""]
+    out += textwrap.wrap(data["summary"], width)
+    out += [f"Needs: {'; '.join(data['preconditions'])}"] if data["preconditions"] else []
+    out += [f"Mitigations on: {', '.join(data['mitigations_on'])}"] if data["mitigations_on"] else []
+    stage = None
+    for step in data["steps"]:
+        if step["stage"] != stage:
+            stage = step["stage"]
+            out += ["", _bold(stage, colour)]
+        out += step_lines(step, width)
+    out += ["", *ending(data, colour=colour, width=width)]
+    return "\n".join(out) + "\n"
+
+
+def step_lines(step: dict[str, Any], width: int) -> list[str]:
+    """One entry of a notebook."""
+    lines = textwrap.wrap(step["text"], width - 4, initial_indent="  ", subsequent_indent="  ")
+    return lines + ([f"      {step['data']}"] if step["data"] else [])
+
+
+def ending(data: dict[str, Any], *, colour: bool = False, width: int = 100) -> list[str]:
+    """What came out, what was expected, what AMD claims, and where to read more."""
+    fit = "as expected" if data["as_expected"] else f"NOT as expected ({data['expected']})"
+    lines = [_bold(f"The attack {_verb(data['observed'])}: {data['check']} ({fit}: {data['why']}).", colour)]
+    if data["claim"] is not None:
+        threat = THREAT_LINE.format(data["claim"])
+        lines += [threat]
+    if data["cites"]:
+        lines += textwrap.wrap(f"Shown on real parts: {data['cites']}", width)
+    lines += [f"Sources: {data['sources'][0]}", *(f"         {source}" for source in data["sources"][1:])]
+    return [*lines, "Provenance: mock (the software model)."]
+
+
+THREAT_LINE = "AMD's table of claims for this threat and mode: {}."
+
+
+def _verb(outcome: str) -> str:
+    return {"works": "works", "stopped": "is stopped", "n/a": "does not apply"}.get(outcome, "is undecided")
+
+
+def _bold(line: str, colour: bool) -> str:
+    return f"\x1b[1m{line}\x1b[0m" if colour else line
