@@ -21,7 +21,7 @@ ids = [attack.name for attack in ATTACKS]
 @pytest.mark.parametrize("attack", ATTACKS, ids=ids)
 @pytest.mark.parametrize(("mode", "mitigated"), COLUMNS)
 @pytest.mark.parametrize("seed", [1, 77])
-def test_every_cell_is_as_expected(attack, mode, mitigated, seed):
+def test_every_cell_is_as_expected(attack: Attack, mode: Mode, mitigated: bool, seed: int) -> None:
     cell, notebook = run_cell(attack, mode, mitigated, seed=seed)
     assert cell.observed is cell.expected, notebook.steps
     assert cell.check not in ("", "unknown")
@@ -32,7 +32,7 @@ def test_every_cell_is_as_expected(attack, mode, mitigated, seed):
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=ids)
-def test_amds_table_is_the_oracle(attack):
+def test_amds_table_is_the_oracle(attack: Attack) -> None:
     """What AMD claims to mitigate is stopped, what is optional is stopped with mitigations, or somebody is cited."""
     if attack.claim is None:
         return
@@ -46,7 +46,7 @@ def test_amds_table_is_the_oracle(attack):
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=ids)
-def test_every_attack_is_documented_data(attack):
+def test_every_attack_is_documented_data(attack: Attack) -> None:
     assert set(attack.expected) == set(Mode)
     assert attack.sources
     assert attack.title
@@ -55,18 +55,18 @@ def test_every_attack_is_documented_data(attack):
     assert f"`{attack.name}`" in DOCS.read_text(), f"docs/attacks.md says nothing about {attack.name}"
 
 
-def test_every_mitigation_stops_something():
+def test_every_mitigation_stops_something() -> None:
     used = {mitigation for attack in ATTACKS for mitigation in attack.mitigations}
     assert used == set(Mitigation)
 
 
-def test_each_failure_of_snp_cites_a_source():
+def test_each_failure_of_snp_cites_a_source() -> None:
     for cell in run_matrix(ATTACKS):
         if cell.mode is Mode.SEV_SNP and cell.observed is Outcome.WORKS:
             assert cell.cites, cell
 
 
-def test_the_issue_lists_these():
+def test_the_issue_lists_these() -> None:
     wanted = (
         "leak replay corruption remapping aliasing register-leak register-tamper shared-page debug-decrypt asid-abuse"
     )
@@ -74,7 +74,7 @@ def test_the_issue_lists_these():
     assert set(wanted.split()) <= set(ids)
 
 
-def test_mitigations_have_no_effect_where_the_mode_has_none():
+def test_mitigations_have_no_effect_where_the_mode_has_none() -> None:
     notebook = Notebook(Mode.SEV, frozenset(Mitigation))
     assert not notebook.has(Mitigation.CIPHERTEXT_HIDING)
     assert notebook.has(Mitigation.DEBUG_FORBIDDEN)
@@ -82,21 +82,21 @@ def test_mitigations_have_no_effect_where_the_mode_has_none():
 
 @pytest.mark.parametrize("mitigation", list(Mitigation))
 @pytest.mark.parametrize("mode", [Mode.SEV, Mode.SEV_SNP])
-def test_any_single_mitigation_gives_what_is_expected(mitigation, mode):
+def test_any_single_mitigation_gives_what_is_expected(mitigation: Mitigation, mode: Mode) -> None:
     for attack in ATTACKS:
         notebook = Notebook(mode, frozenset({mitigation}))
         observed = attack.perform(notebook).outcome
         assert observed is attack.expectation(mode, notebook.mitigations).outcome, attack.name
 
 
-def test_same_seed_same_story():
+def test_same_seed_same_story() -> None:
     attack = attacks.find("corruption")
     stories = [run_cell(attack, Mode.SEV, False, seed=5)[1].steps for _ in range(2)]
     assert stories[0] == stories[1]
     assert run_cell(attack, Mode.SEV, False, seed=6)[1].steps != stories[0]
 
 
-def test_the_page_needs_nothing_else():
+def test_the_page_needs_nothing_else() -> None:
     data = as_data(ATTACKS, run_matrix(ATTACKS), 1)
     page = renderer.html(data)
     assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", page)
@@ -106,7 +106,7 @@ def test_the_page_needs_nothing_else():
     assert len([line for line in markdown.splitlines() if line.startswith("|")]) == len(ATTACKS) + 2
 
 
-def test_an_unknown_name_is_answered_with_the_known_ones():
+def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     with pytest.raises(UsageError) as error:
         attacks.find("nothing")
     assert "replay" in (error.value.hint or "")
