@@ -363,7 +363,7 @@ class SnpFirmware:
         rights = perms or VmplPerms()
         entry = self.entry(spa)
         for offset in range(0, LARGE if large else PAGE, PAGE):
-            data = self.platform.dram.read(spa + offset, PAGE)
+            data = self.platform.controller.read(spa + offset, PAGE, None)
             gpa = entry.gpa + offset if measured_gpa is None else measured_gpa
             context.digest.update(page_type, gpa, data, perms=rights)
             self._place(context, spa + offset, page_type, data)
