@@ -1,5 +1,6 @@
 """How commands end: one place that turns results and errors into output and exit status."""
 
+import errno
 import itertools
 import json
 import os
@@ -10,7 +11,7 @@ from typing import Any
 
 import click
 
-from sevkit.errors import ExitCode, SevkitError
+from sevkit.errors import ExitCode, NoSpaceError, NotPermittedError, SevkitError
 from sevkit.result import Result, failure
 
 
@@ -115,11 +116,23 @@ def _interrupted() -> SevkitError:
 
 def _defect(error: Exception) -> SevkitError:
     if isinstance(error, OSError):
-        return SevkitError(f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
+        return _refused(error)
+    if isinstance(error, MemoryError):
+        return NoSpaceError("out of memory", hint="give the guest less --memory, or run fewer at once")
     return SevkitError(
         f"sevkit itself failed: {type(error).__name__}: {error}",
         hint="this is a defect: run again with `sevkit --debug …` and report the traceback",
     )
+
+
+def _refused(error: OSError) -> SevkitError:
+    """What the operating system refused, as the cause that it is."""
+    words = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return NoSpaceError(words, hint="free some space, or set TMPDIR, SEVKIT_STATE_DIR, SEVKIT_CACHE_DIR elsewhere")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return NotPermittedError(words, hint="`sevkit doctor` says what this user may do")
+    return SevkitError(words)
 
 
 def command_name(argv: Sequence[str]) -> str:
@@ -132,7 +145,8 @@ def command_name(argv: Sequence[str]) -> str:
             continue
         words.append(word)
     single = {"probe", "scan", "doctor"}
-    return " ".join(words[:1] if words and words[0] in single else words[:2])
+    alone = words and words[0] in single and words[1:2] != ["diff"]
+    return " ".join(words[:1] if alone else words[:2])
 
 
 def print_json(value: Any) -> None:
