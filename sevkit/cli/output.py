@@ -171,7 +171,8 @@ def command_name(argv: Sequence[str]) -> str:
             continue
         words.append(word)
     single = {"probe", "scan", "doctor"}
-    return " ".join(words[:1] if words and words[0] in single else words[:2])
+    alone = words and words[0] in single and words[1:2] != ["diff"]
+    return " ".join(words[:1] if alone else words[:2])
 
 
 def print_json(value: Any) -> None:

@@ -47,6 +47,11 @@ class AgentChannel:
                 self.run("true", timeout=min(5.0, max(0.2, deadline - time.monotonic())))
             except DeadlineError:
                 continue
+            except HypervisorError as error:
+                if not isinstance(error.__cause__, ConnectionRefusedError):
+                    raise
+                time.sleep(0.01)  # bound, but QEMU does not listen yet
+                continue
             except GuestError:
                 if check is not None:
                     check()  # it knows the cause
@@ -194,9 +199,12 @@ class SshChannel:
         )
         script = (
             "mkdir -p -m 700 /root/.ssh /etc/dropbear && cat >/root/.ssh/authorized_keys && "
+            "if command -v dropbear >/dev/null; then "
             "{ [ -e /etc/dropbear/key ] || dropbearkey -t ed25519 -f /etc/dropbear/key >/dev/null 2>&1; } && "
             "dropbearkey -y -f /etc/dropbear/key | grep ^ssh- && "
-            "{ pidof dropbear >/dev/null || dropbear -s -r /etc/dropbear/key -p 22; }"
+            "{ pidof dropbear >/dev/null || dropbear -s -r /etc/dropbear/key -p 22; }; "
+            "else ssh-keygen -A >/dev/null; cat /etc/ssh/ssh_host_ed25519_key.pub; "
+            "systemctl restart ssh 2>/dev/null || systemctl restart sshd; fi"
         )
         done = self._agent.run(script, stdin=key.with_suffix(".pub").read_bytes(), timeout=60)
         if done.status != 0 or not done.stdout.startswith(b"ssh-ed25519 "):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sevkit import proc
 from sevkit.errors import BadInputError, MissingToolError, UsageError
-from sevkit.guest import cpio, debian
+from sevkit.guest import cloud, cpio, debian
 from sevkit.paths import cache_dir
 
 Progress = Callable[[str], None]
@@ -70,10 +70,11 @@ class Image:
     """What a guest boots from: kernel, initramfs, and for images with a root file system the disk that holds it."""
 
     name: str
-    kernel: Path
-    initrd: Path
+    kernel: Path | None  # None: the disk boots by itself
+    initrd: Path | None
     root_disk: Path | None
     info: dict[str, object]
+    root_format: str = "raw"
 
 
 def get(name: str, *, progress: Progress | None = None) -> Image:
@@ -81,8 +82,13 @@ def get(name: str, *, progress: Progress | None = None) -> Image:
 
     Raises UsageError for a name that is none, MissingToolError when what the build needs is not here.
     """
+    if cloud.is_path(name):
+        return _users_own(Path(name))
     if name not in _BUILDERS:
-        raise UsageError(f"there is no guest image {name!r}", hint=f"images: {', '.join(sorted(_BUILDERS))}")
+        raise UsageError(
+            f"there is no guest image {name!r}",
+            hint=f"images: {', '.join(sorted(_BUILDERS))}, or the path of a cloud image",
+        )
     folder = _folder(name)
     info = _whole(folder)
     if info is None:
@@ -92,7 +98,12 @@ def get(name: str, *, progress: Progress | None = None) -> Image:
 
 def expected(name: str) -> Image:
     """The image with the paths that it has or will have in the cache, whether it has been built or not."""
-    return _image(name, _folder(name), {})
+    return _users_own(Path(name)) if cloud.is_path(name) else _image(name, _folder(name), {})
+
+
+def _users_own(path: Path) -> Image:
+    form = cloud.disk_format(path)
+    return Image("cloud", None, None, path.resolve(), {"image": "cloud", "path": str(path)}, form)
 
 
 def _folder(name: str) -> Path:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from sevkit import proc
 from sevkit.errors import GuestError, HypervisorError, MissingToolError, NoSpaceError, UsageError
 from sevkit.guest import argv as argv_builder
+from sevkit.guest import cloud, policy, secrets
 from sevkit.guest import image as images
-from sevkit.guest import policy, secrets
 from sevkit.guest import spec as spec_module
 from sevkit.guest.argv import Capabilities, Encryption, Place
 from sevkit.guest.channel import AgentChannel, SshChannel
@@ -113,10 +113,19 @@ class QemuGuest:
         """Whether the emulator's engine encrypts this guest's RAM."""
         return any(word.startswith(argv_builder.EMULATED_OBJECT) for word in self._record.command_line)
 
-    def cache_operation(self, operation: str) -> None:
-        """Act on the emulated SoC's cache: ``wbnoinvd``, ``wbinvd`` or ``invd`` (emulator/README.md)."""
-        arguments = {"path": "/objects/sev0", "property": "cache-op", "value": operation}
-        qmp.execute(self._folder / "qmp", "qom-set", arguments)
+    def pause(self) -> None:
+        """Hold all vCPUs."""
+        qmp.execute(self._folder / "qmp", "stop")
+
+    def resume(self) -> None:
+        """Let the vCPUs go on."""
+        qmp.execute(self._folder / "qmp", "cont")
+
+    def write_back(self) -> None:
+        """Write the emulated SoC's cache back to DRAM and empty it (WBINVD); real caches are coherent."""
+        if self.encrypted_by_engine:
+            arguments = {"path": "/objects/sev0", "property": "cache-op", "value": "wbinvd"}
+            qmp.execute(self._folder / "qmp", "qom-set", arguments)
 
     def note_weak_cache(self) -> None:
         """Record it loudly when the plaintext side of the emulated SoC is not out of the host's reach."""
@@ -253,6 +262,8 @@ class QemuHypervisor:
             _check_sockets(place)
             if place.data_disk is not None and spec.storage.path is None:
                 _scratch_disk(place.data_disk, spec.storage.size_mib)
+            if place.seed is not None:
+                cloud.write_seed(place.seed, spec.name)
             command = argv_builder.build(spec, able, accel, place, self._encryption(spec, able))
             with (folder / "qemu.log").open("wb") as log:
                 process = proc.start(command, stdout=log, stderr=log, detach=detach, mark=registry.mark(folder))
@@ -299,6 +310,8 @@ class QemuHypervisor:
             kernel=image.kernel,
             initrd=image.initrd,
             root_disk=image.root_disk,
+            root_format=image.root_format,
+            seed=None if image.kernel else folder / "seed.iso",
             firmware=_firmware(spec, assume=assume),
             qmp=folder / "qmp",
             agent=folder / "agent",

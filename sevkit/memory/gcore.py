@@ -144,11 +144,17 @@ def ptrace_hint(pid: int) -> str:
 
 
 def _tracer(pid: int) -> int:
+    """The process that traces ``pid``; TracerPid may name one of its threads."""
+    tracer = _status(pid, "TracerPid")
+    return _status(tracer, "Tgid") or tracer if tracer else 0
+
+
+def _status(pid: int, field: str) -> int:
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return 0
-    match = re.search(r"^TracerPid:\s*(\d+)", status, re.MULTILINE)
+    match = re.search(rf"^{field}:\s*(\d+)", status, re.MULTILINE)
     return int(match.group(1)) if match else 0
 
 
