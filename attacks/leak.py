@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sevkit import verdict as judge
+from sevkit.errors import GuestError
 from sevkit.guest import secrets
 from sevkit.guest.spec import Firmware, GuestSpec
 from sevkit.hypervisor import select
@@ -25,7 +26,7 @@ from sevkit.memory.gpa import GuestMap
 from sevkit.memory.live import LiveMemory
 from sevkit.memory.patterns import Pattern
 from sevkit.memory.scan import Hit, ScanResult, scan
-from sevkit.memory.source import PAGE, MemorySource, State, intersect, normalise, region_at
+from sevkit.memory.source import PAGE, MemorySource, SourceGoneError, State, intersect, normalise, region_at
 from sevkit.words import Mode, Provenance, Verdict
 
 Progress = Callable[[str], None]
@@ -135,6 +136,8 @@ def _perform(choice: select.Choice, spec: GuestSpec, setup: Setup, progress: Pro
         alive = guest.holds(nonce)
         clock.lap("read back")
         details = _details(guest, choice, what, found, nonce)
+    except SourceGoneError as error:
+        raise GuestError(f"the VMM of {guest.name} ended during the experiment", detail=error.message) from error
     finally:
         guest.stop()
     return _conclude(guest, placed, found, classes, coverage, alive, clock, details)

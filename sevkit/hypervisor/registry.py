@@ -20,7 +20,9 @@ from sevkit import proc
 from sevkit.errors import NotPermittedError, UsageError
 from sevkit.guest.spec import check_name
 from sevkit.paths import state_dir, write_private
+from sevkit.words import Mode, Provenance
 
+HYPERVISORS = ("qemu", "emulated", "mock")
 _RECORD = "guest.json"
 _OWNER = "owner"  # who is starting the guest: PID and start time
 _MARK = "vmm.mark"  # which process a detached VMM became, written before the record can be
@@ -191,8 +193,14 @@ def _sound(record: Record) -> bool:
     """Whether the values have the types that they are declared with."""
     texts = (record.name, record.hypervisor, record.mode, record.provenance, record.accel)
     numbers = (record.pid, record.start_time)
+    known = (
+        record.mode in list(Mode)
+        and record.provenance in list(Provenance)
+        and record.hypervisor in HYPERVISORS
+    )
     return (
-        all(isinstance(text, str) for text in [*texts, *_items(record.command_line), *_items(record.notes)])
+        known
+        and all(isinstance(text, str) for text in [*texts, *_items(record.command_line), *_items(record.notes)])
         and all(type(number) is int and number > 0 for number in numbers)
         and type(record.detached) is bool
         and isinstance(record.spec, dict)

@@ -119,10 +119,11 @@ def _cause(pid: int, target: Path, words: str) -> SevkitError | None:
             f"no space left for the core of process {pid}",
             hint="set TMPDIR to a larger disk, or read the process live, without a file: `--capture live`",
         )
+    # A process that has ended but was not collected yet refuses like one that is not ours.
+    if "No such process" in words or proc.is_zombie(pid) or not Path(f"/proc/{pid}").exists():
+        return SourceGoneError(f"process {pid} ended before its core was complete")
     if "Operation not permitted" in words or "Permission denied" in words:
         return NotPermittedError(f"not permitted to attach to process {pid}", hint=ptrace_hint(pid))
-    if "No such process" in words or not Path(f"/proc/{pid}").exists():
-        return SourceGoneError(f"process {pid} ended before its core was complete")
     return None
 
 
