@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from sevkit import proc
@@ -169,7 +170,7 @@ def core_against_grep(size: int, repeats: int) -> dict[str, float]:
 
         for cold in (False, True):
             runs = {
-                name: side(lambda tool=tool: proc.run([tool, "-c", "-a", "-F", SECRET, str(core)], timeout=600), cold)
+                name: side(partial(proc.run, [tool, "-c", "-a", "-F", SECRET, str(core)], timeout=600), cold)
                 for name, tool in tools.items()
             }
             times = median_times(repeats, sevkit=side(lambda: sevkit_scan("--core", str(core)), cold), **runs)

@@ -13,7 +13,7 @@ _ESP_MIB, _ROOT_MIB = 128, 1600
 _HOOK = r"""
 set -e
 root=$1 out={out}
-printf 'root=LABEL=cloudroot ro console=ttyS0' >"$out/cmdline"
+printf 'root=LABEL=cloudroot rw console=ttyS0' >"$out/cmdline"
 objcopy \
     --add-section .osrel="$root/usr/lib/os-release" --change-section-vma .osrel=0x20000 \
     --add-section .cmdline="$out/cmdline" --change-section-vma .cmdline=0x30000 \
