@@ -56,6 +56,12 @@ class QemuGuest:
     confounds = property(lambda self: argv_builder.forced_differences(self._spec))
     folder = property(lambda self: self._folder)
 
+    @property
+    def versions(self) -> dict[str, str]:
+        """QEMU's version, and the guest kernel's as the guest tells it."""
+        able = capabilities_of.of_binary(self._record.command_line[0])
+        return {"QEMU": able.version, "guest kernel": self.run("uname -r", timeout=30).text.strip()}
+
     def run(
         self, command: str | Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0, private: bool = False
     ) -> CommandResult:
