@@ -4,11 +4,12 @@ Source: SEV-SNP firmware ABI (56860), platform and guest state tables; the order
 treatment of POLICY.ABI_MAJOR follow AMD's published firmware for Genoa.
 """
 
+import struct
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from sevkit.model import report, vmsa
+from sevkit.model import message, report, vmsa
 from sevkit.model.cipher import PAGE
 from sevkit.model.measure import PageType, SnpDigest, VmplPerms
 from sevkit.model.psp import Command, Refused, Rule, Status, enforce
@@ -25,6 +26,8 @@ POLICY_SINGLE_SOCKET, POLICY_HIDING = 1 << 20, 1 << 24
 POLICY_RESERVED = ~((1 << 25) - 1)
 POLICY_DEFAULT = 0x30000
 LARGE = LARGE_PAGES * PAGE
+_REPORT_REQUEST = struct.Struct("<64sI28x")
+_REPORT_RESPONSE = struct.Struct("<II24x")
 
 
 class SnpPlatformState(StrEnum):
@@ -60,6 +63,7 @@ class GuestContext:
     guest_svn: int = 0
     report_id: bytes = bytes(32)
     vmpcks: tuple[bytes, ...] = ()
+    counts: list[int] = field(default_factory=lambda: [0, 0, 0, 0])  # messages seen and sent, for each VMPCK
 
 
 @dataclass
@@ -249,7 +253,7 @@ class SnpFirmware:
         self._legacy = legacy
         self._entropy = platform.entropy.fork("snp-firmware")
         self._keys: report.KeyChain | None = None
-        self.tcb = report.Tcb()
+        self.tcb = report.Tcb(snp=platform.config.firmware_svn)
         self.alias_check_complete = False
 
     # --- what the rules ask
@@ -264,7 +268,7 @@ class SnpFirmware:
     def keys(self) -> report.KeyChain:
         """The machine's key chain, made when first asked for."""
         if self._keys is None:
-            self._keys = report.KeyChain(self.platform.entropy.fork("keys"))
+            self._keys = report.KeyChain(self.platform.entropy.fork("keys"), self.tcb)
         return self._keys
 
     def entry(self, spa: int) -> RmpEntry:
@@ -396,10 +400,29 @@ class SnpFirmware:
         context = self._enter("SNP_GUEST_STATUS", handle)
         return {"policy": context.policy, "asid": context.asid, "state": str(context.state)}
 
-    def guest_request(self, handle: int, report_data: bytes, *, vmpl: int = 0) -> bytes:
-        """SNP_GUEST_REQUEST, MSG_REPORT_REQ: a signed attestation report over 64 bytes of the guest's choice."""
-        context = self._enter("SNP_GUEST_REQUEST", handle)
-        return report.make(self, context, report_data, vmpl)
+    def guest_request(self, handle: int, sealed: bytes) -> bytes:
+        """SNP_GUEST_REQUEST: answer a sealed message; the one known is a request for an attestation report."""
+        name = "SNP_GUEST_REQUEST"
+        context = self._enter(name, handle)
+        try:
+            number = message.vmpck_of(sealed)
+            request = message.unseal(context.vmpcks[number], sealed, context.counts[number] + 1)
+        except message.MessageError as error:
+            raise Refused(name, Status.BAD_MEASUREMENT, "guest-message") from error
+        if request.kind is not message.MessageType.REPORT_REQUEST or len(request.payload) != _REPORT_REQUEST.size:
+            raise Refused(name, Status.INVALID_PARAM, "guest-message-type")
+        report_data, vmpl = _REPORT_REQUEST.unpack(request.payload)
+        if number > vmpl or vmpl > 3:  # a key speaks for its own VMPL and those below
+            raise Refused(name, Status.INVALID_PARAM, "guest-message-vmpl")
+        made = report.make(self, context, report_data, vmpl)
+        context.counts[number] += 2
+        answer = _REPORT_RESPONSE.pack(0, len(made)) + made
+        kind = message.MessageType.REPORT_RESPONSE
+        return message.seal(context.vmpcks[number], message.Message(kind, context.counts[number], number, answer))
+
+    def attest(self, handle: int, report_data: bytes, *, vmpl: int = 0) -> bytes:
+        """The report of a guest without the envelope of messages: 64 bytes of the guest's choice, signed."""
+        return report.make(self, self._enter("SNP_GUEST_REQUEST", handle), report_data, vmpl)
 
     def dbg_decrypt(self, handle: int, spa: int) -> bytes:
         """SNP_DBG_DECRYPT: plaintext of a guest page, if the policy allows debugging."""
