@@ -6,15 +6,16 @@ process's environment and in the kernel's log. Prediction: the plain guest leaks
 docs/leak.md.
 """
 
+import contextlib
 import secrets as randomness
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from sevkit import verdict as judge
+from sevkit.errors import GuestError
 from sevkit.guest import secrets
 from sevkit.guest.spec import Firmware, GuestSpec
 from sevkit.hypervisor import select
@@ -25,8 +26,7 @@ from sevkit.memory.gpa import GuestMap
 from sevkit.memory.live import LiveMemory
 from sevkit.memory.patterns import Pattern
 from sevkit.memory.scan import Hit, ScanResult, scan
-from sevkit.memory.source import PAGE, MemorySource, State, intersect, normalise, region_at
-from sevkit.paths import work_dir
+from sevkit.memory.source import PAGE, MemorySource, SourceGoneError, State, intersect, normalise, region_at
 from sevkit.words import Mode, Provenance, Verdict
 
 Progress = Callable[[str], None]
@@ -136,6 +136,8 @@ def _perform(choice: select.Choice, spec: GuestSpec, setup: Setup, progress: Pro
         alive = guest.holds(nonce)
         clock.lap("read back")
         details = _details(guest, choice, what, found, nonce)
+    except SourceGoneError as error:
+        raise GuestError(f"the VMM of {guest.name} ended during the experiment", detail=error.message) from error
     finally:
         guest.stop()
     return _conclude(guest, placed, found, classes, coverage, alive, clock, details)
@@ -150,17 +152,18 @@ def _patterns(nonce: bytes, name: str) -> list[Pattern]:
     return wanted
 
 
-@contextmanager
+@contextlib.contextmanager
 def _captured(guest: Guest, setup: Setup) -> Iterator[tuple[MemorySource, dict[str, Any]]]:
-    """The VMM's memory, by gcore into a private folder that goes away, or live without any file."""
+    """The VMM's memory, by gcore into a file without a name unless it is to be kept, or live without any file."""
     if setup.capture == "live":
         with LiveMemory(guest.pid) as live:
             yield live, {"method": "live", "dump_bytes": 0, "command": f"process_vm_readv of PID {guest.pid}"}
         return
-    with work_dir("core") as folder:
-        path = gcore.capture(guest.pid, Path(folder))
-        if setup.keep is not None:
-            path = path.rename(setup.keep / f"{guest.name}.core")
+    with contextlib.ExitStack() as stack:
+        if setup.keep is None:
+            path = stack.enter_context(gcore.captured(guest.pid))
+        else:
+            path = gcore.capture(guest.pid, setup.keep).rename(setup.keep / f"{guest.name}.core")
         what = {"method": "gcore", "dump_bytes": path.stat().st_size, "command": f"gcore {guest.pid}"}
         with CoreMemory(path) as core:
             yield core, {**what, "kept": str(path) if setup.keep else None}

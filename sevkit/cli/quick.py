@@ -52,6 +52,8 @@ def _print(result: Result) -> int:
     except BrokenPipeError:  # the reader went away: nobody is left to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError:  # a full disk, say: the whole way knows how to report it
+        return None
     return int(result.exit_code)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from sevkit.cli.attack.on_guest import run_on_guest
 from sevkit.cli.attack.step import mitigations_option, run_model
 from sevkit.cli.guest.options import guest_options, hypervisor_option, make_spec
 from sevkit.cli.output import colour, finish, json_option
@@ -33,10 +34,15 @@ from sevkit.words import Mode, Verdict
 def run(name: str, modes: str, as_json: bool, **options: Any) -> None:
     """Run an attack: `leak` on real guests, the others in the software model (`leak --step` as well).
 
+    With `--hypervisor emulated` (or `qemu`, on hardware) replay, corruption and block-move run on a real guest too.
+
     Exits 0 when each mode behaves as predicted, 1 when one does not, 3 when the outcome is inconclusive.
     """
     chosen = list(dict.fromkeys(_mode(word) for word in modes.split(",")))
     model = {"step": options.pop("step"), "mitigations": options.pop("mitigations"), "seed": options.pop("seed")}
+    if name != "leak" and options["hypervisor"] in {"qemu", "emulated"}:
+        spec = make_spec(name, Mode.NOSEV, {**options, "policy_text": None})
+        run_on_guest(name, chosen, options["hypervisor"], spec, as_json)
     if name != "leak" or model["step"]:
         run_model(name, chosen, as_json=as_json, **model)
     _leak(chosen, as_json, options)
