@@ -14,7 +14,7 @@ from sevkit.attacks.base import (
 from sevkit.model import report
 from sevkit.model.launch import Launched
 from sevkit.model.psp import Refused
-from sevkit.model.psp_snp import POLICY_DEBUG, POLICY_DEFAULT
+from sevkit.model.snp_commands import POLICY_DEBUG, POLICY_DEFAULT
 from sevkit.words import Mode
 
 

@@ -21,7 +21,8 @@ from cryptography.x509.oid import NameOID
 from sevkit.model.entropy import Entropy
 
 if TYPE_CHECKING:
-    from sevkit.model.psp_snp import GuestContext, SnpFirmware
+    from sevkit.model.psp_snp import SnpFirmware
+    from sevkit.model.snp_commands import GuestContext
 
 SIZE = 0x4A0
 SIGNED = 0x2A0

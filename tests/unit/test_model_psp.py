@@ -16,9 +16,9 @@ from sevkit.model.measure import PageType, SnpDigest
 from sevkit.model.platform import Platform, PlatformConfig
 from sevkit.model.psp import Refused, Status
 from sevkit.model.psp_sev import API, COMMANDS, ES, NODBG, SevGuestState, make_secret
-from sevkit.model.psp_snp import COMMANDS as SNP_COMMANDS
-from sevkit.model.psp_snp import POLICY_DEBUG, POLICY_DEFAULT, SnpGuestState
 from sevkit.model.rmp_entry import PageState
+from sevkit.model.snp_commands import COMMANDS as SNP_COMMANDS
+from sevkit.model.snp_commands import POLICY_DEBUG, POLICY_DEFAULT, SnpGuestState
 
 S = SevGuestState
 DATA = 0x10000  # a page of system memory that the tests use
