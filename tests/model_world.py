@@ -16,8 +16,8 @@ from sevkit.model.measure import PageType
 from sevkit.model.memory import SparseDram
 from sevkit.model.platform import Platform, PlatformConfig
 from sevkit.model.psp import Refused
-from sevkit.model.psp_snp import SnpGuestState, SnpPlatformState
 from sevkit.model.rmp_entry import TRANSITIONS, PageState
+from sevkit.model.snp_commands import SnpGuestState, SnpPlatformState
 from sevkit.model.vm import GuestAbortError
 from sevkit.words import Mode
 

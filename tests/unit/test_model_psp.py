@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sevkit.model import report, vmsa
+from sevkit.model import message, report, vmsa
 from sevkit.model.cipher import PAGE
 from sevkit.model.measure import PageType, SnpDigest
 from sevkit.model.platform import Platform, PlatformConfig
 from sevkit.model.psp import Refused, Status
 from sevkit.model.psp_sev import API, COMMANDS, ES, NODBG, SevGuestState, make_secret
-from sevkit.model.psp_snp import COMMANDS as SNP_COMMANDS
-from sevkit.model.psp_snp import POLICY_DEBUG, POLICY_DEFAULT, SnpGuestState
 from sevkit.model.rmp_entry import PageState
+from sevkit.model.snp_commands import COMMANDS as SNP_COMMANDS
+from sevkit.model.snp_commands import POLICY_DEBUG, POLICY_DEFAULT, SnpGuestState
 
 S = SevGuestState
 DATA = 0x10000  # a page of system memory that the tests use
@@ -250,7 +250,7 @@ def test_snp_status_codes() -> None:
     f.launch_start(handle)
     assert status_of(lambda: f.activate(handle, 128)) is Status.INVALID_ASID
     f.activate(handle, 1)
-    assert status_of(lambda: f.guest_request(handle, b"")) is Status.INVALID_GUEST_STATE
+    assert status_of(lambda: f.attest(handle, b"")) is Status.INVALID_GUEST_STATE
     f.launch_finish(handle)
     assert status_of(lambda: f.launch_start(handle)) is Status.INVALID_GUEST_STATE
     assert status_of(lambda: f.dbg_decrypt(handle, PAGE_A)) is Status.POLICY_FAILURE
@@ -321,7 +321,7 @@ def test_id_block_binds_digest_policy_and_signature() -> None:
             block = report.IdBlock(**fields, signature=bytes(144), key=key.public_key())
         if expected is None:
             platform.snp.launch_finish(handle, id_block=block)
-            answer = report.parse(platform.snp.guest_request(handle, b"n"))
+            answer = report.parse(platform.snp.attest(handle, b"n"))
             assert answer["image_id"] == b"image".ljust(16, b"\0")
             assert answer["id_key_digest"] == block.key_digest()
         else:
@@ -332,7 +332,7 @@ def test_reports_are_signed_by_a_chain_that_holds() -> None:
     platform = snp(ciphertext_hiding=True)
     handle = launching(platform)
     platform.snp.launch_finish(handle, host_data=b"h" * 32)
-    data = platform.snp.guest_request(handle, b"nonce", vmpl=2)
+    data = platform.snp.attest(handle, b"nonce", vmpl=2)
     chain = platform.snp.keys.certificates()
     assert report.verify(data, chain)
     fields = report.parse(data)
@@ -346,7 +346,7 @@ def test_reports_are_signed_by_a_chain_that_holds() -> None:
     assert not report.verify(data, foreign)
     assert not report.verify(data, [chain[0], foreign[1], foreign[2]])
     assert "sevkit model" in chain[0].subject.rfc4514_string()
-    assert data == _again().snp.guest_request(GCTX, b"nonce", vmpl=2), "same seed, same report"
+    assert data == _again().snp.attest(GCTX, b"nonce", vmpl=2), "same seed, same report"
     with pytest.raises(ValueError, match="1184"):
         report.parse(data[:-1])
 
@@ -380,3 +380,40 @@ def test_every_command_has_a_code_of_its_own() -> None:
         codes = [command.code for command in table.values()]
         assert len(codes) == len(set(codes))
         assert all(command.rules for command in table.values())
+
+
+# --- guest messages
+
+
+def _request(key: bytes, sequence: int, *, vmpck: int = 0, vmpl: int = 0) -> bytes:
+    payload = struct.pack("<64sI28x", b"nonce", vmpl)
+    return message.seal(key, message.Message(message.MessageType.REPORT_REQUEST, sequence, vmpck, payload))
+
+
+def test_guest_messages_are_answered_once_and_in_order() -> None:
+    platform = snp()
+    handle = launching(platform)
+    platform.snp.launch_finish(handle)
+    f, keys = platform.snp, platform.snp.contexts[handle].vmpcks
+    first = _request(keys[0], 1)
+    answer = message.unseal(keys[0], f.guest_request(handle, first), 2)
+    made = answer.payload[32:]
+    assert report.verify(made, f.keys.certificates())
+    assert made == f.attest(handle, b"nonce")
+    assert status_of(lambda: f.guest_request(handle, first)) is Status.BAD_MEASUREMENT, "a replayed request"
+    assert status_of(lambda: f.guest_request(handle, _request(keys[0], 4))) is Status.BAD_MEASUREMENT
+    f.guest_request(handle, _request(keys[0], 3))
+    f.guest_request(handle, _request(keys[2], 1, vmpck=2, vmpl=3))
+    assert status_of(lambda: f.guest_request(handle, _request(keys[2], 3, vmpck=2, vmpl=1))) is Status.INVALID_PARAM
+    assert status_of(lambda: f.guest_request(handle, b"short")) is Status.BAD_MEASUREMENT
+    good = _request(keys[0], 5)
+    for at in (0, 0x20, 0x34, 0x3C, 0x60, len(good) - 1):
+        changed = good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :]
+        assert status_of(partial(f.guest_request, handle, changed)) is Status.BAD_MEASUREMENT
+    f.guest_request(handle, good)
+
+
+def test_an_older_firmware_has_another_chip_key() -> None:
+    old, new = snp(firmware_svn=3), snp()
+    assert old.snp.keys.certificates()[2] == new.snp.keys.certificates()[2]
+    assert old.snp.keys.certificates()[0] != new.snp.keys.certificates()[0]
