@@ -318,7 +318,7 @@ class QemuHypervisor:
             root_disk=image.root_disk,
             root_format=image.root_format,
             seed=None if image.kernel else folder / "seed.iso",
-            firmware=_firmware(spec, assume=assume),
+            firmware=firmware(spec, assume=assume),
             qmp=folder / "qmp",
             agent=folder / "agent",
             console=folder / "console",
@@ -333,7 +333,11 @@ def attach(record: registry.Record) -> QemuGuest:
     return QemuGuest(record, spec_module.from_dict(record.spec), None)
 
 
-def _firmware(spec: GuestSpec, *, assume: bool) -> Path | None:
+def firmware(spec: GuestSpec, *, assume: bool = False) -> Path | None:
+    """The firmware file that a spec boots with, None for SeaBIOS; raises MissingToolError where there is none.
+
+    ``assume``: where it would be, for a command line that nobody runs.
+    """
     if argv_builder.firmware_of(spec) is Firmware.SEABIOS:
         return None
     candidates = [os.environ["SEVKIT_OVMF"]] if "SEVKIT_OVMF" in os.environ else []
