@@ -311,7 +311,7 @@ class _Clock:
 
 
 def as_dict(experiments: Sequence[Experiment], seconds: float) -> dict[str, Any]:
-    """The outcome as JSON values, in the shape that docs/leak.md describes; ``seconds`` is the time of the whole run."""
+    """The outcome as JSON values, as docs/leak.md describes them; ``seconds`` is the time of the whole run."""
     return {
         "attack": "leak",
         "as_predicted": all(experiment.as_predicted for experiment in experiments),

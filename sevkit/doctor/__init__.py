@@ -79,7 +79,9 @@ ABILITIES = (
         ("directories", "temporary", "ptrace", "gdb", "image", "ovmf", "emulator"),
     ),
     Ability("build the emulator", "make emulator", ("python", "compiler")),
-    Ability("SEV and SEV-ES guests on hardware", "sevkit guest launch --mode sev", ("qemu", "image", "ovmf", "kvm", "sev")),
+    Ability(
+        "SEV and SEV-ES guests on hardware", "sevkit guest launch --mode sev", ("qemu", "image", "ovmf", "kvm", "sev")
+    ),
     Ability(
         "SEV-SNP guests on hardware",
         "sevkit guest launch --mode sev-snp",

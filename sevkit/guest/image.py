@@ -97,6 +97,11 @@ def get(name: str, *, progress: Progress | None = None) -> Image:
     return _image(name, folder, info)
 
 
+def is_built(name: str) -> bool:
+    """Whether the image is in the cache, whole."""
+    return _whole(_folder(name)) is not None
+
+
 def expected(name: str) -> Image:
     """The image with the paths that it has or will have in the cache, whether it has been built or not."""
     return _users_own(Path(name)) if cloud.is_path(name) else _image(name, _folder(name), {})
