@@ -2,11 +2,13 @@
 
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import click
 
+from sevkit.cli.attack.on_guest import run_on_guest
 from sevkit.cli.attack.step import mitigations_option, run_model
 from sevkit.cli.guest.options import guest_options, hypervisor_option, make_spec
 from sevkit.cli.output import colour, finish, json_option
@@ -33,10 +35,15 @@ from sevkit.words import Mode, Verdict
 def run(name: str, modes: str, as_json: bool, **options: Any) -> None:
     """Run an attack: `leak` on real guests, the others in the software model (`leak --step` as well).
 
+    With `--hypervisor emulated` (or `qemu`, on hardware) replay, corruption and block-move run on a real guest too.
+
     Exits 0 when each mode behaves as predicted, 1 when one does not, 3 when the outcome is inconclusive.
     """
     chosen = list(dict.fromkeys(_mode(word) for word in modes.split(",")))
     model = {"step": options.pop("step"), "mitigations": options.pop("mitigations"), "seed": options.pop("seed")}
+    if name != "leak" and options["hypervisor"] in {"qemu", "emulated"}:
+        spec = make_spec(name, Mode.NOSEV, {**options, "policy_text": None})
+        run_on_guest(name, chosen, options["hypervisor"], spec, as_json)
     if name != "leak" or model["step"]:
         run_model(name, chosen, as_json=as_json, **model)
     _leak(chosen, as_json, options)
@@ -65,11 +72,12 @@ def _leak(modes: list[Mode], as_json: bool, options: dict[str, Any]) -> None:
     )
     if options["dry_run"]:
         _dry_run(setup, as_json)
+    began = time.monotonic()
     with progress("choosing hypervisors") as say:
         experiments = list(leak.run(setup, say))
-    data = leak.as_dict(experiments)
+    data = leak.as_dict(experiments, time.monotonic() - began)
     if options["report"]:
-        _report(options["report"], data)
+        _report(options["report"], data, [e.picture for e in experiments])
     code = ExitCode.DONE if data["as_predicted"] else ExitCode.NO
     if any(experiment.decision.verdict is Verdict.INCONCLUSIVE for experiment in experiments):
         code = ExitCode.INCONCLUSIVE
@@ -103,7 +111,8 @@ def _dry_run(setup: Any, as_json: bool) -> None:
     )
 
 
-def _report(path: Path, data: dict[str, Any]) -> None:
+def _report(path: Path, data: dict[str, Any], maps: list[Any]) -> None:
+    from sevkit import proc
     from sevkit.render import leak_report
 
-    path.write_text(leak_report.render(data))
+    path.write_text(leak_report.render({**data, "command": proc.pasteable(["sevkit", *sys.argv[1:]])}, maps))
