@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -72,7 +73,7 @@ def guests(emulator: Emulator, repeats: int, options: str) -> list[Row]:
             for name, command in WORK.items():
                 for mode in sorted(boots, reverse=bool(index % 2)):
                     guest = running[mode]
-                    work[name][mode].append(timed(lambda g=guest, c=command: g.run(c, timeout=300)))
+                    work[name][mode].append(timed(partial(guest.run, command, timeout=300)))
         finally:
             for guest in running.values():
                 guest.stop()

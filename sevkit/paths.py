@@ -17,7 +17,13 @@ def cache_dir(*parts: str) -> Path:
     override = os.environ.get("SEVKIT_CACHE_DIR")
     base = Path(override) if override else Path(platformdirs.user_cache_dir(_APP))
     path = base.joinpath(*parts)
-    path.mkdir(parents=True, exist_ok=True)
+    path.mkdir(parents=True, exist_ok=True, mode=0o755)
+    info = path.stat()
+    if info.st_mode & stat.S_IWOTH or info.st_uid not in (os.getuid(), 0):
+        raise NotPermittedError(
+            f"{path} is not safe: another user could put a kernel there that guests would boot",
+            hint="chmod o-w it, or point SEVKIT_CACHE_DIR at a directory of your own",
+        )
     return path
 
 
@@ -39,7 +45,26 @@ def private_dir(path: Path) -> Path:
         )
     if stat.S_IMODE(info.st_mode) & 0o077:
         path.chmod(0o700)
+    _check_parents(path)
     return path
+
+
+def _check_parents(path: Path) -> None:
+    """Refuse a place where anybody could put another directory under the same name."""
+    for parent in path.resolve().parents:
+        mode = parent.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            raise NotPermittedError(
+                f"{path} is not safe: anybody may rename what lies in {parent}",
+                hint=f"chmod o-w {parent}, or point SEVKIT_STATE_DIR at a directory of your own",
+            )
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only this user can read or write (0600), whatever the umask; a symbolic link is refused."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "w") as stream:  # noqa: PTH123 - a descriptor, not a path
+        stream.write(text)
 
 
 def work_dir(prefix: str) -> "tempfile.TemporaryDirectory[str]":

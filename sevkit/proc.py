@@ -7,6 +7,7 @@ lines can be shown as text that can be pasted.
 import contextlib
 import ctypes
 import os
+import select
 import shlex
 import shutil
 import signal
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from sevkit.errors import DeadlineError, MissingToolError, SevkitError
+from sevkit.paths import write_private
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -63,8 +65,25 @@ def have_tool(name: str) -> bool:
     return shutil.which(name) is not None
 
 
-def _die_with_parent() -> None:
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+def _die_with(parent: int) -> Callable[[], None]:
+    """What a child does before it becomes the program: ask the kernel to be killed when ``parent`` ends."""
+
+    def prepare() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:  # it ended before the kernel was asked
+            os._exit(1)
+
+    return prepare
+
+
+def _leave_mark(mark: Path) -> Callable[[], None]:
+    """What a detached child does before it becomes the program: write down who it is, so that it can be found."""
+
+    def prepare() -> None:
+        pid = os.getpid()
+        write_private(mark, f"{pid} {process_start_time(pid)}")
+
+    return prepare
 
 
 def run(
@@ -75,6 +94,7 @@ def run(
     check: type[SevkitError] | None = None,
     cwd: Path | None = None,
     env: dict[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> Completed:
     """Run a program to its end, within ``timeout`` seconds.
 
@@ -91,7 +111,8 @@ def run(
             cwd=cwd,
             env=env,
             check=False,
-            preexec_fn=_die_with_parent,
+            pass_fds=tuple(pass_fds),
+            preexec_fn=_die_with(os.getpid()),
         )
     except FileNotFoundError as error:
         raise MissingToolError(f"cannot run {argv[0]}: not found", hint="is it installed and on PATH?") from error
@@ -107,7 +128,7 @@ def run(
     return completed
 
 
-def start(
+def start(  # noqa: PLR0913 - as many as a process has streams and surroundings
     argv: Sequence[str],
     *,
     stdout: IO[bytes] | int = subprocess.DEVNULL,
@@ -117,8 +138,13 @@ def start(
     detach: bool = False,
     env: dict[str, str] | None = None,
     cwd: Path | None = None,
+    mark: Path | None = None,
 ) -> "subprocess.Popen[bytes]":
-    """Start a program and return at once. It dies with us, unless ``detach`` gives it a session of its own."""
+    """Start a program and return at once. It dies with us, unless ``detach`` gives it a session of its own.
+
+    A detached program leaves its PID and start time in ``mark`` before its first instruction runs.
+    """
+    prepare = _leave_mark(mark) if detach and mark is not None else None
     _observe(argv)
     try:
         return subprocess.Popen(
@@ -128,7 +154,7 @@ def start(
             stderr=stderr,
             pass_fds=tuple(pass_fds),
             start_new_session=detach,
-            preexec_fn=None if detach else _die_with_parent,
+            preexec_fn=prepare if detach else _die_with(os.getpid()),
             env=env,
             cwd=cwd,
         )
@@ -150,6 +176,24 @@ def stop(process: "subprocess.Popen[bytes]", *, grace: float = 3.0) -> int:
             process.kill()
             process.wait(grace)
     return process.returncode
+
+
+def end(pid: int, start_time: int, *, grace: float = 3.0) -> None:
+    """End a process that is not our child: ask, wait ``grace`` seconds, kill.
+
+    The start time is compared after the descriptor is open, so that a PID used again is never taken for the process.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        descriptor = os.pidfd_open(pid)
+        try:
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                if process_start_time(pid) != start_time or is_zombie(pid):
+                    return
+                signal.pidfd_send_signal(descriptor, number)
+                if select.select([descriptor], [], [], grace)[0]:
+                    return
+        finally:
+            os.close(descriptor)
 
 
 @contextlib.contextmanager

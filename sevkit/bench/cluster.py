@@ -72,7 +72,7 @@ class Dask:
             for config, boot in blocks
         }
         try:
-            for future in as_completed(list(futures)):
+            for future in as_completed(list(futures), loop=self._client.loop):
                 yield self._take(future, futures[future], emit)
         finally:
             self._client.cancel([f for f in futures if not f.done()], force=True)

@@ -99,7 +99,7 @@ def _weighted(pairs: Iterable[tuple[float, float]]) -> float:
 
 def looks_like_fio(document: Any) -> bool:
     """Whether a JSON document is fio's."""
-    return isinstance(document, dict) and "fio version" in document and isinstance(document.get("jobs"), list)
+    return isinstance(document, dict) and "fio version" in document
 
 
 def read(path: Path) -> FioRun:

@@ -48,7 +48,9 @@ def main(argv: list[str] | None = None) -> NoReturn:
 def _whole_way(words: list[str]) -> int:
     import signal
 
-    signal.signal(signal.SIGTERM, _terminated)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            signal.signal(number, _terminated)
     from sevkit.cli.output import run_root
     from sevkit.cli.tree import root as tree_root
 

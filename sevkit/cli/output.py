@@ -1,5 +1,6 @@
 """How commands end: one place that turns results and errors into output and exit status."""
 
+import errno
 import itertools
 import json
 import os
@@ -10,7 +11,7 @@ from typing import Any
 
 import click
 
-from sevkit.errors import ExitCode, SevkitError
+from sevkit.errors import ExitCode, NoSpaceError, NotPermittedError, SevkitError
 from sevkit.result import Result, failure
 
 
@@ -61,6 +62,18 @@ def colour(stream: Any) -> bool:
 
 def run_root(root: click.Command, argv: list[str]) -> int:
     """Run the command line; returns the exit status and never lets an exception out, except under --debug."""
+    status = _run(root, argv)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _lose_stdout()
+        if not isinstance(error, BrokenPipeError):
+            print_error(_refused(error))
+            return status or int(ExitCode.ENVIRONMENT)
+    return status
+
+
+def _run(root: click.Command, argv: list[str]) -> int:
     as_json = wants_json(argv)
     try:
         outcome = root.main(args=argv, prog_name="sevkit", standalone_mode=False)
@@ -77,7 +90,7 @@ def run_root(root: click.Command, argv: list[str]) -> int:
         return _fail(argv, _interrupted(), as_json)
     except BrokenPipeError:
         # The reader went away (`| head`): that is not our failure, and there is nobody left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _lose_stdout()
         return 0
     except Exception as error:  # noqa: BLE001 - the last resort: even a defect answers in the asked-for form
         return _fail(argv, _defect(error), as_json)
@@ -87,10 +100,22 @@ def _fail(argv: Sequence[str], error: SevkitError, as_json: bool) -> int:
     if "--debug" in argv:
         traceback.print_exc()
     if as_json:
-        sys.stdout.write(failure(command_name(argv), error).to_json())
+        try:
+            sys.stdout.write(failure(command_name(argv), error).to_json())
+            sys.stdout.flush()
+        except OSError:  # standard output itself is what failed
+            _lose_stdout()
+            print_error(error)
     else:
         print_error(error)
     return int(error.exit_code)
+
+
+def _lose_stdout() -> None:
+    """Nobody can be told anything there any more: let the rest of it, and the interpreter's last flush, go nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _usage(argv: Sequence[str], error: click.UsageError, as_json: bool) -> int:
@@ -115,11 +140,25 @@ def _interrupted() -> SevkitError:
 
 def _defect(error: Exception) -> SevkitError:
     if isinstance(error, OSError):
-        return SevkitError(f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
+        return _refused(error)
+    if isinstance(error, MemoryError):
+        return NoSpaceError("out of memory", hint="give the guest less --memory, or run fewer at once")
     return SevkitError(
         f"sevkit itself failed: {type(error).__name__}: {error}",
         hint="this is a defect: run again with `sevkit --debug …` and report the traceback",
     )
+
+
+def _refused(error: OSError) -> SevkitError:
+    """What the operating system refused, as the cause that it is."""
+    words = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return NoSpaceError(words, hint="free some space, or set TMPDIR, SEVKIT_STATE_DIR, SEVKIT_CACHE_DIR elsewhere")
+    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN):
+        return NoSpaceError(words, hint="`ulimit -a` shows this user's limits; or run fewer at once")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return NotPermittedError(words, hint="`sevkit doctor` says what this user may do")
+    return SevkitError(words)
 
 
 def command_name(argv: Sequence[str]) -> str:
@@ -132,7 +171,8 @@ def command_name(argv: Sequence[str]) -> str:
             continue
         words.append(word)
     single = {"probe", "scan", "doctor"}
-    return " ".join(words[:1] if words and words[0] in single else words[:2])
+    alone = words and words[0] in single and words[1:2] != ["diff"]
+    return " ".join(words[:1] if alone else words[:2])
 
 
 def print_json(value: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from sevkit.cli.output import colour, finish, json_option
-from sevkit.errors import UsageError
+from sevkit.errors import ExitCode, UsageError
 from sevkit.probe.answer import MODES, Request, answer
 from sevkit.result import Result
 
@@ -36,9 +36,30 @@ def command(
         return
     form = "json" if as_json else "short" if short and form == "human" else form
     _refuse_contradictions(form, hosts, asked)
-    if hosts:
-        return
-    show(answer(Request(**asked)), form)
+    show(_fleet(hosts) if hosts else answer(Request(**asked)), form)
+
+
+@command.command("diff")
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@json_option
+@click.pass_context
+def diff(ctx: click.Context, /, a: str, b: str, as_json: bool) -> None:
+    """Explain what differs between two saved hosts (or CPUID dumps), and which of it matters."""
+    from sevkit.probe.diff import compare
+    from sevkit.probe.sources import read_source
+
+    parent = ctx.parent.params if ctx.parent else {}
+    result = Result("probe diff", compare(read_source(a), read_source(b), (a, b)))
+    show(result, "json" if as_json or parent.get("as_json") or parent.get("form") == "json" else "diff")
+
+
+def _fleet(hosts: tuple[str, ...]) -> Result:
+    from sevkit.probe.hosts import probe_hosts
+
+    data, errors = probe_hosts(hosts)
+    lost = len(errors) == len(data["hosts"])
+    return Result("probe", data, errors[0].exit_code if lost else ExitCode.DONE, errors)
 
 
 def _refuse_contradictions(form: str, hosts: tuple[str, ...], asked: dict[str, str | None]) -> None:
@@ -79,6 +100,10 @@ def text(data: dict[str, Any], form: str) -> str:
         return junit(data)
     from sevkit.render import probe
 
+    if form == "diff" or "hosts" in data:
+        from sevkit.render import fleet
+
+        return fleet.diff(data) if form == "diff" else fleet.table(data, colour=colour(sys.stdout))
     return (probe.short if form == "short" else probe.human)(data, colour=colour(sys.stdout))
 
 

@@ -47,14 +47,16 @@ UNKNOWN_ENCRYPTION = Encryption("C_BIT_POSITION", "REDUCED_PHYS_BITS")
 class Place:
     """The files and sockets of one launch."""
 
-    kernel: Path
-    initrd: Path
+    kernel: Path | None  # None: the root disk boots by itself
+    initrd: Path | None
     firmware: Path | None  # OVMF; None for SeaBIOS
     qmp: Path
     agent: Path
     console: Path
     console_log: Path
     root_disk: Path | None = None
+    root_format: str = "raw"
+    seed: Path | None = None  # cloud-init's NoCloud seed
     data_disk: Path | None = None
     firmware_search: tuple[Path, ...] = ()
 
@@ -163,6 +165,8 @@ def _boot(spec: GuestSpec, place: Place) -> list[str]:
             argv += ["-bios", str(place.firmware)]
         else:
             argv += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={_escaped(place.firmware)}"]
+    if place.kernel is None:
+        return argv
     argv += ["-kernel", str(place.kernel), "-initrd", str(place.initrd)]
     words = ["console=ttyS0", "panic=-1", "quiet", "loglevel=6", f"sevkit.name={spec.name}"]
     if place.root_disk is not None:
@@ -188,8 +192,12 @@ def _control(place: Place) -> list[str]:
 def _disks(spec: GuestSpec, place: Place) -> list[str]:
     argv = []
     if place.root_disk is not None:
-        argv += ["-drive", f"if=none,id=root0,file={_escaped(place.root_disk)},format=raw,snapshot=on,cache=unsafe"]
+        file = f"file={_escaped(place.root_disk)},format={place.root_format}"
+        argv += ["-drive", f"if=none,id=root0,{file},snapshot=on,cache=unsafe"]
         argv += ["-device", _pci("virtio-blk-pci", "drive=root0", "serial=sevkit-root")]
+    if place.seed is not None:
+        argv += ["-drive", f"if=none,id=seed0,file={_escaped(place.seed)},format=raw,readonly=on"]
+        argv += ["-device", _pci("virtio-blk-pci", "drive=seed0", "serial=sevkit-seed")]
     storage = spec.storage
     if storage.kind is StorageKind.NONE:
         return argv

@@ -18,6 +18,7 @@ from sevkit.errors import DeadlineError, GuestError, HypervisorError
 from sevkit.guest.result import CommandResult
 
 _CHUNK = 1 << 20
+_MOST = 1 << 30  # bytes; a guest that answers with more is broken or hostile
 
 
 def shell_line(command: str | Sequence[str]) -> str:
@@ -91,11 +92,16 @@ class AgentChannel:
     def get(self, source: str, target: Path, *, timeout: float = 600.0) -> None:
         """Copy a file out of the guest, in pieces."""
         quoted = shlex.quote(source)
-        size = int(self._ok(f"stat -L -c %s {quoted}", b"", timeout))
+        answer = self._ok(f"stat -L -c %s {quoted}", b"", timeout).strip()
+        if not answer.isdigit() or len(answer) > 18:
+            raise GuestError(f"the guest gave no size of {source}", detail=answer[:200].decode(errors="replace"))
         with target.open("wb") as stream:
-            for offset in range(0, size, _CHUNK):
+            for offset in range(0, int(answer), _CHUNK):
                 words = f"dd if={quoted} bs=65536 iflag=skip_bytes,count_bytes,fullblock status=none"
-                stream.write(self._ok(f"{words} skip={offset} count={_CHUNK}", b"", timeout))
+                piece = self._ok(f"{words} skip={offset} count={_CHUNK}", b"", timeout)
+                if len(piece) > _CHUNK:
+                    raise GuestError(f"the guest answered with more of {source} than was asked for")
+                stream.write(piece)
 
     def _ok(self, line: str, stdin: bytes, timeout: float) -> bytes:
         done = self.run(line, stdin=stdin, timeout=timeout)
@@ -105,7 +111,10 @@ class AgentChannel:
 
 
 class _Answer:
-    """The bytes that come back on one connection, possibly after the rest of an answer that nobody waited for."""
+    """The bytes that come back on one connection, possibly after the rest of an answer that nobody waited for.
+
+    They come from the guest, which may say anything: what is not an answer raises GuestError.
+    """
 
     def __init__(self, stream: socket.socket, deadline: float) -> None:
         self._stream = stream
@@ -116,11 +125,18 @@ class _Answer:
         marker = f"@{ident} ".encode()
         while (at := self._buffer.find(marker)) < 0 or b"\n" not in self._buffer[at:]:
             self._buffer = self._buffer[max(at, 0) :] if at >= 0 else self._buffer[-len(marker) :]
+            if at >= 0 and len(self._buffer) > 200:
+                raise GuestError("the guest's agent sent a header without an end")
             self._more()
         header, _, self._buffer = self._buffer[at:].partition(b"\n")
-        _, status, out, err = header.split()
-        body = self._take(int(out) + int(err))
-        return CommandResult(int(status), body[: int(out)], body[int(out) :])
+        words = header.split()
+        if len(words) != 4 or not all(word.isdigit() and len(word) < 12 for word in words[1:]):
+            raise GuestError("the guest's agent sent a header that makes no sense", detail=repr(header[:200]))
+        status, out, err = (int(word) for word in words[1:])
+        if out + err > _MOST:
+            raise GuestError(f"the guest wants to send {out + err} bytes; more than {_MOST} are not taken")
+        body = self._take(out + err)
+        return CommandResult(status, body[:out], body[out:])
 
     def _take(self, size: int) -> bytes:
         parts = [self._buffer]
@@ -183,9 +199,12 @@ class SshChannel:
         )
         script = (
             "mkdir -p -m 700 /root/.ssh /etc/dropbear && cat >/root/.ssh/authorized_keys && "
+            "if command -v dropbear >/dev/null; then "
             "{ [ -e /etc/dropbear/key ] || dropbearkey -t ed25519 -f /etc/dropbear/key >/dev/null 2>&1; } && "
             "dropbearkey -y -f /etc/dropbear/key | grep ^ssh- && "
-            "{ pidof dropbear >/dev/null || dropbear -s -r /etc/dropbear/key -p 22; }"
+            "{ pidof dropbear >/dev/null || dropbear -s -r /etc/dropbear/key -p 22; }; "
+            "else ssh-keygen -A >/dev/null; cat /etc/ssh/ssh_host_ed25519_key.pub; "
+            "systemctl restart ssh 2>/dev/null || systemctl restart sshd; fi"
         )
         done = self._agent.run(script, stdin=key.with_suffix(".pub").read_bytes(), timeout=60)
         if done.status != 0 or not done.stdout.startswith(b"ssh-ed25519 "):

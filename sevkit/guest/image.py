@@ -15,11 +15,14 @@ from pathlib import Path
 
 from sevkit import proc
 from sevkit.errors import BadInputError, MissingToolError, UsageError
-from sevkit.guest import cpio, debian
+from sevkit.guest import cloud, cpio, debian
 from sevkit.paths import cache_dir
 
 Progress = Callable[[str], None]
 
+_HASHED = 256 << 20  # bytes; larger files are known by their size
+
+_RECIPE = 1  # to be raised when the code below, or cpio.py, changes what comes out
 # What the mini image loads at boot, in Linux' own module names; built-in ones are passed over.
 _MODULES = (
     *("virtio_pci", "virtio_console", "virtio_blk", "virtio_scsi", "sd_mod", "virtio_net", "virtio_rng"),
@@ -68,10 +71,11 @@ class Image:
     """What a guest boots from: kernel, initramfs, and for images with a root file system the disk that holds it."""
 
     name: str
-    kernel: Path
-    initrd: Path
+    kernel: Path | None  # None: the disk boots by itself
+    initrd: Path | None
     root_disk: Path | None
     info: dict[str, object]
+    root_format: str = "raw"
 
 
 def get(name: str, *, progress: Progress | None = None) -> Image:
@@ -79,21 +83,33 @@ def get(name: str, *, progress: Progress | None = None) -> Image:
 
     Raises UsageError for a name that is none, MissingToolError when what the build needs is not here.
     """
+    if cloud.is_path(name):
+        return _users_own(Path(name))
     if name not in _BUILDERS:
-        raise UsageError(f"there is no guest image {name!r}", hint=f"images: {', '.join(sorted(_BUILDERS))}")
+        raise UsageError(
+            f"there is no guest image {name!r}",
+            hint=f"images: {', '.join(sorted(_BUILDERS))}, or the path of a cloud image",
+        )
     folder = _folder(name)
-    if not (folder / "info.json").exists():
-        _build(name, folder, progress or (lambda _: None))
-    try:
-        info = json.loads((folder / "info.json").read_text())
-    except (OSError, ValueError) as error:
-        raise BadInputError(f"the cached image {folder} is damaged", hint=f"rm -r {folder}") from error
+    info = _whole(folder)
+    if info is None:
+        info = _build(name, folder, progress or (lambda _: None))
     return _image(name, folder, info)
+
+
+def is_built(name: str) -> bool:
+    """Whether the image is in the cache, whole."""
+    return _whole(_folder(name)) is not None
 
 
 def expected(name: str) -> Image:
     """The image with the paths that it has or will have in the cache, whether it has been built or not."""
-    return _image(name, _folder(name), {})
+    return _users_own(Path(name)) if cloud.is_path(name) else _image(name, _folder(name), {})
+
+
+def _users_own(path: Path) -> Image:
+    form = cloud.disk_format(path)
+    return Image("cloud", None, None, path.resolve(), {"image": "cloud", "path": str(path)}, form)
 
 
 def _folder(name: str) -> Path:
@@ -107,28 +123,55 @@ def _image(name: str, folder: Path, info: dict[str, object]) -> Image:
 
 def _recipe_hash(name: str) -> str:
     """Changes when anything that decides the content of the image changes here."""
-    digest = hashlib.sha256(name.encode())
-    for module in ("image.py", "debian.py", "cpio.py"):
-        digest.update(resources.files("sevkit.guest").joinpath(module).read_bytes())
+    recipe = [name, _RECIPE, _MODULES, _USER_PACKAGES, _PROGRAMS]
+    if name == "bench":
+        recipe += [_BENCH_PACKAGES, _BENCH_SIZE]
+    digest = hashlib.sha256(json.dumps(recipe).encode())
     for entry in sorted(resources.files("sevkit.guest").joinpath("rootfs").iterdir(), key=lambda e: e.name):
         digest.update(entry.name.encode() + entry.read_bytes())
     digest.update(os.environ.get("SEVKIT_GUEST_KERNEL_PACKAGE", "").encode())
     return digest.hexdigest()[:16]
 
 
-def _build(name: str, folder: Path, progress: Progress) -> None:
+def _whole(folder: Path) -> dict[str, object] | None:
+    """What is known of a cached image; None when it is not there, or not as it was when it was made."""
+    try:
+        info = json.loads((folder / "info.json").read_text())
+        files = info["files"]
+        whole = all(_fingerprint(folder / name) == print_ for name, print_ in files.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return info if whole and {"vmlinuz", "initrd.img"} <= set(files) else None
+
+
+def _fingerprint(path: Path) -> list[object]:
+    """Size and SHA-256 of a file; of a disk only the size, since reading it would take longer than a guest's boot."""
+    size = path.stat().st_size
+    if size > _HASHED:
+        return [size, None]
+    with path.open("rb") as stream:
+        return [size, hashlib.file_digest(stream, "sha256").hexdigest()]
+
+
+def _build(name: str, folder: Path, progress: Progress) -> dict[str, object]:
     lock = folder.with_suffix(".lock")
     with lock.open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)  # another process may be building the same image: wait for it
-        if (folder / "info.json").exists():
-            return
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".building-") as scratch:
+        info = _whole(folder)
+        if info is not None:
+            return info
+        prefix = f".building-{folder.name}-"
+        for left in folder.parent.glob(f"{prefix}*"):  # of a build that was killed: we hold the lock
+            shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=prefix) as scratch:
             made = Path(scratch) / "image"
             made.mkdir()
             info = _BUILDERS[name](Path(scratch) / "work", made, progress)
+            info["files"] = {path.name: _fingerprint(path) for path in sorted(made.iterdir())}
             (made / "info.json").write_text(json.dumps(info, indent=2))
             shutil.rmtree(folder, ignore_errors=True)
             made.rename(folder)
+        return info
 
 
 def _kernel(work: Path, progress: Progress) -> tuple[Path, Path, list[str]]:

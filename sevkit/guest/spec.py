@@ -6,10 +6,15 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from sevkit.errors import UsageError
+from sevkit.errors import BadInputError, UsageError
 from sevkit.words import Mode
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
+
+
+# QEMU's words for -drive cache= and aio= (qemu(1), "Block device options").
+CACHE_MODES = ("none", "writeback", "writethrough", "directsync", "unsafe")
+AIO = ("threads", "native", "io_uring")
 
 
 class Accel(StrEnum):
@@ -52,6 +57,12 @@ class Storage:
     iothread: bool = False
     queues: int | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse words that QEMU does not have: they stand in a list of options, where a comma would begin another."""
+        for what, word, known in (("cache mode", self.cache, CACHE_MODES), ("kind of aio", self.aio, AIO)):
+            if word not in known:
+                raise UsageError(f"{word!r} is not a {what} of QEMU's", hint=f"one of {', '.join(known)}")
+
 
 @dataclass(frozen=True)
 class GuestSpec:
@@ -85,6 +96,8 @@ class GuestSpec:
             raise UsageError(f"{self.vcpus} vCPUs is out of range", hint="give 1 to 1024")
         if not re.fullmatch(r"[A-Za-z0-9=,._-]*", self.qemu_machine):
             raise UsageError(f"machine options {self.qemu_machine!r} contain characters that QEMU options do not have")
+        if self.cpu is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9=,+._-]*", self.cpu):
+            raise UsageError(f"{self.cpu!r} is not a CPU model of QEMU's", hint="such as EPYC-v4, or max,-sse4a")
 
     def with_mode(self, mode: Mode) -> "GuestSpec":
         """The same guest in another mode."""
@@ -109,7 +122,14 @@ def to_dict(spec: GuestSpec) -> dict[str, Any]:
 
 
 def from_dict(plain: dict[str, Any]) -> GuestSpec:
-    """The spec that ``to_dict`` wrote."""
+    """The spec that ``to_dict`` wrote; raises BadInputError when it is damaged."""
+    try:
+        return _from_dict(plain)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadInputError(f"the description of a guest is damaged: {error!r}") from error
+
+
+def _from_dict(plain: dict[str, Any]) -> GuestSpec:
     storage = dict(plain["storage"])
     storage["kind"] = StorageKind(storage["kind"])
     storage["path"] = None if storage["path"] is None else Path(storage["path"])

@@ -5,11 +5,12 @@ Answers that cost a process are kept in the cache, by the binary's path, size an
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 from sevkit import proc
-from sevkit.errors import HypervisorError
+from sevkit.errors import HypervisorError, MissingToolError
 from sevkit.guest.argv import Capabilities, Encryption
 from sevkit.paths import cache_dir
 
@@ -25,12 +26,19 @@ def of_binary(binary: str) -> Capabilities:
     """What a QEMU binary says of itself; raises HypervisorError when it does not answer."""
     key = f"capabilities {_identity(binary)}"
     known = _recall(key)
-    if known is None:
+    if known is None or not isinstance(known.get("version"), str) or not _texts(known.get("objects")):
         version = proc.run([binary, "--version"], timeout=_TIMEOUT, check=HypervisorError).text
         objects = proc.run([binary, "-object", "help"], timeout=_TIMEOUT, check=HypervisorError).text
-        known = {"version": version.split("\n")[0].split()[3], "objects": objects.split()[5:]}
+        found = re.match(r"QEMU emulator version (\S+)", version)
+        if found is None:
+            raise HypervisorError(f"{binary} is not a QEMU", hint="check SEVKIT_QEMU", detail=version)
+        known = {"version": found[1], "objects": objects.split()[5:]}
         _remember(key, known)
     return Capabilities(binary, known["version"], frozenset(known["objects"]))
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def encryption(binary: str, *, accel: str = "kvm") -> Encryption | None:
@@ -45,7 +53,7 @@ def encryption(binary: str, *, accel: str = "kvm") -> Encryption | None:
     for line in done.stdout.splitlines():
         try:
             answer = json.loads(line).get("return")
-        except ValueError:
+        except (ValueError, AttributeError):
             continue
         if isinstance(answer, dict) and "cbitpos" in answer:
             return Encryption(int(answer["cbitpos"]), int(answer["reduced-phys-bits"]))
@@ -71,7 +79,10 @@ def _kvm_key(binary: str) -> str:
 
 
 def _identity(binary: str) -> str:
-    info = Path(binary).resolve().stat()
+    try:
+        info = Path(binary).resolve().stat()
+    except OSError as error:
+        raise MissingToolError(f"cannot run {binary}: {error.strerror}", hint="check SEVKIT_QEMU") from error
     return f"{Path(binary).resolve()} {info.st_size} {info.st_mtime_ns}"
 
 

@@ -3,8 +3,6 @@
 import contextlib
 import hashlib
 import os
-import select
-import signal
 import socket
 import sys
 import time
@@ -12,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sevkit import proc
-from sevkit.errors import BadInputError, DeadlineError, GuestError, HypervisorError
+from sevkit import __version__, proc
+from sevkit.errors import BadInputError, DeadlineError, GuestError, HypervisorError, UsageError
 from sevkit.guest import secrets
 from sevkit.guest import spec as spec_module
 from sevkit.guest.result import CommandResult
@@ -44,6 +42,7 @@ class MockGuest:
     accel = property(lambda _: _ACCEL)
     command_line = property(lambda self: self._record.command_line)
     confounds = property(lambda _: ())
+    versions = property(lambda _: {"model": __version__})
     notes = property(lambda self: self._record.notes)
 
     def run(
@@ -99,7 +98,7 @@ class MockGuest:
             for process in self._processes:
                 proc.stop(process)
         elif self.alive():
-            _end(self._record.pid)  # the SoC ends when its VMM does
+            proc.end(self._record.pid, self._record.start_time)  # the SoC ends when its VMM does
         registry.forget(self._record.name)
 
     def _ask(self, message: dict[str, Any], timeout: float = 60.0, door: str = "vmm") -> dict[str, Any]:
@@ -190,9 +189,10 @@ class MockHypervisor:
             (_python("mock_vmm", {"name": spec.name, **common, **vmm}), vmm),
             (_python("mock_soc", {**common, "vcpus": spec.vcpus, **policy, **soc}), soc),
         )
+        marks = (registry.mark(folder), None)  # the SoC ends when its VMM does
         return [
-            proc.start(command, pass_fds=list(descriptors.values()), stderr=log, detach=detach)
-            for command, descriptors in commands
+            proc.start(command, pass_fds=list(descriptors.values()), stderr=log, detach=detach, mark=mark)
+            for (command, descriptors), mark in zip(commands, marks, strict=True)
         ]
 
 
@@ -218,7 +218,14 @@ def _python(module: str, values: dict[str, Any]) -> list[str]:
 
 def _listen(path: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX)
-    listener.bind(str(path))
+    try:
+        listener.bind(str(path))
+    except OSError as error:
+        listener.close()
+        raise UsageError(
+            f"cannot make the socket {path}: {error}",
+            hint="choose a shorter --name, or point SEVKIT_STATE_DIR at a shorter directory",
+        ) from error
     listener.listen(16)
     return listener
 
@@ -251,16 +258,3 @@ def _wait_ready(guest: MockGuest, processes: Sequence[Any], folder: Path, timeou
             words = (folder / "mock.log").read_text(errors="replace")
             raise HypervisorError("the mock's processes ended while the guest started", detail=words) from None
         return
-
-
-def _end(pid: int, grace: float = 3.0) -> None:
-    """End a process that is not our child: ask, wait, kill. The pidfd stays on this very process."""
-    with contextlib.suppress(ProcessLookupError):
-        descriptor = os.pidfd_open(pid)
-        try:
-            for number in (signal.SIGTERM, signal.SIGKILL):
-                signal.pidfd_send_signal(descriptor, number)
-                if select.select([descriptor], [], [], grace)[0]:
-                    return
-        finally:
-            os.close(descriptor)

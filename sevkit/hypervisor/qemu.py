@@ -1,10 +1,7 @@
 """QEMU as hypervisor: stock QEMU on this host's hardware, and the same QEMU with the emulator's engine."""
 
-import contextlib
 import os
-import select
 import shutil
-import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,8 +11,8 @@ from typing import TYPE_CHECKING
 from sevkit import proc
 from sevkit.errors import GuestError, HypervisorError, MissingToolError, NoSpaceError, UsageError
 from sevkit.guest import argv as argv_builder
+from sevkit.guest import cloud, policy, secrets
 from sevkit.guest import image as images
-from sevkit.guest import policy, secrets
 from sevkit.guest import spec as spec_module
 from sevkit.guest.argv import Capabilities, Encryption, Place
 from sevkit.guest.channel import AgentChannel, SshChannel
@@ -58,6 +55,12 @@ class QemuGuest:
     notes = property(lambda self: self._record.notes)
     confounds = property(lambda self: argv_builder.forced_differences(self._spec))
     folder = property(lambda self: self._folder)
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """QEMU's version, and the guest kernel's as the guest tells it."""
+        able = capabilities_of.of_binary(self._record.command_line[0])
+        return {"QEMU": able.version, "guest kernel": self.run("uname -r", timeout=30).text.strip()}
 
     def run(
         self, command: str | Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0, private: bool = False
@@ -108,7 +111,7 @@ class QemuGuest:
         if self._process is not None:
             proc.stop(self._process)
         elif self.alive():
-            _end(self._record.pid)
+            proc.end(self._record.pid, self._record.start_time)
         registry.forget(self._record.name)
 
     @property
@@ -259,17 +262,22 @@ class QemuHypervisor:
         able = self._capabilities()
         image = images.get(spec.image, progress=self._progress)
         folder = registry.claim(spec.name)
+        process = None
         try:
             place = self._place(spec, image, able)
             _check_sockets(place)
             if place.data_disk is not None and spec.storage.path is None:
                 _scratch_disk(place.data_disk, spec.storage.size_mib)
+            if place.seed is not None:
+                cloud.write_seed(place.seed, spec.name)
             command = argv_builder.build(spec, able, accel, place, self._encryption(spec, able))
             with (folder / "qemu.log").open("wb") as log:
-                process = proc.start(command, stdout=log, stderr=log, detach=detach)
+                process = proc.start(command, stdout=log, stderr=log, detach=detach, mark=registry.mark(folder))
             record = self._record(spec, accel, able, command, process.pid, detach)
             registry.write(record)
         except BaseException:
+            if process is not None:
+                proc.stop(process)
             registry.forget(spec.name)
             raise
         return QemuGuest(record, spec, process)
@@ -308,7 +316,9 @@ class QemuHypervisor:
             kernel=image.kernel,
             initrd=image.initrd,
             root_disk=image.root_disk,
-            firmware=_firmware(spec, assume=assume),
+            root_format=image.root_format,
+            seed=None if image.kernel else folder / "seed.iso",
+            firmware=firmware(spec, assume=assume),
             qmp=folder / "qmp",
             agent=folder / "agent",
             console=folder / "console",
@@ -323,7 +333,11 @@ def attach(record: registry.Record) -> QemuGuest:
     return QemuGuest(record, spec_module.from_dict(record.spec), None)
 
 
-def _firmware(spec: GuestSpec, *, assume: bool) -> Path | None:
+def firmware(spec: GuestSpec, *, assume: bool = False) -> Path | None:
+    """The firmware file that a spec boots with, None for SeaBIOS; raises MissingToolError where there is none.
+
+    ``assume``: where it would be, for a command line that nobody runs.
+    """
     if argv_builder.firmware_of(spec) is Firmware.SEABIOS:
         return None
     candidates = [os.environ["SEVKIT_OVMF"]] if "SEVKIT_OVMF" in os.environ else []
@@ -362,19 +376,6 @@ def _scratch_disk(path: Path, size_mib: int) -> None:
         )
     with path.open("wb") as stream:
         stream.truncate(size_mib << 20)
-
-
-def _end(pid: int, grace: float = 3.0) -> None:
-    """End a process that is not our child: ask, wait, kill. The pidfd stays on this very process."""
-    with contextlib.suppress(ProcessLookupError):
-        descriptor = os.pidfd_open(pid)
-        try:
-            for number in (signal.SIGTERM, signal.SIGKILL):
-                signal.pidfd_send_signal(descriptor, number)
-                if select.select([descriptor], [], [], grace)[0]:
-                    return
-        finally:
-            os.close(descriptor)
 
 
 def _text(path: Path) -> str:

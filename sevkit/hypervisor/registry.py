@@ -1,7 +1,8 @@
 """The guests that sevkit has started on this machine, kept so that a later process finds them again.
 
 One private folder a guest. A record counts only while its VMM runs: PID and start time must agree, so that a PID used
-again is not taken for a guest. Folders of guests that are gone are removed.
+again is not taken for a guest. Folders of guests that are gone are removed. Nothing is believed that another user could
+have written, and no symbolic link is followed.
 """
 
 import contextlib
@@ -9,17 +10,23 @@ import fcntl
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from sevkit import proc
-from sevkit.errors import UsageError
+from sevkit.errors import NotPermittedError, UsageError
 from sevkit.guest.spec import check_name
-from sevkit.paths import state_dir
+from sevkit.paths import state_dir, write_private
+from sevkit.words import Mode, Provenance
 
+HYPERVISORS = ("qemu", "emulated", "mock")
 _RECORD = "guest.json"
+_OWNER = "owner"  # who is starting the guest: PID and start time
+_MARK = "vmm.mark"  # which process a detached VMM became, written before the record can be
+_LIMIT = 1 << 20  # bytes; a record is a few thousand
 
 
 @dataclass(frozen=True)
@@ -48,22 +55,37 @@ def folder(name: str) -> Path:
     return state_dir("guests") / check_name(name)
 
 
+def mark(path: Path) -> Path:
+    """The file in a guest's folder that says which process its VMM is, should the launch be cut short."""
+    return path / _MARK
+
+
 @contextlib.contextmanager
 def _locked() -> Iterator[None]:
-    with (state_dir("guests") / ".lock").open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+    path = state_dir("guests") / ".lock"
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise NotPermittedError(f"cannot lock the registry: {path}: {error.strerror}", hint=f"rm {path}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(descriptor)
 
 
 def claim(name: str) -> Path:
     """Make the folder of a new guest; raises UsageError when a guest of that name runs or is being started."""
     with _locked():
         path = folder(name)
-        if path.exists() and not _stale(path):
-            raise UsageError(f"a guest named {name} is running", hint=f"sevkit guest stop {name}, or choose --name")
-        shutil.rmtree(path, ignore_errors=True)
+        if os.path.lexists(path):
+            if not _is_ours(path):
+                raise NotPermittedError(f"{path} is not a folder that sevkit made for this user", hint="remove it")
+            if not _stale(path):
+                raise UsageError(f"a guest named {name} is running", hint=f"sevkit guest stop {name}, or choose --name")
+            _remove(path)
         path.mkdir(mode=0o700)
-        (path / "owner").write_text(f"{os.getpid()} {proc.process_start_time(os.getpid())}")
+        write_private(path / _OWNER, f"{os.getpid()} {proc.process_start_time(os.getpid())}")
         return path
 
 
@@ -71,7 +93,7 @@ def write(record: Record) -> None:
     """Put a guest on record, whole or not at all."""
     path = folder(record.name)
     temporary = path / f".{_RECORD}"
-    temporary.write_text(json.dumps(asdict(record), indent=2))
+    write_private(temporary, json.dumps(asdict(record), indent=2))
     temporary.rename(path / _RECORD)
 
 
@@ -89,13 +111,13 @@ def running() -> list[Record]:
     with _locked():
         found = []
         for path in sorted(state_dir("guests").iterdir()):
-            if path.is_symlink() or not path.is_dir() or path.stat().st_uid != os.getuid():
+            if not _is_ours(path):
                 continue
             record = _read(path)
             if record is not None and record.alive():
                 found.append(record)
             elif _stale(path):
-                shutil.rmtree(path, ignore_errors=True)
+                _remove(path)
         return found
 
 
@@ -104,25 +126,82 @@ def forget(name: str) -> None:
     shutil.rmtree(folder(name), ignore_errors=True)
 
 
+def _is_ours(path: Path) -> bool:
+    """Whether a path is itself a folder, made by this user, that nobody else can write to."""
+    try:
+        info = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(info.st_mode) and info.st_uid == os.getuid() and not info.st_mode & 0o022
+
+
 def _stale(path: Path) -> bool:
     """Whether neither the guest nor the process that was starting it is there any more."""
     record = _read(path)
     if record is not None:
         return not record.alive()
+    return not _runs(path / _OWNER)
+
+
+def _remove(path: Path) -> None:
+    """Remove the folder of a guest that nothing can reach any more, and end its VMM should that still run."""
+    if (marked := _process(path / _MARK)) is not None:
+        proc.end(*marked)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _runs(file: Path) -> bool:
+    """Whether the very process that a file names still runs."""
+    named = _process(file)
+    return named is not None and proc.process_start_time(named[0]) == named[1]
+
+
+def _process(file: Path) -> tuple[int, int] | None:
+    """PID and start time from a file of ours; None when there is none, or it makes no sense."""
     try:
-        pid, start = (path / "owner").read_text().split()
+        pid, start = (int(word) for word in _trusted(file).split())
     except (OSError, ValueError):
-        return True
-    return str(proc.process_start_time(int(pid))) != start
+        return None
+    return (pid, start) if pid > 1 else None
+
+
+def _trusted(file: Path) -> str:
+    """The text of a file that this user wrote and nobody else can write to; raises OSError or ValueError."""
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor, not a path
+        info = os.fstat(descriptor)
+        if not stat.S_ISREG(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o022:
+            raise ValueError(f"{file} is not a file that only this user can write")
+        if info.st_size > _LIMIT:
+            raise ValueError(f"{file} is too large")
+        return stream.read(_LIMIT).decode()
 
 
 def _read(path: Path) -> Record | None:
     """The record in a folder, None when there is none or it makes no sense."""
-    file = path / _RECORD
     try:
-        if file.is_symlink() or file.stat().st_uid != os.getuid():
+        if not _is_ours(path):
             return None
-        data = json.loads(file.read_text())
-        return Record(**{field.name: data[field.name] for field in fields(Record)})
-    except (OSError, ValueError, KeyError, TypeError):
+        data = json.loads(_trusted(path / _RECORD))
+        record = Record(**{field.name: data[field.name] for field in fields(Record)})
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
+    return record if _sound(record) and record.name == path.name else None
+
+
+def _sound(record: Record) -> bool:
+    """Whether the values have the types that they are declared with."""
+    texts = (record.name, record.hypervisor, record.mode, record.provenance, record.accel)
+    numbers = (record.pid, record.start_time)
+    known = record.mode in list(Mode) and record.provenance in list(Provenance) and record.hypervisor in HYPERVISORS
+    return (
+        known
+        and all(isinstance(text, str) for text in [*texts, *_items(record.command_line), *_items(record.notes)])
+        and all(type(number) is int and number > 0 for number in numbers)
+        and type(record.detached) is bool
+        and isinstance(record.spec, dict)
+    )
+
+
+def _items(value: object) -> list[object]:
+    return value if isinstance(value, list) else [None]

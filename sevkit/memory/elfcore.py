@@ -1,20 +1,18 @@
 """ELF core files: the reader, which believes nothing of what a file says about itself.
 
 Format: System V ABI, chapters 4 and 5 (ELF header, program headers); NT_FILE as the kernel's fs/binfmt_elf.c writes it;
-extended numbering (PN_XNUM) as in elf(5). Header tables are read as arrays, so that a hostile table costs no more
-memory than its own bytes, and those are limited.
+extended numbering (PN_XNUM) as in elf(5). Counts and sizes are checked against the file and against limits before any
+memory is spent on them.
 """
 
 import itertools
 import os
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import NamedTuple
 
 from sevkit.errors import BadInputError
-
-if TYPE_CHECKING:
-    import numpy as np
 
 MAX_SEGMENTS = 1 << 18  # four times the mappings that Linux gives a process by default (vm.max_map_count)
 MAX_NOTES = 64 << 20  # bytes
@@ -47,6 +45,18 @@ class Segment:
     def perms(self) -> str:
         """As in /proc/PID/maps."""
         return "".join(letter if self.flags & bit else "-" for letter, bit in (("r", 4), ("w", 2), ("x", 1)))
+
+
+class _Header(NamedTuple):
+    """A program header of the two types that matter here."""
+
+    type: int
+    flags: int
+    offset: int
+    vaddr: int
+    paddr: int
+    filesz: int
+    memsz: int
 
 
 @dataclass(frozen=True)
@@ -113,50 +123,45 @@ def _file_header(ident: bytes, is64: bool, order: str) -> dict[str, int]:
     return dict(zip(names, struct.unpack_from(order + layout, ident, 16), strict=True))
 
 
-def _program_headers(fd: int, header: dict[str, int], is64: bool, order: str, size: int) -> "np.ndarray[Any, Any]":
-    import numpy as np
-
-    w = f"{order}u{8 if is64 else 4}"
-    h = f"{order}u4"
-    fields64 = [("type", h), ("flags", h), ("offset", w), ("vaddr", w), ("paddr", w), ("filesz", w), ("memsz", w)]
-    fields32 = [("type", h), ("offset", w), ("vaddr", w), ("paddr", w), ("filesz", w), ("memsz", w), ("flags", h)]
-    layout = np.dtype([*(fields64 if is64 else fields32), ("align", w)])
+def _program_headers(fd: int, header: dict[str, int], is64: bool, order: str, size: int) -> list[_Header]:
+    layout = struct.Struct(order + ("IIQQQQQQ" if is64 else "IIIIIIII"))
     count = _segment_count(fd, header, is64, order)
     if count > MAX_SEGMENTS:
         raise BadInputError(f"the core says it has {count} segments; more than {MAX_SEGMENTS} are not read")
-    if count and header["phentsize"] != layout.itemsize:
-        raise BadInputError(f"program headers of {header['phentsize']} bytes; this ELF class has {layout.itemsize}")
-    if header["phoff"] + count * layout.itemsize > size:
+    if count and header["phentsize"] != layout.size:
+        raise BadInputError(f"program headers of {header['phentsize']} bytes; this ELF class has {layout.size}")
+    if header["phoff"] + count * layout.size > size:
         raise BadInputError(f"the core is cut short: its table of {count} segments lies beyond the end of the file")
-    raw = os.pread(fd, count * layout.itemsize, header["phoff"])
-    if len(raw) != count * layout.itemsize:
+    raw = os.pread(fd, count * layout.size, header["phoff"]) if count else b""
+    if len(raw) != count * layout.size:
         raise BadInputError("the core became shorter while it was read")
-    return np.frombuffer(raw, dtype=layout)
+    rows = (row for row in layout.iter_unpack(raw) if row[0] in (_PT_LOAD, _PT_NOTE))
+    if is64:
+        return [_Header(kind, flags, *rest[:5]) for kind, flags, *rest in rows]
+    return [_Header(kind, flags, *rest) for kind, *rest, flags, _ in rows]
 
 
 def _segment_count(fd: int, header: dict[str, int], is64: bool, order: str) -> int:
     """The number of program headers; with PN_XNUM it stands in sh_info of the first section header (elf(5))."""
     if header["phnum"] != _PN_XNUM:
         return header["phnum"]
-    raw = os.pread(fd, 4, header["shoff"] + (44 if is64 else 28)) if header["shoff"] < 1 << 62 else b""
+    raw = os.pread(fd, 4, header["shoff"] + (44 if is64 else 28)) if 0 < header["shoff"] < 1 << 62 else b""
     if len(raw) != 4:
         raise BadInputError("the core says it has more than 65,534 segments but not how many")
     return int(struct.unpack(order + "I", raw)[0])
 
 
-def _segments(
-    table: "np.ndarray[Any, Any]", size: int, *, physical: bool, is64: bool
-) -> tuple[tuple[Segment, ...], int]:
+def _segments(table: Sequence[_Header], size: int, *, physical: bool, is64: bool) -> tuple[tuple[Segment, ...], int]:
     """The loadable segments made disjoint: where two overlap, the one earlier in the table counts."""
     top = 1 << (64 if is64 else 32)
-    loads = table[table["type"] == _PT_LOAD]
     rows = []
-    for row in loads[["paddr" if physical else "vaddr", "memsz", "offset", "filesz", "flags"]].tolist():
-        address, memory, offset, stored, flags = row
-        memory = min(max(memory, stored), top - address)
-        stored = min(stored, memory)
-        if memory:
-            rows.append(Segment(address, memory, offset, stored, max(0, min(stored, size - offset)), flags))
+    for row in table:
+        address = row.paddr if physical else row.vaddr
+        memory = min(max(row.memsz, row.filesz), top - address)
+        stored = min(row.filesz, memory)
+        if row.type == _PT_LOAD and memory:
+            present = max(0, min(stored, size - row.offset))
+            rows.append(Segment(address, memory, row.offset, stored, present, row.flags))
     return _disjoint(rows)
 
 
@@ -199,15 +204,15 @@ def _cut(row: Segment, start: int, end: int) -> Segment:
 
 
 def _notes(
-    fd: int, table: "np.ndarray[Any, Any]", order: str, is64: bool, size: int
+    fd: int, table: Sequence[_Header], order: str, is64: bool, size: int
 ) -> tuple[list[tuple[str, int]], tuple[MappedFile, ...]]:
     """Names and types of all notes, and the entries of NT_FILE. Damaged notes end the list, without an error."""
     found: list[tuple[str, int]] = []
     files: tuple[MappedFile, ...] = ()
     budget = MAX_NOTES
-    for offset, length in table[table["type"] == _PT_NOTE][["offset", "filesz"]].tolist():
-        wanted = min(length, budget, max(0, size - offset))
-        raw = os.pread(fd, wanted, offset) if wanted else b""
+    for row in table:
+        wanted = min(row.filesz, budget, max(0, size - row.offset)) if row.type == _PT_NOTE else 0
+        raw = os.pread(fd, wanted, row.offset) if wanted else b""
         budget -= len(raw)
         for name, kind, description in _walk(raw, order):
             if len(found) < 4096:

@@ -10,7 +10,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from sevkit.memory.patterns import Engine, Pattern, Searcher, TooManyHits, compile_patterns
@@ -27,7 +26,7 @@ from sevkit.memory.source import (
     runs,
 )
 
-CHUNK = 1 << 20  # what fits the second-level cache: copied in, searched, overwritten
+CHUNK = 2 << 20  # small enough to stay in the caches between being copied in and searched
 MAX_HITS = 100_000
 UNREADABLE = "unreadable"
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
@@ -136,15 +135,28 @@ def _run(job: _Job, count: int) -> None:
     if count == 1:
         _work(job)
         return
-    with ThreadPoolExecutor(count, thread_name_prefix="scan") as pool:
-        workers = [pool.submit(_work, job) for _ in range(count)]
+    errors: list[BaseException] = []
+
+    def guarded() -> None:
         try:
-            done, _ = wait(workers, return_when=FIRST_EXCEPTION)
-        finally:
-            if any(worker.done() and worker.exception() for worker in workers) or not all(w.done() for w in workers):
-                job.stop.set()
-    for worker in done:
-        worker.result()
+            _work(job)
+        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
+            errors.append(error)
+            job.stop.set()
+
+    workers = [threading.Thread(target=guarded, name=f"scan-{number}") for number in range(count)]
+    try:
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    finally:  # also when interrupted
+        job.stop.set()
+        for worker in workers:
+            if worker.ident is not None:
+                worker.join()
+    if errors:
+        raise errors[0]
 
 
 def _work(job: _Job) -> None:
@@ -152,18 +164,19 @@ def _work(job: _Job) -> None:
     searchers = [Searcher(engine, job.max_hits) for engine in job.engines]
     behind = _up(max(engine.lookbehind for engine in job.engines))
     ahead = max(engine.lookahead for engine in job.engines)
-    with mmap.mmap(-1, _up(job.chunk + behind + ahead + PAGE)) as buffer, memoryview(buffer) as view:
-        while not job.stop.is_set():
-            with job.lock:
-                piece = next(job.pieces, None)
-            if piece is None:
-                return
-            try:
-                _search_piece(job, searchers, view, piece, behind, ahead)
-            except SourceGoneError as error:
-                job.halt(error.message)
-            except TooManyHits:
-                job.halt(f"more than {job.max_hits} hits")
+    # Freed with the last view of it: an error on its way up still holds some, and closing would hide that error.
+    view = memoryview(mmap.mmap(-1, _up(job.chunk + behind + ahead + PAGE)))
+    while not job.stop.is_set():
+        with job.lock:
+            piece = next(job.pieces, None)
+        if piece is None:
+            return
+        try:
+            _search_piece(job, searchers, view, piece, behind, ahead)
+        except SourceGoneError as error:
+            job.halt(error.message)
+        except TooManyHits:
+            job.halt(f"more than {job.max_hits} hits")
 
 
 def _up(size: int) -> int:

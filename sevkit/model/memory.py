@@ -37,6 +37,10 @@ class SparseDram:
 
     def read(self, spa: int, size: int) -> bytes:
         """The bytes at ``spa``; zeros where nothing was ever written."""
+        offset = spa % PAGE
+        if self.alias is None and offset + size <= PAGE and 0 <= spa < self.size:
+            held = self.pages.get(spa // PAGE)
+            return bytes(size) if held is None else bytes(held[offset : offset + size])
         out = b""
         for page, offset, take in _split(self._place(spa, size), size):
             held = self.pages.get(page)

@@ -136,9 +136,8 @@ class Rmp:
         first = spa // PAGE // LARGE_PAGES * LARGE_PAGES * PAGE
         head, old = self.raw(first), self.raw(spa)
         new = RmpEntry(assigned=assigned, large=large, immutable=immutable, gpa=gpa, asid=asid)
-        in_table = self.base <= spa < self.end
         under = spa // PAGE * PAGE != first and head.assigned and head.large
-        failed = self._tables["rmpupdate"].first_violated(Update(spa, old, new, in_table, under, head.subpages))
+        failed = self._tables["rmpupdate"].first_violated(Update(spa, old, new, under, head.subpages))
         if failed is not None:
             return int(failed.answer)  # type: ignore[call-overload,no-any-return]
         same = (old.assigned, old.asid, old.gpa, old.large) == (new.assigned, new.asid, new.gpa, new.large)

@@ -68,12 +68,14 @@ GUEST_SHARED_WRITE: tuple[Check[Access], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """An RMPUPDATE: the entry before, the entry asked for, and what else lies in the same 2 MiB."""
+    """An RMPUPDATE: the entry before, the entry asked for, and what else lies in the same 2 MiB.
+
+    The pages of the table itself need no check of their own: they are immutable.
+    """
 
     spa: int
     old: RmpEntry
     new: RmpEntry
-    in_table: bool
     under_large: bool
     base_subpages: int
 
@@ -95,7 +97,6 @@ RMPUPDATE: tuple[Check[Update], ...] = (
         "SEV-SNP ABI, Page States: what RMPUPDATE can ask for",
     ),
     Check("rmpupdate-gpa", lambda u: not u.new.asid and bool(u.new.gpa), FAIL_INPUT, APM),
-    Check("rmpupdate-table", lambda u: u.in_table, FAIL_PERMISSION, "the pages of the RMP itself"),
     Check("rmpupdate-immutable", lambda u: u.old.immutable, FAIL_PERMISSION, APM),
     Check("rmpupdate-overlap-large", lambda u: u.under_large, FAIL_OVERLAP, APM),
     Check("rmpupdate-overlap-small", lambda u: u.new.large and u.base_subpages > 0, FAIL_OVERLAP, APM),

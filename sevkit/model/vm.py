@@ -113,7 +113,11 @@ class Vm:
     # --- inside
 
     def _key(self, private: bool) -> int | None:
-        return self.asid if self.encrypted and private else None
+        if not (self.encrypted and private):
+            return None
+        if self.asid not in self.platform.controller.keys:
+            raise Fault(FaultKind.VMEXIT_INVALID, "asid-active", f"no key is installed for ASID {self.asid}")
+        return self.asid
 
     def _translate(self, gpa: int, *, private: bool, write: bool, execute: bool, vmpl: int) -> int:
         """System-physical address of an access that all checks allow."""

@@ -60,9 +60,15 @@ class Case:
         """A reading by name."""
         return self.facts.reading(name)
 
-    def msr(self, register: str) -> Reading:
-        """The readings of a register that has a name: values by CPU."""
-        return self.facts.reading(name_of(NAMED[register]))
+    def msr(self, register: str | int) -> Reading:
+        """A register by name or number: values by CPU. One that was not read on every CPU counts as not read."""
+        reading = self.facts.reading(name_of(NAMED[register] if isinstance(register, str) else register))
+        missing = {str(cpu) for cpu, _ in self.facts.cpus} - set(reading.value or ()) if reading.known else set()
+        if not missing:
+            return reading
+        return Reading(
+            reading.origin, None, "failed", f"not read on {len(missing)} CPUs, first {min(missing, key=int)}"
+        )
 
     @cached_property
     def leaves(self) -> list[Registers]:

@@ -18,7 +18,7 @@ from sevkit.probe.checks import (
     passed,
     unknown,
 )
-from sevkit.probe.collect.msr import SNP_INIT_EQUAL, name_of
+from sevkit.probe.collect.msr import SNP_INIT_EQUAL
 
 _SYSCFG = "MSR C001_0010"
 _RMP_MASK = ((1 << 52) - 1) & ~0x1FFF  # Linux RMP_ADDR_MASK
@@ -130,7 +130,7 @@ def _rmp_size(case: Case) -> Outcome:
 def _equal(case: Case) -> Outcome:
     differing, missing, cpus = [], [], 0
     for register in SNP_INIT_EQUAL:
-        reading = case.read(name_of(register))
+        reading = case.msr(register)
         if not reading.known:
             missing.append(reading)
             continue

@@ -72,16 +72,21 @@ class _Reader:
         self.name = name
         self.cpus: list[CpuDump] = []
         self.seen: set[int] = set()
-        self.header_line = 0
+        # CPUs of one machine share most of their lines: each is parsed once.
+        self.parsed: dict[str, tuple[tuple[int, int], Registers]] = {}
 
     def finished(self) -> list[CpuDump]:
         return [cpu for cpu in self.cpus if cpu.leaves]
 
     def raw_line(self, number: int, line: str) -> None:
+        known = self.parsed.get(line)
+        if known:
+            self._add(number, *known)
+            return
         found = _RAW_LINE.fullmatch(line)
         if found:
             leaf, sub, *values = found.groups()
-            self._add(number, int(leaf, 16), int(sub or "0", 16), values)
+            self._parsed(number, line, (int(leaf, 16), int(sub or "0", 16)), values)
             return
         header = _RAW_HEADER.fullmatch(line)
         if not header:
@@ -89,11 +94,16 @@ class _Reader:
         self._start(number, int(header[1]) if header[1] else len(self.cpus))
 
     def inst_line(self, number: int, line: str) -> None:
+        known = self.parsed.get(line)
+        if known:
+            self._add(number, *known)
+            return
         found = _INST_LINE.fullmatch(line)
         if found:
             leaf, sub, *rest = found.groups()
             marked = _SUBLEAF.match(rest[4] or "")
-            self._add(number, int(leaf, 16), int(sub or (marked[1] if marked else "0"), 16), rest[:4])
+            where = int(leaf, 16), int(sub or (marked[1] if marked else "0"), 16)
+            self._parsed(number, line, where, rest[:4])
         elif _INST_START.match(line):
             _refuse(self.name, number, f"a broken CPUID line: {_quote(line)}", "is the file cut off or edited?")
         else:
@@ -122,17 +132,20 @@ class _Reader:
             self.seen.discard(cpu)
         self._start(number, cpu)
 
-    def _add(self, number: int, leaf: int, sub: int, values: list[str]) -> None:
+    def _parsed(self, number: int, line: str, where: tuple[int, int], values: list[str]) -> None:
+        registers = Registers(*(int(value, 16) for value in values))
+        self.parsed[line] = where, registers
+        self._add(number, where, registers)
+
+    def _add(self, number: int, where: tuple[int, int], registers: Registers) -> None:
         if not self.cpus:
             self._start(number, 0)
-        leaves = self.cpus[-1].leaves
-        registers = Registers(*(int(value, 16) for value in values))
-        old = leaves.setdefault((leaf, sub), registers)
-        if old != registers and (leaf, sub) in _DUPLICATE_MATTERS:
+        old = self.cpus[-1].leaves.setdefault(where, registers)
+        if old != registers and where in _DUPLICATE_MATTERS:
             _refuse(
                 self.name,
                 number,
-                f"leaf 0x{leaf:08x} of CPU {self.cpus[-1].cpu} is given twice with different values",
+                f"leaf 0x{where[0]:08x} of CPU {self.cpus[-1].cpu} is given twice with different values",
                 "give the dump of one machine at a time",
             )
 

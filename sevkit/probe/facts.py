@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from sevkit.errors import BadInputError
 from sevkit.probe.collect import FACTS_VERSION
-from sevkit.probe.cpu import Identity, Leaves, identify
+from sevkit.probe.collect.cpuid import key
+from sevkit.probe.cpu import HYPERVISOR_LEAVES, WANTED, Identity, Leaves, identify
 from sevkit.probe.leaf import LEAF, Registers
 
 NOT_RECORDED = "not_recorded"
@@ -64,12 +65,12 @@ class Facts:
 _SOURCES = {"cpuid-r": "a CPUID dump", "instlatx64": "a CPUID dump"}
 
 
+_WANTED = {key(*where): where for where in (*WANTED, *HYPERVISOR_LEAVES)}
+
+
 def _leaves(row: Mapping[str, list[int]]) -> dict[tuple[int, int], Registers]:
-    leaves = {}
-    for key, values in row.items():
-        leaf, _, sub = key.partition(".")
-        leaves[int(leaf, 16), int(sub or "0", 16)] = Registers(*values)
-    return leaves
+    """The leaves that reports and checks look at; a dump holds many more."""
+    return {where: Registers(*row[name]) for name, where in _WANTED.items() if name in row}
 
 
 def live() -> Facts:
@@ -160,7 +161,6 @@ def _line_of(raw: Any, path: str) -> int:
 
 def from_dump(data: bytes, name: str) -> Facts:
     """Facts that hold nothing but CPUID, from a text dump."""
-    from sevkit.probe.collect.cpuid import key
     from sevkit.probe.dumps import read_dump
 
     dump = read_dump(data, name)

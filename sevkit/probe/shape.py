@@ -50,6 +50,7 @@ def problem(raw: Mapping[str, Any]) -> tuple[str, str] | None:
     """The first place (a path of keys) that is not as sevkit writes it, and what is wrong there."""
     return (
         _mismatch(raw.get("source"), {"kind": str, "host": (str, type(None))}, "source")
+        or (None if "taken" in raw else ("taken", "is missing"))
         or _mismatch(raw.get("taken"), (str, type(None)), "taken")
         or _cpuid(raw.get("cpuid"))
         or _readings(raw.get("readings"))
@@ -90,10 +91,18 @@ def _readings(readings: Any) -> tuple[str, str] | None:
         if "value" not in reading:
             return where, "neither a value nor a reason why there is none"
         shape = _MSR if name.startswith("msr.") else READINGS.get(name, str)
-        found = _mismatch(reading["value"], shape, where)
+        found = (
+            _mismatch(reading["value"], shape, where) or (shape is _MSR and _registers(reading["value"], where)) or None
+        )
         if found:
             return found
     return None
+
+
+def _registers(values: Mapping[str, int], where: str) -> tuple[str, str] | None:
+    """A register has been read on one CPU at least: of none at all, everything would be true."""
+    good = values and all(cpu.isascii() and cpu.isdecimal() and 0 <= v < 1 << 64 for cpu, v in values.items())
+    return None if good else (where, "not 64-bit values by CPU number")
 
 
 def _mismatch(value: Any, shape: Any, where: str) -> tuple[str, str] | None:

@@ -19,7 +19,7 @@ def read_source(path: str) -> Facts:
 def facts_from(data: bytes, name: str) -> Facts:
     """Facts from the bytes of a file, recognised by what it begins with."""
     head = data[:4096].removeprefix(b"\xef\xbb\xbf").lstrip()
-    if head[:1] in (b"{", b"["):
+    if head[:1] == b"{":
         return parse(data, name)
     from sevkit.probe.dumps import looks_like_dump
 

@@ -1,4 +1,4 @@
-"""`sevkit probe` as a node_exporter textfile: for the textfile collector's directory, under a name that ends in .prom."""
+"""`sevkit probe` as a node_exporter textfile: for its directory, under a name that ends in .prom."""
 
 from collections.abc import Mapping
 from typing import Any

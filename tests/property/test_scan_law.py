@@ -82,7 +82,7 @@ def expected(source: Islands, patterns: Sequence[Pattern]) -> list[tuple[int, in
 
 
 few = st.sampled_from([b"a", b"b", b"\0", b"\n"])
-text = st.lists(few, min_size=1, max_size=40).map(b"".join)
+text = st.lists(few | st.sampled_from([b"a" * 14, b"ab" * 12]), min_size=1, max_size=40).map(b"".join)
 starts = st.sampled_from([0, 5, 4090, 4096, 3 * 4096 - 3, 40960, TOP - 60])
 
 
@@ -105,7 +105,9 @@ def memories(draw: st.DrawFn) -> Islands:
     return Islands(islands, frozenset(draw(st.lists(st.sampled_from(pages), max_size=1))) if pages else frozenset())
 
 
-literals = st.lists(few, min_size=1, max_size=6).map(b"".join).map(Pattern)
+literals = (
+    st.lists(few, min_size=1, max_size=6) | st.lists(st.sampled_from([b"a", b"ab"]), min_size=12, max_size=20)
+).map(lambda parts: Pattern(b"".join(parts)))
 regexes = st.sampled_from(
     [
         rb"ab{1,3}",

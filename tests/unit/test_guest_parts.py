@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sevkit import proc
 from sevkit.errors import DeadlineError, GuestError, UsageError
-from sevkit.guest import cpio, secrets
+from sevkit.guest import cloud, cpio, secrets
 from sevkit.guest import spec as specs
 from sevkit.guest.channel import AgentChannel, shell_line
 from sevkit.guest.spec import Accel, Firmware, GuestSpec, Storage, StorageKind
@@ -143,3 +143,28 @@ def test_a_dead_guest_and_a_slow_one_are_told_apart(tmp_path: Path) -> None:
 def test_words_are_quoted_and_lines_are_not() -> None:
     assert shell_line(["echo", "a b", "$x"]) == "echo 'a b' '$x'"
     assert shell_line("echo $x | cat") == "echo $x | cat"
+
+
+def test_the_seed_is_what_cloud_init_looks_for(tmp_path: Path) -> None:
+    import json
+
+    import pycdlib
+
+    cloud.write_seed(tmp_path / "seed.iso", "vm")
+    iso = pycdlib.PyCdlib()
+    iso.open(str(tmp_path / "seed.iso"))
+    assert iso.pvd.volume_identifier.strip() == b"cidata"
+    for name in ("user-data", "meta-data"):
+        with iso.open_file_from_iso(joliet_path=f"/{name}") as stream:
+            text = stream.read().decode()
+        assert text == cloud.user_data() if name == "user-data" else json.loads(text)["local-hostname"] == "vm"
+    iso.close()
+
+
+def test_a_disk_is_known_by_its_first_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a.img").write_bytes(b"QFI\xfb" + bytes(100))
+    (tmp_path / "b.img").write_bytes(bytes(100))
+    assert cloud.disk_format(tmp_path / "a.img") == "qcow2"
+    assert cloud.disk_format(tmp_path / "b.img") == "raw"
+    with pytest.raises(UsageError, match="cannot read"):
+        cloud.disk_format(tmp_path / "none.img")

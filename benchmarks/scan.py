@@ -1,0 +1,237 @@
+"""How fast the memory scanner is, next to what it replaces, side by side in one run.
+
+Each comparison is repeated, its sides taking turns, and given as the ratio of medians: absolute speeds move with what
+else the machine does. Run as ``python -m benchmarks.scan`` (or ``make bench-scan``); ``--quick`` for a short one.
+"""
+
+import argparse
+import contextlib
+import ctypes
+import functools
+import json
+import mmap
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from sevkit import proc
+from sevkit.memory import gcore
+from sevkit.memory.core import CoreMemory
+from sevkit.memory.live import LiveMemory
+from sevkit.memory.patterns import Pattern
+from sevkit.memory.scan import scan
+
+SECRET = "sevkit-benchmark-secret-4711"
+ABSENT = Pattern(b"sevkit-benchmark-never-anywhere")
+GIB = 1 << 30
+
+# A process with resident memory like a guest's: a third random, a third program text, a third nearly empty pages.
+HOLDER = """
+import mmap, os, sys
+size = int(sys.argv[1])
+block = 16 << 20
+noise = os.urandom(block)
+with open(sys.executable, "rb") as file:
+    text = file.read()
+text = (text * (block // len(text) + 1))[:block]
+sparse = (b"\\1" + bytes(4095)) * (block // 4096)
+memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+for index, at in enumerate(range(0, size, block)):
+    part = (noise, text, sparse)[index % 3]
+    memory[at : at + block] = part[: min(block, size - at)]
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def median_times(repeats: int, **sides: Callable[[], object]) -> dict[str, float]:
+    """Median seconds of each side; the sides take turns, and which is first changes each time."""
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for turn in range(repeats):
+        order = list(sides)
+        for name in order if turn % 2 == 0 else order[::-1]:
+            started = time.perf_counter()
+            sides[name]()
+            times[name].append(time.perf_counter() - started)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+@contextlib.contextmanager
+def holder(size: int) -> Iterator[int]:
+    """A process that holds ``size`` bytes of resident memory; gives its PID."""
+    import subprocess
+
+    argv = [sys.executable, "-c", HOLDER, str(size)]
+    with proc.running(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        if process.stdout.readline() != b"ready\n":
+            raise SystemExit("the process to scan did not start")
+        yield process.pid
+
+
+def sevkit_scan(*arguments: str, secrets: str = SECRET) -> None:
+    """The whole command, start of Python included."""
+    argv = [sys.executable, "-m", "sevkit", "scan", *arguments, "--secrets-file", "-", "--json"]
+    done = proc.run(argv, timeout=600, stdin=secrets.encode())
+    if done.status != 0:
+        raise SystemExit(f"sevkit scan failed: {done.text}{done.error_text}")
+
+
+def against_memchr(size: int, repeats: int) -> dict[str, float]:
+    """Live scan of a process against memchr over as many resident bytes of this process."""
+    libc = ctypes.CDLL(None)
+    libc.memchr.restype = ctypes.c_void_p
+    libc.memchr.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t)
+    with holder(size) as pid, LiveMemory(pid) as memory, mmap.mmap(-1, size) as own, mmap.mmap(-1, 2 << 20) as buffer:
+        base, copied = (ctypes.addressof(ctypes.c_char.from_buffer(each)) for each in (own, buffer))
+        ctypes.memset(base, 1, size)
+        result = scan(memory, [ABSENT])
+        big = max((part for part in memory.stretches() if part.state == "data"), key=lambda part: part.size)
+
+        def copy_and_memchr() -> None:
+            with memoryview(buffer) as view:
+                for at in range(big.start, big.end, len(buffer)):
+                    memory.readinto(at, view)
+                    libc.memchr(copied, 256, len(buffer))  # a value that no byte has: all is looked at
+
+        def plain_memchr() -> None:
+            assert libc.memchr(base, 0, size) is None
+
+        times = median_times(
+            repeats,
+            scan=lambda: scan(memory, [ABSENT]),
+            scan_1_thread=lambda: scan(memory, [ABSENT], threads=1),
+            memchr=plain_memchr,
+            copy_and_memchr_1_thread=copy_and_memchr,
+        )
+        secrets = [Pattern(os.urandom(12).hex().encode()) for _ in range(1000)]
+        many = median_times(repeats, one=lambda: scan(memory, [ABSENT]), thousand=lambda: scan(memory, secrets))
+    speed = {f"{name}_gb_s": size / seconds / 1e9 for name, seconds in times.items()}
+    return speed | {
+        "bytes_scanned": result.coverage.read_bytes,
+        "scan_share_of_memchr": times["memchr"] / times["scan"] * result.coverage.read_bytes / size,
+        "scan_share_of_copy_and_memchr": times["copy_and_memchr_1_thread"] / times["scan_1_thread"],
+        "thousand_secrets_over_one": many["thousand"] / many["one"],
+    }
+
+
+def against_gcore_and_grep(memory_mib: int, repeats: int) -> dict[str, float]:
+    """The published way and ``sevkit scan --pid`` on the same running guest, half of whose memory is in use."""
+    from sevkit.guest.spec import Accel, GuestSpec
+    from sevkit.hypervisor.qemu import QemuHypervisor
+
+    spec = GuestSpec(name=f"bench-scan-{os.getpid()}", memory_mib=memory_mib, accel=Accel.TCG)
+    guest = QemuHypervisor().launch(spec)
+    try:
+        half = memory_mib << 19
+        guest.run(f"echo {SECRET} >/tmp/secret; head -c {half} /dev/urandom >/tmp/fill", timeout=300)
+
+        def published() -> None:
+            with tempfile.TemporaryDirectory() as folder:
+                core = gcore.capture(guest.pid, Path(folder))
+                proc.run(["grep", "-c", "-a", "-F", SECRET, str(core)], timeout=600)
+
+        times = median_times(
+            repeats, published=published, sevkit=lambda: sevkit_scan("--pid", str(guest.pid), "--ram-only")
+        )
+        with LiveMemory(guest.pid) as memory:
+            whole = median_times(repeats, scan=lambda: scan(memory, [Pattern(SECRET.encode())]))
+    finally:
+        guest.stop()
+    return {
+        "guest_mib": memory_mib,
+        "gcore_and_grep_s": times["published"],
+        "sevkit_command_s": times["sevkit"],
+        "sevkit_search_s": whole["scan"],
+        "times_faster_command": times["published"] / times["sevkit"],
+        "times_faster_search": times["published"] / whole["scan"],
+    }
+
+
+def core_against_grep(size: int, repeats: int) -> dict[str, float]:
+    """``sevkit scan --core`` against rg and grep on the same file, from the page cache and from disk."""
+    result: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder, holder(size) as pid:
+        core = gcore.capture(pid, Path(folder))
+        os.sync()
+        tools = {name: proc.find_tool(name, package=package) for name, package in (("rg", "ripgrep"), ("grep", "grep"))}
+
+        def side(run: Callable[[], object], cold: bool) -> Callable[[], object]:
+            def measured() -> None:
+                if cold:
+                    _forget(core)
+                run()
+
+            return measured
+
+        for cold in (False, True):
+            runs = {name: side(functools.partial(_grep, tool, core), cold) for name, tool in tools.items()}
+            times = median_times(repeats, sevkit=side(lambda: sevkit_scan("--core", str(core)), cold), **runs)
+            with CoreMemory(core) as memory:
+                inside = median_times(repeats, search=side(lambda: scan(memory, [ABSENT]), cold))
+            word = "cold" if cold else "warm"
+            result |= {f"{word}_{name}_s": seconds for name, seconds in (times | inside).items()}
+            result |= {f"{word}_times_faster_than_{name}": times[name] / times["sevkit"] for name in tools}
+        result["core_bytes"] = core.stat().st_size
+    return result
+
+
+def _grep(tool: str, core: Path) -> None:
+    proc.run([tool, "-c", "-a", "-F", SECRET, str(core)], timeout=600)
+
+
+def _forget(path: Path) -> None:
+    """Drop a file from the page cache."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    finally:
+        os.close(descriptor)
+
+
+def peak_memory(size: int) -> dict[str, float]:
+    """Peak resident memory of a whole ``sevkit scan`` of a process of ``size`` bytes, live and from its core."""
+    argv = [sys.executable, "-m", "sevkit", "scan", "--secret", SECRET, "--json"]
+    with holder(size) as pid:
+        live = _peak([*argv, "--pid", str(pid)])
+        with tempfile.TemporaryDirectory() as folder:
+            core = _peak([*argv, "--core", str(gcore.capture(pid, Path(folder), timeout=600))])
+    return {"process_gib": size / GIB, "peak_mib_live": live, "peak_mib_core": core}
+
+
+def _peak(argv: list[str]) -> float:
+    process = proc.start(argv)
+    _, status, usage = os.wait4(process.pid, 0)
+    if os.waitstatus_to_exitcode(status) != 0:
+        raise SystemExit(f"failed: {proc.pasteable(argv)}")
+    process.returncode = 0
+    return usage.ru_maxrss / 1024
+
+
+def main() -> None:
+    """Run all comparisons and print them as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="smaller memory, fewer repeats")
+    parser.add_argument("--only", choices=("memchr", "guest", "core", "memory"), help="one comparison")
+    options = parser.parse_args()
+    size, repeats = (GIB // 2, 3) if options.quick else (GIB, 7)
+    results: dict[str, object] = {"load_average": os.getloadavg(), "cores": os.cpu_count()}
+    parts: dict[str, Callable[[], object]] = {
+        "memchr": lambda: against_memchr(size, repeats),
+        "guest": lambda: [against_gcore_and_grep(mib, 3) for mib in ((512,) if options.quick else (512, 2048))],
+        "core": lambda: core_against_grep(size, repeats),
+        "memory": lambda: [peak_memory(gib * GIB) for gib in ((1,) if options.quick else (1, 4, 8))],
+    }
+    for name, part in parts.items():
+        if options.only in (None, name):
+            print(f"… {name}", file=sys.stderr)
+            results[name] = part()
+    print(json.dumps(results, indent=2, default=lambda value: round(value, 3)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,236 @@
+"""`sevkit bench` as users call it: every command for people and in JSON, and what goes wrong."""
+
+import json
+import re
+import shutil
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sevkit.cli import root
+from sevkit.cli.output import run_root
+
+FIO = Path(__file__).parent.parent / "golden/bench/fio"
+MODES = [word for mode in ("nosev", "sev", "sev-es", "sev-snp") for word in ("--mode", mode)]
+FOUR_BOOTS = ["--where", "mock", *MODES, "--boots", "4", "--most-boots", "4"]
+Capture = pytest.CaptureFixture[str]
+
+
+def call(capsys: Capture, *argv: str | Path) -> tuple[int, str, str]:
+    status = run_root(root, ["bench", *map(str, argv)])
+    out = capsys.readouterr()
+    return status, out.out, out.err
+
+
+def envelope(capsys: Capture, *argv: str | Path) -> dict[str, Any]:
+    status, out, err = call(capsys, *argv, "--json")
+    data: dict[str, Any] = json.loads(out)
+    assert data["exit_code"] == status
+    assert err == ""
+    return data
+
+
+@pytest.fixture
+def results(tmp_path: Path, capsys: Capture) -> Path:
+    output = tmp_path / "mock"
+    assert call(capsys, "run", *FOUR_BOOTS, "--output", output)[0] == 0
+    return output
+
+
+def test_run_says_what_it_found(tmp_path: Path, capsys: Capture) -> None:
+    data = envelope(capsys, "run", "--where", "mock", *MODES, "--profile", "smoke", "--output", tmp_path / "r")["data"]
+    assert data["provenance"] == ["mock"]
+    assert {c["mode"] for c in data["comparisons"]} == {"nosev", "sev", "sev-es", "sev-snp"}
+    controls = [c for c in data["comparisons"] if c["control"]]
+    assert {c["verdict"] for c in controls} == {"equal"}
+
+
+def test_run_for_people(results: Path, capsys: Capture) -> None:
+    status, out, _ = call(capsys, "run", *FOUR_BOOTS, "--output", results)
+    assert status == 0
+    assert "provenance: mock" in out
+    assert "95 % interval" in out
+
+
+def test_dry_run_writes_nothing(tmp_path: Path, capsys: Capture) -> None:
+    data = envelope(capsys, "run", "--where", "mock", "--output", tmp_path / "r", "--dry-run")["data"]
+    assert data["first_blocks"][0][0] == "c0.b0.nosev"
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_failing_workload_is_a_partial_success(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "own.toml").write_text('[workload.it-fails]\ncommand = "false"\n[workload.good]\ncommand = "true"\n')
+    options = ["--suite", tmp_path / "own.toml", "--workload", "it-fails", "--workload", "good"]
+    found = envelope(capsys, "run", "--where", "mock", *MODES, *options, "--output", tmp_path / "r")
+    assert found["status"] == "partial"
+    assert found["exit_code"] == 5
+    assert all("/it-fails" in error["message"] for error in found["errors"])
+
+
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        (["run", "--where", "mock"], "--output is missing"),
+        (["run", "--profile", "nope", "--output", "x"], "no profile"),
+        (["run", "--where", "mock", "--workload", "nope", "--output", "x"], "no workload"),
+        (["run", "--where", "mock", "--sweep", "x=1", "--output", "x"], "makes no sense"),
+        (["run", "--where", "mock", "--boots", "0", "--output", "x"], "0"),
+        (["compare"], "RESULTS or --published"),
+        (["compare", "/nonexistent"], "not a results directory"),
+        (["report", "/nonexistent"], "not a results directory"),
+        (["lint"], "Missing argument"),
+        (["lint", "/nonexistent"], "is not a directory"),
+        (["import", "/nonexistent", "--output", "x"], "is not a directory"),
+    ],
+)
+def test_usage_errors_have_words_and_status_2(
+    argv: list[str], text: str, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    status, out, err = call(capsys, *argv)
+    assert status == 2
+    assert out == ""
+    assert text in err
+    found = envelope(capsys, *argv)
+    assert found["status"] == "error"
+    assert found["exit_code"] == 2
+    assert text in found["errors"][0]["message"]
+
+
+def test_import_compare_lint(tmp_path: Path, capsys: Capture) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for mode in ("nosev", "sev"):
+        shutil.copy(FIO / "iops_mixread-nvme-sev.json", folder / f"iops_mixread-nvme-{mode}.json")
+    imported = envelope(capsys, "import", folder, "--output", tmp_path / "r")["data"]
+    assert imported["modes"] == ["nosev", "sev"]
+    (found,) = envelope(capsys, "compare", tmp_path / "r")["data"]["comparisons"]
+    shape = {"workload", "storage", "metric", "unit", "direction", "baseline_mode", "mode", "ratio", "interval"}
+    assert shape | {"verdict", "warnings"} <= set(found)
+    assert (found["workload"], found["storage"], found["baseline_mode"], found["mode"]) == (
+        "iops_mixread",
+        "nvme",
+        "nosev",
+        "sev",
+    )
+    assert found["ratio"] == 1
+    assert found["interval"] is None
+    assert found["verdict"] == "refused"
+    linted = envelope(capsys, "lint", folder)
+    assert linted["exit_code"] == 1
+    rules = {f["rule"] for f in linted["data"]["findings"]}
+    assert {
+        "engine-without-depth",
+        "queue-depth",
+        "short-run",
+        "not-mixed",
+        "jobs-dropped",
+        "single-repetition",
+    } <= rules
+
+
+def test_lint_for_people(tmp_path: Path, capsys: Capture) -> None:
+    shutil.copy(FIO / "bw_read-nvme-sev.json", tmp_path)
+    status, out, _ = call(capsys, "lint", tmp_path)
+    assert status == 1
+    assert "engine-without-depth" in out
+    assert "change:" in out
+    assert "error" in call(capsys, "lint", "--rules")[1]
+
+
+def test_lint_of_own_results(results: Path, capsys: Capture) -> None:
+    found = envelope(capsys, "lint", results)
+    assert found["exit_code"] == 0
+    assert [f["rule"] for f in found["data"]["findings"] if f["severity"] != "note"] == []
+
+
+def test_results_of_different_provenance_are_compared_only_on_request(
+    results: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    mixed = tmp_path / "mixed"
+    shutil.copytree(results, mixed)
+    lines = []
+    for line in (mixed / "samples.jsonl").read_text().splitlines():
+        record = json.loads(line)
+        if record["kind"] == "boot" and ".sev." in record["id"]:
+            record["provenance"] = "emulated"
+        lines.append(json.dumps(record))
+    (mixed / "samples.jsonl").write_text("\n".join(lines) + "\n")
+    found = envelope(capsys, "compare", mixed)["data"]["comparisons"]
+    refused = [c for c in found if c["mode"] == "sev"]
+    assert {c["verdict"] for c in refused} == {"refused"}
+    assert all("mixed provenance: emulated and mock" in c["reason"] for c in refused)
+    assert all(c["ratio"] is None for c in refused)
+    assert {c["verdict"] for c in found if c["mode"] == "sev-snp"} != {"refused"}
+    allowed = envelope(capsys, "compare", mixed, "--mixed-provenance")["data"]["comparisons"]
+    assert all(c["ratio"] is not None for c in allowed)
+
+
+def test_damage_is_told_and_the_rest_compared(results: Path, capsys: Capture) -> None:
+    path = results / "samples.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[10] = b"{broken\n"
+    path.write_bytes(b"".join(lines))
+    found = envelope(capsys, "compare", results)
+    assert found["status"] == "partial"
+    assert "line 11" in found["errors"][0]["message"]
+    assert found["data"]["comparisons"]
+
+
+@pytest.mark.parametrize("form", ["text", "markdown", "csv", "latex"])
+def test_tables_of_the_study_in_every_format(form: str, capsys: Capture, golden: Callable[[str, str], None]) -> None:
+    status, out, _ = call(capsys, "compare", "--published", "--first-job-only", "--format", form)
+    assert status == 0
+    golden(f"bench/study.{form}.txt", out)
+
+
+def test_compare_writes_a_file(results: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert call(capsys, "compare", results, "--format", "markdown", "--output", tmp_path / "t.md")[0] == 0
+    assert (tmp_path / "t.md").read_text().startswith("| workload |")
+
+
+def test_report_as_json_and_html(results: Path, tmp_path: Path, capsys: Capture) -> None:
+    data = envelope(capsys, "report", results, "--html", tmp_path / "r.html")["data"]
+    assert data["summary"]
+    page = (tmp_path / "r.html").read_text()
+    assert "no measurement at all" in page
+    assert not re.search(r"""(src|href)=["']?(http|//|/)""", page)
+    for drawing in re.findall(r"<svg.*?</svg>", page, re.DOTALL):
+        ET.fromstring(drawing)
+
+
+def test_the_report_on_the_study_shows_the_article_s_ratios(tmp_path: Path, capsys: Capture) -> None:
+    data = envelope(capsys, "report", "--published", "--html", tmp_path / "r.html")["data"]
+    found = {(c["workload"], c["storage"]): c["article_ratio"] for c in data["comparisons"]}
+    assert found["bw_read", "blk"] == 0.400772
+    assert found["iops_randread", "blk"] == 0.780862
+    page = (tmp_path / "r.html").read_text()
+    assert all(ratio in page for ratio in ("0.401", "0.277", "0.781", "1.210"))
+
+
+def test_text_from_results_is_escaped_in_html(tmp_path: Path, capsys: Capture) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for mode in ("nosev", "sev"):
+        shutil.copy(FIO / "bw_read-nvme-sev.json", folder / f"x-nvme-{mode}.json")
+    evil = "<script>alert(1)</script>&\"'"
+    call(capsys, "import", folder, "--workload", evil, "--output", tmp_path / "r")
+    assert call(capsys, "report", tmp_path / "r", "--html", tmp_path / "r.html")[0] == 0
+    assert "<script>" not in (tmp_path / "r.html").read_text()
+
+
+def test_list_and_published(capsys: Capture) -> None:
+    names = {w["name"] for w in envelope(capsys, "list")["data"]["workloads"]}
+    assert {"bw_read", "linux", "redis-get", "exit-cpuid", "lz4-compress-cold", "iperf3-loopback"} <= names
+    assert "profiles:" in call(capsys, "list")[1]
+    assert len(envelope(capsys, "published")["data"]["tables"]) == 30
+    assert "known mistakes" in call(capsys, "published")[1]
+
+
+def test_the_study_as_a_results_directory(tmp_path: Path, capsys: Capture) -> None:
+    assert envelope(capsys, "published", "--output", tmp_path / "r")["data"]["samples"] > 400
+    found = envelope(capsys, "compare", tmp_path / "r", "--accept-confounds")["data"]["comparisons"]
+    assert next(c["ratio"] for c in found if c["workload"] == "godot") == pytest.approx(1.0318, abs=1e-4)

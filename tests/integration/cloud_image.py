@@ -1,0 +1,54 @@
+"""A cloud image as distributions make them, small: systemd, cloud-init, and a kernel that UEFI boots by itself."""
+
+from pathlib import Path
+
+from sevkit import proc
+from sevkit.errors import MissingToolError
+from sevkit.guest.image import _release
+
+PACKAGES = "linux-image-cloud-amd64,initramfs-tools,systemd-sysv,systemd-resolved,udev,cloud-init,openssh-server,systemd-boot,dbus,iproute2"
+_ESP_MIB, _ROOT_MIB = 128, 1600
+
+# One unified kernel image (systemd's stub with kernel, initrd and command line in it) as the default loader.
+_HOOK = r"""
+set -e
+root=$1 out={out}
+printf 'root=LABEL=cloudroot rw console=ttyS0' >"$out/cmdline"
+objcopy \
+    --add-section .osrel="$root/usr/lib/os-release" --change-section-vma .osrel=0x20000 \
+    --add-section .cmdline="$out/cmdline" --change-section-vma .cmdline=0x30000 \
+    --add-section .linux="$(ls "$root"/boot/vmlinuz-*)" --change-section-vma .linux=0x2000000 \
+    --add-section .initrd="$(ls "$root"/boot/initrd.img-*)" --change-section-vma .initrd=0x4000000 \
+    "$root/usr/lib/systemd/boot/efi/linuxx64.efi.stub" "$out/BOOTX64.EFI"
+rm -rf "$root"/var/cache/apt/*
+t=$(mktemp -d)
+tar --one-file-system -C "$root" -cf - . | tar -C "$t" -xf -
+mke2fs -q -t ext4 -L cloudroot -d "$t" "$out/root.img" {size}M
+rm -rf "$t"
+"""
+
+
+def build(folder: Path) -> Path:
+    """Build the image in ``folder``; raises MissingToolError with what the tools said."""
+    hook = folder / "hook"
+    hook.write_text("#!/bin/sh" + _HOOK.format(out=folder, size=_ROOT_MIB))
+    hook.chmod(0o755)
+    argv = ["mmdebstrap", "--quiet", "--variant=minbase", "--format=null", f"--include={PACKAGES}"]
+    proc.run([*argv, f"--customize-hook={hook}", _release(), "/dev/null"], timeout=900, check=MissingToolError)
+    disk = folder / "cloud.img"
+    with disk.open("wb") as stream:
+        stream.truncate((_ESP_MIB + _ROOT_MIB + 2) << 20)
+    table = f"label: gpt\nstart=2048, size={_ESP_MIB}MiB, type=uefi\nsize={_ROOT_MIB}MiB, type=linux\n"
+    proc.run(["sfdisk", "-q", str(disk)], stdin=table.encode(), timeout=60, check=MissingToolError)
+    esp = folder / "esp.img"
+    with esp.open("wb") as stream:
+        stream.truncate(_ESP_MIB << 20)
+    for words in (
+        ["mkfs.vfat", "-F", "32", str(esp)],
+        ["mmd", "-i", str(esp), "::/EFI", "::/EFI/BOOT"],
+        ["mcopy", "-i", str(esp), str(folder / "BOOTX64.EFI"), "::/EFI/BOOT/"],
+        ["dd", f"if={esp}", f"of={disk}", "bs=1M", "seek=1", "conv=notrunc,sparse"],
+        ["dd", f"if={folder / 'root.img'}", f"of={disk}", "bs=1M", f"seek={1 + _ESP_MIB}", "conv=notrunc,sparse"],
+    ):
+        proc.run(words, timeout=120, check=MissingToolError)
+    return disk
