@@ -50,6 +50,7 @@ class Times:
     elapsed: list[float] = field(default_factory=list)
 
     def add(self, cpu: float, elapsed: float) -> None:
+        """Keep one round."""
         self.cpu.append(round(cpu, 3))
         self.elapsed.append(round(elapsed, 3))
 
