@@ -22,7 +22,13 @@ from sevkit.result import Result
     show_default=True,
     help="In guests, on this host, or invented by the mock.",
 )
-@click.option("--hypervisor", default="auto", show_default=True, help="qemu, emulated or auto.")
+@click.option(
+    "--hypervisor",
+    type=click.Choice(["auto", "qemu", "emulated"]),
+    default="auto",
+    show_default=True,
+    help="One for all modes; auto takes the one that runs most of them.",
+)
 @click.option("--mode", "modes", type=MODE, multiple=True, help="Measure these modes only, and fail where one cannot.")
 @click.option("--workload", "workloads", multiple=True, help="These workloads, or @family, instead of the profile's.")
 @click.option("--suite", "suite_file", type=FILE, help="A TOML file with workloads of your own.")
