@@ -62,6 +62,18 @@ def colour(stream: Any) -> bool:
 
 def run_root(root: click.Command, argv: list[str]) -> int:
     """Run the command line; returns the exit status and never lets an exception out, except under --debug."""
+    status = _run(root, argv)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _lose_stdout()
+        if not isinstance(error, BrokenPipeError):
+            print_error(_refused(error))
+            return status or int(ExitCode.ENVIRONMENT)
+    return status
+
+
+def _run(root: click.Command, argv: list[str]) -> int:
     as_json = wants_json(argv)
     try:
         outcome = root.main(args=argv, prog_name="sevkit", standalone_mode=False)
@@ -78,7 +90,7 @@ def run_root(root: click.Command, argv: list[str]) -> int:
         return _fail(argv, _interrupted(), as_json)
     except BrokenPipeError:
         # The reader went away (`| head`): that is not our failure, and there is nobody left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _lose_stdout()
         return 0
     except Exception as error:  # noqa: BLE001 - the last resort: even a defect answers in the asked-for form
         return _fail(argv, _defect(error), as_json)
@@ -88,10 +100,22 @@ def _fail(argv: Sequence[str], error: SevkitError, as_json: bool) -> int:
     if "--debug" in argv:
         traceback.print_exc()
     if as_json:
-        sys.stdout.write(failure(command_name(argv), error).to_json())
+        try:
+            sys.stdout.write(failure(command_name(argv), error).to_json())
+            sys.stdout.flush()
+        except OSError:  # standard output itself is what failed
+            _lose_stdout()
+            print_error(error)
     else:
         print_error(error)
     return int(error.exit_code)
+
+
+def _lose_stdout() -> None:
+    """Nobody can be told anything there any more: let the rest of it, and the interpreter's last flush, go nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _usage(argv: Sequence[str], error: click.UsageError, as_json: bool) -> int:
@@ -130,6 +154,8 @@ def _refused(error: OSError) -> SevkitError:
     words = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return NoSpaceError(words, hint="free some space, or set TMPDIR, SEVKIT_STATE_DIR, SEVKIT_CACHE_DIR elsewhere")
+    if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN):
+        return NoSpaceError(words, hint="`ulimit -a` shows this user's limits; or run fewer at once")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return NotPermittedError(words, hint="`sevkit doctor` says what this user may do")
     return SevkitError(words)

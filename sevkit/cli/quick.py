@@ -45,13 +45,15 @@ def quick_probe(words: list[str]) -> int | None:
     return _print(result)
 
 
-def _print(result: Result) -> int:
+def _print(result: Result) -> int | None:
     try:
         sys.stdout.write(result.to_json())
         sys.stdout.flush()
     except BrokenPipeError:  # the reader went away: nobody is left to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError:  # a full disk, say: the whole way knows how to report it
+        return None
     return int(result.exit_code)
 
 

@@ -56,6 +56,12 @@ class QemuGuest:
     confounds = property(lambda self: argv_builder.forced_differences(self._spec))
     folder = property(lambda self: self._folder)
 
+    @property
+    def versions(self) -> dict[str, str]:
+        """QEMU's version, and the guest kernel's as the guest tells it."""
+        able = capabilities_of.of_binary(self._record.command_line[0])
+        return {"QEMU": able.version, "guest kernel": self.run("uname -r", timeout=30).text.strip()}
+
     def run(
         self, command: str | Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0, private: bool = False
     ) -> CommandResult:
@@ -312,7 +318,7 @@ class QemuHypervisor:
             root_disk=image.root_disk,
             root_format=image.root_format,
             seed=None if image.kernel else folder / "seed.iso",
-            firmware=_firmware(spec, assume=assume),
+            firmware=firmware(spec, assume=assume),
             qmp=folder / "qmp",
             agent=folder / "agent",
             console=folder / "console",
@@ -327,7 +333,11 @@ def attach(record: registry.Record) -> QemuGuest:
     return QemuGuest(record, spec_module.from_dict(record.spec), None)
 
 
-def _firmware(spec: GuestSpec, *, assume: bool) -> Path | None:
+def firmware(spec: GuestSpec, *, assume: bool = False) -> Path | None:
+    """The firmware file that a spec boots with, None for SeaBIOS; raises MissingToolError where there is none.
+
+    ``assume``: where it would be, for a command line that nobody runs.
+    """
     if argv_builder.firmware_of(spec) is Firmware.SEABIOS:
         return None
     candidates = [os.environ["SEVKIT_OVMF"]] if "SEVKIT_OVMF" in os.environ else []

@@ -103,7 +103,7 @@ def _reserve(target: Path, pid: int) -> None:
 def _judge(pid: int, target: Path, done: proc.Completed) -> None:
     """Raise what gdb's words mean: its exit status is 0 even when the core is cut short."""
     words = f"{done.text}\n{done.error_text}"
-    error = _cause(pid, target, words)
+    error = _cause(pid, words)
     if error is None and (done.status != 0 or not target.exists() or target.stat().st_size == 0):
         error = CaptureError(f"gcore wrote no core of process {pid}")
     if error is None and (missing := _missing_bytes(target)):
@@ -113,16 +113,17 @@ def _judge(pid: int, target: Path, done: proc.Completed) -> None:
         raise error
 
 
-def _cause(pid: int, target: Path, words: str) -> SevkitError | None:
+def _cause(pid: int, words: str) -> SevkitError | None:
     if "No space left on device" in words or "Disk quota exceeded" in words or "File too large" in words:
         return NoSpaceError(
             f"no space left for the core of process {pid}",
             hint="set TMPDIR to a larger disk, or read the process live, without a file: `--capture live`",
         )
+    # A process that has ended but was not collected yet refuses like one that is not ours.
+    if "No such process" in words or proc.is_zombie(pid) or not Path(f"/proc/{pid}").exists():
+        return SourceGoneError(f"process {pid} ended before its core was complete")
     if "Operation not permitted" in words or "Permission denied" in words:
         return NotPermittedError(f"not permitted to attach to process {pid}", hint=ptrace_hint(pid))
-    if "No such process" in words or not Path(f"/proc/{pid}").exists():
-        return SourceGoneError(f"process {pid} ended before its core was complete")
     return None
 
 

@@ -164,18 +164,19 @@ def _work(job: _Job) -> None:
     searchers = [Searcher(engine, job.max_hits) for engine in job.engines]
     behind = _up(max(engine.lookbehind for engine in job.engines))
     ahead = max(engine.lookahead for engine in job.engines)
-    with mmap.mmap(-1, _up(job.chunk + behind + ahead + PAGE)) as buffer, memoryview(buffer) as view:
-        while not job.stop.is_set():
-            with job.lock:
-                piece = next(job.pieces, None)
-            if piece is None:
-                return
-            try:
-                _search_piece(job, searchers, view, piece, behind, ahead)
-            except SourceGoneError as error:
-                job.halt(error.message)
-            except TooManyHits:
-                job.halt(f"more than {job.max_hits} hits")
+    # Freed with the last view of it: an error on its way up still holds some, and closing would hide that error.
+    view = memoryview(mmap.mmap(-1, _up(job.chunk + behind + ahead + PAGE)))
+    while not job.stop.is_set():
+        with job.lock:
+            piece = next(job.pieces, None)
+        if piece is None:
+            return
+        try:
+            _search_piece(job, searchers, view, piece, behind, ahead)
+        except SourceGoneError as error:
+            job.halt(error.message)
+        except TooManyHits:
+            job.halt(f"more than {job.max_hits} hits")
 
 
 def _up(size: int) -> int:

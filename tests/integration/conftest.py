@@ -9,6 +9,10 @@ from sevkit.errors import SevkitError
 from sevkit.guest import image
 from sevkit.guest.spec import GuestSpec, Storage, StorageKind
 from sevkit.hypervisor.qemu import QemuGuest, QemuHypervisor
+from tests.integration.sandbox import box
+from tests.integration.table import row
+
+__all__ = ["box", "row"]
 
 
 @pytest.fixture(scope="session")

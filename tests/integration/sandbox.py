@@ -1,0 +1,179 @@
+"""A run of sevkit in a world of its own, of which everything that is left behind can be found.
+
+Its temporary files, state and home are in one directory; its processes carry the directory's name in their
+environment, down to grandchildren that lost their parents.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SECRET = re.compile(rb"SEVKIT-(?:file|anonymous|environment|kernel-log)-[0-9a-f]{64}")
+ANYTHING_SECRET = re.compile(rb"SEVKIT-(?!never|shared)[a-z-]+-[0-9a-f]{64}")
+
+
+class Sandbox:
+    """Directories, environment, processes and leftovers of runs."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.temporary, self.state, self.home = (path / name for name in ("tmp", "state", "home"))
+        for folder in (self.temporary, self.state, self.home):
+            folder.mkdir(mode=0o700)
+        from sevkit.paths import cache_dir
+
+        self.environment = {
+            **os.environ,
+            "HOME": str(self.home),
+            "TMPDIR": str(self.temporary),
+            "SEVKIT_STATE_DIR": str(self.state),
+            "SEVKIT_CACHE_DIR": str(cache_dir()),
+            "PYTHONPATH": str(ROOT),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        for name in [name for name in self.environment if name.startswith("XDG_")]:
+            del self.environment[name]
+
+    def start(self, argv: Sequence[str], **options: Any) -> "subprocess.Popen[bytes]":
+        """Start a program in this world."""
+        options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        return subprocess.Popen(list(argv), env=self.environment, cwd=self.path, **options)
+
+    def sevkit(self, *argv: str, before: Sequence[str] = (), timeout: float = 240) -> "Outcome":
+        """Run sevkit to its end. ``before``: a program that starts it (unshare, prlimit)."""
+        process = self.start([*before, sys.executable, "-m", "sevkit", *argv])
+        try:
+            out, err = process.communicate(timeout=timeout)
+        finally:
+            process.kill()
+        return Outcome(process.returncode, out, err)
+
+    def processes(self) -> dict[int, str]:
+        """Processes of this world that still run: PID and command line."""
+        mine = os.fsencode(str(self.state))
+        found = {}
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit() or int(entry.name) == os.getpid():
+                continue
+            try:
+                if mine in (entry / "environ").read_bytes():
+                    found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+        return found
+
+    def settle(self, seconds: float = 15.0) -> None:
+        """Wait until no process of this world is left."""
+        until(lambda: not self.processes(), seconds, lambda: f"still running: {self.processes()}")
+
+    def files(self) -> list[str]:
+        """Files that are left, but for the registry's lock and what Python and libraries cache for themselves."""
+        found = [path for path in self.path.rglob("*") if not path.is_dir()]
+        names = [str(path.relative_to(self.path)) for path in found]
+        return [name for name in names if not name.endswith("/.lock") and "matplotlib" not in name]
+
+    def secrets(self) -> list[str]:
+        """Files in which a planted secret stands."""
+        found = []
+        for path in self.path.rglob("*"):
+            if path.is_file() and not path.is_symlink() and SECRET.search(path.read_bytes()):
+                found.append(str(path.relative_to(self.path)))
+        return found
+
+    def left(self) -> str:
+        """What a run has left behind, in words for the table; the registry is looked at once, as any later run does."""
+        self.settle()
+        unsafe = self.secrets()
+        assert not unsafe, f"secrets were left in {unsafe}"
+        assert self.sevkit("guest", "list", "--json").data == {"guests": []}
+        files = self.files()
+        assert not files, f"left behind: {files}"
+        return "nothing"
+
+
+class Outcome:
+    """How a run of sevkit ended."""
+
+    def __init__(self, status: int, out: bytes, err: bytes) -> None:
+        self.status, self.out, self.err = status, out, err
+
+    @property
+    def envelope(self) -> dict[str, Any]:
+        return json.loads(self.out)
+
+    @property
+    def data(self) -> Any:
+        return self.envelope["data"]
+
+    @property
+    def words(self) -> str:
+        """For the table: the exit code, and the kind of the error or the verdict."""
+        envelope = self.envelope
+        if envelope["errors"]:
+            kind = envelope["errors"][0]["kind"]
+            assert kind != "SevkitError", envelope["errors"]  # the kind of defects and of causes nobody thought of
+            return f"exit {self.status}, `{kind}`"
+        verdicts = [e["verdict"] for e in (envelope["data"] or {}).get("experiments", [])]
+        return f"exit {self.status}, {', '.join(verdicts) or 'done'}"
+
+
+def until(condition: Callable[[], object], seconds: float, words: Callable[[], str] = lambda: "") -> None:
+    """Wait for a condition; fails with ``words``."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, words()
+        time.sleep(0.02)
+
+
+class Stepped:
+    """A leak run that waits before each phase until it is told to go on (see stepper.py)."""
+
+    def __init__(self, box: Sandbox, **setup: Any) -> None:
+        self._box = box
+        self.process = box.start([sys.executable, str(Path(__file__).with_name("stepper.py")), json.dumps(setup)])
+
+    def reach(self, phase: str) -> int:
+        """Go on to the point before ``phase``; returns the PID of the VMM (0 while there is none)."""
+        assert self.process.stdout is not None
+        assert self.process.stdin is not None
+        while True:
+            line = self.process.stdout.readline()
+            assert line, (self.process.stderr.read() if self.process.stderr else b"").decode()
+            said = json.loads(line)
+            if phase in said.get("phase", ""):
+                return int(said["pid"])
+            self.go()
+
+    def go(self) -> None:
+        """Let it run on."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(b"\n")
+        self.process.stdin.flush()
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.process.kill()
+        self.process.communicate()
+
+    def end(self) -> str:
+        """Go through all other phases; how it ended, in words for the table."""
+        out, err = self.process.communicate(b"\n" * 20, timeout=180)
+        last = out.splitlines()[-1]
+        said = json.loads(last)
+        assert "words" in said, (out, err)
+        return str(said["words"])
+
+
+@pytest.fixture
+def box(tmp_path: Path) -> Sandbox:
+    """A world of its own."""
+    return Sandbox(tmp_path)
