@@ -161,10 +161,20 @@ def _result(outcome: Any, prepared: Any, output: Path) -> Result:
         "missing_modes": dict(prepared.missing_modes),
         "provenance": sorted({str(s.at.provenance) for s in outcome.samples}),
         "skipped": _skipped(outcome.skipped),
+        "unfinished": _unfinished(outcome, prepared.plan),
         "comparisons": comparisons,
     }
     code = ExitCode.GUEST if errors else ExitCode.DONE
     return Result("bench run", data if outcome.samples else None, exit_code=code, errors=errors)
+
+
+def _unfinished(outcome: Any, plan: Any) -> list[str]:
+    """The configurations that the budget left without the boots that a verdict needs."""
+    boots: dict[int, set[int]] = {}
+    for sample in outcome.samples:
+        config = int(sample.at.identity.partition(".")[0][1:])
+        boots.setdefault(config, set()).add(sample.boot)
+    return [c.label for c in plan.configs if len(boots.get(c.index, ())) < plan.profile.boots]
 
 
 def _skipped(records: list[Any]) -> list[dict[str, str]]:
@@ -181,6 +191,8 @@ def _print(data: dict[str, Any]) -> None:
         click.echo(f"not measured: {mode}: {reason}")
     for entry in data["skipped"]:
         click.echo(f"left out: {entry['workload']}: {entry['reason']}")
+    for label in data["unfinished"]:
+        click.echo(f"too few boots within the budget: {label} (give the command again with a larger --budget)")
     if data["comparisons"]:
         click.echo("\n" + bench_tables.text(data["comparisons"]), nl=False)
     click.echo(f"\nresults: {data['output']}  (sevkit bench report {data['output']} --html report.html)")
