@@ -47,6 +47,10 @@ check: .venv/ready ## Style, types and the import contracts
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports --no-logo 2>/dev/null || .venv/bin/lint-imports
 
+.PHONY: bench-scan
+bench-scan: setup ## The memory scanner next to gcore, grep, rg and memchr, side by side
+	@$(PY) -m benchmarks.scan $(ARGS)
+
 .PHONY: probe
 probe: .venv/ready ## What this machine can do
 	@$(SEVKIT) probe $(ARGS)

@@ -27,6 +27,7 @@ def experiment(note: Notebook) -> Observation:
     half = platform.dram.size // 2
     _lie(platform, half)
     note.setup("The memory module's SPD chip says twice the size that it has: the top address bit does nothing.")
+    note.predict("What the host may not write at one address it may write at the other: replay works again.")
     try:
         guest = lab.guest(note, platform)
     except Refused as refusal:
@@ -35,10 +36,8 @@ def experiment(note: Notebook) -> Observation:
     guest.vm.write(lab.DATA, b"balance: 100    ")
     place = guest.spa(lab.DATA)
     ghost = place ^ half
-    note.predict("What the host may not write at one address it may write at the other: replay works again.")
-
-    old = platform.host_read(place, 16)
-    note.host("The host copies the guest's block.", old)
+    old = platform.host_read(ghost, 16)
+    note.host("The host copies the guest's block, by its second address (so that hiding hides nothing).", old)
     guest.vm.write(lab.DATA, b"balance:   0    ")
     note.guest("The guest pays: the balance is 0 now.")
     _, direct = lab.attempt(lambda: platform.host_write(place, old))

@@ -14,7 +14,7 @@ from sevkit.attacks.base import (
 from sevkit.model import report
 from sevkit.model.launch import Launched
 from sevkit.model.psp import Refused
-from sevkit.model.psp_snp import POLICY_DEBUG, POLICY_DEFAULT
+from sevkit.model.snp_commands import POLICY_DEBUG, POLICY_DEFAULT
 from sevkit.words import Mode
 
 
@@ -54,7 +54,7 @@ def _decrypt(note: Notebook, guest: Launched) -> bytes:
 
 def _show_report(note: Notebook, guest: Launched) -> None:
     if note.mode is Mode.SEV_SNP:
-        fields = report.parse(guest.platform.snp.guest_request(guest.handle, b"nonce"))
+        fields = report.parse(guest.platform.snp.attest(guest.handle, b"nonce"))
         note.guest("The attestation report shows the bit to whoever verifies it.", f"policy = {fields['policy']:#x}")
 
 

@@ -7,24 +7,28 @@ docs/leak.md.
 """
 
 import contextlib
+import platform
 import secrets as randomness
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sevkit import __version__
 from sevkit import verdict as judge
 from sevkit.errors import GuestError
 from sevkit.guest import secrets
 from sevkit.guest.spec import Firmware, GuestSpec
 from sevkit.hypervisor import select
 from sevkit.hypervisor.base import Guest
-from sevkit.memory import gcore, pages
+from sevkit.memory import gcore
 from sevkit.memory.core import CoreMemory
 from sevkit.memory.gpa import GuestMap
 from sevkit.memory.live import LiveMemory
 from sevkit.memory.patterns import Pattern
+from sevkit.memory.picture import GuestPages, Picture, draw, guest_pages
 from sevkit.memory.scan import Hit, ScanResult, scan
 from sevkit.memory.source import PAGE, MemorySource, SourceGoneError, State, intersect, normalise, region_at
 from sevkit.words import Mode, Provenance, Verdict
@@ -38,7 +42,6 @@ PREDICTED = {
     Mode.SEV_SNP: Verdict.PROTECTED,
 }
 SHARED, VMM, NEVER = "shared", "vmm", "never-planted"
-_READ_AT_ONCE = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,7 @@ class Experiment:
     hits: tuple[PlacedHit, ...]
     coverage: dict[str, int]
     pages: dict[str, int]
+    picture: Picture
     seconds: float
     phases: dict[str, float]
     details: dict[str, Any]
@@ -85,12 +89,40 @@ class Experiment:
 
 
 def run(setup: Setup, progress: Progress) -> Iterator[Experiment]:
-    """Perform the experiment in each mode, one after the other, yielding each outcome as it is known."""
+    """Start a guest in each mode, all at once; then dump, search and judge one after the other."""
     chosen = choose(setup, progress)
+    specs = {mode: guest_spec(setup, mode, chosen) for mode in setup.modes}
+    clocks = {mode: _Clock() for mode in setup.modes}
+    guests = _launch(setup, chosen, specs, progress)
+    try:
+        for mode in setup.modes:
+            clocks[mode].lap("boot")
+        for mode in setup.modes:
+            clocks[mode].skip()
+            yield _perform(chosen[mode], guests[mode], setup, clocks[mode], progress)
+    finally:
+        for guest in guests.values():
+            guest.stop()
+
+
+def _launch(
+    setup: Setup, chosen: dict[Mode, select.Choice], specs: dict[Mode, GuestSpec], progress: Progress
+) -> dict[Mode, Guest]:
+    """A running guest for each mode; the guests of one hypervisor boot side by side."""
+    by_name: dict[str, list[Mode]] = {}
     for mode in setup.modes:
-        choice = chosen[mode]
-        progress(f"{mode}: starting a guest on {choice.hypervisor.name}")
-        yield _perform(choice, guest_spec(setup, mode, chosen), setup, progress)
+        by_name.setdefault(chosen[mode].hypervisor.name, []).append(mode)
+    guests: dict[Mode, Guest] = {}
+    try:
+        for name, modes in by_name.items():
+            progress(f"{', '.join(modes)}: starting on {name}")
+            started = chosen[modes[0]].hypervisor.launch_many([specs[m] for m in modes], timeout=setup.timeout)
+            guests |= dict(zip(modes, started, strict=True))
+    except BaseException:
+        for guest in guests.values():
+            guest.stop()
+        raise
+    return guests
 
 
 def choose(setup: Setup, progress: Progress) -> dict[Mode, select.Choice]:
@@ -112,12 +144,10 @@ def guest_spec(setup: Setup, mode: Mode, chosen: dict[Mode, select.Choice]) -> G
     return replace(setup.spec, name=f"leak-{mode}-{randomness.token_hex(4)}", mode=mode, firmware=firmware)
 
 
-def _perform(choice: select.Choice, spec: GuestSpec, setup: Setup, progress: Progress) -> Experiment:
-    clock = _Clock()
+def _perform(choice: select.Choice, guest: Guest, setup: Setup, clock: "_Clock", progress: Progress) -> Experiment:
+    spec = guest.spec
     nonce = randomness.token_bytes(16)
-    guest = choice.hypervisor.launch(spec, timeout=setup.timeout)
     try:
-        clock.lap("boot")
         progress(f"{spec.mode}: planting secrets")
         guest.plant(nonce)
         clock.lap("plant")
@@ -130,7 +160,8 @@ def _perform(choice: select.Choice, spec: GuestSpec, setup: Setup, progress: Pro
             found = scan(source, patterns)
             clock.lap("search")
             progress(f"{spec.mode}: looking at every page of guest RAM")
-            classes, coverage = _guest_ram(source, ram)
+            pages = guest_pages(source, ram)
+            coverage = _coverage(source, ram, pages.counts())
             placed = [_place(hit, patterns[hit.pattern].name, source, ram) for hit in found.hits]
             clock.lap("classify")
         alive = guest.holds(nonce)
@@ -140,7 +171,7 @@ def _perform(choice: select.Choice, spec: GuestSpec, setup: Setup, progress: Pro
         raise GuestError(f"the VMM of {guest.name} ended during the experiment", detail=error.message) from error
     finally:
         guest.stop()
-    return _conclude(guest, placed, found, classes, coverage, alive, clock, details)
+    return _conclude(guest, placed, found, pages, coverage, alive, clock, details)
 
 
 def _patterns(nonce: bytes, name: str) -> list[Pattern]:
@@ -178,43 +209,22 @@ def _place(hit: Hit, secret: str, source: MemorySource, ram: GuestMap) -> Placed
     return PlacedHit(secret, hit.address, None, f"VMM: {region.label if region else 'unknown mapping'}")
 
 
-def _guest_ram(source: MemorySource, ram: GuestMap) -> tuple[dict[str, int], dict[str, int]]:
-    """Classes and coverage of guest RAM as the source has it. A page that is not there is a hole."""
-    counts = dict.fromkeys(("plaintext", "ciphertext", "zero", "hole"), 0)
-    coverage = dict.fromkeys(("guest_ram_bytes", "read_bytes", "unreadable_bytes", "unpopulated_bytes"), 0)
-    coverage["guest_ram_bytes"] = ram.size
-    for stretch in intersect(source.stretches(), normalise(ram.host_ranges())):
-        if stretch.state is State.DATA:
-            read = _classify(source, stretch.start, stretch.end, counts)
-            coverage["read_bytes"] += read
-            coverage["unreadable_bytes"] += stretch.size - read
-        elif stretch.state is State.UNPOPULATED:
-            coverage["unpopulated_bytes"] += stretch.size
-            counts["hole"] += stretch.size // PAGE
-        else:
-            coverage["unreadable_bytes"] += stretch.size
-    return counts, coverage
-
-
-def _classify(source: MemorySource, start: int, end: int, counts: dict[str, int]) -> int:
-    buffer = bytearray(_READ_AT_ONCE)
-    done = 0
-    while start + done < end:
-        view = memoryview(buffer)[: min(_READ_AT_ONCE, end - start - done)]
-        read = source.readinto(start + done, view) // PAGE * PAGE
-        if not read:
-            break
-        for word, number in pages.count(pages.classify(view[:read])).items():
-            counts[word] = counts.get(word, 0) + number
-        done += read
-    return done
+def _coverage(source: MemorySource, ram: GuestMap, counts: dict[str, int]) -> dict[str, int]:
+    """How much of guest RAM the capture holds, in bytes. What was never touched is known to be empty: not missing."""
+    inside = intersect(source.stretches(), normalise(ram.host_ranges()))
+    return {
+        "guest_ram_bytes": ram.size,
+        "read_bytes": sum(counts[word] for word in ("plaintext", "ciphertext", "zero")) * PAGE,
+        "unreadable_bytes": counts["unread"] * PAGE,
+        "unpopulated_bytes": sum(part.size for part in inside if part.state is State.UNPOPULATED),
+    }
 
 
 def _conclude(
     guest: Guest,
     placed: list[PlacedHit],
     found: ScanResult,
-    classes: dict[str, int],
+    pages: GuestPages,
     coverage: dict[str, int],
     alive: dict[str, bool],
     clock: "_Clock",
@@ -230,13 +240,16 @@ def _conclude(
         secret_alive=all(alive.values()),
     )
     missing = coverage["guest_ram_bytes"] - coverage["read_bytes"] - coverage["unpopulated_bytes"]
-    decision = judge.decide(judge.Seen(len(hits), found.finished, missing, classes), controls)
+    decision = judge.decide(
+        judge.Seen(len(hits), found.finished and pages.stopped is None, missing, pages.counts()), controls
+    )
     details["controls"] = {
         "shared_marker_in_guest_ram": in_ram,
         "vmm_marker_in_vmm": in_vmm,
         "secret_alive": alive,
         "search_stopped": found.stopped,
     }
+    marks = [(hit.gpa, hit.secret) for hit in hits if hit.gpa is not None]
     return Experiment(
         mode=guest.spec.mode,
         provenance=guest.provenance,
@@ -244,7 +257,8 @@ def _conclude(
         controls=controls,
         hits=hits,
         coverage=coverage,
-        pages=classes,
+        pages=pages.counts(),
+        picture=draw(pages, str(guest.spec.mode), f"{guest.provenance}, {decision.verdict}", marks),
         seconds=clock.total(),
         phases=clock.laps,
         details=details,
@@ -269,6 +283,7 @@ def _details(
         "command_line": list(guest.command_line),
         "confounds": list(guest.confounds),
         "notes": list(guest.notes),
+        "versions": dict(guest.versions),
         "nonce": nonce.hex(),
         "capture": what,
         "dump_coverage": found.coverage.as_dict(),
@@ -280,24 +295,39 @@ class _Clock:
 
     def __init__(self) -> None:
         self.laps: dict[str, float] = {}
-        self._start = self._last = time.monotonic()
+        self._last = time.monotonic()
 
     def lap(self, name: str) -> None:
         now = time.monotonic()
         self.laps[name] = round(now - self._last, 3)
         self._last = now
 
+    def skip(self) -> None:
+        """Leave out a time of waiting."""
+        self._last = time.monotonic()
+
     def total(self) -> float:
-        return round(self._last - self._start, 3)
+        return round(sum(self.laps.values()), 3)
 
 
-def as_dict(experiments: Sequence[Experiment]) -> dict[str, Any]:
-    """The outcome as JSON values, in the shape that docs/leak.md describes."""
+def as_dict(experiments: Sequence[Experiment], seconds: float) -> dict[str, Any]:
+    """The outcome as JSON values, as docs/leak.md describes them; ``seconds`` is the time of the whole run."""
     return {
         "attack": "leak",
         "as_predicted": all(experiment.as_predicted for experiment in experiments),
+        "seconds": round(seconds, 3),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": _versions(experiments),
         "experiments": [_experiment_dict(experiment) for experiment in experiments],
     }
+
+
+def _versions(experiments: Sequence[Experiment]) -> dict[str, str]:
+    """What the result depends on: record it with every verdict."""
+    versions = {"sevkit": __version__, "python": platform.python_version(), "host kernel": platform.release()}
+    for e in experiments:
+        versions |= {f"{name} ({e.mode})": text for name, text in e.details["versions"].items()}
+    return versions
 
 
 def _experiment_dict(e: Experiment) -> dict[str, Any]:

@@ -7,6 +7,7 @@ else the machine does. Run as ``python -m benchmarks.scan`` (or ``make bench-sca
 import argparse
 import contextlib
 import ctypes
+import functools
 import json
 import mmap
 import os
@@ -168,10 +169,7 @@ def core_against_grep(size: int, repeats: int) -> dict[str, float]:
             return measured
 
         for cold in (False, True):
-            runs = {
-                name: side(lambda tool=tool: proc.run([tool, "-c", "-a", "-F", SECRET, str(core)], timeout=600), cold)
-                for name, tool in tools.items()
-            }
+            runs = {name: side(functools.partial(_grep, tool, core), cold) for name, tool in tools.items()}
             times = median_times(repeats, sevkit=side(lambda: sevkit_scan("--core", str(core)), cold), **runs)
             with CoreMemory(core) as memory:
                 inside = median_times(repeats, search=side(lambda: scan(memory, [ABSENT]), cold))
@@ -180,6 +178,10 @@ def core_against_grep(size: int, repeats: int) -> dict[str, float]:
             result |= {f"{word}_times_faster_than_{name}": times[name] / times["sevkit"] for name in tools}
         result["core_bytes"] = core.stat().st_size
     return result
+
+
+def _grep(tool: str, core: Path) -> None:
+    proc.run([tool, "-c", "-a", "-F", SECRET, str(core)], timeout=600)
 
 
 def _forget(path: Path) -> None:

@@ -63,7 +63,7 @@ def _check_parents(path: Path) -> None:
 def write_private(path: Path, text: str) -> None:
     """Write a file that only this user can read or write (0600), whatever the umask; a symbolic link is refused."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "w") as stream:
+    with open(descriptor, "w") as stream:  # noqa: PTH123 - a descriptor, not a path
         stream.write(text)
 
 

@@ -128,7 +128,7 @@ def run(
     return completed
 
 
-def start(
+def start(  # noqa: PLR0913 - as many as a process has streams and surroundings
     argv: Sequence[str],
     *,
     stdout: IO[bytes] | int = subprocess.DEVNULL,

@@ -4,6 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Machines are noisy: how long an example takes is no verdict.
+settings.register_profile("sevkit", deadline=None)
+settings.load_profile("sevkit")
 
 GOLDEN = Path(__file__).parent / "golden"
 

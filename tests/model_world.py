@@ -4,6 +4,7 @@ Every operation takes small numbers, so that a random driver and hypothesis can 
 laws are checked; a violated one raises AssertionError.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Callable
 from random import Random
@@ -11,12 +12,12 @@ from random import Random
 from sevkit.model.cipher import PAGE
 from sevkit.model.faults import Fault
 from sevkit.model.launch import launch
-from sevkit.model.memory import SparseDram
 from sevkit.model.measure import PageType
+from sevkit.model.memory import SparseDram
 from sevkit.model.platform import Platform, PlatformConfig
 from sevkit.model.psp import Refused
-from sevkit.model.psp_snp import SnpGuestState, SnpPlatformState
 from sevkit.model.rmp_entry import TRANSITIONS, PageState
+from sevkit.model.snp_commands import SnpGuestState, SnpPlatformState
 from sevkit.model.vm import GuestAbortError
 from sevkit.words import Mode
 
@@ -60,10 +61,8 @@ class World:
             assert context.state in SnpGuestState
         for (number, gpa), data in self.written.items():
             vm = self.vms[number]
-            try:
+            with contextlib.suppress(*REFUSALS):
                 assert vm.read(gpa, 16) == data, f"guest {number} reads at {gpa:#x} what it did not write"
-            except REFUSALS:
-                pass
 
     def secrecy(self, number: int, gpa: int, data: bytes) -> None:
         """What the host sees of a private page is not what the guest wrote."""

@@ -5,13 +5,16 @@ file (lint_fio, lint_text) or at the whole set (lint_set, lint_own); all are lis
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sevkit.errors import BadInputError, UsageError
+
+if TYPE_CHECKING:
+    from sevkit.bench.store import Campaign
 
 
 class Severity(StrEnum):
@@ -124,6 +127,15 @@ def lint(folder: Path) -> Report:
     if not loaded.usable and not report.findings:
         raise BadInputError(f"{folder} holds no results", hint="give a directory with fio JSON, CSV or sevkit results")
     lint_set.check(loaded, report)
+    return _sorted(report)
+
+
+def of_campaign(campaign: "Campaign", comparisons: Sequence[Any]) -> Report:
+    """Look at a results directory that has been read and compared already."""
+    from sevkit.bench import lint_own
+
+    report = Report()
+    lint_own.check_loaded(campaign, comparisons, report)
     return _sorted(report)
 
 

@@ -1,10 +1,10 @@
 """Rules for sevkit's own results directories."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sevkit.bench import checks, store
-from sevkit.bench.compare import FEWEST_BOOTS, Arm, Outcome, arms_of, compare
+from sevkit.bench.compare import FEWEST_BOOTS, Arm, Comparison, Outcome, arms_of, compare
 from sevkit.bench.lint import Finding, Report, Severity
 from sevkit.bench.model import Sample
 
@@ -12,6 +12,11 @@ from sevkit.bench.model import Sample
 def check(folder: Path, report: Report) -> None:
     """Add all findings on a results directory."""
     campaign = store.load(folder)
+    check_loaded(campaign, compare(campaign.samples), report)
+
+
+def check_loaded(campaign: store.Campaign, comparisons: Sequence[Comparison], report: Report) -> None:
+    """Add all findings on a results directory that has been read and compared."""
     report.files += 2
     for text in campaign.damage:
         report.findings.append(Finding("damaged", Severity.ERROR, store.RECORDS, text, "the other lines are used"))
@@ -25,7 +30,7 @@ def check(folder: Path, report: Report) -> None:
         title = f"{series.workload} on {series.storage}" if series.storage else series.workload
         report.findings += _series(title, list(arms.values()), imported=campaign.header.get("origin") == "import")
     report.findings += _warmups(campaign.samples)
-    report.findings += _controls(campaign.samples)
+    report.findings += _controls(comparisons)
 
 
 def _campaign(campaign: store.Campaign) -> Iterator[Finding]:
@@ -73,8 +78,8 @@ def _warmups(samples: list[Sample]) -> Iterator[Finding]:
         yield Finding("no-warmup", Severity.NOTE, workload, "no warm-up was recorded", "warmups = 1")
 
 
-def _controls(samples: list[Sample]) -> Iterator[Finding]:
-    for comparison in compare(samples):
+def _controls(comparisons: Sequence[Comparison]) -> Iterator[Finding]:
+    for comparison in comparisons:
         if comparison.control and comparison.outcome is Outcome.UNEQUAL:
             fix = "find what else changes between boots before believing any ratio"
             yield Finding("control-failed", Severity.ERROR, comparison.series.workload, comparison.reason, fix)

@@ -78,7 +78,8 @@ class Report:
 def of_directory(path: Path, rules: Rules) -> Report:
     """The report on a results directory; raises BadInputError when there is nothing in it."""
     campaign = store.load(path)
-    checked = lint.lint(path)
+    comparisons = compare(campaign.samples, rules)
+    checked = lint.of_campaign(campaign, comparisons)
     header = campaign.header
     environment = dict(header.get("environment", {}))
     for boot in list(campaign.boots.values())[:1]:
@@ -86,6 +87,7 @@ def of_directory(path: Path, rules: Rules) -> Report:
     return _build(
         str(header.get("title") or path.name),
         campaign.samples,
+        comparisons,
         rules,
         environment=environment,
         mistakes=tuple(header.get("known_mistakes", ())),
@@ -100,6 +102,7 @@ def of_published(rules: Rules) -> Report:
     return _build(
         about["title"],
         published.samples(),
+        compare(published.samples(), rules),
         rules,
         environment={"source": about["source"], **about["environment"]},
         mistakes=(about["note"], *about["known_mistakes"]),
@@ -111,6 +114,7 @@ def of_published(rules: Rules) -> Report:
 def _build(
     title: str,
     samples: Sequence[Sample],
+    comparisons: Sequence[Comparison],
     rules: Rules,
     *,
     environment: Mapping[str, Any],
@@ -118,7 +122,6 @@ def _build(
     findings: tuple[Mapping[str, Any], ...],
     failures: tuple[Mapping[str, Any], ...],
 ) -> Report:
-    comparisons = compare(samples, rules)
     kinds = tuple(sorted({str(s.at.provenance) for s in samples}))
     confounds = sorted({c for at in {s.at.identity: s.at for s in samples}.values() for c in at.confounds})
     own = kinds == (str(Provenance.PUBLISHED),)

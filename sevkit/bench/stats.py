@@ -11,6 +11,7 @@ would count their variance twice (Davison and Hinkley, "Bootstrap Methods and th
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,9 +122,8 @@ def _bootstrap(
     """
     error, df = welch
     confidence, seed, resamples = how
-    random = np.random.default_rng(seed)
     tails = [0.5 - confidence / 2, 0.5 + confidence / 2]
-    shift = other @ _weights(random, other.shape[1], resamples) - base @ _weights(random, base.shape[1], resamples)
+    shift = other @ _weights(other.shape[1], resamples, seed) - base @ _weights(base.shape[1], resamples, seed + 1)
     deviation = np.quantile(shift - distance[:, None], tails, axis=1)
     plug_in = np.sqrt(base.var(axis=1) / base.shape[1] + other.var(axis=1) / other.shape[1])
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -132,8 +132,10 @@ def _bootstrap(
     return distance + deviation[0] * scale, distance + deviation[1] * scale
 
 
-def _weights(random: np.random.Generator, boots: int, resamples: int) -> Array:
+@lru_cache(maxsize=64)
+def _weights(boots: int, resamples: int, seed: int) -> Array:
     """How often each boot is drawn, as weights (boots, resamples) that sum to one."""
+    random = np.random.default_rng(seed)
     return random.multinomial(boots, np.full(boots, 1 / boots), size=resamples).T / boots
 
 

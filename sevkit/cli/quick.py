@@ -45,7 +45,7 @@ def quick_probe(words: list[str]) -> int | None:
     return _print(result)
 
 
-def _print(result: Result) -> int:
+def _print(result: Result) -> int | None:
     try:
         sys.stdout.write(result.to_json())
         sys.stdout.flush()

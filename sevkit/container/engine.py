@@ -50,8 +50,9 @@ def _is_socket(path: str) -> bool:
 @contextlib.contextmanager
 def find() -> Iterator[Engine]:
     """The first engine that answers; raises MissingToolError or NotPermittedError with what was tried."""
-    import docker
     from docker.errors import DockerException
+
+    import docker
 
     tried: list[str] = []
     refused = False
@@ -76,6 +77,6 @@ def find() -> Iterator[Engine]:
         )
     raise MissingToolError(
         "no container engine answers",
-        hint="scripts/container-engine start (as root), systemctl start docker, or systemctl --user start podman.socket",
+        hint="as root scripts/container-engine start; else systemctl --user start podman.socket",
         detail=detail,
     )

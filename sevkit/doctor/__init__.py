@@ -80,7 +80,11 @@ ABILITIES = (
     ),
     Ability("keys that no dump shows, in the mock and the emulator", "sevkit attack run leak", ("memfd_secret",)),
     Ability("build the emulator", "make emulator", ("python", "compiler")),
-    Ability("SEV and SEV-ES guests on hardware", "sevkit guest launch --mode sev", ("qemu", "image", "ovmf", "kvm", "sev", "memlock")),
+    Ability(
+        "SEV and SEV-ES guests on hardware",
+        "sevkit guest launch --mode sev",
+        ("qemu", "image", "ovmf", "kvm", "sev", "memlock"),
+    ),
     Ability(
         "SEV-SNP guests on hardware",
         "sevkit guest launch --mode sev-snp",

@@ -54,7 +54,9 @@ def temporary() -> Found:
     """Make a file without a name there, and count the room."""
     place = tempfile.gettempdir()
     free = shutil.disk_usage(place).free
-    hint = "point TMPDIR at a larger disk that has files without a name (ext4, xfs, btrfs, tmpfs), or use --capture live"
+    hint = (
+        "point TMPDIR at a larger disk that has files without a name (ext4, xfs, btrfs, tmpfs), or use --capture live"
+    )
     try:
         os.close(os.open(place, os.O_TMPFILE | os.O_RDWR, 0o600))
     except OSError as error:
@@ -124,7 +126,7 @@ def image() -> Found:
     from sevkit.guest import debian
     from sevkit.guest import image as images
 
-    if images.expected("mini").kernel.exists():
+    if images.is_built("mini"):
         return Found(True, "built")
     for name in ("apt-get", "dpkg-deb"):
         proc.find_tool(name, package="apt dpkg")

@@ -22,6 +22,7 @@ Progress = Callable[[str], None]
 
 _HASHED = 256 << 20  # bytes; larger files are known by their size
 
+_RECIPE = 1  # to be raised when the code below, or cpio.py, changes what comes out
 # What the mini image loads at boot, in Linux' own module names; built-in ones are passed over.
 _MODULES = (
     *("virtio_pci", "virtio_console", "virtio_blk", "virtio_scsi", "sd_mod", "virtio_net", "virtio_rng"),
@@ -96,6 +97,11 @@ def get(name: str, *, progress: Progress | None = None) -> Image:
     return _image(name, folder, info)
 
 
+def is_built(name: str) -> bool:
+    """Whether the image is in the cache, whole."""
+    return _whole(_folder(name)) is not None
+
+
 def expected(name: str) -> Image:
     """The image with the paths that it has or will have in the cache, whether it has been built or not."""
     return _users_own(Path(name)) if cloud.is_path(name) else _image(name, _folder(name), {})
@@ -117,9 +123,10 @@ def _image(name: str, folder: Path, info: dict[str, object]) -> Image:
 
 def _recipe_hash(name: str) -> str:
     """Changes when anything that decides the content of the image changes here."""
-    digest = hashlib.sha256(name.encode())
-    for module in ("image.py", "debian.py", "cpio.py"):
-        digest.update(resources.files("sevkit.guest").joinpath(module).read_bytes())
+    recipe = [name, _RECIPE, _MODULES, _USER_PACKAGES, _PROGRAMS]
+    if name == "bench":
+        recipe += [_BENCH_PACKAGES, _BENCH_SIZE]
+    digest = hashlib.sha256(json.dumps(recipe).encode())
     for entry in sorted(resources.files("sevkit.guest").joinpath("rootfs").iterdir(), key=lambda e: e.name):
         digest.update(entry.name.encode() + entry.read_bytes())
     digest.update(os.environ.get("SEVKIT_GUEST_KERNEL_PACKAGE", "").encode())

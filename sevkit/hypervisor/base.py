@@ -1,6 +1,6 @@
 """The protocols that every hypervisor and every guest answer, whatever runs below."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -53,6 +53,11 @@ class Guest(Protocol):
     @property
     def command_line(self) -> Sequence[str]:
         """The command line of the VMM."""
+        ...
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """The programs that the guest consists of and runs on: name -> version."""
         ...
 
     @property

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sevkit import proc
+from sevkit import __version__, proc
 from sevkit.errors import BadInputError, DeadlineError, GuestError, HypervisorError, UsageError
 from sevkit.guest import secrets
 from sevkit.guest import spec as spec_module
@@ -42,6 +42,7 @@ class MockGuest:
     accel = property(lambda _: _ACCEL)
     command_line = property(lambda self: self._record.command_line)
     confounds = property(lambda _: ())
+    versions = property(lambda _: {"model": __version__})
     notes = property(lambda self: self._record.notes)
 
     def run(

@@ -243,6 +243,15 @@ class MockShell:
         del arguments, stdin
         return 0, b"root\n", b""
 
+    def _do_command(self, arguments: Sequence[str], stdin: bytes) -> tuple[int, bytes, bytes]:
+        """``command -v NAME``: where a command is, as testinfra asks."""
+        del stdin
+        name = arguments[-1]
+        return (0, f"/bin/{name}\n".encode(), b"") if name in self._commands else (127, b"", b"")
+
+    def _do_which(self, arguments: Sequence[str], stdin: bytes) -> tuple[int, bytes, bytes]:
+        return self._do_command(arguments, stdin)
+
     def _do_lsblk(self, arguments: Sequence[str], stdin: bytes) -> tuple[int, bytes, bytes]:
         del arguments, stdin
         return 0, b"NAME MAJ:MIN RM SIZE RO TYPE MOUNTPOINTS\nram0   1:0    0  16M  0 disk /\n", b""

@@ -17,14 +17,17 @@ def send(connection: socket.socket, message: dict[str, Any]) -> None:
 def messages(connection: socket.socket) -> Iterator[dict[str, Any]]:
     """The messages that arrive, until the other side closes."""
     buffer = bytearray()
+    seen = 0  # bytes of the buffer that are known to hold no end of line
     while True:
-        end = buffer.find(b"\n")
+        end = buffer.find(b"\n", seen)
         if end >= 0:
             line = bytes(buffer[:end])
             del buffer[: end + 1]
+            seen = 0
             yield json.loads(line)
             continue
-        piece = connection.recv(1 << 16)
+        seen = len(buffer)
+        piece = connection.recv(1 << 20)
         if not piece or len(buffer) > _LIMIT:
             return
         buffer += piece

@@ -168,7 +168,7 @@ def _process(file: Path) -> tuple[int, int] | None:
 def _trusted(file: Path) -> str:
     """The text of a file that this user wrote and nobody else can write to; raises OSError or ValueError."""
     descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as stream:
+    with open(descriptor, "rb") as stream:  # noqa: PTH123 - a descriptor, not a path
         info = os.fstat(descriptor)
         if not stat.S_ISREG(info.st_mode) or info.st_uid != os.getuid() or info.st_mode & 0o022:
             raise ValueError(f"{file} is not a file that only this user can write")
@@ -193,11 +193,7 @@ def _sound(record: Record) -> bool:
     """Whether the values have the types that they are declared with."""
     texts = (record.name, record.hypervisor, record.mode, record.provenance, record.accel)
     numbers = (record.pid, record.start_time)
-    known = (
-        record.mode in list(Mode)
-        and record.provenance in list(Provenance)
-        and record.hypervisor in HYPERVISORS
-    )
+    known = record.mode in list(Mode) and record.provenance in list(Provenance) and record.hypervisor in HYPERVISORS
     return (
         known
         and all(isinstance(text, str) for text in [*texts, *_items(record.command_line), *_items(record.notes)])

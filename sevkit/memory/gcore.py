@@ -103,7 +103,7 @@ def _reserve(target: Path, pid: int) -> None:
 def _judge(pid: int, target: Path, done: proc.Completed) -> None:
     """Raise what gdb's words mean: its exit status is 0 even when the core is cut short."""
     words = f"{done.text}\n{done.error_text}"
-    error = _cause(pid, target, words)
+    error = _cause(pid, words)
     if error is None and (done.status != 0 or not target.exists() or target.stat().st_size == 0):
         error = CaptureError(f"gcore wrote no core of process {pid}")
     if error is None and (missing := _missing_bytes(target)):
@@ -113,7 +113,7 @@ def _judge(pid: int, target: Path, done: proc.Completed) -> None:
         raise error
 
 
-def _cause(pid: int, target: Path, words: str) -> SevkitError | None:
+def _cause(pid: int, words: str) -> SevkitError | None:
     if "No space left on device" in words or "Disk quota exceeded" in words or "File too large" in words:
         return NoSpaceError(
             f"no space left for the core of process {pid}",

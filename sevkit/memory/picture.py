@@ -197,7 +197,7 @@ def draw(pages: GuestPages, title: str, subtitle: str = "", hits: Iterable[tuple
     return Picture(
         title,
         subtitle,
-        pages.blocks,
+        tuple(GuestRange(block.name, block.gpa, block.size, None) for block in pages.blocks),
         pages.counts(),
         shrink(pages.classes, MAX_POINTS).tobytes(),
         per_point,

@@ -8,7 +8,7 @@ from sevkit.model.cipher import PAGE
 from sevkit.model.measure import VMSA_GPA, PageType
 from sevkit.model.platform import Platform
 from sevkit.model.psp_sev import ES
-from sevkit.model.psp_snp import POLICY_DEFAULT, SnpPlatformState
+from sevkit.model.snp_commands import POLICY_DEFAULT, SnpPlatformState
 from sevkit.model.vm import Vm
 from sevkit.words import Mode
 

@@ -19,7 +19,8 @@ class PlatformConfig:
     """What a machine is and which mitigations it has.
 
     ``memory`` is the installed memory in bytes (the RMP lies at its end); ``min_sev_asid`` and ``max_asid`` are EDX
-    and ECX of CPUID 8000_001F. ``disabled_checks`` removes checks of the RMP by name: for mutation tests.
+    and ECX of CPUID 8000_001F. ``firmware_svn`` is the security version of the SNP
+    firmware. ``disabled_checks`` removes checks of the RMP by name: for mutation tests.
     """
 
     seed: int = 1
@@ -35,6 +36,7 @@ class PlatformConfig:
     min_sev_asid: int = 128
     max_asid: int = 509
     max_snp_asid: int = 99
+    firmware_svn: int = 24
     disabled_checks: frozenset[str] = frozenset()
 
 

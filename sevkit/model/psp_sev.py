@@ -240,14 +240,14 @@ class SevFirmware:
     def launch_update_data(self, handle: int, spa: int, length: int) -> None:
         """LAUNCH_UPDATE_DATA: measure and encrypt in place. The digest takes the bytes, not where they lie."""
         guest = self._enter("LAUNCH_UPDATE_DATA", handle, spa=spa, length=length)
-        data = self.platform.dram.read(spa, length)
+        data = self.platform.controller.read(spa, length, None)
         self._measured(guest).update(data)
         self._store(guest, spa, data)
 
     def launch_update_vmsa(self, handle: int, spa: int, length: int = PAGE) -> None:
         """LAUNCH_UPDATE_VMSA: measure and encrypt a vCPU's state, and keep its check value."""
         guest = self._enter("LAUNCH_UPDATE_VMSA", handle, spa=spa, length=length)
-        data = self.platform.dram.read(spa, length)
+        data = self.platform.controller.read(spa, length, None)
         self._measured(guest).update(data)
         self.platform.tmr[spa] = vmsa.check_value(data)
         self._store(guest, spa, data)

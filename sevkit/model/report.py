@@ -21,7 +21,8 @@ from cryptography.x509.oid import NameOID
 from sevkit.model.entropy import Entropy
 
 if TYPE_CHECKING:
-    from sevkit.model.psp_snp import GuestContext, SnpFirmware
+    from sevkit.model.psp_snp import SnpFirmware
+    from sevkit.model.snp_commands import GuestContext
 
 SIZE = 0x4A0
 SIGNED = 0x2A0
@@ -96,12 +97,15 @@ def _fits(key: ec.EllipticCurvePublicKey, message: bytes, signature: bytes) -> b
 
 
 class KeyChain:
-    """Root key, signing key and chip key of the model, as keys and as certificates."""
+    """Root key, signing key and the chip key of a TCB version, as keys and as certificates."""
 
     NAMES = ("sevkit model root", "sevkit model signing key", "sevkit model chip key")
 
-    def __init__(self, entropy: Entropy) -> None:
-        self.root, self.signer, self.chip = (_key(entropy.fork(name)) for name in self.NAMES)
+    def __init__(self, entropy: Entropy, tcb: Tcb | None = None) -> None:
+        self.tcb = tcb or Tcb()
+        self.root, self.signer = (_key(entropy.fork(name)) for name in self.NAMES[:2])
+        # As the VCEK: another version of the firmware has another key, and an older one cannot compute a newer one's.
+        self.chip = _key(entropy.fork(f"{self.NAMES[2]}:{self.tcb.pack():#x}"))
         self.chip_id = entropy.fork("chip-id").bytes(64)
 
     def certificates(self) -> list[x509.Certificate]:

@@ -8,7 +8,7 @@ from sevkit.render import bench_svg, bench_tables
 _PROVENANCE = {
     "hardware": "measured on hardware",
     "emulated": "real guests, emulated CPU (TCG): the costs are not those of hardware",
-    "mock": "made by the software model: no measurement at all",
+    "mock": "invented by the mock: no measurement at all",
     "published": "taken from results that others published or gave",
 }
 _MOST_FINDINGS = 200
@@ -62,7 +62,8 @@ def _values(report: Report) -> dict[str, Any]:
 
 
 def _row(report: Report, comparison: dict[str, Any]) -> dict[str, Any]:
-    notes = [text for text in (comparison["reason"], *comparison["warnings"]) if text]
+    reason = "" if comparison["verdict"] == "equal" else comparison["reason"]
+    notes = [text for text in (reason, *comparison["warnings"]) if text]
     return {
         "cells": bench_tables.row(comparison),
         "verdict": comparison["verdict"],

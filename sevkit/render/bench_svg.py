@@ -32,8 +32,13 @@ def forest(comparisons: Sequence[Comparison]) -> str:
     parts.append(f'<line class="one" x1="{one:.1f}" x2="{one:.1f}" y1="24" y2="{height - 34}"/>')
     parts.append(_text(one - 8, 18, "better", "hint end"))
     parts.append(_text(one + 8, 18, "worse", "hint"))
+    named = None
     for index, (comparison, (value, interval)) in enumerate(rows):
-        parts += _forest_row(comparison, value, interval, scale, 44 + ROW * index)
+        y = 44 + ROW * index
+        if comparison.series != named:
+            named = comparison.series
+            parts.append(_text(LABEL - 92, y + 4, _short(label_of(named), 30), "label end"))
+        parts += _forest_row(comparison, value, interval, scale, y)
     parts.append(_text((LABEL + WIDTH - RIGHT) / 2, height - 4, "times as costly as the baseline", "hint middle"))
     return "".join([*parts, "</svg>"])
 
@@ -45,7 +50,7 @@ def _forest_row(
     name = label_of(c.series)
     again = f"{c.other.mode} again" if c.control else str(c.other.mode)
     tip = f"{name}, {again}: {value:.3f} ({c.outcome})"
-    parts = [f'<g class="{kind}"><title>{escape(tip)}</title>', _text(LABEL - 92, y + 4, _short(name, 30), "label end")]
+    parts = [f'<g class="{kind}"><title>{escape(tip)}</title>']
     parts.append(_text(LABEL - 12, y + 4, again, "hint end"))
     x = scale.at(value)
     if interval is not None:

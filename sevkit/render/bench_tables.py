@@ -94,7 +94,7 @@ def markdown(comparisons: Sequence[Mapping[str, Any]]) -> str:
 
 
 def as_csv(comparisons: Sequence[Mapping[str, Any]]) -> str:
-    """All fields as CSV, numbers unrounded."""
+    """All fields as CSV, numbers with ten digits."""
     out = io.StringIO()
     names = ["workload", "storage", "metric", "unit", "direction", "baseline_mode", "mode", "baseline_value", "value"]
     writer = csv.writer(out, lineterminator="\n")
@@ -102,8 +102,13 @@ def as_csv(comparisons: Sequence[Mapping[str, Any]]) -> str:
     for c in comparisons:
         low, high = c["interval"] or ("", "")
         tail = [c["ratio"], low, high, c["p_holm"], c["verdict"], c["reason"], "; ".join(c["warnings"])]
-        writer.writerow(["" if cell is None else cell for cell in [*(c[name] for name in names), *tail]])
+        writer.writerow([_cell(cell) for cell in [*(c[name] for name in names), *tail]])
     return out.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """A CSV cell: ten digits of a number, more than any measurement has; nothing for None."""
+    return f"{value:.10g}" if isinstance(value, float) else "" if value is None else value
 
 
 def latex(comparisons: Sequence[Mapping[str, Any]]) -> str:

@@ -33,7 +33,7 @@ def text(data: dict[str, Any], *, colour: bool = False, width: int = 100) -> str
         for confound in e["details"]["confounds"]:
             console.print(f"  also differs from nosev: {confound}", style="dim")
     _provenance(console, experiments)
-    seconds = sum(e["seconds"] for e in experiments)
+    seconds = data["seconds"]
     outcome = "as predicted" if data["as_predicted"] else "NOT as predicted"
     console.print(f"The outcome is {outcome}, in {seconds:.1f} s.", style="bold")
     output = console.file

@@ -57,7 +57,7 @@ def render(data: Mapping[str, Any], maps: Sequence[Picture | None] = ()) -> str:
         started=data.get("started"),
         command=data.get("command"),
         controls=CONTROLS,
-        seconds=sum(float(each["seconds"]) for each in experiments),
+        seconds=float(data.get("seconds") or sum(float(each["seconds"]) for each in experiments)),
         provenances=[(p, PROVENANCE.get(p, "")) for p in dict.fromkeys(each["provenance"] for each in experiments)],
         mixed=len({each["provenance"] for each in experiments}) > 1,
     )

@@ -14,6 +14,8 @@ from sevkit.cli import root
 from sevkit.cli.output import run_root
 
 FIO = Path(__file__).parent.parent / "golden/bench/fio"
+MODES = [word for mode in ("nosev", "sev", "sev-es", "sev-snp") for word in ("--mode", mode)]
+FOUR_BOOTS = ["--where", "mock", *MODES, "--boots", "4", "--most-boots", "4"]
 Capture = pytest.CaptureFixture[str]
 
 
@@ -34,12 +36,12 @@ def envelope(capsys: Capture, *argv: str | Path) -> dict[str, Any]:
 @pytest.fixture
 def results(tmp_path: Path, capsys: Capture) -> Path:
     output = tmp_path / "mock"
-    assert call(capsys, "run", "--where", "mock", "--boots", "4", "--most-boots", "4", "--output", output)[0] == 0
+    assert call(capsys, "run", *FOUR_BOOTS, "--output", output)[0] == 0
     return output
 
 
 def test_run_says_what_it_found(tmp_path: Path, capsys: Capture) -> None:
-    data = envelope(capsys, "run", "--where", "mock", "--profile", "smoke", "--output", tmp_path / "r")["data"]
+    data = envelope(capsys, "run", "--where", "mock", *MODES, "--profile", "smoke", "--output", tmp_path / "r")["data"]
     assert data["provenance"] == ["mock"]
     assert {c["mode"] for c in data["comparisons"]} == {"nosev", "sev", "sev-es", "sev-snp"}
     controls = [c for c in data["comparisons"] if c["control"]]
@@ -47,7 +49,7 @@ def test_run_says_what_it_found(tmp_path: Path, capsys: Capture) -> None:
 
 
 def test_run_for_people(results: Path, capsys: Capture) -> None:
-    status, out, _ = call(capsys, "run", "--where", "mock", "--boots", "4", "--most-boots", "4", "--output", results)
+    status, out, _ = call(capsys, "run", *FOUR_BOOTS, "--output", results)
     assert status == 0
     assert "provenance: mock" in out
     assert "95 % interval" in out
@@ -62,7 +64,7 @@ def test_dry_run_writes_nothing(tmp_path: Path, capsys: Capture) -> None:
 def test_a_failing_workload_is_a_partial_success(tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "own.toml").write_text('[workload.it-fails]\ncommand = "false"\n[workload.good]\ncommand = "true"\n')
     options = ["--suite", tmp_path / "own.toml", "--workload", "it-fails", "--workload", "good"]
-    found = envelope(capsys, "run", "--where", "mock", *options, "--output", tmp_path / "r")
+    found = envelope(capsys, "run", "--where", "mock", *MODES, *options, "--output", tmp_path / "r")
     assert found["status"] == "partial"
     assert found["exit_code"] == 5
     assert all("/it-fails" in error["message"] for error in found["errors"])

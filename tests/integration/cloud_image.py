@@ -6,14 +6,14 @@ from sevkit import proc
 from sevkit.errors import MissingToolError
 from sevkit.guest.image import _release
 
-PACKAGES = "linux-image-cloud-amd64,initramfs-tools,systemd-sysv,systemd-resolved,udev,cloud-init,openssh-server,systemd-boot,dbus"
+PACKAGES = "linux-image-cloud-amd64,initramfs-tools,systemd-sysv,systemd-resolved,udev,cloud-init,openssh-server,systemd-boot,dbus,iproute2"
 _ESP_MIB, _ROOT_MIB = 128, 1600
 
 # One unified kernel image (systemd's stub with kernel, initrd and command line in it) as the default loader.
 _HOOK = r"""
 set -e
 root=$1 out={out}
-printf 'root=LABEL=cloudroot ro console=ttyS0' >"$out/cmdline"
+printf 'root=LABEL=cloudroot rw console=ttyS0' >"$out/cmdline"
 objcopy \
     --add-section .osrel="$root/usr/lib/os-release" --change-section-vma .osrel=0x20000 \
     --add-section .cmdline="$out/cmdline" --change-section-vma .cmdline=0x30000 \

@@ -1,9 +1,11 @@
 """What the host sees of an emulated SEV guest's memory, bit for bit, and what it can do to it."""
 
+import json
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -94,18 +96,18 @@ def test_the_cache_cannot_be_read(planted: Planted) -> None:
         pytest.skip("this kernel has no memfd_secret: the weaker protection is in force")
     address, size = planted.guest.read("cache-address"), planted.guest.read("cache-size")
     assert size > 0
-    with open(f"/proc/{planted.guest.process.pid}/mem", "rb", buffering=0) as memory:
+    with Path(f"/proc/{planted.guest.process.pid}/mem").open("rb", buffering=0) as memory:
         for offset in (0, size // 2, size - 1):
             memory.seek(address + offset)
             with pytest.raises(OSError, match="rror"):
                 memory.read(1)
     maps = proc.run(["cat", f"/proc/{planted.guest.process.pid}/maps"], timeout=10).text
-    assert re.search(rf"^{address:x}-.*secretmem", maps, re.M)
+    assert re.search(rf"^{address:x}-.*secretmem", maps, re.MULTILINE)
 
 
 def test_the_translated_code_is_left_out_of_dumps(planted: Planted) -> None:
     smaps = proc.run(["cat", f"/proc/{planted.guest.process.pid}/smaps"], timeout=10).text
-    executable = re.findall(r"^\S+ rwxp \S+ 00:00 0 +\n(?:[A-Z].*\n)*?VmFlags: (.*)\n", smaps, re.M)
+    executable = re.findall(r"^\S+ rwxp \S+ 00:00 0 +\n(?:[A-Z].*\n)*?VmFlags: (.*)\n", smaps, re.MULTILINE)
     assert executable
     assert all(" dd" in f" {flags}" for flags in executable)
 
@@ -202,7 +204,9 @@ def test_without_locked_memory_the_weaker_protection_is_told(emulator: Emulator)
     prlimit = ["setpriv", "--bounding-set=-ipc_lock", "--inh-caps=-all", "prlimit", "--memlock=65536"]
     if os.geteuid() != 0:
         prlimit = ["prlimit", "--memlock=65536"]
-    quick = b'{"execute":"qmp_capabilities"}{"execute":"qom-get","arguments":{"path":"/objects/sev0","property":"cache-protection"}}{"execute":"quit"}'
+    question = {"execute": "qom-get", "arguments": {"path": "/objects/sev0", "property": "cache-protection"}}
+    commands = [{"execute": "qmp_capabilities"}, question, {"execute": "quit"}]
+    quick = "".join(map(json.dumps, commands)).encode()
     for extra in ("", ",require-secret-memory=on"):
         command = [*prlimit, binary, *machine, *blobs, "-qmp", "stdio", "-object", f"sev-tcg-guest,id=sev0{extra}"]
         done = proc.run(command, stdin=quick, timeout=30)

@@ -39,7 +39,7 @@ def core(loads: Sequence[Load], notes: bytes = b"", *, extended: bool = False) -
     table_at = 64
     section_at = table_at + 56 * len(headers)
     offset = section_at + (64 if extended else 0)
-    table, body = b"", b""
+    table, body = bytearray(), bytearray()
     for kind, flags, data, address, physical, size in headers:
         table += struct.pack("<IIQQQQQQ", kind, flags, offset, address, physical, len(data), size, 1)
         body += data
@@ -50,4 +50,4 @@ def core(loads: Sequence[Load], notes: bytes = b"", *, extended: bool = False) -
         "<HHIQQQIHHHHHH", 4, 62, 1, 0, table_at, section_at if extended else 0, 0, 64, 56, count, 64, 0, 0
     )
     section = struct.pack("<IIQQQQIIQQ", 0, 0, 0, 0, 0, 0, 0, len(headers), 0, 0) if extended else b""
-    return ident + head + table + section + body
+    return ident + head + bytes(table) + section + bytes(body)

@@ -3,6 +3,7 @@
 import os
 import random
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from sevkit.memory.patterns import Pattern
 from sevkit.memory.scan import scan
 from tests.unit.elf import Load, core, note, nt_file
 
+Write = Callable[[bytes], Path]
 FUZZ_INPUTS = int(os.environ.get("SEVKIT_FUZZ_INPUTS", "3000"))
 
 
@@ -29,7 +31,7 @@ def parsed(data: bytes) -> Core:
 
 
 @pytest.fixture
-def write(tmp_path: Path):
+def write(tmp_path: Path) -> Write:
     def make(data: bytes) -> Path:
         path = tmp_path / "core"
         path.write_bytes(data)
@@ -38,7 +40,7 @@ def write(tmp_path: Path):
     return make
 
 
-def test_segments_are_named_after_the_files_that_were_mapped(write) -> None:
+def test_segments_are_named_after_the_files_that_were_mapped(write: Write) -> None:
     notes = nt_file([(0x10000, 0x11000, 0x3000, "/lib/x.so"), (0x40000, 0x41000, 0, "/dev/shm/ram")])
     path = write(core([Load(0x40000, b"b" * 4096), Load(0x10800, b"a" * 2048, flags=5)], notes))
     with CoreMemory(path) as memory:
@@ -49,7 +51,7 @@ def test_segments_are_named_after_the_files_that_were_mapped(write) -> None:
         assert not memory.physical
 
 
-def test_what_was_left_out_and_what_was_cut_off_is_counted_each_by_its_reason(write) -> None:
+def test_what_was_left_out_and_what_was_cut_off_is_counted_each_by_its_reason(write: Write) -> None:
     data = core([Load(0x1000, b"x" * 100, size=4096), Load(0x9000, b"y" * 1000)])
     path = write(data[:-400])
     with CoreMemory(path) as memory:
@@ -69,7 +71,7 @@ def test_where_segments_overlap_the_first_in_the_table_counts() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20), st.integers(0, 25)), max_size=8))
-def test_overlapping_segments_read_as_if_the_first_claim_of_each_byte_won(rows) -> None:
+def test_overlapping_segments_read_as_if_the_first_claim_of_each_byte_won(rows: list[tuple[int, int, int]]) -> None:
     loads = [Load(at, bytes([65 + i]) * stored, size=size) for i, (at, stored, size) in enumerate(rows)]
     owner: dict[int, int | None] = {}
     for index, load in enumerate(loads):
@@ -85,14 +87,14 @@ def test_overlapping_segments_read_as_if_the_first_claim_of_each_byte_won(rows) 
     os.close(descriptor)
 
 
-def test_more_than_65534_segments_are_counted_in_the_first_section(write) -> None:
+def test_more_than_65534_segments_are_counted_in_the_first_section(write: Write) -> None:
     path = write(core([Load(0x1000 * i, b"z" * 8) for i in range(70_000)], extended=True))
     with CoreMemory(path) as memory:
         assert len(memory.regions()) == 70_000
         assert memory.read(0x1000 * 69_999, 8) == b"z" * 8
 
 
-def test_a_dump_of_a_guest_is_addressed_by_guest_physical_addresses(write) -> None:
+def test_a_dump_of_a_guest_is_addressed_by_guest_physical_addresses(write: Write) -> None:
     path = write(core([Load(0, b"q" * 64, physical=0x100000)], note(b"QEMU", 0, b"")))
     with CoreMemory(path) as memory:
         assert memory.physical
@@ -126,7 +128,7 @@ def test_a_million_headers_are_refused_before_any_memory_is_spent() -> None:
         parsed(bytes(data))
 
 
-def test_sizes_of_two_to_the_63_cost_nothing_and_are_counted(write) -> None:
+def test_sizes_of_two_to_the_63_cost_nothing_and_are_counted(write: Write) -> None:
     load = Load(0x7000, b"needle", size=1 << 63)
     with CoreMemory(write(core([load, Load((1 << 64) - 4, b"last")]))) as memory:
         result = scan(memory, [Pattern(b"needle"), Pattern(b"last")])
@@ -135,7 +137,7 @@ def test_sizes_of_two_to_the_63_cost_nothing_and_are_counted(write) -> None:
         assert memory.read(0x7000, 1 << 62) == b"needle"
 
 
-def test_a_core_that_shrinks_while_it_is_read_leaves_a_counted_gap(write) -> None:
+def test_a_core_that_shrinks_while_it_is_read_leaves_a_counted_gap(write: Write) -> None:
     path = write(core([Load(0x1000, b"k" * 20000)]))
     with CoreMemory(path) as memory:
         os.truncate(path, 9000)

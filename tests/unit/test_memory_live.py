@@ -1,5 +1,6 @@
 """Live reading: of processes that the tests start themselves."""
 
+import itertools
 import mmap
 import os
 import signal
@@ -257,5 +258,5 @@ def test_states_tile_every_region_without_gap_or_overlap() -> None:
             inside = [p for p in parts if region.start <= p.start < region.end]
             assert inside[0].start == region.start
             assert inside[-1].end == region.end
-            assert all(a.end == b.start for a, b in zip(inside, inside[1:], strict=False))
+            assert all(a.end == b.start for a, b in itertools.pairwise(inside))
         assert {part.state for part in parts} >= {State.DATA, State.UNPOPULATED}

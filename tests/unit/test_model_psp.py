@@ -3,19 +3,22 @@
 import hashlib
 import hmac
 import struct
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sevkit.model import report, vmsa
+from sevkit.model import message, report, vmsa
 from sevkit.model.cipher import PAGE
 from sevkit.model.measure import PageType, SnpDigest
 from sevkit.model.platform import Platform, PlatformConfig
 from sevkit.model.psp import Refused, Status
 from sevkit.model.psp_sev import API, COMMANDS, ES, NODBG, SevGuestState, make_secret
-from sevkit.model.psp_snp import COMMANDS as SNP_COMMANDS
-from sevkit.model.psp_snp import POLICY_DEBUG, POLICY_DEFAULT, SnpGuestState
 from sevkit.model.rmp_entry import PageState
+from sevkit.model.snp_commands import COMMANDS as SNP_COMMANDS
+from sevkit.model.snp_commands import POLICY_DEBUG, POLICY_DEFAULT, SnpGuestState
 
 S = SevGuestState
 DATA = 0x10000  # a page of system memory that the tests use
@@ -78,7 +81,7 @@ def call(platform: Platform, handle: int, name: str) -> None:
 
 
 @pytest.mark.parametrize("state", list(LEGAL))
-def test_legacy_transitions_are_those_of_the_specification(state):
+def test_legacy_transitions_are_those_of_the_specification(state: SevGuestState) -> None:
     for name in sorted({name for legal in LEGAL.values() for name in legal}):
         platform, handle = guest_in(state)
         if name in LEGAL[state]:
@@ -91,13 +94,13 @@ def test_legacy_transitions_are_those_of_the_specification(state):
             assert platform.sev.guests[handle].state is state
 
 
-def status_of(action) -> Status:
+def status_of(action: Callable[[], object]) -> Status:
     with pytest.raises(Refused) as refused:
         action()
     return refused.value.status
 
 
-def test_legacy_status_codes():
+def test_legacy_status_codes() -> None:
     platform = Platform(PlatformConfig(snp=False, memory=16 << 20))
     f = platform.sev
     assert status_of(lambda: f.launch_start(0)) is Status.INVALID_PLATFORM_STATE
@@ -124,7 +127,7 @@ def test_legacy_status_codes():
     assert status_of(lambda: f.decommission(handle)) is Status.ACTIVE
 
 
-def test_asids_are_used_again_only_after_flushing():
+def test_asids_are_used_again_only_after_flushing() -> None:
     platform, handle = legacy(0)
     f = platform.sev
     f.deactivate(handle)
@@ -137,7 +140,7 @@ def test_asids_are_used_again_only_after_flushing():
     f.activate(again, 128)
 
 
-def test_legacy_measurement_and_secret():
+def test_legacy_measurement_and_secret() -> None:
     platform, handle = legacy(0)
     f = platform.sev
     platform.host_write(DATA, b"firmware" * 4)
@@ -155,7 +158,7 @@ def test_legacy_measurement_and_secret():
     assert platform.host_read(DATA, 16) != b"sixteen byte key"
 
 
-def test_a_guest_moves_between_platforms():
+def test_a_guest_moves_between_platforms() -> None:
     source, handle = guest_in(S.RUNNING)
     source.controller.write(DATA, b"state to move...", 1)
     tek, tik = source.sev.send_start(handle)
@@ -170,7 +173,7 @@ def test_a_guest_moves_between_platforms():
     assert status_of(lambda: target.sev.receive_update_data(other, DATA, forged)) is Status.BAD_MEASUREMENT
 
 
-def test_vmsa_is_measured_and_its_check_value_kept():
+def test_vmsa_is_measured_and_its_check_value_kept() -> None:
     platform, handle = legacy(ES)
     page = vmsa.reset_page(0xFFFFFFF0)
     platform.host_write(DATA, page)
@@ -186,24 +189,24 @@ def test_vmsa_is_measured_and_its_check_value_kept():
 GCTX, PAGE_A, PAGE_B, BIG = 8 << 20, (8 << 20) + PAGE, (8 << 20) + 2 * PAGE, 10 << 20
 
 
-def snp(**config) -> Platform:
+def snp(**config: Any) -> Platform:
     platform = Platform(PlatformConfig(memory=64 << 20, **config))
     platform.snp.init()
     return platform
 
 
 def launching(platform: Platform, *, asid: int = 1) -> int:
-    platform.rmp.rmpupdate(GCTX, assigned=True, immutable=True)
+    platform.snp.table.rmpupdate(GCTX, assigned=True, immutable=True)
     handle = platform.snp.gctx_create(GCTX)
     platform.snp.launch_start(handle)
     platform.snp.activate(handle, asid)
     return handle
 
 
-def test_snp_launch_update_checks_in_the_order_of_the_firmware():
+def test_snp_launch_update_checks_in_the_order_of_the_firmware() -> None:
     """Each call violates one check more than the next; so the first in order must answer."""
     platform = Platform(PlatformConfig(memory=64 << 20))
-    f, rmp = platform.snp, platform.rmp
+    f, rmp = platform.snp, platform.snp.table
     assert status_of(lambda: f.launch_update(GCTX, PAGE_A)) is Status.INVALID_PLATFORM_STATE
     f.init()
     assert status_of(lambda: f.launch_update(GCTX, PAGE_A)) is Status.INVALID_GUEST
@@ -229,9 +232,9 @@ def test_snp_launch_update_checks_in_the_order_of_the_firmware():
     assert rmp.state(PAGE_A) is PageState.GUEST_VALID
 
 
-def test_snp_status_codes():
+def test_snp_status_codes() -> None:
     platform = Platform(PlatformConfig(memory=64 << 20))
-    f, rmp = platform.snp, platform.rmp
+    f, rmp = platform.snp, platform.snp.table
     platform.sev.init()
     assert status_of(f.init) is Status.INVALID_PLATFORM_STATE
     platform.sev.shutdown()
@@ -242,12 +245,12 @@ def test_snp_status_codes():
     rmp.rmpupdate(GCTX, assigned=True, immutable=True)
     handle = f.gctx_create(GCTX)
     for policy in (0x10000, POLICY_DEFAULT | 1 << 25, POLICY_DEFAULT | 0x200, POLICY_DEFAULT | 1 << 24):
-        assert status_of(lambda policy=policy: f.launch_start(handle, policy)) is Status.POLICY_FAILURE
+        assert status_of(partial(f.launch_start, handle, policy)) is Status.POLICY_FAILURE
     assert status_of(lambda: f.activate(handle, 1)) is Status.INVALID_GUEST_STATE
     f.launch_start(handle)
     assert status_of(lambda: f.activate(handle, 128)) is Status.INVALID_ASID
     f.activate(handle, 1)
-    assert status_of(lambda: f.guest_request(handle, b"")) is Status.INVALID_GUEST_STATE
+    assert status_of(lambda: f.attest(handle, b"")) is Status.INVALID_GUEST_STATE
     f.launch_finish(handle)
     assert status_of(lambda: f.launch_start(handle)) is Status.INVALID_GUEST_STATE
     assert status_of(lambda: f.dbg_decrypt(handle, PAGE_A)) is Status.POLICY_FAILURE
@@ -260,7 +263,7 @@ def test_snp_status_codes():
     assert status_of(Platform(PlatformConfig(snp=False)).snp.init) is Status.INVALID_CONFIG
 
 
-def test_snp_states_follow_the_specification():
+def test_snp_states_follow_the_specification() -> None:
     platform = snp()
     handle = launching(platform)
     assert platform.snp.contexts[handle].state is SnpGuestState.LAUNCH
@@ -268,64 +271,68 @@ def test_snp_states_follow_the_specification():
     assert platform.snp.contexts[handle].state is SnpGuestState.RUNNING
 
 
-def test_ciphertext_hiding_narrows_the_asids():
+def test_ciphertext_hiding_narrows_the_asids() -> None:
     platform = snp(ciphertext_hiding=True)
     handle = None
-    platform.rmp.rmpupdate(GCTX, assigned=True, immutable=True)
+    platform.snp.table.rmpupdate(GCTX, assigned=True, immutable=True)
     handle = platform.snp.gctx_create(GCTX)
     platform.snp.launch_start(handle, POLICY_DEFAULT | 1 << 24)
     assert status_of(lambda: platform.snp.activate(handle, 100)) is Status.INVALID_ASID
     platform.snp.activate(handle, 99)
 
 
-def test_page_move_keeps_the_content_under_the_new_address():
+def test_page_move_keeps_the_content_under_the_new_address() -> None:
     platform = snp()
     handle = launching(platform)
     platform.host_write(PAGE_A, b"moves with tweak")
-    platform.rmp.rmpupdate(PAGE_A, assigned=True, asid=1, gpa=0x1000, immutable=True)
+    platform.snp.table.rmpupdate(PAGE_A, assigned=True, asid=1, gpa=0x1000, immutable=True)
     platform.snp.launch_update(handle, PAGE_A)
     before = platform.host_read(PAGE_A, 16)
-    platform.rmp.rmpupdate(PAGE_A, assigned=True, asid=1, gpa=0x1000, immutable=True)
-    assert platform.rmp.state(PAGE_A) is PageState.PRE_SWAP
-    platform.rmp.rmpupdate(PAGE_B, assigned=True, asid=1, gpa=0x1000, immutable=True)
+    platform.snp.table.rmpupdate(PAGE_A, assigned=True, asid=1, gpa=0x1000, immutable=True)
+    assert platform.snp.table.state(PAGE_A) is PageState.PRE_SWAP
+    platform.snp.table.rmpupdate(PAGE_B, assigned=True, asid=1, gpa=0x1000, immutable=True)
     platform.snp.page_move(handle, PAGE_A, PAGE_B)
-    assert platform.rmp.state(PAGE_B) is PageState.GUEST_VALID
-    assert platform.rmp.state(PAGE_A) is PageState.GUEST_INVALID
+    assert platform.snp.table.state(PAGE_B) is PageState.GUEST_VALID
+    assert platform.snp.table.state(PAGE_A) is PageState.GUEST_INVALID
     assert platform.controller.read(PAGE_B, 16, 1) == b"moves with tweak"
     assert platform.host_read(PAGE_B, 16) != before
 
 
-def test_id_block_binds_digest_policy_and_signature():
+def test_id_block_binds_digest_policy_and_signature() -> None:
     key = ec.generate_private_key(ec.SECP384R1())
-    for change, expected in (
+    changes: tuple[tuple[dict[str, Any], Status | None], ...] = (
         ({}, None),
         ({"launch_digest": b"x" * 48}, Status.BAD_MEASUREMENT),
         ({"policy": POLICY_DEFAULT | POLICY_DEBUG}, Status.POLICY_FAILURE),
         ({"signature": b"unsigned"}, Status.BAD_SIGNATURE),
-    ):
+    )
+    for change, expected in changes:
         platform = snp()
         handle = launching(platform)
         digest = platform.snp.contexts[handle].digest.value
-        fields = {"launch_digest": digest, "policy": POLICY_DEFAULT, "image_id": b"image".ljust(16, b"\0")}
+        fields: dict[str, Any] = {
+            "launch_digest": digest,
+            "policy": POLICY_DEFAULT,
+            "image_id": b"image".ljust(16, b"\0"),
+        }
         signature = change.pop("signature", None)
         block = report.IdBlock(**{**fields, **change}).signed(key)
         if signature is not None:
             block = report.IdBlock(**fields, signature=bytes(144), key=key.public_key())
         if expected is None:
             platform.snp.launch_finish(handle, id_block=block)
-            answer = report.parse(platform.snp.guest_request(handle, b"n"))
+            answer = report.parse(platform.snp.attest(handle, b"n"))
             assert answer["image_id"] == b"image".ljust(16, b"\0")
             assert answer["id_key_digest"] == block.key_digest()
         else:
-            finish = platform.snp.launch_finish
-            assert status_of(lambda finish=finish, h=handle, b=block: finish(h, id_block=b)) is expected
+            assert status_of(partial(platform.snp.launch_finish, handle, id_block=block)) is expected
 
 
-def test_reports_are_signed_by_a_chain_that_holds():
+def test_reports_are_signed_by_a_chain_that_holds() -> None:
     platform = snp(ciphertext_hiding=True)
     handle = launching(platform)
     platform.snp.launch_finish(handle, host_data=b"h" * 32)
-    data = platform.snp.guest_request(handle, b"nonce", vmpl=2)
+    data = platform.snp.attest(handle, b"nonce", vmpl=2)
     chain = platform.snp.keys.certificates()
     assert report.verify(data, chain)
     fields = report.parse(data)
@@ -339,7 +346,7 @@ def test_reports_are_signed_by_a_chain_that_holds():
     assert not report.verify(data, foreign)
     assert not report.verify(data, [chain[0], foreign[1], foreign[2]])
     assert "sevkit model" in chain[0].subject.rfc4514_string()
-    assert data == _again().snp.guest_request(GCTX, b"nonce", vmpl=2), "same seed, same report"
+    assert data == _again().snp.attest(GCTX, b"nonce", vmpl=2), "same seed, same report"
     with pytest.raises(ValueError, match="1184"):
         report.parse(data[:-1])
 
@@ -351,7 +358,7 @@ def _again() -> Platform:
     return platform
 
 
-def test_the_firmwares_digest_is_the_calculated_one():
+def test_the_firmwares_digest_is_the_calculated_one() -> None:
     platform = snp()
     handle = launching(platform)
     own = SnpDigest()
@@ -360,7 +367,7 @@ def test_the_firmwares_digest_is_the_calculated_one():
     ):
         spa = PAGE_A + page * PAGE
         platform.host_write(spa, b"content")
-        platform.rmp.rmpupdate(spa, assigned=True, asid=1, gpa=gpa, immutable=True)
+        platform.snp.table.rmpupdate(spa, assigned=True, asid=1, gpa=gpa, immutable=True)
         platform.snp.launch_update(handle, spa, kind)
         own.update(kind, gpa, b"content".ljust(PAGE, b"\0"))
     assert platform.snp.contexts[handle].digest.value == own.value
@@ -368,8 +375,45 @@ def test_the_firmwares_digest_is_the_calculated_one():
     assert platform.controller.read(PAGE_A + PAGE, 32, 1) == platform.snp.contexts[handle].vmpcks[0]
 
 
-def test_every_command_has_a_code_of_its_own():
+def test_every_command_has_a_code_of_its_own() -> None:
     for table in (COMMANDS, SNP_COMMANDS):
         codes = [command.code for command in table.values()]
         assert len(codes) == len(set(codes))
         assert all(command.rules for command in table.values())
+
+
+# --- guest messages
+
+
+def _request(key: bytes, sequence: int, *, vmpck: int = 0, vmpl: int = 0) -> bytes:
+    payload = struct.pack("<64sI28x", b"nonce", vmpl)
+    return message.seal(key, message.Message(message.MessageType.REPORT_REQUEST, sequence, vmpck, payload))
+
+
+def test_guest_messages_are_answered_once_and_in_order() -> None:
+    platform = snp()
+    handle = launching(platform)
+    platform.snp.launch_finish(handle)
+    f, keys = platform.snp, platform.snp.contexts[handle].vmpcks
+    first = _request(keys[0], 1)
+    answer = message.unseal(keys[0], f.guest_request(handle, first), 2)
+    made = answer.payload[32:]
+    assert report.verify(made, f.keys.certificates())
+    assert made == f.attest(handle, b"nonce")
+    assert status_of(lambda: f.guest_request(handle, first)) is Status.BAD_MEASUREMENT, "a replayed request"
+    assert status_of(lambda: f.guest_request(handle, _request(keys[0], 4))) is Status.BAD_MEASUREMENT
+    f.guest_request(handle, _request(keys[0], 3))
+    f.guest_request(handle, _request(keys[2], 1, vmpck=2, vmpl=3))
+    assert status_of(lambda: f.guest_request(handle, _request(keys[2], 3, vmpck=2, vmpl=1))) is Status.INVALID_PARAM
+    assert status_of(lambda: f.guest_request(handle, b"short")) is Status.BAD_MEASUREMENT
+    good = _request(keys[0], 5)
+    for at in (0, 0x20, 0x34, 0x3C, 0x60, len(good) - 1):
+        changed = good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :]
+        assert status_of(partial(f.guest_request, handle, changed)) is Status.BAD_MEASUREMENT
+    f.guest_request(handle, good)
+
+
+def test_an_older_firmware_has_another_chip_key() -> None:
+    old, new = snp(firmware_svn=3), snp()
+    assert old.snp.keys.certificates()[2] == new.snp.keys.certificates()[2]
+    assert old.snp.keys.certificates()[0] != new.snp.keys.certificates()[0]

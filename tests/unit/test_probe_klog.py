@@ -100,6 +100,8 @@ def test_what_the_host_can_do(line: str, feature: str, state: str) -> None:
         'audit: type=1400 comm="kvm_amd: SEV enabled (ASIDs 1 - 9)"',
         "usb 1-1: Product: SEV enabled (ASIDs 1 - 9)",
         "SEV enabled (ASIDs 1 - 99) or so they say",
+        "usb 1-1: Product: SEV: failed to INIT error 0x1",
+        "systemd[1]: the unit says: AMD Secure Encrypted Virtualization (SEV) active",
         "SEV-SNP",
     ],
 )

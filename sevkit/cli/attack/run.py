@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +72,12 @@ def _leak(modes: list[Mode], as_json: bool, options: dict[str, Any]) -> None:
     )
     if options["dry_run"]:
         _dry_run(setup, as_json)
+    began = time.monotonic()
     with progress("choosing hypervisors") as say:
         experiments = list(leak.run(setup, say))
-    data = leak.as_dict(experiments)
+    data = leak.as_dict(experiments, time.monotonic() - began)
     if options["report"]:
-        _report(options["report"], data)
+        _report(options["report"], data, [e.picture for e in experiments])
     code = ExitCode.DONE if data["as_predicted"] else ExitCode.NO
     if any(experiment.decision.verdict is Verdict.INCONCLUSIVE for experiment in experiments):
         code = ExitCode.INCONCLUSIVE
@@ -109,7 +111,8 @@ def _dry_run(setup: Any, as_json: bool) -> None:
     )
 
 
-def _report(path: Path, data: dict[str, Any]) -> None:
+def _report(path: Path, data: dict[str, Any], maps: list[Any]) -> None:
+    from sevkit import proc
     from sevkit.render import leak_report
 
-    path.write_text(leak_report.render(data))
+    path.write_text(leak_report.render({**data, "command": proc.pasteable(["sevkit", *sys.argv[1:]])}, maps))

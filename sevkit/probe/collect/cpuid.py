@@ -16,9 +16,10 @@ def parse_cpu_list(text: str) -> list[int]:
     """The numbers of a Linux CPU list such as ``0-3,8``."""
     found: list[int] = []
     for part in text.split(","):
-        first, _, last = part.strip().partition("-")
-        if first.isdecimal() and (not last or last.isdecimal()):
-            found.extend(range(int(first), min(int(last or first), int(first) + 65535) + 1))
+        first, dash, last = part.strip().partition("-")
+        last = last if dash else first
+        if first.isdecimal() and last.isdecimal():
+            found.extend(range(int(first), min(int(last), int(first) + 65535) + 1))
     return found
 
 

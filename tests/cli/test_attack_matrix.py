@@ -1,0 +1,80 @@
+"""``sevkit attack matrix``, ``explain`` and the narrated run."""
+
+from pathlib import Path
+
+from tests.cli.conftest import Run, RunJson
+
+
+def test_matrix_as_data(sevkit_json: RunJson) -> None:
+    status, envelope = sevkit_json("attack", "matrix")
+    assert status == 0
+    data = envelope["data"]
+    assert data["provenance"] == "mock"
+    assert data["as_expected"] is True
+    assert data["columns"] == ["nosev", "sev", "sev-es", "sev-snp", "sev-snp + mitigations"]
+    assert len(data["cells"]) == 5 * len(data["attacks"])
+    for cell in data["cells"]:
+        assert {"attack", "mode", "mitigations", "expected", "observed", "check"} <= set(cell)
+        assert cell["expected"] == cell["observed"]
+
+
+def test_matrix_of_some_attacks_for_people(sevkit: Run, tmp_path: Path) -> None:
+    page = tmp_path / "matrix.html"
+    status, out, _ = sevkit("attack", "matrix", "replay", "badram", "--html", str(page))
+    assert status == 0
+    assert "All 10 cells are as expected." in out
+    assert "rmp-host-" in out
+    assert page.read_text().startswith("<!doctype html>")
+    status, out, _ = sevkit("attack", "matrix", "badram", "--markdown")
+    assert status == 0
+    assert "CVE-2024-21944" in out
+
+
+def test_same_seed_same_bytes(sevkit: Run) -> None:
+    one, other = (sevkit("attack", "explain", "corruption", "--seed", "9")[1] for _ in range(2))
+    assert one == other
+    assert one != sevkit("attack", "explain", "corruption", "--seed", "10")[1]
+
+
+def test_explain_tells_the_story(sevkit: Run, sevkit_json: RunJson) -> None:
+    status, out, _ = sevkit("attack", "explain", "replay", "--mode", "sev")
+    assert status == 0
+    order = [
+        out.index(word)
+        for word in ("\nsetup", "\nprediction", "what the host does", "what the guest sees", "\nverdict")
+    ]
+    assert order == sorted(order)
+    assert "The attack works" in out
+    status, envelope = sevkit_json("attack", "explain", "badram", "--mode", "sev-snp", "--mitigations", "alias-check")
+    assert status == 0
+    assert (envelope["data"]["observed"], envelope["data"]["check"]) == ("stopped", "alias-check")
+    assert envelope["data"]["steps"]
+
+
+def test_narrated_run(sevkit: Run) -> None:
+    status, out, _ = sevkit("attack", "run", "replay", "--modes", "sev,sev-snp", "--step")
+    assert status == 0
+    assert out.index("Replay of old memory: sev ===") < out.index("Replay of old memory: sev-snp ===")
+    assert "The attack works" in out
+    assert "The attack is stopped: rmp-host-write-assigned" in out
+
+
+def test_run_in_the_model_as_data(sevkit_json: RunJson) -> None:
+    status, envelope = sevkit_json("attack", "run", "replay", "--modes", "sev,sev-snp")
+    assert status == 0
+    data = envelope["data"]
+    assert (data["attack"], data["provenance"], data["as_predicted"]) == ("replay", "mock", True)
+    assert [e["observed"] for e in data["experiments"]] == ["works", "stopped"]
+
+
+def test_wrong_names_are_usage_errors(sevkit_json: RunJson) -> None:
+    for argv in (
+        ["attack", "matrix", "nothing"],
+        ["attack", "explain", "nothing"],
+        ["attack", "run", "nothing"],
+        ["attack", "explain", "replay", "--mitigations", "prayer"],
+        ["attack", "explain", "replay", "--mode", "tdx"],
+    ):
+        status, envelope = sevkit_json(*argv)
+        assert status == 2, argv
+        assert envelope["errors"][0]["message"]

@@ -1,0 +1,112 @@
+"""The attacks as experiments: every cell as expected, AMD's table as oracle, every failure of SEV-SNP cited."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from sevkit import attacks
+from sevkit.attacks.base import COLUMNS, Attack, Mitigation, Notebook, Outcome, Stage
+from sevkit.attacks.claims import THREATS, Claim
+from sevkit.attacks.matrix import as_data, run_cell, run_matrix
+from sevkit.errors import UsageError
+from sevkit.render import matrix as renderer
+from sevkit.words import Mode
+
+ATTACKS: list[Attack] = list(attacks.discover().values())
+DOCS = Path(__file__).parents[2] / "docs" / "attacks.md"
+ids = [attack.name for attack in ATTACKS]
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=ids)
+@pytest.mark.parametrize(("mode", "mitigated"), COLUMNS)
+@pytest.mark.parametrize("seed", [1, 77])
+def test_every_cell_is_as_expected(attack: Attack, mode: Mode, mitigated: bool, seed: int) -> None:
+    cell, notebook = run_cell(attack, mode, mitigated, seed=seed)
+    assert cell.observed is cell.expected, notebook.steps
+    assert cell.check not in ("", "unknown")
+    if cell.observed is not Outcome.NOT_APPLICABLE:
+        assert {step.stage for step in notebook.steps} >= {Stage.SETUP, Stage.PREDICTION, Stage.VERDICT}
+        assert notebook.steps[0].stage is Stage.SETUP
+        assert notebook.steps[-1].stage is Stage.VERDICT
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=ids)
+def test_amds_table_is_the_oracle(attack: Attack) -> None:
+    """What AMD claims to mitigate is stopped, what is optional is stopped with mitigations, or somebody is cited."""
+    if attack.claim is None:
+        return
+    for mode in (Mode.SEV, Mode.SEV_ES, Mode.SEV_SNP):
+        claim = THREATS[attack.claim].claim(mode)
+        outcome = attack.expected[mode].outcome
+        if claim is Claim.MITIGATED and outcome is Outcome.WORKS:
+            assert attack.breaks_claim is not None, f"{attack.name} contradicts AMD's table without a citation"
+        if claim is Claim.OPTIONAL:
+            assert attack.expectation(mode, frozenset(Mitigation)).outcome is Outcome.STOPPED
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=ids)
+def test_every_attack_is_documented_data(attack: Attack) -> None:
+    assert set(attack.expected) == set(Mode)
+    assert attack.sources
+    assert attack.title
+    assert attack.summary.endswith(".")
+    assert (attack.mitigated is None) == (not attack.mitigations)
+    assert f"`{attack.name}`" in DOCS.read_text(), f"docs/attacks.md says nothing about {attack.name}"
+
+
+def test_every_mitigation_stops_something() -> None:
+    used = {mitigation for attack in ATTACKS for mitigation in attack.mitigations}
+    assert used == set(Mitigation)
+
+
+def test_each_failure_of_snp_cites_a_source() -> None:
+    for cell in run_matrix(ATTACKS):
+        if cell.mode is Mode.SEV_SNP and cell.observed is Outcome.WORKS:
+            assert cell.cites, cell
+
+
+def test_the_issue_lists_these() -> None:
+    wanted = (
+        "leak replay corruption remapping aliasing register-leak register-tamper shared-page debug-decrypt asid-abuse"
+    )
+    wanted += " ciphertext-channel block-move launch-permutation double-validate badram cachewarp interrupt-injection"
+    assert set(wanted.split()) <= set(ids)
+
+
+def test_mitigations_have_no_effect_where_the_mode_has_none() -> None:
+    notebook = Notebook(Mode.SEV, frozenset(Mitigation))
+    assert not notebook.has(Mitigation.CIPHERTEXT_HIDING)
+    assert notebook.has(Mitigation.DEBUG_FORBIDDEN)
+
+
+@pytest.mark.parametrize("mitigation", list(Mitigation))
+@pytest.mark.parametrize("mode", [Mode.SEV, Mode.SEV_SNP])
+def test_any_single_mitigation_gives_what_is_expected(mitigation: Mitigation, mode: Mode) -> None:
+    for attack in ATTACKS:
+        notebook = Notebook(mode, frozenset({mitigation}))
+        observed = attack.perform(notebook).outcome
+        assert observed is attack.expectation(mode, notebook.mitigations).outcome, attack.name
+
+
+def test_same_seed_same_story() -> None:
+    attack = attacks.find("corruption")
+    stories = [run_cell(attack, Mode.SEV, False, seed=5)[1].steps for _ in range(2)]
+    assert stories[0] == stories[1]
+    assert run_cell(attack, Mode.SEV, False, seed=6)[1].steps != stories[0]
+
+
+def test_the_page_needs_nothing_else() -> None:
+    data = as_data(ATTACKS, run_matrix(ATTACKS), 1)
+    page = renderer.html(data)
+    assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", page)
+    assert "<script" not in page
+    assert page.count("<td class=") == 5 * len(ATTACKS)
+    markdown = renderer.markdown(data)
+    assert len([line for line in markdown.splitlines() if line.startswith("|")]) == len(ATTACKS) + 2
+
+
+def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(UsageError) as error:
+        attacks.find("nothing")
+    assert "replay" in (error.value.hint or "")
