@@ -19,11 +19,10 @@ def main() -> int:
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
     parser.add_argument("--seconds", type=int, default=30, help="for each target [30]")
     parser.add_argument("--keep", action="store_true", help="add inputs that reach new code to the corpus")
-    parser.add_argument("--inside", help=argparse.SUPPRESS)
-    options, rest = parser.parse_known_args()
-    if options.inside:
-        _inside(options.inside, rest)
+    if sys.argv[1:2] == ["--inside"]:
+        _inside(sys.argv[2], sys.argv[3:])
         return 0
+    options = parser.parse_args()
     if unknown := set(options.targets) - set(TARGETS):
         parser.error(f"no such target: {', '.join(sorted(unknown))}")
     try:
@@ -56,7 +55,7 @@ def _inside(name: str, rest: list[str]) -> None:
     import atheris
 
     target = TARGETS[name]
-    with atheris.instrument_imports(include=list(target.modules)):
+    with atheris.instrument_imports(include=list(target.packages)):
         for path in sorted(target.corpus.iterdir())[:1]:
             target.run(path.read_bytes())  # readers import what they need when they are first called
     atheris.Setup([sys.argv[0], *rest], target.run)

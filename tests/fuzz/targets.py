@@ -19,11 +19,11 @@ _PAGE = 4096
 
 @dataclass(frozen=True)
 class Target:
-    """A reader. ``modules`` are what atheris instruments; ``quick`` is the number of inputs of a run as a test."""
+    """A reader. ``packages`` are what atheris instruments; ``quick`` is the number of inputs of a run as a test."""
 
     name: str
     read: Callable[[bytes], None]
-    modules: tuple[str, ...]
+    packages: tuple[str, ...] = ("sevkit",)
     quick: int = 400
 
     @property
@@ -234,19 +234,19 @@ def _facts_of_guest(data: bytes) -> None:
 TARGETS = {
     target.name: target
     for target in (
-        Target("core", _core, ("sevkit.memory.core", "sevkit.memory.elfcore")),
-        Target("facts", _facts, ("sevkit.probe",)),
-        Target("klog", _log, ("sevkit.probe.klog",)),
-        Target("monitor", _monitor, ("sevkit.memory.qmp", "sevkit.memory.gpa")),
-        Target("qmp", _qmp, ("sevkit.memory.qmp", "qemu.qmp"), quick=12),
-        Target("agent", _agent, ("sevkit.guest.channel",), quick=25),
-        Target("record", _record, ("sevkit.hypervisor.registry", "sevkit.guest.spec")),
-        Target("results", _results, ("sevkit.bench.store", "sevkit.bench.write", "sevkit.bench.model"), quick=200),
-        Target("imported", _imported, ("sevkit.bench",), quick=150),
-        Target("report", _report, ("sevkit.model.report", "sevkit.model.vmsa")),
-        Target("smaps", _smaps, ("sevkit.memory.procmaps",)),
-        Target("module", _module, ("sevkit.guest.debian", "elftools")),
-        Target("spec", _spec, ("sevkit.guest.spec", "sevkit.guest.policy")),
-        Target("guest", _facts_of_guest, ("sevkit.guest.verify",)),
+        Target("core", _core),
+        Target("facts", _facts),
+        Target("klog", _log),
+        Target("monitor", _monitor),
+        Target("qmp", _qmp, ("sevkit", "qemu"), quick=12),
+        Target("agent", _agent, quick=25),
+        Target("record", _record),
+        Target("results", _results, quick=200),
+        Target("imported", _imported, quick=150),
+        Target("report", _report),
+        Target("smaps", _smaps),
+        Target("module", _module, ("sevkit", "elftools")),
+        Target("spec", _spec),
+        Target("guest", _facts_of_guest),
     )
 }
