@@ -6,7 +6,7 @@ from sevkit import proc
 from sevkit.errors import MissingToolError
 from sevkit.guest.image import _release
 
-PACKAGES = "linux-image-cloud-amd64,initramfs-tools,systemd-sysv,systemd-resolved,udev,cloud-init,openssh-server,systemd-boot,dbus"
+PACKAGES = "linux-image-cloud-amd64,initramfs-tools,systemd-sysv,systemd-resolved,udev,cloud-init,openssh-server,systemd-boot,dbus,iproute2"
 _ESP_MIB, _ROOT_MIB = 128, 1600
 
 # One unified kernel image (systemd's stub with kernel, initrd and command line in it) as the default loader.

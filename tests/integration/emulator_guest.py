@@ -1,13 +1,15 @@
 """Guests for the emulator's tests: launched with a cache size of our choice, talked to through sevkit's own agent."""
 
+import contextlib
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from sevkit import proc
+from sevkit.errors import SevkitError
 from sevkit.guest import argv, cpio, image
 from sevkit.guest.channel import AgentChannel, SshChannel
 from sevkit.guest.spec import Accel, Firmware, GuestSpec, StorageKind
@@ -104,6 +106,17 @@ class EmulatorGuest:
         done = self.agent.run(line, stdin=stdin, timeout=timeout)
         assert done.status == 0, f"{line}: {done.status}\n{done.stdout!r}\n{done.stderr!r}\n{self.log()}"
         return done.text
+
+    def run_until(self, line: str, accept: Callable[[str], bool], timeout: float = BOOT_DEADLINE) -> None:
+        """Repeat a command until its output is accepted; what is asked while the guest restarts is lost."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            self.check()
+            with contextlib.suppress(SevkitError):
+                if accept(self.agent.run(line, timeout=5).text):
+                    return
+            time.sleep(0.5)
+        raise AssertionError(f"`{line}` did not change within {timeout:g} s\n{self.console()[-2000:]}")
 
     def log(self) -> str:
         return (self.home / "qemu.log").read_text(errors="replace")
