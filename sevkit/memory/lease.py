@@ -2,8 +2,8 @@
 
 Reading a page of a mapping that lies beyond the end of a file kills the process (SIGBUS), so that a file that may
 shrink must not be mapped. Under a read lease it cannot: the kernel grants it only when nobody has the file open for
-writing, and later writers wait until we give it up, or for lease-break-time (45 s) at most. (What remains is a disk
-that cannot read a block: that ends any program which maps files.)
+writing, and later writers wait until we give it up, or for lease-break-time (45 s) at most. What remains is a disk
+that cannot read a block: that ends any program which maps files.
 """
 
 import contextlib
