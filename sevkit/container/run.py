@@ -46,7 +46,10 @@ def options(wish: Wish) -> dict[str, Any]:
         "cap_drop": ["ALL"],
         "security_opt": ["no-new-privileges"],
         "read_only": True,
-        "tmpfs": {"/tmp": f"size={wish.room_mib}m,mode=1777,nosuid,nodev", "/home/sevkit": "size=64m,mode=700,uid=1000"},  # noqa: S108
+        "tmpfs": {
+            "/tmp": f"size={wish.room_mib}m,mode=1777,nosuid,nodev",  # noqa: S108 - a mount point in the container
+            "/home/sevkit": "size=64m,mode=700,uid=1000",
+        },
         "network_mode": wish.network,
         "pids_limit": 1024,
         "init": True,

@@ -69,9 +69,7 @@ def tools(engine: Engine) -> Iterator[Any]:
 def _host(engine: Engine, target: str) -> Iterator[Any]:
     image(engine, target)
     options = runner.options(runner.Wish(image=target, room_mib=6144))
-    container = engine.client.containers.run(
-        images.tag(target), ["600"], entrypoint=["sleep"], detach=True, **options
-    )
+    container = engine.client.containers.run(images.tag(target), ["600"], entrypoint=["sleep"], detach=True, **options)
     name = f"c{uuid.uuid4().hex}"
     _running[name] = container
     try:

@@ -128,7 +128,9 @@ def test_what_is_not_built_is_named(engine: Engine, monkeypatch: pytest.MonkeyPa
 def test_guest_build_has_what_builds_need(engine: Engine) -> None:
     image(engine, "guest-build")
     tools = "gcc flex bison patch xz pkg-config python3 mmdebstrap mke2fs apt-get dpkg-deb"
-    script = f"set -e; for t in {tools}; do command -v $t; done; pkg-config --exists glib-2.0 slirp zlib; sevkit --version"
+    script = (
+        f"set -e; for t in {tools}; do command -v $t; done; pkg-config --exists glib-2.0 slirp zlib; sevkit --version"
+    )
     engine.client.containers.run(
         images.tag("guest-build"), ["-c", script], entrypoint=["/bin/sh"], network_mode="none", remove=True
     )
