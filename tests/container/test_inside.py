@@ -36,7 +36,8 @@ def test_the_suite_passes_inside(engine: Engine) -> None:
         said.append(data)
         sys.stdout.buffer.write(data)
 
-    status = runner.run(engine, argv, runner.Wish(image="test", room_mib=6144), show)
+    own = (("HYPOTHESIS_STORAGE_DIRECTORY", "/tmp/hypothesis"),)
+    status = runner.run(engine, argv, runner.Wish(image="test", room_mib=6144, environment=own), show)
     text = b"".join(said).decode(errors="replace")
     assert status == 0, text[-4000:]
     assert "QEMU is not installed" not in text

@@ -192,7 +192,9 @@ def test_sockets_are_gone(box: Sandbox, row: Row, qemu: object) -> None:
         (folder / "agent").unlink()
         done = box.sevkit("guest", "exec", "guest", "--json", "--", "true")
         row("the agent's socket is gone", "guest exec", done.words, "the guest")
-        done = box.sevkit("scan", "--pid", str(launched.data["guests"][0]["pid"]), "--qmp", "nowhere", "--json")
+        (folder / "qmp").unlink()
+        pid = str(launched.data["guests"][0]["pid"])
+        done = box.sevkit("scan", "--pid", pid, "--qmp", str(folder / "qmp"), "--secret", "x", "--json")
         row("the QMP socket is gone", "scan", done.words, "the guest")
     finally:
         assert box.sevkit("guest", "stop", "guest").status == 0
