@@ -28,6 +28,18 @@ emulator: ## Build the memory-encrypting QEMU (minutes, once; then both sides of
 test: setup ## All tests, real guests included where they can run
 	@$(PY) -m pytest $(ARGS)
 
+.PHONY: test-containers
+test-containers: setup ## The container images, asserted on from outside, and the tests again inside them
+	@scripts/test-containers $(ARGS)
+
+.PHONY: faults
+faults: setup ## Every fault on every main path, real guests included (ARGS=--regenerate writes the table in docs/)
+	@SEVKIT_TEST_FAULTS=all $(PY) -m pytest tests/integration/test_faults.py tests/integration/test_trust.py $(ARGS)
+
+.PHONY: fuzz
+fuzz: setup ## Fuzz every reader of foreign bytes (ARGS="--seconds 600 core" for one, longer)
+	@$(PY) -m tests.fuzz $(ARGS)
+
 .PHONY: check
 check: .venv/ready ## Style, types and the import contracts
 	@.venv/bin/ruff check .

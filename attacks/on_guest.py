@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from sevkit.attacks.base import Notebook, Observation, Outcome
 from sevkit.errors import InconclusiveError
-from sevkit.hypervisor.qemu import QemuGuest
+from sevkit.hypervisor.qemu_guest import QemuGuest
 from sevkit.memory import poke
 from sevkit.memory.gpa import GuestMap
 from sevkit.memory.live import LiveMemory

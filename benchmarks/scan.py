@@ -217,8 +217,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller memory, fewer repeats")
     parser.add_argument("--only", choices=("memchr", "guest", "core", "memory"), help="one comparison")
+    parser.add_argument("--gib", type=int, default=1, help="size of the process and the core that are compared")
     options = parser.parse_args()
-    size, repeats = (GIB // 2, 3) if options.quick else (GIB, 7)
+    size, repeats = (GIB // 2, 3) if options.quick else (options.gib * GIB, 7)
     results: dict[str, object] = {"load_average": os.getloadavg(), "cores": os.cpu_count()}
     parts: dict[str, Callable[[], object]] = {
         "memchr": lambda: against_memchr(size, repeats),

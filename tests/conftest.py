@@ -4,10 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # Machines are noisy: how long an example takes is no verdict.
-settings.register_profile("sevkit", deadline=None)
+settings.register_profile("sevkit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("sevkit")
 
 GOLDEN = Path(__file__).parent / "golden"

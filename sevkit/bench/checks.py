@@ -57,12 +57,22 @@ def warnings(base: Sequence[Sample], other: Sequence[Sample], *, knows_boots: bo
     for arm in (base, other):
         values = np.array([s.value for s in arm])
         found += _first_runs(arm, values) + _outliers(arm, values)
-    found += order(base, other)
+    found += _inherent(base, other) + order(base, other)
     if (trend := drifts(base, other)) is not None:
         found.append(trend)
     if knows_boots and _uneven(base, other):
         found.append("boots of different numbers of samples: each boot counts the same")
     return found
+
+
+def _inherent(base: Sequence[Sample], other: Sequence[Sample]) -> list[str]:
+    """Differences that a mode cannot be had without: part of its cost, and worth knowing."""
+    told = {
+        f"belongs to the mode: {text}"
+        for at in {s.at.identity: s.at for s in (*base, *other)}.values()
+        for text in at.environment.get("belongs to the mode", ())
+    }
+    return sorted(told)
 
 
 def _first_runs(arm: Sequence[Sample], values: "NDArray[np.float64]") -> list[str]:

@@ -1,8 +1,10 @@
 """What surrounded a measurement: the published study's table and more, and the facts that must be equal in two arms."""
 
+import hashlib
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +37,7 @@ def of_host() -> dict[str, Any]:
         "shmem huge pages": _bracketed(_text("/sys/kernel/mm/transparent_hugepage/shmem_enabled")),
         "address randomisation": _text("/proc/sys/kernel/randomize_va_space"),
         "KSM": _text("/sys/kernel/mm/ksm/run"),
-        "QEMU": _version("qemu-system-x86_64"),
-        "fio": _version("fio"),
+        "fio on the host": version("fio"),
         "Python": platform.python_version(),
     }
     return {key: value for key, value in found.items() if value}
@@ -129,7 +130,26 @@ def _numa() -> str:
     return _text("/sys/devices/system/node/online")
 
 
-def _version(program: str) -> str:
+@lru_cache(maxsize=32)
+def version(program: str) -> str:
+    """The first line of ``PROGRAM --version``; empty when there is no such program."""
     if not proc.have_tool(program):
         return ""
     return proc.run([program, "--version"], timeout=10).text.partition("\n")[0].strip()
+
+
+def firmware(command_line: Sequence[str]) -> str:
+    """The firmware of a QEMU command line, by file name and the start of its SHA-256; SeaBIOS where none is named."""
+    words = [word for word in command_line if "if=pflash,unit=0" in word]
+    path = words[0].rpartition("file=")[2] if words else ""
+    if "-bios" in command_line:
+        path = command_line[list(command_line).index("-bios") + 1]
+    return _digest(Path(path)) if path else "SeaBIOS"
+
+
+@lru_cache(maxsize=32)
+def _digest(path: Path) -> str:
+    try:
+        return f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()[:16]}"
+    except OSError:
+        return path.name

@@ -133,7 +133,7 @@ def parse(document: Any, path: Path) -> FioRun:
         jobs = tuple(_job(entry, shared) for entry in document["jobs"])
         disks = {str(d.get("name", "?")): d for d in document.get("disk_util", [])}
         return FioRun(path, str(document["fio version"]), float(document.get("timestamp", 0)), jobs, disks)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BadInputError(f"{path} is fio's JSON, but damaged: {type(error).__name__}: {error}") from error
 
 

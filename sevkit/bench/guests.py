@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sevkit import proc
 from sevkit.bench import environment, place, sources
 from sevkit.bench.model import Boot
 from sevkit.bench.parse import Measured
@@ -210,6 +211,8 @@ def _boot(guest: Guest, slot: Slot, identity: str, seen: dict[str, str], pin: st
         **environment.host_facts(),
         **environment.guest_facts(seen),
         "accel": guest.accel,
+        "QEMU": environment.version(guest.command_line[0]),
+        "firmware": environment.firmware(guest.command_line),
         "memory": f"{config.memory_mib} MiB",
         "cache": config.cache,
         "image": config.image,
@@ -219,9 +222,12 @@ def _boot(guest: Guest, slot: Slot, identity: str, seen: dict[str, str], pin: st
     surroundings = {
         **environment.moment(),
         **seen,
+        "QEMU": facts["QEMU"],
+        "firmware": facts["firmware"],
         "guest vCPUs": config.vcpus,
         "guest memory": f"{config.memory_mib} MiB",
-        "command line": list(guest.command_line),
-        "belongs to the mode": [text for text in forced if text not in avoidable],
+        "command line": proc.pasteable(guest.command_line),
     }
+    if inherent := [text for text in forced if text not in avoidable]:
+        surroundings["belongs to the mode"] = inherent
     return Boot(identity, guest.provenance, facts, avoidable, surroundings)

@@ -232,7 +232,7 @@ def _guarded(reader: _Reader) -> _Reader:
     def read(document: Any, path: Path, name: PurePath, given: Given) -> list[Sample]:
         try:
             return reader(document, path, name, given)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
             raise BadInputError(f"{path} is damaged: {type(error).__name__}: {error}") from error
 
     return read

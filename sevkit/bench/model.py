@@ -155,7 +155,7 @@ def sample_from(record: Mapping[str, Any], boots: Mapping[str, Boot], metrics: d
             at=boots[record["boot_id"]],
             extra=record.get("extra", {}),
         )
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise BadInputError(f"not a sample: {type(error).__name__}: {error}") from error
 
 
@@ -169,7 +169,7 @@ def boot_from(record: Mapping[str, Any]) -> Boot:
             confounds=tuple(str(c) for c in record.get("confounds", ())),
             environment=dict(record.get("environment", {})),
         )
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise BadInputError(f"not a boot: {type(error).__name__}: {error}") from error
 
 
@@ -177,9 +177,13 @@ def checked(value: Any) -> float:
     """A measured value as a number; raises ValueError for what no measurement gives (NaN, infinite, not a number)."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{value!r} is not a number")
-    if not math.isfinite(value):
-        raise ValueError(f"{value!r} is not finite")
-    return float(value)
+    try:
+        number = float(value)
+    except OverflowError as error:
+        raise ValueError("a number with more digits than any measurement has") from error
+    if not math.isfinite(number):
+        raise ValueError(f"{number!r} is not finite")
+    return number
 
 
 _MODE_WORDS = {

@@ -59,7 +59,7 @@ def read_header(path: Path) -> dict[str, Any]:
             f"{path} is not a results directory: it has no {HEADER}",
             hint="`sevkit bench import DIR --output R` makes one from fio, hyperfine, pyperf or CSV files",
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInputError(f"{path / HEADER} cannot be read: {error}") from error
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise BadInputError(f"{path / HEADER} is not a sevkit results header")
@@ -79,7 +79,7 @@ def load(path: Path) -> Campaign:
         try:
             record = json.loads(line)
             _take(campaign, record, metrics)
-        except (ValueError, AttributeError, BadInputError) as error:
+        except (ValueError, AttributeError, RecursionError, BadInputError) as error:
             _complain(campaign, f"{RECORDS} line {number}: {error}")
     return campaign
 

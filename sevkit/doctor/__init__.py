@@ -78,14 +78,17 @@ ABILITIES = (
         "sevkit attack run leak --modes nosev,sev",
         ("directories", "temporary", "ptrace", "gdb", "image", "ovmf", "emulator"),
     ),
+    Ability("keys that no dump shows, in the mock and the emulator", "sevkit attack run leak", ("memfd_secret",)),
     Ability("build the emulator", "make emulator", ("python", "compiler")),
     Ability(
-        "SEV and SEV-ES guests on hardware", "sevkit guest launch --mode sev", ("qemu", "image", "ovmf", "kvm", "sev")
+        "SEV and SEV-ES guests on hardware",
+        "sevkit guest launch --mode sev",
+        ("qemu", "image", "ovmf", "kvm", "sev", "memlock"),
     ),
     Ability(
         "SEV-SNP guests on hardware",
         "sevkit guest launch --mode sev-snp",
-        ("qemu", "image", "ovmf", "kvm", "sev", "snp"),
+        ("qemu", "image", "ovmf", "kvm", "sev", "snp", "memlock"),
     ),
     Ability("sevkit in a container", "sevkit container run", ("python", "engine")),
 )

@@ -43,9 +43,10 @@ def directories() -> Found:
     from sevkit.paths import cache_dir, state_dir
 
     state, cache = state_dir("guests"), cache_dir()
-    for folder in (state, cache):
-        if not os.access(folder, os.W_OK | os.X_OK):
-            return Found(False, f"{folder} cannot be written", "point SEVKIT_STATE_DIR and SEVKIT_CACHE_DIR elsewhere")
+    if not os.access(state, os.W_OK | os.X_OK):
+        return Found(False, f"{state} cannot be written", "point SEVKIT_STATE_DIR elsewhere")
+    if not os.access(cache, os.W_OK | os.X_OK):
+        return Found(True, f"{state.parent}; {cache} is read-only: nothing new can be built into it")
     return Found(True, f"{state.parent}, {cache}")
 
 

@@ -9,8 +9,8 @@ from sevkit.guest import policy
 from sevkit.guest.spec import Accel, Firmware, GuestSpec, StorageKind
 from sevkit.words import Mode
 
-_SEV_OBJECT = {Mode.SEV: "sev-guest", Mode.SEV_ES: "sev-guest", Mode.SEV_SNP: "sev-snp-guest"}
-HARDWARE_OBJECTS = frozenset(_SEV_OBJECT.values())
+SEV_OBJECT = {Mode.SEV: "sev-guest", Mode.SEV_ES: "sev-guest", Mode.SEV_SNP: "sev-snp-guest"}
+HARDWARE_OBJECTS = frozenset(SEV_OBJECT.values())
 EMULATED_OBJECT = "sev-tcg-guest"
 
 
@@ -129,7 +129,7 @@ def _machine(spec: GuestSpec, accel: Accel) -> list[str]:
 
 
 def _encryption_object(spec: GuestSpec, capabilities: Capabilities, encryption: Encryption | None) -> str:
-    kind = EMULATED_OBJECT if capabilities.emulates_sev else _SEV_OBJECT[spec.mode]
+    kind = EMULATED_OBJECT if capabilities.emulates_sev else SEV_OBJECT[spec.mode]
     if kind not in capabilities.objects:
         raise UnsupportedModeError(
             f"QEMU {capabilities.version} has no object {kind}, which mode {spec.mode} needs",

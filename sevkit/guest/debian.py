@@ -15,6 +15,8 @@ from sevkit import proc
 from sevkit.errors import BadInputError, MissingToolError
 
 _TIMEOUT = 600.0
+# What pyelftools raises on damaged files, besides errors of its own.
+_DAMAGED = (ELFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, MemoryError)
 # The meta packages that stand for the newest small kernel: Debian's, then Ubuntu's.
 KERNEL_METAPACKAGES = ("linux-image-cloud-amd64", "linux-image-virtual", "linux-image-generic")
 
@@ -77,7 +79,7 @@ def _dynamic(path: Path) -> tuple[str | None, list[str]]:
             tags = section.iter_tags("DT_NEEDED") if isinstance(section, DynamicSection) else ()
             names = [str(tag.needed) for tag in tags]  # type: ignore[attr-defined]
             return (interp.data().rstrip(b"\0").decode() if interp else None), names
-    except ELFError as error:
+    except _DAMAGED as error:
         raise BadInputError(f"{path} is not a program that can be read: {error}") from error
 
 
@@ -118,10 +120,12 @@ def module_dependencies(module: bytes) -> list[str]:
     """The names in the ``depends=`` entry of a module's .modinfo section (include/linux/module.h)."""
     import io
 
-    section = ELFFile(io.BytesIO(module)).get_section_by_name(".modinfo")
-    if section is None:
-        return []
-    for entry in section.data().split(b"\0"):
+    try:
+        section = ELFFile(io.BytesIO(module)).get_section_by_name(".modinfo")
+        entries = [] if section is None else section.data().split(b"\0")
+    except _DAMAGED as error:
+        raise BadInputError(f"a kernel module cannot be read: {error}") from error
+    for entry in entries:
         if entry.startswith(b"depends="):
-            return [name.decode() for name in entry[8:].split(b",") if name]
+            return [name.decode(errors="replace") for name in entry[8:].split(b",") if name]
     return []

@@ -48,8 +48,8 @@ def parse(text: str, mode: Mode) -> int:
     if mode not in DEFAULTS:
         raise UsageError(f"mode {mode} has no launch policy", hint="leave --policy out, or choose another --mode")
     width = 64 if mode is Mode.SEV_SNP else 32
-    if re.fullmatch(r"0[xX][0-9a-fA-F]+|\d+", text):
-        value = int(text, 0)
+    if re.fullmatch(r"0[xX][0-9a-fA-F]{1,64}|[0-9]{1,64}", text):
+        value = int(text, 16 if text[:2].lower() == "0x" else 10)
         if value >> width:
             raise UsageError(f"policy {text} does not fit into the {width} bits of a {mode} policy")
         return value

@@ -59,11 +59,17 @@ class _Runs(Protocol):
 def collect(guest: _Runs) -> GuestFacts:
     """Read the facts in a running guest."""
     msr, leaf, log = ([*guest.run(_SCRIPT, timeout=30).text.split("--\n", 2), "", ""])[:3]
-    words = [int(word, 16) for word in leaf.split()]
+    words = _numbers(leaf, 8)
     if len(words) == 8 and words[0] < SEV_LEAF:  # beyond the last leaf a CPU answers with another leaf's data
         words = []
     return GuestFacts(
-        sev_status=int(msr.split()[0], 16) if msr.split() else None,
+        sev_status=next(iter(_numbers(msr, 16)), None),
         leaf=(words[4], words[5], words[6], words[7]) if len(words) == 8 else None,
         kernel_log=log,
     )
+
+
+def _numbers(text: str, digits: int) -> list[int]:
+    """The numbers that od printed; none where the guest printed something else."""
+    words = text.split()
+    return [int(word, 16) for word in words] if all(re.fullmatch(f"[0-9a-f]{{{digits}}}", w) for w in words) else []

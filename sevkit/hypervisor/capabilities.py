@@ -3,6 +3,7 @@
 Answers that cost a process are kept in the cache, by the binary's path, size and time, and for KVM by the boot.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -105,5 +106,6 @@ def _remember(key: str, value: dict[str, Any]) -> None:
     except (OSError, ValueError, AssertionError):
         known = {}
     temporary = _file().with_suffix(f".{os.getpid()}")
-    temporary.write_text(json.dumps({**dict(list(known.items())[-20:]), key: value}))
-    temporary.rename(_file())
+    with contextlib.suppress(OSError):  # a cache that cannot be written (a read-only container) costs time, no more
+        temporary.write_text(json.dumps({**dict(list(known.items())[-20:]), key: value}))
+        temporary.rename(_file())

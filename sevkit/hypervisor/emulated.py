@@ -15,7 +15,7 @@ def find() -> Path | None:
     """The emulator's QEMU: the one that SEVKIT_EMULATOR names, else the one built last; None when there is none."""
     if named := os.environ.get("SEVKIT_EMULATOR"):
         return Path(named)
-    path = cache_dir("emulator") / "current/bin/qemu-system-x86_64"
+    path = cache_dir() / "emulator/current/bin/qemu-system-x86_64"
     return path if path.exists() else None
 
 

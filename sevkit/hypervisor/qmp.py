@@ -32,7 +32,7 @@ def execute(socket: Path, command: str, arguments: dict[str, Any] | None = None,
         return asyncio.run(asyncio.wait_for(ask(), timeout))
     except TimeoutError as error:
         raise HypervisorError(f"QEMU did not answer {command} within {timeout:g} s") from error
-    except (QMPError, OSError) as error:
+    except (QMPError, OSError, *guest_memory.NOT_QMP) as error:
         raise HypervisorError(f"QEMU refused {command}", detail=str(error)) from error
 
 

@@ -1,23 +1,30 @@
 """A core file as a source of memory."""
 
+import contextlib
+import mmap
 import os
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 
 from sevkit.errors import BadInputError
 from sevkit.memory.elfcore import Core, MappedFile, Segment, parse
+from sevkit.memory.lease import Lease
 from sevkit.memory.source import Region, State, Stretch
 
 BEYOND = "beyond the end of the file"
 LEFT_OUT = "left out of the core"
+AHEAD = 16 << 20  # bytes that are asked of the disk before they are needed
+MAPPED_CHUNK = 8 << 20
 
 
 class CoreMemory:
     """The memory in an ELF core: of a process (gdb's gcore, the kernel's) or of a guest (QEMU's dump-guest-memory).
 
-    The file is read, never mapped: it may change or shrink under us without more harm than a counted gap.
+    The file may change or shrink under us without more harm than a counted gap: it is mapped only for a search, under a
+    lease, and else read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,7 +47,8 @@ class CoreMemory:
             raise
         self._segments = self.core.segments
         self._starts = [segment.address for segment in self._segments]
-        os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_SEQUENTIAL)
+        self._lease: Lease | None = None
+        self._ahead = 0
 
     @property
     def title(self) -> str:
@@ -92,8 +100,52 @@ class CoreMemory:
             index += 1
         return done
 
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """While this lasts, ``window`` may map the file."""
+        self._lease = Lease(self._fd)
+        try:
+            yield
+        finally:
+            self._lease.release()
+            self._lease = None
+
+    @property
+    def chunk(self) -> int | None:
+        """The size in which the file is best searched, when it can be mapped."""
+        return MAPPED_CHUNK if self._lease is not None and self._lease.held else None
+
+    def window(self, address: int, size: int) -> tuple[mmap.mmap, int] | None:
+        """A mapping that holds ``[address, address + size)``, and where in it that begins; None: read it instead.
+
+        The caller closes it.
+        """
+        index = bisect_right(self._starts, address) - 1
+        if self._lease is None or index < 0:
+            return None
+        segment = self._segments[index]
+        skip = address - segment.address
+        if skip + size > segment.present:
+            return None
+        offset = segment.offset + skip
+        into = offset % mmap.ALLOCATIONGRANULARITY
+        mapped = self._lease.window(offset - into, into + size)
+        if mapped is None:
+            return None
+        self._fetch(offset + size)
+        return mapped, into
+
+    def _fetch(self, offset: int) -> None:
+        """Ask for what comes next: several threads reading in turn look like no sequence to the kernel."""
+        end = offset + AHEAD
+        if end > self._ahead:
+            start, self._ahead = max(self._ahead, offset), end + AHEAD
+            with contextlib.suppress(OSError, OverflowError):
+                os.posix_fadvise(self._fd, start, self._ahead - start, os.POSIX_FADV_WILLNEED)
+
     def _pread(self, target: memoryview, offset: int) -> int:
         done = 0
+        self._fetch(offset)
         while done < len(target):
             try:
                 got = os.preadv(self._fd, [target[done:]], offset + done)

@@ -157,14 +157,20 @@ def _part(value: bytes) -> tuple[int, bytes]:
 def _find_few(searcher: Searcher, data: memoryview, core_start: int, core_end: int) -> list[Match]:
     """Literals that end in the core, by memmem."""
     held = ctypes.c_char.from_buffer(data)
-    base = ctypes.addressof(held)
+    try:
+        return _leap(searcher, data, ctypes.addressof(held), core_start, core_end)
+    finally:
+        del held  # or the memory could not be given back
+
+
+def _leap(searcher: Searcher, data: memoryview, base: int, core_start: int, core_end: int) -> list[Match]:
+    """All places of all literals in the memory at ``base``, which is that of ``data``."""
     hits: list[Match] = []
     for (indexes, value), (skip, part) in zip(searcher.engine.table, searcher.engine.keys, strict=True):
         at = max(0, core_start - len(value) + 1)
         last = core_end - len(value)
         while at <= last:
-            room = last - at + len(part)
-            found = _memmem(base + at + skip, room, part, len(part))
+            found = _memmem(base + at + skip, last - at + len(part), part, len(part))
             if not found:
                 break
             at = found - base - skip
@@ -173,7 +179,6 @@ def _find_few(searcher: Searcher, data: memoryview, core_start: int, core_end: i
             at += 1
             if len(hits) > searcher.limit:
                 raise TooManyHits
-    del held
     return hits
 
 

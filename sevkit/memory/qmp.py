@@ -20,6 +20,8 @@ _VIEW_LINE = re.compile(
 _BLOCK_LINE = re.compile(
     r"^\s*(?P<name>\S+)\s+\d+ [KMG]iB\s+0x[0-9a-f]+\s+0x[0-9a-f]+\s+0x(?P<size>[0-9a-f]+)(?P<rest>.*)$"
 )
+# What qemu.qmp, and the reading of answers, raise when the peer is no QEMU or goes away at the wrong moment.
+NOT_QMP = (AssertionError, EOFError, ValueError, LookupError, TypeError, AttributeError)
 _MAIN = frozenset({"pc.ram", "ram", "microvm.ram", "mach-virt.ram", "ppc_spapr.ram", "s390.ram"})
 
 
@@ -111,7 +113,7 @@ def guest_map(socket: Path, *, timeout: float = 10.0) -> GuestMap:
             f"QEMU did not answer on {socket} within {timeout:g} s",
             hint="a QMP socket serves one client at a time: give QEMU a second one for this",
         ) from error
-    except (OSError, QMPError) as error:
+    except (OSError, QMPError, *NOT_QMP) as error:
         raise HypervisorError(
             f"cannot ask QEMU on {socket}", hint="is it a QMP socket, and does QEMU run?", detail=str(error)
         ) from error

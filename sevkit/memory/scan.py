@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from sevkit.memory.patterns import Engine, Pattern, Searcher, TooManyHits, compile_patterns
@@ -93,7 +94,7 @@ def scan(
     within: Sequence[Range] | None = None,
     progress: Progress | None = None,
     max_hits: int = MAX_HITS,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ) -> ScanResult:
     """Search all that can be read of ``source``, or of the address ranges ``within``, for all patterns at once.
 
@@ -107,9 +108,11 @@ def scan(
         stretches = intersect(stretches, normalise(within))
     searchable = runs(stretches)
     total = sum(end - start for start, end in searchable)
-    job = _Job(source, engines, _pieces(searchable, chunk), total, max_hits, chunk, progress)
-    count = max(1, min(threads or _cores(), -(-total // chunk)))
-    _run(job, count)
+    with _session(source):
+        piece = chunk or getattr(source, "chunk", None) or CHUNK
+        job = _Job(source, engines, _pieces(searchable, piece), total, max_hits, piece, progress)
+        count = max(1, min(threads or _cores(), -(-total // piece)))
+        _run(job, count)
     if not job.stopped:
         try:
             source.check()
@@ -118,6 +121,12 @@ def scan(
     coverage = _coverage(stretches, job)
     hits = tuple(Hit(*hit) for hit in sorted(job.hits))
     return ScanResult(hits, coverage, job.stopped is None, job.stopped, time.monotonic() - started, count)
+
+
+def _session(source: MemorySource) -> AbstractContextManager[object]:
+    """Sources that can be looked at in place offer ``session``, and in it ``window`` and ``chunk``."""
+    begin = getattr(source, "session", None)
+    return begin() if begin is not None else nullcontext()
 
 
 def _cores() -> int:
@@ -190,26 +199,30 @@ def _search_piece(
     low, high = max(run_start, (start & ~(PAGE - 1)) - behind), min(run_end, end + ahead)
     found: list[tuple[int, int, int]] = []
     read = 0
-    skew = low % PAGE  # keep the address's place in its page: the kernel copies aligned pages much faster
-    for at, length in _islands(job.source, view[skew:], low, high):
-        data = view[skew + at - low : skew + at - low + length]
-        first, last = max(start, at) - at, min(end, at + length) - at
-        if last <= first:
-            continue
-        read += last - first
-        for searcher in searchers:
-            found += [(at + begin, pattern, stop - begin) for pattern, begin, stop in searcher.find(data, first, last)]
-        del data
+    for at, data in _islands(job.source, view, low, high):
+        with data:
+            first, last = max(start, at) - at, min(end, at + len(data)) - at
+            if last > first:
+                read += last - first
+                for searcher in searchers:
+                    found += [(at + begin, pat, stop - begin) for pat, begin, stop in searcher.find(data, first, last)]
     _account(job, found, read, end - start - read)
 
 
-def _islands(source: MemorySource, view: memoryview, low: int, high: int) -> Iterator[tuple[int, int]]:
-    """Read ``[low, high)``: yields (address, length) of what could be read, each at its place in ``view``."""
+def _islands(source: MemorySource, view: memoryview, low: int, high: int) -> Iterator[tuple[int, memoryview]]:
+    """What can be read of ``[low, high)``, as (address, bytes): in place if the source can, else copied to ``view``."""
+    window = getattr(source, "window", None)
+    placed = window(low, high - low) if window is not None else None
+    if placed is not None:
+        with placed[0] as mapped, memoryview(mapped) as whole:
+            yield low, whole[placed[1] :]
+        return
+    skew = low % PAGE  # keep the address's place in its page: the kernel copies aligned pages much faster
     at = low
     while at < high:
-        got = source.readinto(at, view[at - low : high - low])
+        got = source.readinto(at, view[skew + at - low : skew + high - low])
         if got:
-            yield at, got
+            yield at, view[skew + at - low : skew + at - low + got]
         at += got
         if at < high:
             at = min(high, (at & ~(PAGE - 1)) + PAGE)

@@ -192,7 +192,9 @@ def test_sockets_are_gone(box: Sandbox, row: Row, qemu: object) -> None:
         (folder / "agent").unlink()
         done = box.sevkit("guest", "exec", "guest", "--json", "--", "true")
         row("the agent's socket is gone", "guest exec", done.words, "the guest")
-        done = box.sevkit("scan", "--pid", str(launched.data["guests"][0]["pid"]), "--qmp", "nowhere", "--json")
+        (folder / "qmp").unlink()
+        pid = str(launched.data["guests"][0]["pid"])
+        done = box.sevkit("scan", "--pid", pid, "--qmp", str(folder / "qmp"), "--secret", "x", "--json")
         row("the QMP socket is gone", "scan", done.words, "the guest")
     finally:
         assert box.sevkit("guest", "stop", "guest").status == 0
@@ -207,6 +209,8 @@ def test_the_vmm_stands_still(box: Sandbox, row: Row, qemu: object) -> None:
     os.kill(pid, signal.SIGSTOP)
     done = box.sevkit("guest", "exec", "guest", "--timeout", "1", "--json", "--", "true")
     row("QEMU is stopped (SIGSTOP)", "guest exec", done.words, "the guest")
+    done = box.sevkit("scan", "--pid", str(pid), "--qmp", str(box.state / "guests/guest/qmp"), "--secret", "x", "--json")
+    row("QEMU is stopped (SIGSTOP)", "scan --qmp", done.words, "the guest")
     assert box.sevkit("guest", "stop", "guest").status == 0
     row("QEMU is stopped (SIGSTOP)", "guest stop", "exit 0", box.left())
 

@@ -16,7 +16,8 @@ from sevkit import proc
 from sevkit.errors import DeadlineError, GuestError, HypervisorError, UsageError
 from sevkit.guest.spec import GuestSpec, Storage, StorageKind
 from sevkit.hypervisor import registry, select
-from sevkit.hypervisor.qemu import QemuGuest, QemuHypervisor
+from sevkit.hypervisor.qemu import QemuHypervisor
+from sevkit.hypervisor.qemu_guest import QemuGuest
 
 pytestmark = pytest.mark.guest
 

@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
-from sevkit.attacks import leak
+from sevkit.attacks import leak, on_guest
+from sevkit.attacks.base import Notebook
 from sevkit.guest.spec import GuestSpec
-from sevkit.hypervisor import registry
+from sevkit.hypervisor import registry, select
 from sevkit.hypervisor.qemu import QemuHypervisor
-from sevkit.words import Mode, Provenance, Verdict
+from sevkit.words import Evidence, Mode, Provenance, Verdict
 
 pytestmark = pytest.mark.guest
 
@@ -41,7 +42,7 @@ def test_guest_ram_left_out_of_the_dump_is_inconclusive(qemu: QemuHypervisor) ->
 
 
 def test_a_secret_that_the_guest_lost_is_inconclusive(qemu: QemuHypervisor, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sevkit.hypervisor.qemu import QemuGuest
+    from sevkit.hypervisor.qemu_guest import QemuGuest
 
     def forgetful(self: QemuGuest, nonce: bytes) -> dict[str, bool]:
         self.run("rm /root/sevkit-secret")
@@ -52,3 +53,29 @@ def test_a_secret_that_the_guest_lost_is_inconclusive(qemu: QemuHypervisor, monk
     found = run(capture="live")
     assert found.decision.verdict is Verdict.INCONCLUSIVE
     assert found.controls.secret_alive is False
+
+
+@pytest.mark.parametrize("name", ["replay", "corruption", "block-move"])
+def test_what_sev_does_not_stop_on_a_real_guest(qemu: QemuHypervisor, name: str) -> None:
+    """The host finds the page by its ciphertext alone, in a guest whose RAM the emulator really encrypts."""
+    hypervisor = select.make("emulated")
+    if not hypervisor.availability(Mode.SEV).available:
+        pytest.skip(hypervisor.availability(Mode.SEV).reason)
+    guest = hypervisor.launch(GuestSpec(name="victim", mode=Mode.SEV))
+    try:
+        seen = on_guest.perform(name, guest, Notebook(Mode.SEV))
+    finally:
+        guest.stop()
+    assert seen.outcome is on_guest.EXPECTED[name][Mode.SEV], seen
+
+
+def test_both_sides_are_real_guests_where_the_emulator_is_built(qemu: QemuHypervisor) -> None:
+    if not select.make("emulated").availability(Mode.SEV).available:
+        pytest.skip("the emulator is not built (make emulator)")
+    plain, encrypted = leak.run(leak.Setup(hypervisor="emulated"), lambda _: None)
+    assert plain.decision.verdict is Verdict.LEAKED
+    assert encrypted.decision.verdict is Verdict.PROTECTED
+    assert encrypted.decision.evidence is Evidence.CIPHERTEXT
+    assert {plain.provenance, encrypted.provenance} == {Provenance.EMULATED}
+    assert encrypted.pages["ciphertext"] > 20 * encrypted.pages["plaintext"]
+    assert registry.running() == []

@@ -11,7 +11,8 @@ import pytest
 from sevkit import proc
 from sevkit.guest.spec import Accel, GuestSpec
 from sevkit.hypervisor import qmp as hypervisor_qmp
-from sevkit.hypervisor.qemu import QemuGuest, QemuHypervisor
+from sevkit.hypervisor.qemu import QemuHypervisor
+from sevkit.hypervisor.qemu_guest import QemuGuest
 from sevkit.memory import gcore
 from sevkit.memory.core import CoreMemory
 from sevkit.memory.extract import Format, extract

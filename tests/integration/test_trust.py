@@ -342,6 +342,7 @@ def test_cycles_of_launch_attack_stop_leave_nothing(tmp_path: Path, monkeypatch:
         if number == settled - 1:
             before = me.num_fds(), me.num_threads(), me.memory_info().rss
     assert before is not None
+    print(f"after {settled} and {cycles} cycles: {before}, {(me.num_fds(), me.num_threads(), me.memory_info().rss)}")
     assert (me.num_fds(), me.num_threads()) == before[:2]
     assert me.memory_info().rss - before[2] < 16 << 20
     assert me.children(recursive=True) == []

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -117,6 +117,7 @@ def test_three_modes_without_effect_are_corrected_together() -> None:
     assert adjusted == pytest.approx([0.03, 0.06, 0.06])
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_holm_never_lowers_a_p_value_and_keeps_their_order(values: list[float]) -> None:
     adjusted = stats.holm(values)
@@ -129,6 +130,7 @@ def test_holm_never_lowers_a_p_value_and_keeps_their_order(values: list[float]) 
 logs = st.lists(st.floats(-3, 3), min_size=3, max_size=8)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(logs, logs, st.floats(0.01, 100))
 def test_effects_do_not_depend_on_the_unit(first: list[float], second: list[float], factor: float) -> None:
     shift = math.log(factor)
@@ -140,6 +142,7 @@ def test_effects_do_not_depend_on_the_unit(first: list[float], second: list[floa
     assert math.log(one.high) == pytest.approx(math.log(two.high), abs=1e-6)
 
 
+@settings(deadline=None)  # the machine may be busy
 @given(logs, logs)
 def test_turning_a_comparison_round_turns_its_ratio_round(first: list[float], second: list[float]) -> None:
     one = stats.effect(np.array(first), np.array(second))

@@ -174,3 +174,9 @@ def test_every_rule_that_is_used_is_listed(tmp_path: Path) -> None:
 )
 def test_durations_as_fio_writes_them(text: str, seconds: float | None) -> None:
     assert lint_fio.duration(text) == seconds
+
+
+def test_every_rule_has_its_line_in_the_documentation() -> None:
+    text = (Path(__file__).parent.parent.parent / "docs/bench.md").read_text()
+    for rule, about in RULES.items():
+        assert f"| `{rule}` | {about} |" in text

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from sevkit.bench import campaign, plan, run, store, suite
+from sevkit.bench import campaign, environment, plan, run, store, suite
 from sevkit.bench.block import Done
 from sevkit.bench.campaign import Wish
 from sevkit.bench.compare import Outcome, compare
@@ -282,3 +282,20 @@ def test_the_host_measures_itself(tmp_path: Path) -> None:
     assert (tmp_path / "r" / raws[0]).read_text() == "value 41.5\n"
     times = [s.value for s in outcome.samples if s.workload == "short"]
     assert all(0 < t < 10 for t in times)
+
+
+def test_the_environment_reads_what_programs_print() -> None:
+    text = "Memory Device\n\tSize: 64 GB\n\tManufacturer: Hynix\n\tPart Number: X1\n\tSpeed: 3200 MT/s\n"
+    empty = "Memory Device\n\tSize: No Module Installed\n"
+    assert environment.dimms_from(f"{text}\n{text}\n{empty}") == "2 x Hynix X1 64 GB 3200 MT/s"
+    assert environment.of_guest("guest CPU=QEMU\nguest clock=\nx") == {"guest CPU": "QEMU"}
+    assert environment.cpu_info("model name\t: AMD EPYC\nflags\t: a b\n\nmodel name: other")["model name"] == "AMD EPYC"
+
+
+def test_the_firmware_is_named_by_its_content(tmp_path: Path) -> None:
+    (tmp_path / "OVMF.fd").write_bytes(b"firmware")
+    named = environment.firmware(["qemu", "-bios", str(tmp_path / "OVMF.fd")])
+    flash = f"if=pflash,unit=0,format=raw,readonly=on,file={tmp_path / 'OVMF.fd'}"
+    assert named == environment.firmware(["qemu", "-drive", flash])
+    assert named.startswith("OVMF.fd ")
+    assert environment.firmware(["qemu"]) == "SeaBIOS"

@@ -3,6 +3,8 @@
 import os
 import random
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -144,6 +146,33 @@ def test_a_core_that_shrinks_while_it_is_read_leaves_a_counted_gap(write: Write)
         coverage = scan(memory, [Pattern(b"kk" * 20)], max_hits=100_000).coverage
         assert coverage.read_bytes + coverage.unreadable_bytes == 20000
         assert coverage.unreadable_bytes > 10000
+
+
+def test_whoever_wants_to_cut_a_core_waits_for_the_search_and_no_longer(write: Write) -> None:
+    path = write(core([Load(0x1000, b"k" * 100_000 + b"the-needle-in-it")]))
+    with CoreMemory(path) as memory:
+        with memory.session():
+            placed = memory.window(0x1000, 100_016)
+            if placed is None:
+                pytest.skip("no lease is granted on this file system, or to this user")
+            code = f"import os; os.truncate({str(path)!r}, 100)"
+            with placed[0] as mapped, subprocess.Popen([sys.executable, "-c", code]) as cutter:
+                with pytest.raises(subprocess.TimeoutExpired):
+                    cutter.wait(1.5)
+                assert mapped[placed[1] : placed[1] + 5] == b"kkkkk"
+                assert memory.window(0x1000, 10) is None  # from now on we read, and let the other go on
+                assert cutter.wait(20) == 0
+        result = scan(memory, [Pattern(b"the-needle-in-it")])
+        assert not result.hits
+        assert not result.conclusive
+
+
+def test_a_search_gives_the_file_back_even_when_it_stops_early(write: Write) -> None:
+    path = write(core([Load(0x1000, b"many-many-many-" * 1000)]))
+    with CoreMemory(path) as memory:
+        assert not scan(memory, [Pattern(b"many-many-many")], max_hits=5).finished
+        assert not scan(memory, [Pattern(b"m.ny", regex=True)], max_hits=5).finished
+        os.truncate(path, 100)  # would wait for the lease
 
 
 def mutated(data: bytes, rng: random.Random) -> bytes:

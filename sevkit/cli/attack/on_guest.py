@@ -37,7 +37,7 @@ def _perform(name: str, mode: Mode, hypervisor: str, spec: GuestSpec, say: Any) 
     from sevkit.attacks import on_guest
     from sevkit.attacks.base import Notebook
     from sevkit.hypervisor import select
-    from sevkit.hypervisor.qemu import QemuGuest
+    from sevkit.hypervisor.qemu_guest import QemuGuest
 
     if mode not in on_guest.EXPECTED[name]:
         raise UsageError(f"{name} on a real guest is not defined for {mode}", hint="modes: nosev, sev, sev-es")

@@ -1,12 +1,13 @@
 """Options and ends that the bench commands share."""
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from sevkit.errors import SevkitError
+from sevkit.errors import NoSpaceError, SevkitError
 from sevkit.words import Mode, Provenance
 
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
@@ -48,7 +49,5 @@ def write_text(path: Path, text: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        from sevkit.errors import NoSpaceError
-
-        kind = NoSpaceError if error.errno == 28 else SevkitError
+        kind = NoSpaceError if error.errno == errno.ENOSPC else SevkitError
         raise kind(f"{path} could not be written: {error.strerror}") from error

@@ -22,7 +22,13 @@ from sevkit.result import Result
     show_default=True,
     help="In guests, on this host, or invented by the mock.",
 )
-@click.option("--hypervisor", default="auto", show_default=True, help="qemu, emulated or auto.")
+@click.option(
+    "--hypervisor",
+    type=click.Choice(["auto", "qemu", "emulated"]),
+    default="auto",
+    show_default=True,
+    help="One for all modes; auto takes the one that runs most of them.",
+)
 @click.option("--mode", "modes", type=MODE, multiple=True, help="Measure these modes only, and fail where one cannot.")
 @click.option("--workload", "workloads", multiple=True, help="These workloads, or @family, instead of the profile's.")
 @click.option("--suite", "suite_file", type=FILE, help="A TOML file with workloads of your own.")
@@ -155,10 +161,20 @@ def _result(outcome: Any, prepared: Any, output: Path) -> Result:
         "missing_modes": dict(prepared.missing_modes),
         "provenance": sorted({str(s.at.provenance) for s in outcome.samples}),
         "skipped": _skipped(outcome.skipped),
+        "unfinished": _unfinished(outcome, prepared.plan),
         "comparisons": comparisons,
     }
     code = ExitCode.GUEST if errors else ExitCode.DONE
     return Result("bench run", data if outcome.samples else None, exit_code=code, errors=errors)
+
+
+def _unfinished(outcome: Any, plan: Any) -> list[str]:
+    """The configurations that the budget left without the boots that a verdict needs."""
+    boots: dict[int, set[int]] = {}
+    for sample in outcome.samples:
+        config = int(sample.at.identity.partition(".")[0][1:])
+        boots.setdefault(config, set()).add(sample.boot)
+    return [c.label for c in plan.configs if len(boots.get(c.index, ())) < plan.profile.boots]
 
 
 def _skipped(records: list[Any]) -> list[dict[str, str]]:
@@ -175,6 +191,8 @@ def _print(data: dict[str, Any]) -> None:
         click.echo(f"not measured: {mode}: {reason}")
     for entry in data["skipped"]:
         click.echo(f"left out: {entry['workload']}: {entry['reason']}")
+    for label in data["unfinished"]:
+        click.echo(f"too few boots within the budget: {label} (give the command again with a larger --budget)")
     if data["comparisons"]:
         click.echo("\n" + bench_tables.text(data["comparisons"]), nl=False)
     click.echo(f"\nresults: {data['output']}  (sevkit bench report {data['output']} --html report.html)")

@@ -1,0 +1,134 @@
+"""The images: building them from docker/Dockerfile, on a base that is pulled or, without a registry, made."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sevkit import proc
+from sevkit.container.context import context
+from sevkit.container.engine import Engine
+from sevkit.errors import MissingToolError, SevkitError, UsageError
+from sevkit.paths import work_dir
+
+BASE = "debian:bookworm-slim"
+TARGETS = ("tools", "test", "guest-build")
+_PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+
+Progress = Callable[[str], None]
+
+
+class BuildError(SevkitError):
+    """An image could not be built."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """An image that was built. ``size`` in bytes, ``seconds`` that it took."""
+
+    name: str
+    ident: str
+    size: int
+    seconds: float
+
+
+def tag(target: str) -> str:
+    """The name of an image in the engine."""
+    from sevkit import __version__
+
+    return f"sevkit-{target}:{__version__}"
+
+
+def build(engine: Engine, targets: Sequence[str], progress: Progress) -> list[Built]:
+    """Build images; raises BuildError with the end of the engine's log."""
+    for target in targets:
+        if target not in TARGETS:
+            raise UsageError(f"there is no image {target!r}", hint=f"images: {', '.join(TARGETS)}")
+    base(engine, progress)
+    built = []
+    progress("collecting sources and packages")
+    with context() as stream:
+        for target in targets:
+            stream.seek(0)
+            built.append(_build(engine, target, stream, progress))
+    return built
+
+
+def _build(engine: Engine, target: str, stream: Any, progress: Progress) -> Built:
+    import os
+
+    started = time.monotonic()
+    # Packages come from where this machine's apt gets them, so that the build uses this machine's network.
+    steps = engine.client.api.build(
+        fileobj=stream,
+        custom_context=True,
+        dockerfile="docker/Dockerfile",
+        target=target,
+        tag=tag(target),
+        network_mode="host",
+        decode=True,
+        rm=True,
+        forcerm=True,
+        buildargs={name: os.environ[name] for name in _PROXIES if name in os.environ},
+        timeout=1800,
+    )
+    log: list[str] = []
+    for step in steps:
+        text = str(step.get("stream") or step.get("error") or "").rstrip()
+        log += text.splitlines()
+        if text.startswith("Step "):
+            progress(f"{target}: {text}")
+        if "error" in step:
+            raise BuildError(f"the image {target} could not be built", detail="\n".join(log[-20:]))
+    image = engine.client.images.get(tag(target))
+    return Built(tag(target), str(image.id), int(image.attrs["Size"]), round(time.monotonic() - started, 1))
+
+
+def base(engine: Engine, progress: Progress) -> str:
+    """Have the base image: it is there, or it is pulled, or it is made from Debian's packages. Returns which."""
+    from docker.errors import APIError, ImageNotFound
+    from requests.exceptions import RequestException
+
+    try:
+        engine.client.images.get(BASE)
+    except ImageNotFound:
+        pass
+    else:
+        return "there"
+    try:
+        progress(f"pulling {BASE}")
+        engine.client.images.pull(BASE)
+    except (APIError, RequestException) as error:
+        progress(f"no registry answers: making {BASE} from packages")
+        _make_base(engine, str(error))
+        return "made"
+    return "pulled"
+
+
+def _make_base(engine: Engine, why: str) -> None:
+    """A minimal Debian as the image of that name (mmdebstrap), with the package sources that this machine uses."""
+    if not proc.have_tool("mmdebstrap"):
+        raise MissingToolError(
+            f"{BASE} cannot be pulled, and mmdebstrap, which could make it, is not installed",
+            hint="apt-get install mmdebstrap",
+            detail=why,
+        )
+    release = BASE.partition(":")[2].removesuffix("-slim")
+    leave_out = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "locale", "info", "doc")]
+    keep = "--dpkgopt=path-include=/usr/share/doc/*/copyright"
+    with work_dir("base") as folder:
+        archive = Path(folder) / "base.tar"
+        proc.run(
+            ["mmdebstrap", "--quiet", "--variant=apt", *leave_out, keep, *_merged_usr(), release, str(archive)],
+            timeout=900,
+            check=BuildError,
+        )
+        name, _, label = BASE.partition(":")
+        engine.client.api.import_image_from_file(str(archive), repository=name, tag=label)
+
+
+def _merged_usr() -> list[str]:
+    """Lay the tree out as new Debian systems are: then it needs no program, and no Perl, to convert it."""
+    hook = Path("/usr/share/mmdebstrap/hooks/merged-usr")
+    return [f"--hook-dir={hook}", "--include=usr-is-merged"] if hook.is_dir() else []

@@ -1,0 +1,49 @@
+"""Map a file without fear: under a read lease (fcntl(2), F_SETLEASE) whoever wants to write to it or cut it waits.
+
+Reading a page of a mapping that lies beyond the end of a file kills the process (SIGBUS), so that a file that may
+shrink must not be mapped. Under a read lease it cannot: the kernel grants it only when nobody has the file open for
+writing, and later writers wait until we give it up, or for lease-break-time (45 s) at most. What remains is a disk
+that cannot read a block: that ends any program which maps files.
+"""
+
+import contextlib
+import fcntl
+import mmap
+import signal
+from pathlib import Path
+
+_PATIENCE = Path("/proc/sys/fs/lease-break-time")
+_ENOUGH = 5  # seconds; a window is looked at within a fraction of one
+
+
+class Lease:
+    """A read lease on an open file, as long as nobody wants to write to it."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._fd = descriptor
+        self.held = False
+        with contextlib.suppress(OSError, ValueError):
+            if int(_PATIENCE.read_text()) >= _ENOUGH:
+                fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)  # ignored by default; SIGIO would end us
+                fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+                self.held = True
+
+    def window(self, offset: int, size: int) -> mmap.mmap | None:
+        """The file from ``offset`` (a multiple of the page size) on, mapped; None when the lease is gone."""
+        if not self.held:
+            return None
+        try:
+            if fcntl.fcntl(self._fd, fcntl.F_GETLEASE) == fcntl.F_RDLCK:
+                # A private mapping, never written to: ctypes takes addresses of writable buffers only.
+                return mmap.mmap(self._fd, size, access=mmap.ACCESS_COPY, offset=offset)
+        except (OSError, ValueError):
+            pass
+        self.release()
+        return None
+
+    def release(self) -> None:
+        """Let writers go on. Calling it twice is harmless."""
+        if self.held:
+            self.held = False
+            with contextlib.suppress(OSError):
+                fcntl.fcntl(self._fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)

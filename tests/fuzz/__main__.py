@@ -1,0 +1,67 @@
+"""Fuzz with atheris (coverage-guided): ``python -m tests.fuzz [--seconds N] [TARGET]…``.
+
+Each target runs in a process of its own. New inputs that reach new code are added to its corpus when --keep is given;
+an input that is a find is written to the corpus as ``find-…`` in any case.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.fuzz.targets import TARGETS
+
+
+def main() -> int:
+    """Fuzz the targets one after the other; the exit status is 1 when there was a find."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
+    parser.add_argument("--seconds", type=int, default=30, help="for each target [30]")
+    parser.add_argument("--keep", action="store_true", help="add inputs that reach new code to the corpus")
+    if sys.argv[1:2] == ["--inside"]:
+        _inside(sys.argv[2], sys.argv[3:])
+        return 0
+    options = parser.parse_args()
+    if unknown := set(options.targets) - set(TARGETS):
+        parser.error(f"no such target: {', '.join(sorted(unknown))}")
+    try:
+        import atheris  # noqa: F401
+    except ImportError:
+        print("atheris is not installed: pip install atheris (Python 3.11 to 3.13)", file=sys.stderr)
+        return 4
+    finds = [name for name in options.targets or TARGETS if not _fuzz(name, options.seconds, options.keep)]
+    print(f"finds in: {', '.join(finds)}" if finds else "no finds")
+    return 1 if finds else 0
+
+
+def _fuzz(name: str, seconds: int, keep: bool) -> bool:
+    corpus = TARGETS[name].corpus
+    with tempfile.TemporaryDirectory() as new:
+        folders = [str(corpus), new] if keep else [new, str(corpus)]
+        argv = [sys.executable, "-m", "tests.fuzz", "--inside", name, f"-max_total_time={seconds}", "-max_len=16384"]
+        argv += ["-timeout=20", "-rss_limit_mb=2048", "-print_final_stats=1", f"-artifact_prefix={corpus}/find-"]
+        done = subprocess.run([*argv, *folders], check=False, stderr=subprocess.PIPE, text=True)
+    lines = done.stderr.splitlines()
+    tried = next((line.split(":")[-1].strip() for line in lines if "number_of_executed_units" in line), "?")
+    covered = next((line.split("cov: ")[1].split()[0] for line in reversed(lines) if "cov: " in line), "?")
+    print(f"{name:10} {tried:>9} inputs  {covered:>6} edges  {'ok' if done.returncode == 0 else 'FIND'}", flush=True)
+    if done.returncode != 0:
+        print("\n".join(lines[-40:]), file=sys.stderr)
+    return done.returncode == 0
+
+
+def _inside(name: str, rest: list[str]) -> None:
+    import atheris
+
+    target = TARGETS[name]
+    with atheris.instrument_imports(include=list(target.packages)):
+        for path in sorted(target.corpus.iterdir())[:1]:
+            target.run(path.read_bytes())  # readers import what they need when they are first called
+    atheris.Setup([sys.argv[0], *rest], target.run)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path.cwd()))
+    sys.exit(main())

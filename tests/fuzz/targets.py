@@ -1,0 +1,252 @@
+"""The readers of foreign bytes. Each may refuse its input by a SevkitError, and by nothing else; laws hold as well."""
+
+import contextlib
+import json
+import os
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sevkit.errors import SevkitError
+
+CORPUS = Path(__file__).parent / "corpus"
+_PAGE = 4096
+
+
+@dataclass(frozen=True)
+class Target:
+    """A reader. ``packages`` are what atheris instruments; ``quick`` is the number of inputs of a run as a test."""
+
+    name: str
+    read: Callable[[bytes], None]
+    packages: tuple[str, ...] = ("sevkit",)
+    quick: int = 400
+
+    @property
+    def corpus(self) -> Path:
+        """Where its inputs are kept."""
+        return CORPUS / self.name
+
+    def run(self, data: bytes) -> None:
+        """Give it an input. A refusal is fine; anything else that is raised is a find."""
+        with contextlib.suppress(SevkitError):
+            self.read(data)
+
+
+@contextlib.contextmanager
+def _file(data: bytes) -> Iterator[Path]:
+    descriptor = os.memfd_create("fuzz")
+    try:
+        os.write(descriptor, data)
+        yield Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+
+
+def _core(data: bytes) -> None:
+    """An ELF core: what is read lies inside what it claims, and nothing is read twice."""
+    from sevkit.memory.core import CoreMemory
+    from sevkit.memory.source import State
+
+    with _file(data) as path, CoreMemory(path) as core:
+        previous = -1
+        for stretch in core.stretches():
+            assert previous <= stretch.start < stretch.end <= 1 << 64
+            previous = stretch.end
+        list(core.regions())
+        buffer = bytearray(3 * _PAGE)
+        for stretch in list(core.stretches())[:32]:
+            if stretch.state is State.DATA:
+                got = core.readinto(stretch.start, memoryview(buffer)[: min(len(buffer), stretch.size)])
+                assert got > 0
+
+
+def _facts(data: bytes) -> None:
+    """A CPUID dump, or a host that was saved: whatever is accepted can be judged."""
+    from sevkit.probe.answer import judge
+    from sevkit.probe.sources import facts_from
+
+    judge(facts_from(data, "fuzz")).to_json()
+
+
+def _log(data: bytes) -> None:
+    """A kernel log."""
+    from sevkit.probe.klog import judge, read_log
+
+    json.dumps(judge(read_log(data, "fuzz")))
+
+
+def _monitor(data: bytes) -> None:
+    """The text of QEMU's monitor: ranges that come out of it do not overlap in guest memory."""
+    from sevkit.memory.gpa import GuestMap
+    from sevkit.memory.qmp import guest_ranges, parse_gpa2hva
+
+    text = data.decode(errors="replace")
+    first, _, second = text.partition("\0")
+    GuestMap(guest_ranges(first, second, ["ram0"]))
+    parse_gpa2hva(text)
+
+
+def _qmp(data: bytes) -> None:
+    """A peer on the QMP socket that says anything."""
+    from sevkit.memory.qmp import guest_map
+
+    with _peer(data) as path:
+        guest_map(path, timeout=0.3)
+
+
+def _agent(data: bytes) -> None:
+    """A guest's agent that answers anything: `ID` in the input is what it was asked under."""
+    from sevkit.guest.channel import AgentChannel
+
+    with _peer(data, answering=True) as path:
+        done = AgentChannel(path, lambda: True).run("true", timeout=0.3)
+        assert len(done.stdout) + len(done.stderr) <= len(data) + 64
+
+
+@contextlib.contextmanager
+def _peer(data: bytes, *, answering: bool = False) -> Iterator[Path]:
+    """A socket with someone behind it who sends these bytes and closes."""
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder, socket.socket(socket.AF_UNIX) as listener:
+        path = Path(folder) / "socket"
+        listener.bind(str(path))
+        listener.listen(1)
+        listener.settimeout(5)
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                connection, _ = listener.accept()
+                with connection:
+                    connection.settimeout(1)
+                    said = connection.recv(1 << 16) if answering else b""
+                    words = said.split()
+                    ident = words[1] if len(words) > 1 else b"0"
+                    connection.sendall(data.replace(b"ID", ident))
+                    time.sleep(0.005)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield path
+        thread.join(5)
+
+
+def _record(data: bytes) -> None:
+    """A guest's record in the registry, and the spec in it."""
+    from sevkit.guest.spec import from_dict
+    from sevkit.hypervisor import registry
+
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+        place = Path(folder) / "g"
+        place.mkdir(mode=0o700)
+        for name in ("guest.json", "owner", "vmm.mark"):
+            (place / name).write_bytes(data)
+            (place / name).chmod(0o600)
+        found = registry._read(place)
+        if found is not None:
+            assert found.name == "g"
+            from_dict(found.spec)
+        registry._process(place / "owner")
+
+
+def _results(data: bytes) -> None:
+    """A results directory: the header and the records, either of which may be anything."""
+    from sevkit.bench import store
+
+    header, _, records = data.partition(b"\n\n")
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+        (Path(folder) / store.HEADER).write_bytes(header)
+        (Path(folder) / store.RECORDS).write_bytes(records)
+        campaign = store.load(Path(folder))
+        assert len(campaign.damage) <= store.MOST_COMPLAINTS + 1
+
+
+def _imported(data: bytes) -> None:
+    """Results of other tools: fio, hyperfine, pyperf, tables; the name of the file says which."""
+    from sevkit.bench.imports import Given, read_folder
+
+    for name in ("iops_randread-nvme-sev.json", "table.csv"):
+        with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+            (Path(folder) / name).write_bytes(data)
+            with contextlib.suppress(SevkitError):
+                read_folder(Path(folder), Given())
+
+
+def _report(data: bytes) -> None:
+    """An attestation report, a save area, an RMP entry: blobs of a fixed layout."""
+    from sevkit.model import report, vmsa
+
+    with contextlib.suppress(ValueError):  # the model is pure and knows no SevkitError
+        fields = report.parse(data)
+        assert sum(1 for value in fields.values() if isinstance(value, int)) > 5
+    vmsa.unpack(data)
+    if len(data) == _PAGE:
+        assert vmsa.unprotect(vmsa.protect(data, bytes(8)))[:16] == data[:16]
+
+
+def _smaps(data: bytes) -> None:
+    """/proc/PID/smaps: names in it are the process's own."""
+    from sevkit.memory.procmaps import parse_smaps
+
+    list(parse_smaps(data.decode(errors="replace")))
+
+
+def _module(data: bytes) -> None:
+    """A kernel module or program out of a package."""
+    from sevkit.guest import debian
+
+    debian.module_dependencies(data)
+    with _file(data) as path:
+        debian._dynamic(path)
+
+
+def _spec(data: bytes) -> None:
+    """What users give: names, policies, options for QEMU."""
+    from sevkit.guest import policy
+    from sevkit.guest.spec import GuestSpec
+    from sevkit.words import Mode
+
+    text = data.decode(errors="replace")
+    for mode in Mode:
+        with contextlib.suppress(SevkitError):
+            assert 0 <= policy.parse(text, mode) < 1 << 64
+    for key in ("name", "cpu", "qemu_machine"):
+        with contextlib.suppress(SevkitError):
+            GuestSpec(**{key: text})
+            assert not set(text) & set(" \n\t/'\"\\;|&$`\0"), key
+
+
+def _facts_of_guest(data: bytes) -> None:
+    """What a guest says of itself."""
+    from sevkit.guest import verify
+    from sevkit.guest.result import CommandResult
+
+    class Guest:
+        def run(self, command: object, **options: object) -> CommandResult:
+            return CommandResult(0, data, b"")
+
+    verify.collect(Guest()).log_lines  # type: ignore[arg-type]
+
+
+TARGETS = {
+    target.name: target
+    for target in (
+        Target("core", _core),
+        Target("facts", _facts),
+        Target("klog", _log),
+        Target("monitor", _monitor),
+        Target("qmp", _qmp, ("sevkit", "qemu"), quick=12),
+        Target("agent", _agent, quick=25),
+        Target("record", _record),
+        Target("results", _results, quick=200),
+        Target("imported", _imported, quick=150),
+        Target("report", _report),
+        Target("smaps", _smaps),
+        Target("module", _module, ("sevkit", "elftools")),
+        Target("spec", _spec),
+        Target("guest", _facts_of_guest),
+    )
+}

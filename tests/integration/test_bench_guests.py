@@ -1,0 +1,70 @@
+"""A small campaign on real guests: boots, disks, phases, and the same mode measured twice."""
+
+from pathlib import Path
+
+import pytest
+
+from sevkit.bench import campaign, store
+from sevkit.bench.campaign import Wish
+from sevkit.bench.compare import Outcome, compare
+from sevkit.bench.suite import Profile
+from sevkit.words import Mode
+
+pytestmark = [pytest.mark.guest, pytest.mark.timeout(600), pytest.mark.usefixtures("qemu")]
+
+OWN = """
+family = "mine"
+[workload.fails]
+command = "exit 3"
+[workload.gone]
+command = "echo b > /proc/sysrq-trigger; sleep 60"
+"""
+
+
+def profile(*workloads: str, boots: int = 3, storage: tuple[str, ...] = ("virtio-blk",)) -> Profile:
+    return Profile(
+        *("t", "t", workloads, (Mode.NOSEV,)),
+        boots=boots,
+        most_boots=boots,
+        iterations=1,
+        warmups=1,
+        target=1e-9,
+        memory_mib=(256,),
+        disk_mib=64,
+        storage=storage,
+    )
+
+
+def test_the_same_mode_measured_twice_in_real_guests_comes_out_equal(tmp_path: Path) -> None:
+    prepared = campaign.prepare(Wish(profile("sha256", "disk-read"), hypervisor="qemu"))
+    outcome = campaign.measure(prepared, tmp_path / "r")
+    assert outcome.failures == []
+    found = compare(outcome.samples)
+    assert {c.series.workload for c in found} == {"sha256", "disk-read", "boot"}
+    assert {c.outcome for c in found} == {Outcome.EQUAL}
+    loaded = store.load(tmp_path / "r")
+    assert len(loaded.boots) == 6
+    for boot in loaded.boots.values():
+        assert boot.facts["guest kernel"]
+        assert boot.environment["command line"]
+    phases = {s.metric.name for s in outcome.samples if s.workload == "boot"}
+    assert phases == {"boot_time", "boot_vmm_firmware", "boot_kernel", "boot_init"}
+
+
+@pytest.mark.parametrize("kind", ["virtio-scsi", "nvme"])
+def test_the_disk_is_found_on_every_controller(tmp_path: Path, kind: str) -> None:
+    prepared = campaign.prepare(Wish(profile("disk-read", "disk-write", boots=1, storage=(kind,)), hypervisor="qemu"))
+    outcome = campaign.measure(prepared, tmp_path / "r")
+    assert outcome.failures == []
+    assert {s.storage for s in outcome.samples if s.workload.startswith("disk")} == {kind}
+
+
+def test_a_guest_that_goes_away_costs_its_slot_only(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(OWN)
+    wish = Wish(profile("gone", "fails", "sha256", boots=2), hypervisor="qemu", suite_file=tmp_path / "own.toml")
+    outcome = campaign.measure(campaign.prepare(wish), tmp_path / "r")
+    assert {f["workload"] for f in outcome.failures} >= {"gone"}
+    assert all(f["message"] for f in outcome.failures)
+    slots = store.load(tmp_path / "r").of_kind("slot")
+    assert len(slots) == 4
+    assert all(record["booted"] for record in slots)
