@@ -84,7 +84,15 @@ def test_no_host_of_this_machines_configuration_is_named() -> None:
     """Neither registries nor mirrors stand in what is published: they come from the machine that builds."""
     root = Path(__file__).parents[2]
     listed = subprocess.run(
-        ["grep", "-rlE", "deb\\.debian\\.org|pypi\\.org/simple|security\\.debian\\.org", "docker", "scripts", "sevkit", ".ci"],
+        [
+            "grep",
+            "-rlE",
+            "deb\\.debian\\.org|pypi\\.org/simple|security\\.debian\\.org",
+            "docker",
+            "scripts",
+            "sevkit",
+            ".ci",
+        ],
         cwd=root,
         capture_output=True,
         text=True,

@@ -209,7 +209,9 @@ def test_the_vmm_stands_still(box: Sandbox, row: Row, qemu: object) -> None:
     os.kill(pid, signal.SIGSTOP)
     done = box.sevkit("guest", "exec", "guest", "--timeout", "1", "--json", "--", "true")
     row("QEMU is stopped (SIGSTOP)", "guest exec", done.words, "the guest")
-    done = box.sevkit("scan", "--pid", str(pid), "--qmp", str(box.state / "guests/guest/qmp"), "--secret", "x", "--json")
+    done = box.sevkit(
+        "scan", "--pid", str(pid), "--qmp", str(box.state / "guests/guest/qmp"), "--secret", "x", "--json"
+    )
     row("QEMU is stopped (SIGSTOP)", "scan --qmp", done.words, "the guest")
     assert box.sevkit("guest", "stop", "guest").status == 0
     row("QEMU is stopped (SIGSTOP)", "guest stop", "exit 0", box.left())
