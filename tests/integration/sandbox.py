@@ -147,7 +147,9 @@ class Stepped:
         assert self.process.stdin is not None
         while True:
             line = self.process.stdout.readline()
-            assert line, (self.process.stderr.read() if self.process.stderr else b"").decode()
+            if not line:
+                _, err = self.process.communicate(timeout=60)
+                raise AssertionError(f"ended before {phase}: status {self.process.returncode}: {err.decode()}")
             said = json.loads(line)
             if phase in said.get("phase", ""):
                 return int(said["pid"])

@@ -57,7 +57,7 @@ def test_pages_that_leave_no_doubt(data: bytes, kind: PageClass) -> None:
     assert classify(data[:PAGE]).tolist() == [kind]
 
 
-@pytest.mark.parametrize(("compress", "at_most"), [(gzip.compress, 0.35), (bz2.compress, 0.1)])
+@pytest.mark.parametrize(("compress", "at_most"), [(gzip.compress, 0.5), (bz2.compress, 0.1)])
 def test_compressed_data_is_mostly_not_taken_for_ciphertext(compress: Callable[[bytes], bytes], at_most: float) -> None:
     assert share(compress(program_text()), PageClass.CIPHERTEXT) < at_most
 
