@@ -22,7 +22,7 @@ ON = [
 # Real guests take seconds each: some of the phases by default, all with SEVKIT_TEST_FAULTS=all (`make faults`).
 EVERYTHING = os.environ.get("SEVKIT_TEST_FAULTS") == "all"
 SAMPLE = {("kill", "capturing"), ("kill", "searching"), ("gcore", "capturing"), ("live", "searching")}
-PHASES = ["starting a guest", "planting secrets", "capturing", "searching", "looking at every page"]
+PHASES = ["starting", "planting secrets", "capturing", "searching", "looking at every page"]
 needs_gdb = pytest.mark.skipif(shutil.which("gdb") is None, reason="gdb is not installed")
 pytestmark = needs_gdb
 
@@ -66,7 +66,7 @@ def test_sevkit_is_killed_in_the_middle_of_a_launch(
 ) -> None:
     where = _needs(setup, request)
     run = Stepped(box, **setup)
-    run.reach("starting a guest")
+    run.reach("starting")
     run.go()
     until(lambda: any("leak-nosev" in line for line in box.processes().values()), 20)
     run.kill()
