@@ -63,7 +63,6 @@ def test_dram_holds_the_exact_ciphertext(planted: Planted) -> None:
     before = planted.dram()
     planted.guest.cache_op("wbinvd")
     after = planted.dram()
-    assert planted.guest.read("resident") < 1024
     want = planted.contents()
     assert len(want) == PAGES
     for frame, earlier, now, plain in zip(planted.frames, before, after, want, strict=True):
