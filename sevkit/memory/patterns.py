@@ -1,17 +1,16 @@
-"""What to search for, compiled for hyperscan.
+"""What to search for, compiled.
 
 Literals hit at every place where they stand, overlapping ones too. Regular expressions are Python's, on bytes, ``^``
 and ``$`` at line ends; a match counts from each place where one starts, unless it lies inside one that starts earlier,
 and sees no more than MAX_MATCH bytes. So whether something is found depends on the bytes near it alone, never on how
 the memory was cut. Hyperscan only says where to look (it reports ends; its own tracking of starts,
 HS_FLAG_SOM_LEFTMOST, overruns its stack on long runs in 5.4.12); what it cannot express, Python's engine does alone.
-One or two literals are left to the C library: glibc's memmem hashes pairs and leaps over what cannot match (18 to 50
-GB/s in cache from 12 bytes on, measured; hyperscan 9 for one, 5 for more).
+Literals are left to our own search (native.py) where that was built, since it is 4 times as quick in the cache;
+hyperscan keeps the very short ones and those in any case.
 """
 
 import contextlib
 import ctypes
-import os
 import re
 import warnings
 from collections.abc import Callable, Sequence
@@ -19,20 +18,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from sevkit.errors import UsageError
+from sevkit.memory.native import Finder, groups
 
 MAX_LITERAL = 8192
 MAX_MATCH = 4096
 MAX_PATTERNS = 1_000_000
-_LEAP = 12  # bytes from which on memmem is the quickest
-_PART = 32
 MAX_REGEXES = 100  # each is a search of its own
 _DENSE = 50_000  # ends in one piece, from which on narrowing down costs more than it saves
 
 Match = tuple[int, int, int]  # pattern, start, end
-
-_memmem = ctypes.CDLL(None).memmem
-_memmem.restype = ctypes.c_void_p
-_memmem.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +60,6 @@ class Engine:
     database: Any
     table: Sequence[tuple[Sequence[int], bytes]]
     expression: "re.Pattern[bytes] | None" = None
-    keys: Sequence[tuple[int, bytes]] = ()  # for memmem: a part of each literal, and where in it that begins
 
 
 class Searcher:
@@ -75,7 +68,8 @@ class Searcher:
     def __init__(self, engine: Engine, limit: int) -> None:
         self.engine = engine
         self.limit = limit
-        self._scratch = engine.database.scratch.clone() if engine.database else None
+        scratch = getattr(engine.database, "scratch", None)
+        self._scratch = scratch.clone() if scratch else None
 
     def find(self, data: memoryview, core_start: int, core_end: int) -> list[Match]:
         """Matches of this piece of memory, as (pattern, start, end) in ``data``; the rest of ``data`` is context.
@@ -120,18 +114,24 @@ def compile_patterns(patterns: Sequence[Pattern]) -> list[Engine]:
         (regex if pattern.regex else literal).setdefault((pattern.value, pattern.ignore_case), []).append(index)
     if len(regex) > MAX_REGEXES:
         raise UsageError(f"{len(regex)} regular expressions; at most {MAX_REGEXES} are searched for at once")
-    engines = [_literals(literal)] if literal else []
-    return engines + [_regex(value, caseless, indexes) for (value, caseless), indexes in regex.items()]
+    return _literals(literal) + [_regex(value, caseless, indexes) for (value, caseless), indexes in regex.items()]
 
 
-def _literals(group: dict[tuple[bytes, bool], list[int]]) -> Engine:
+def _literals(group: dict[tuple[bytes, bool], list[int]]) -> list[Engine]:
+    exact = [value for value, caseless in group if not caseless]
+    together, left = groups(exact)
+    engines = []
+    for indexes in together:
+        values = [exact[index] for index in indexes]
+        table = [(group[value, False], value) for value in values]
+        engines.append(Engine(max(map(len, values)) - 1, 0, _find_natively, Finder(values), table))
+    rest = [(exact[index], False) for index in left] + [key for key in group if key[1]]
+    return [*engines, _by_hyperscan(group, rest)] if rest else engines
+
+
+def _by_hyperscan(group: dict[tuple[bytes, bool], list[int]], keys: list[tuple[bytes, bool]]) -> Engine:
     import hyperscan as hs
 
-    keys = list(group)
-    if len(keys) <= 2 and all(len(value) >= _LEAP and not caseless for value, caseless in keys) and _have_glibc():
-        table = [(group[key], key[0]) for key in keys]
-        longest = max(len(value) for value, _ in keys)
-        return Engine(longest - 1, 0, _find_few, None, table, keys=[_part(value) for value, _ in keys])
     flags = [hs.HS_FLAG_CASELESS if caseless else 0 for _, caseless in keys]
     # As escaped expressions: the interface of hyperscan's own literals stops at a NUL.
     database = _database([b"".join(b"\\x%02x" % byte for byte in value) for value, _ in keys], flags)
@@ -139,46 +139,20 @@ def _literals(group: dict[tuple[bytes, bool], list[int]]) -> Engine:
     return Engine(max(len(value) for value, _ in keys) - 1, 0, _find_literals, database, table)
 
 
-def _have_glibc() -> bool:
-    """Whether the C library is one whose memmem is known to be quick."""
-    try:
-        return bool(os.confstr("CS_GNU_LIBC_VERSION"))
-    except (ValueError, OSError):
-        return False
-
-
-def _part(value: bytes) -> tuple[int, bytes]:
-    """The part of a literal with the most different bytes, and where it begins: memmem is slower beyond 32 bytes."""
-    starts = range(max(1, len(value) - _PART + 1))
-    best = max(starts, key=lambda start: len(set(value[start : start + _PART])))
-    return best, value[best : best + _PART]
-
-
-def _find_few(searcher: Searcher, data: memoryview, core_start: int, core_end: int) -> list[Match]:
-    """Literals that end in the core, by memmem."""
+def _find_natively(searcher: Searcher, data: memoryview, core_start: int, core_end: int) -> list[Match]:
+    """Literals that end in the core, by our own search."""
+    engine = searcher.engine
     held = ctypes.c_char.from_buffer(data)
     try:
-        return _leap(searcher, data, ctypes.addressof(held), core_start, core_end)
+        found = engine.database.find(ctypes.addressof(held), core_start, core_end, searcher.limit)
     finally:
         del held  # or the memory could not be given back
-
-
-def _leap(searcher: Searcher, data: memoryview, base: int, core_start: int, core_end: int) -> list[Match]:
-    """All places of all literals in the memory at ``base``, which is that of ``data``."""
     hits: list[Match] = []
-    for (indexes, value), (skip, part) in zip(searcher.engine.table, searcher.engine.keys, strict=True):
-        at = max(0, core_start - len(value) + 1)
-        last = core_end - len(value)
-        while at <= last:
-            found = _memmem(base + at + skip, last - at + len(part), part, len(part))
-            if not found:
-                break
-            at = found - base - skip
-            if data[at : at + len(value)] == value:
-                hits += [(index, at, at + len(value)) for index in indexes]
-            at += 1
-            if len(hits) > searcher.limit:
-                raise TooManyHits
+    for start, literal in found:
+        indexes, value = engine.table[literal]
+        hits += [(index, start, start + len(value)) for index in indexes]
+    if len(hits) > searcher.limit:
+        raise TooManyHits
     return hits
 
 

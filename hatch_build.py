@@ -1,0 +1,35 @@
+"""Build sevkit/memory/find.c where there is a C compiler; without one sevkit works too, its search is slower."""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+SOURCE = Path("sevkit/memory/find.c")
+FLAGS = ("-O3", "-std=gnu11", "-Wall", "-Wextra", "-fPIC", "-shared")
+
+
+class FindHook(BuildHookInterface[Any]):
+    """A shared library beside the source. It knows nothing of Python, so that any version can load it."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Compile, and mark the wheel as one of this platform."""
+        if self.target_name != "wheel":
+            return
+        library = Path(self.root) / SOURCE.with_suffix(".so")
+        library.unlink(missing_ok=True)
+        compiler = shlex.split(os.environ.get("CC", "cc"))
+        if shutil.which(compiler[0]) is None:
+            self.app.display_warning(f"no C compiler ({compiler[0]}): the memory search will be slower")
+            return
+        subprocess.run([*compiler, *FLAGS, "-o", str(library), str(Path(self.root) / SOURCE)], check=True)
+        if version != "editable":
+            build_data["artifacts"].append(f"/{SOURCE.with_suffix('.so')}")
+            platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
+            build_data["pure_python"] = False
+            build_data["tag"] = f"py3-none-{platform}"
