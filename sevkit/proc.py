@@ -19,6 +19,7 @@ from typing import IO
 
 from sevkit.errors import DeadlineError, MissingToolError, SevkitError
 from sevkit.paths import write_private
+from sevkit.procfs import is_zombie, process_start_time
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -209,24 +210,6 @@ def running(argv: Sequence[str], **options: object) -> "Iterator[subprocess.Pope
 def _observe(argv: Sequence[str]) -> None:
     if observer is not None:
         observer(pasteable(argv))
-
-
-def process_start_time(pid: int) -> int | None:
-    """The start time of a process in clock ticks since boot (proc(5), stat field 22): tells a reused PID apart."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    return int(text.rpartition(")")[2].split()[19])
-
-
-def is_zombie(pid: int) -> bool:
-    """Whether a process has ended and only waits to be collected (proc(5), stat field 3)."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return text.rpartition(")")[2].split()[0] == "Z"
 
 
 def environment(**changes: str) -> dict[str, str]:

@@ -32,25 +32,30 @@ def __getattr__(name: str) -> Any:
 def main(argv: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with its status.
 
-    What monitoring asks again and again, `sevkit probe --json`, is answered without click, whose import takes longer
-    than the answer; every other command line, and every mistake in this one, goes the whole way.
+    What is asked again and again, `sevkit probe --json` and `sevkit scan --json`, is answered without click, whose import
+    takes longer than the answer; every other command line, and every mistake in these, goes the whole way.
     """
     words = sys.argv[1:] if argv is None else argv
-    if words[:1] == ["probe"] and "--json" in words:
-        from sevkit.cli.quick import quick_probe
+    if words[:1] in (["probe"], ["scan"]) and "--json" in words:
+        _on_signals()
+        from sevkit.cli.quick import quick_answer
 
-        status = quick_probe(words[1:])
+        status = quick_answer(words[0], words[1:])
         if status is not None:
             sys.exit(status)
     sys.exit(_whole_way(words))
 
 
-def _whole_way(words: list[str]) -> int:
+def _on_signals() -> None:
     import signal
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
             signal.signal(number, _terminated)
+
+
+def _whole_way(words: list[str]) -> int:
+    _on_signals()
     from sevkit.cli.output import run_root
     from sevkit.cli.tree import root as tree_root
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sevkit.cli.output import colour, finish, json_option
-from sevkit.cli.target import byte_progress, find_guest, opened, target_options
+from sevkit.cli.target import byte_progress, target_options
 from sevkit.errors import ExitCode, InconclusiveError, SevkitError, UsageError
+from sevkit.memory.search import find_guest, make_patterns, opened
 from sevkit.result import Result
 
 if TYPE_CHECKING:
@@ -69,8 +70,6 @@ def map_(
 
 
 def _patterns(secrets: Sequence[str], secrets_file: str | None) -> list[Any]:
-    from sevkit.cli.scan import make_patterns
-
     return make_patterns(secrets, secrets_file, (), wide=False) if secrets or secrets_file else []
 
 

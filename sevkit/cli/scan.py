@@ -1,19 +1,13 @@
 """``sevkit scan``: search the memory of a process or a core file for secrets."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from sevkit.cli.output import finish, json_option
-from sevkit.cli.target import byte_progress, find_guest, opened, target_options
-from sevkit.errors import BadInputError, ExitCode, InconclusiveError, UsageError
-from sevkit.result import Result
-
-if TYPE_CHECKING:
-    from sevkit.memory.patterns import Pattern
+from sevkit.cli.target import byte_progress, target_options
 
 _SHOWN = 50
 
@@ -52,53 +46,14 @@ def command(
     Exit status: 0 the search finished, with or without hits; 3 something that was not found might still be there, since
     a part of the memory could not be searched.
     """
-    from sevkit.memory import report
-    from sevkit.memory.scan import scan
+    from sevkit.memory.search import Request, answer
 
-    patterns = make_patterns(secrets, secrets_file, regexes, wide=wide)
-    with opened(pid, core, hold=hold) as source:
-        guest = find_guest(source, pid, qmp)
-        if ram_only and guest is None:
-            raise UsageError("no guest RAM was found in this memory", hint="give --qmp, or leave --ram-only out")
-        within = guest.host_ranges() if ram_only and guest else None
-        with byte_progress("searching") as progress:
-            result = scan(source, patterns, threads=threads, within=within, progress=progress, max_hits=max_hits)
-        data = report.as_dict(source, result, patterns, guest, show=show)
-    errors = [InconclusiveError("; ".join(data["doubts"]), hint=_HINT)] if data["doubts"] else []
-    code = ExitCode.INCONCLUSIVE if errors else ExitCode.DONE
-    finish(Result("scan", data, code, errors), as_json=as_json, human=_human)
-
-
-_HINT = "what was not found may be in the part that was not searched"
-
-
-def make_patterns(
-    secrets: Sequence[str], secrets_file: str | None, regexes: Sequence[str], wide: bool
-) -> "list[Pattern]":
-    """The patterns that the options name. Raises UsageError when there are none."""
-    from sevkit.memory.patterns import Pattern
-
-    literal = [(f"secret {number}", value.encode()) for number, value in enumerate(secrets, 1)]
-    if secrets_file is not None:
-        literal += [(f"line {number}", line) for number, line in _lines(secrets_file)]
-    patterns = [Pattern(value, name=name) for name, value in literal]
-    if wide:
-        texts = [(name, value.decode(errors="ignore")) for name, value in literal]
-        patterns += [Pattern(text.encode("utf-16-le"), name=f"{name} (UTF-16)") for name, text in texts if text]
-    patterns += [Pattern(value.encode(), regex=True, name=f"regex {n}") for n, value in enumerate(regexes, 1)]
-    if not patterns:
-        raise UsageError("nothing to search for", hint="give --secret, --secrets-file or --regex")
-    return patterns
-
-
-def _lines(name: str) -> list[tuple[int, bytes]]:
-    """The lines of a file that are not empty, with their numbers; a final CR is no part of a secret."""
-    try:
-        raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-    except OSError as error:
-        raise BadInputError(f"cannot read {name}: {error.strerror}") from error
-    lines = [(number, line.removesuffix(b"\r")) for number, line in enumerate(raw.split(b"\n"), 1)]
-    return [(number, line) for number, line in lines if line]
+    request = Request(
+        pid, core, qmp, hold, secrets, secrets_file, regexes, wide, ram_only, show, max_hits, threads
+    )
+    with byte_progress("searching") as progress:
+        result = answer(request, progress)
+    finish(result, as_json=as_json, human=_human)
 
 
 def _human(data: dict[str, Any]) -> None:

@@ -8,10 +8,6 @@ from typing import Any
 
 import click
 
-from sevkit.errors import UsageError
-from sevkit.memory.gpa import GuestMap
-from sevkit.memory.source import MemorySource
-
 
 def target_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add ``--pid``, ``--core``, ``--qmp`` and ``--hold``."""
@@ -28,42 +24,6 @@ def target_options(function: Callable[..., Any]) -> Callable[..., Any]:
     ):
         function = option(function)
     return function
-
-
-@contextmanager
-def opened(pid: int | None, core: Path | None, *, hold: bool = False) -> Iterator[MemorySource]:
-    """The memory that the options name."""
-    if (pid is None) == (core is None):
-        raise UsageError("whose memory?", hint="give either --pid or --core")
-    source: MemorySource
-    if core is not None:
-        from sevkit.memory.core import CoreMemory
-
-        source = CoreMemory(core)
-    else:
-        from sevkit.memory.live import LiveMemory
-
-        assert pid is not None
-        source = LiveMemory(pid, stop=hold)
-    with source:
-        yield source
-
-
-def find_guest(source: MemorySource, pid: int | None, qmp: Path | None) -> GuestMap | None:
-    """Guest RAM in the memory, by the surest way there is; None when there seems to be none."""
-    if qmp is not None:
-        from sevkit.memory.qmp import guest_map
-
-        return guest_map(qmp)
-    if getattr(source, "physical", False):
-        from sevkit.memory.picture import physical_map
-
-        return physical_map(source)
-    from sevkit.memory.gpa import command_line_of, guess, guess_largest
-
-    if pid is not None:
-        return guess(source.regions(), command_line_of(pid))
-    return guess_largest(source.regions())
 
 
 @contextmanager

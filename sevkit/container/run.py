@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sevkit import proc
+from sevkit import procfs
 from sevkit.container import images
 from sevkit.container.engine import Engine
 from sevkit.errors import ExitCode, MissingToolError, SevkitError
@@ -55,7 +55,7 @@ def options(wish: Wish) -> dict[str, Any]:
         "init": True,
         "devices": [f"{path}:{path}:rw" for path in devices],
         "group_add": groups,
-        "labels": {_LABEL: f"{os.getpid()} {proc.process_start_time(os.getpid())}"},
+        "labels": {_LABEL: f"{os.getpid()} {procfs.process_start_time(os.getpid())}"},
         "environment": dict(wish.environment),
         "volumes": {},
     }
@@ -128,7 +128,7 @@ def reap(engine: Engine) -> int:
     removed = 0
     for container in engine.client.containers.list(all=True, filters={"label": _LABEL}):
         words = str(container.labels.get(_LABEL, "")).split()
-        if len(words) == 2 and words[0].isdigit() and str(proc.process_start_time(int(words[0]))) == words[1]:
+        if len(words) == 2 and words[0].isdigit() and str(procfs.process_start_time(int(words[0]))) == words[1]:
             continue
         with contextlib.suppress(APIError):
             container.remove(force=True, v=True)

@@ -102,7 +102,7 @@ def _yama() -> int:
 
 
 def _ptrace_hint() -> str:
-    from sevkit.memory.gcore import ptrace_hint
+    from sevkit.procfs import ptrace_hint
 
     return ptrace_hint(os.getpid())
 

@@ -238,7 +238,7 @@ def _record(spec: GuestSpec, pid: int, command: list[str], detach: bool) -> regi
         provenance=str(Provenance.MOCK),
         accel=_ACCEL,
         pid=pid,
-        start_time=proc.process_start_time(pid) or 0,
+        start_time=procfs.process_start_time(pid) or 0,
         detached=detach,
         command_line=command,
         spec=spec_module.to_dict(spec),

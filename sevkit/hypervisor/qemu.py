@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sevkit import proc
+from sevkit import proc, procfs
 from sevkit.errors import HypervisorError, MissingToolError, NoSpaceError, UsageError
 from sevkit.guest import argv as argv_builder
 from sevkit.guest import cloud, policy
@@ -177,7 +177,7 @@ class QemuHypervisor:
             provenance=str(Provenance.EMULATED if tcg else Provenance.HARDWARE),
             accel=str(accel),
             pid=pid,
-            start_time=proc.process_start_time(pid) or 0,
+            start_time=procfs.process_start_time(pid) or 0,
             detached=detach,
             command_line=command,
             spec=spec_module.to_dict(spec),

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from sevkit import proc
+from sevkit import proc, procfs
 from sevkit.errors import NotPermittedError, UsageError
 from sevkit.guest.spec import check_name
 from sevkit.paths import state_dir, write_private
@@ -47,7 +47,7 @@ class Record:
 
     def alive(self) -> bool:
         """Whether the very process that was started still runs."""
-        return proc.process_start_time(self.pid) == self.start_time and not proc.is_zombie(self.pid)
+        return procfs.process_start_time(self.pid) == self.start_time and not procfs.is_zombie(self.pid)
 
 
 def folder(name: str) -> Path:
@@ -85,7 +85,7 @@ def claim(name: str) -> Path:
                 raise UsageError(f"a guest named {name} is running", hint=f"sevkit guest stop {name}, or choose --name")
             _remove(path)
         path.mkdir(mode=0o700)
-        write_private(path / _OWNER, f"{os.getpid()} {proc.process_start_time(os.getpid())}")
+        write_private(path / _OWNER, f"{os.getpid()} {procfs.process_start_time(os.getpid())}")
         return path
 
 
@@ -153,7 +153,7 @@ def _remove(path: Path) -> None:
 def _runs(file: Path) -> bool:
     """Whether the very process that a file names still runs."""
     named = _process(file)
-    return named is not None and proc.process_start_time(named[0]) == named[1]
+    return named is not None and procfs.process_start_time(named[0]) == named[1]
 
 
 def _process(file: Path) -> tuple[int, int] | None:

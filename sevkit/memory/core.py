@@ -7,12 +7,15 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sevkit.errors import BadInputError
 from sevkit.memory.elfcore import Core, MappedFile, Segment, parse
 from sevkit.memory.lease import Lease
-from sevkit.memory.source import Region, State, Stretch
+from sevkit.memory.source import Range, Region, State, Stretch
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 BEYOND = "beyond the end of the file"
 LEFT_OUT = "left out of the core"
@@ -27,7 +30,7 @@ class CoreMemory:
     lease, and else read.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: "Path | str") -> None:
         """Open and parse; raises BadInputError."""
         self.path = path
         try:
@@ -110,9 +113,9 @@ class CoreMemory:
             self._lease.release()
             self._lease = None
 
-    @property
-    def chunk(self) -> int | None:
-        """The size in which the file is best searched, when it can be mapped."""
+    def chunk(self, run: Range) -> int | None:
+        """The size in which a run of addresses is best searched, when the file can be mapped."""
+        del run
         return MAPPED_CHUNK if self._lease is not None and self._lease.held else None
 
     def window(self, address: int, size: int) -> tuple[mmap.mmap, int] | None:

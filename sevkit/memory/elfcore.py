@@ -9,7 +9,6 @@ import itertools
 import os
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from sevkit.errors import BadInputError
@@ -27,8 +26,7 @@ _MAGICS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
+class Segment(NamedTuple):
     """A loadable segment: ``size`` bytes at ``address``, of which the first ``stored`` lie at ``offset`` in the file.
 
     ``present`` of the stored bytes lie before the end of the file.
@@ -59,8 +57,7 @@ class _Header(NamedTuple):
     memsz: int
 
 
-@dataclass(frozen=True)
-class MappedFile:
+class MappedFile(NamedTuple):
     """An entry of NT_FILE: which file was mapped where. ``offset`` in bytes."""
 
     start: int
@@ -69,8 +66,7 @@ class MappedFile:
     path: str
 
 
-@dataclass(frozen=True)
-class Core:
+class Core(NamedTuple):
     """What a core file holds. Segments are disjoint, in order of address.
 
     ``physical`` is True for dumps of a guest (QEMU's dump-guest-memory): addresses are then guest-physical.
@@ -81,7 +77,7 @@ class Core:
     files: tuple[MappedFile, ...] = ()
     physical: bool = False
     overlapping_bytes: int = 0
-    notes: tuple[tuple[str, int], ...] = field(default=())
+    notes: tuple[tuple[str, int], ...] = ()
 
     @property
     def missing_bytes(self) -> int:

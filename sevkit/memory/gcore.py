@@ -8,12 +8,12 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from sevkit import proc
+from sevkit import proc, procfs
 from sevkit.errors import CaptureError, DeadlineError, NoSpaceError, NotPermittedError, SevkitError
 from sevkit.memory.source import SourceGoneError
 from sevkit.paths import work_dir
+from sevkit.procfs import ptrace_hint
 
-_YAMA = Path("/proc/sys/kernel/yama/ptrace_scope")
 
 
 def command(pid: int, target: Path, *, all_mappings: bool = False) -> list[str]:
@@ -120,42 +120,11 @@ def _cause(pid: int, words: str) -> SevkitError | None:
             hint="set TMPDIR to a larger disk, or read the process live, without a file: `--capture live`",
         )
     # A process that has ended but was not collected yet refuses like one that is not ours.
-    if "No such process" in words or proc.is_zombie(pid) or not Path(f"/proc/{pid}").exists():
+    if "No such process" in words or procfs.is_zombie(pid) or not Path(f"/proc/{pid}").exists():
         return SourceGoneError(f"process {pid} ended before its core was complete")
     if "Operation not permitted" in words or "Permission denied" in words:
         return NotPermittedError(f"not permitted to attach to process {pid}", hint=ptrace_hint(pid))
     return None
-
-
-def ptrace_hint(pid: int) -> str:
-    """Why the kernel may have refused ptrace, and what to do."""
-    tracer = _tracer(pid)
-    if tracer:
-        return f"process {tracer} already traces it (a debugger?): end that first"
-    try:
-        scope = int(_YAMA.read_text())
-    except (OSError, ValueError):
-        scope = 0
-    if scope == 3:
-        return f"{_YAMA} is 3: ptrace is off until the next boot"
-    if scope and os.geteuid() != 0:
-        return f"run as root, or set {_YAMA} (now {scope}) to 0"
-    return "run as root; in a container add the capability SYS_PTRACE"
-
-
-def _tracer(pid: int) -> int:
-    """The process that traces ``pid``; TracerPid may name one of its threads."""
-    tracer = _status(pid, "TracerPid")
-    return _status(tracer, "Tgid") or tracer if tracer else 0
-
-
-def _status(pid: int, field: str) -> int:
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return 0
-    match = re.search(rf"^{field}:\s*(\d+)", status, re.MULTILINE)
-    return int(match.group(1)) if match else 0
 
 
 def _missing_bytes(core: Path) -> int:

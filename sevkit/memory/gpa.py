@@ -4,9 +4,7 @@ import itertools
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from sevkit.memory.source import Range, Region
 
@@ -38,8 +36,7 @@ class Block(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class GuestRange:
+class GuestRange(NamedTuple):
     """A stretch of guest RAM as found in a VMM. Sizes and addresses in bytes."""
 
     name: str
@@ -48,8 +45,7 @@ class GuestRange:
     host_address: int | None
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where a host address lies in guest memory."""
 
     block: str
@@ -177,7 +173,8 @@ def _option(command_line: Sequence[str], *names: str) -> str | None:
 def command_line_of(pid: int) -> list[str]:
     """The command line of a process; empty when it is gone."""
     try:
-        raw = Path(f"/proc/{pid}/cmdline").read_bytes()
+        with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123 - pathlib would cost start-up time
+            raw = file.read()
     except OSError:
         return []
     return [word.decode(errors="replace") for word in raw.split(b"\0")[:-1]]

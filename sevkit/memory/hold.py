@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 from sevkit.errors import DeadlineError, NotPermittedError
-from sevkit.memory.gcore import ptrace_hint
+from sevkit.procfs import ptrace_hint
 from sevkit.memory.source import SourceGoneError
 
 _SEIZE, _INTERRUPT, _DETACH = 0x4206, 0x4207, 17

@@ -1,20 +1,22 @@
 """The memory of a running process, read where it is: no file, no debugger.
 
-process_vm_readv(2) does the reading; pages that it refuses (PROT_NONE) are tried through /proc/PID/mem, which may read
+Memory that is shared and sealed is looked at in place; process_vm_readv(2) reads the rest; pages that it refuses (PROT_NONE) are tried through /proc/PID/mem, which may read
 what the process itself may not. Page-aligned buffers matter: the kernel copies into them twice as fast.
 """
 
 import contextlib
 import ctypes
 import errno
+import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from sevkit import proc
+from sevkit import procfs
 from sevkit.errors import NotPermittedError
-from sevkit.memory.gcore import ptrace_hint
+from sevkit.procfs import ptrace_hint
 from sevkit.memory.pagemap import PageMap, data_extents
 from sevkit.memory.procmaps import Mapping, read_mappings
+from sevkit.memory.sealed import Sealed, cannot_shrink
 from sevkit.memory.source import PAGE, Range, Region, SourceGoneError, State, Stretch, normalise
 
 NEVER = "never populated"
@@ -50,7 +52,8 @@ class LiveMemory:
         self._mem = -1
         self._by_file = False
         self._pagemap: PageMap | None = None
-        self._started = proc.process_start_time(pid)
+        self._sealed = Sealed()
+        self._started = procfs.process_start_time(pid)
         if self._started is None:
             raise SourceGoneError(f"there is no process {pid}")
         try:
@@ -60,7 +63,9 @@ class LiveMemory:
                 self._held = Held(pid)
             self._mappings = read_mappings(pid)
             self._mem = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
-            self._pagemap = PageMap(pid)
+            self._pagemap = PageMap(pid, self._mappings[0].region.start, self._mappings[-1].region.end)
+            if not self._pagemap.ranges:  # each mapping that is not used at all is one less to walk through
+                self._mappings = read_mappings(pid, flags=True)
         except OSError as error:
             self.close()
             raise self._refused(error) from error
@@ -132,6 +137,8 @@ class LiveMemory:
             size = min(region.size, (size + PAGE - 1) & ~(PAGE - 1))
             shift = region.start - region.offset
             data = [(low + shift, high + shift) for low, high in data_extents(descriptor, region.offset, size)]
+            if mapping.shared and size == region.size and cannot_shrink(descriptor):
+                self._sealed.add(region, descriptor)
         finally:
             os.close(descriptor)
         if not mapping.shared and self._pagemap is not None:  # private copies of pages exist beside the file
@@ -140,11 +147,7 @@ class LiveMemory:
 
     def _open_backing(self, mapping: Mapping) -> int:
         """Open the very file behind a mapping: by map_files (needs a capability), else by its own descriptors."""
-        region = mapping.region
-        candidates = [f"/proc/{self.pid}/map_files/{region.start:x}-{region.end:x}"]
-        with contextlib.suppress(OSError):
-            candidates += [f"/proc/{self.pid}/fd/{name}" for name in os.listdir(f"/proc/{self.pid}/fd")]  # noqa: PTH208
-        for path in candidates:
+        for path in self._names(mapping.region):
             try:
                 status = os.stat(path)  # noqa: PTH116 - a magic link, not a path
                 same = status.st_ino == mapping.inode and _device(status.st_dev) == mapping.device
@@ -153,6 +156,20 @@ class LiveMemory:
             except OSError:
                 continue
         return -1
+
+    def _names(self, region: Region) -> Iterator[str]:
+        yield f"/proc/{self.pid}/map_files/{region.start:x}-{region.end:x}"
+        with contextlib.suppress(OSError):
+            for name in os.listdir(f"/proc/{self.pid}/fd"):  # noqa: PTH208
+                yield f"/proc/{self.pid}/fd/{name}"
+
+    def chunk(self, run: Range) -> int | None:
+        """The size in which a run of addresses is best searched, where ``window`` can map it."""
+        return self._sealed.chunk(run)
+
+    def window(self, address: int, size: int) -> tuple[mmap.mmap, int] | None:
+        """A mapping of ours that holds ``[address, address + size)``, and where in it that begins; None: read instead."""
+        return self._sealed.window(address, size)
 
     def readinto(self, address: int, target: memoryview) -> int:
         """Read until the first byte that cannot be read."""
@@ -199,7 +216,7 @@ class LiveMemory:
     def check(self) -> None:
         """Raise SourceGoneError when the process ended, ran another program, or its PID means another one now."""
         # The open mem file stays bound to the address space of the start; once that is gone it reads as empty.
-        gone = proc.process_start_time(self.pid) != self._started
+        gone = procfs.process_start_time(self.pid) != self._started
         first = next((part.start for part in self.stretches() if part.state is State.DATA), None)
         if not gone and first is not None:
             try:
@@ -211,6 +228,7 @@ class LiveMemory:
 
     def close(self) -> None:
         """Let the process go on, and release what was open."""
+        self._sealed.close()
         if self._pagemap is not None:
             self._pagemap.close()
         if self._mem >= 0:

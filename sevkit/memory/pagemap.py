@@ -1,24 +1,25 @@
 """Which pages of a process were ever populated, so that the others need not be read.
 
 /proc/PID/pagemap has 8 bytes a page: bit 63 present, bit 62 in swap (kernel, admin-guide/mm/pagemap). Since Linux 6.7
-the PAGEMAP_SCAN ioctl gives ranges instead, which is much quicker where a mapping is sparse. A page of a shared or
+the PAGEMAP_SCAN ioctl gives ranges instead, which is much quicker where a mapping is sparse, and tells the zero page: what
+was read but never written (gcore, for one, reads all of guest RAM) has no page of its own, and holds zeros. A page of a shared or
 file mapping can hold data without being in this process's page tables; there the file is asked (lseek SEEK_DATA).
 """
 
-import contextlib
 import ctypes
 import errno
 import fcntl
 import os
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import Any
 
 from sevkit.memory.source import PAGE, Range
 
 _PAGEMAP_SCAN = 0xC0606610  # _IOWR('f', 16, struct pm_scan_arg), include/uapi/linux/fs.h
-_PRESENT, _SWAPPED = 1 << 3, 1 << 4  # PAGE_IS_PRESENT, PAGE_IS_SWAPPED
+_PRESENT, _SWAPPED, _ZERO = 1 << 3, 1 << 4, 1 << 5  # PAGE_IS_PRESENT, PAGE_IS_SWAPPED, PAGE_IS_PFNZERO
 _BATCH = 1 << 16  # pages of pagemap read at once: 512 KiB
-_VECTOR = 1024
+_VECTOR = 4096
 
 
 class _PageRegion(ctypes.Structure):
@@ -46,19 +47,23 @@ class _ScanArg(ctypes.Structure):
 
 
 class PageMap:
-    """The page map of one process, kept open."""
+    """The page map of ``[start, end)`` of one process, kept open. ``ranges`` says whether this kernel gives ranges."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, start: int, end: int) -> None:
         self._fd = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
-        self._ioctl = True
+        self.ranges = True
+        try:
+            self._all: list[Range] = list(_merge(self._scan(start, end)))
+        except OSError:  # ENOTTY before Linux 6.7; EINVAL or EPERM where it is filtered
+            self.ranges = False
 
     def populated(self, start: int, end: int) -> list[Range]:
-        """The populated parts of ``[start, end)``, page by page, merged."""
-        if self._ioctl:
-            with contextlib.suppress(OSError):  # ENOTTY before Linux 6.7; EINVAL or EPERM where it is filtered
-                return list(_merge(self._scan(start, end)))
-            self._ioctl = False
-        return list(_merge(self._read(start, end)))
+        """The populated parts of ``[start, end)``, page by page, merged: as of opening, where the kernel gives ranges."""
+        if not self.ranges:
+            return list(_merge(self._read(start, end)))
+        first = bisect_right(self._all, start, key=lambda part: part[1])
+        last = bisect_left(self._all, end, key=lambda part: part[0])
+        return [(max(low, start), min(high, end)) for low, high in self._all[first:last]]
 
     def _scan(self, start: int, end: int) -> Iterator[Range]:
         vector = (_PageRegion * _VECTOR)()
@@ -67,6 +72,8 @@ class PageMap:
             end=end,
             vec=ctypes.addressof(vector),
             vec_len=_VECTOR,
+            category_inverted=_ZERO,
+            category_mask=_ZERO,
             category_anyof_mask=_PRESENT | _SWAPPED,
             return_mask=_PRESENT,
         )

@@ -14,8 +14,7 @@ import ctypes
 import re
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sevkit.errors import UsageError
 from sevkit.memory.native import Finder, groups
@@ -29,8 +28,7 @@ _DENSE = 50_000  # ends in one piece, from which on narrowing down costs more th
 Match = tuple[int, int, int]  # pattern, start, end
 
 
-@dataclass(frozen=True, slots=True)
-class Pattern:
+class Pattern(NamedTuple):
     """A literal, or with ``regex`` a regular expression; ``name`` is what hits are reported under."""
 
     value: bytes
@@ -47,8 +45,7 @@ class TooManyHits(Exception):  # noqa: N818 - a signal, not an error
     """More hits than were asked for."""
 
 
-@dataclass(frozen=True)
-class Engine:
+class Engine(NamedTuple):
     """Compiled patterns of one kind. ``lookbehind`` and ``lookahead``: bytes around a place that decide on it.
 
     ``table`` has for each compiled expression the patterns that it stands for and its bytes.

@@ -1,28 +1,26 @@
-"""The mappings of a process, from /proc/PID/smaps (proc(5))."""
+"""The mappings of a process, from /proc/PID/maps and, where that does not say enough, smaps (proc(5))."""
 
-import re
-from dataclasses import dataclass
-from pathlib import Path
+from typing import NamedTuple
 
 from sevkit.errors import NotPermittedError
-from sevkit.memory.gcore import ptrace_hint
 from sevkit.memory.source import Region, SourceGoneError
+from sevkit.procfs import ptrace_hint
 
-_LINE = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) (\S{4}) ([0-9a-f]+) ([0-9a-f]+:[0-9a-f]+) (\d+) *(.*)$")
 # Pages that belong to the kernel, not to the process: never guest memory, and not readable through ptrace.
 _KERNEL = frozenset({"[vvar]", "[vvar_vclock]", "[vsyscall]", "[uprobes]"})
 _USED = frozenset({"Rss", "Swap", "Shared_Hugetlb", "Private_Hugetlb"})
+_HUGE = 2 << 20
+_HEX = frozenset("0123456789abcdef")
 
 
-@dataclass(frozen=True, slots=True)
-class Mapping:
-    """A mapping of a process: its region, the file behind it, whether any page of it is used, and its flags."""
+class Mapping(NamedTuple):
+    """A mapping of a process: its region, the file behind it, whether a page of it is used (or may be), its flags."""
 
     region: Region
     device: str
     inode: int
-    used: bool
-    flags: frozenset[str]  # two letters each, proc(5) VmFlags: dd = left out of cores, io/pf = device memory, ht = huge
+    used: bool = True
+    flags: frozenset[str] = frozenset()  # two letters each, proc(5) VmFlags: io/pf = device memory, ht = huge pages
 
     @property
     def shared(self) -> bool:
@@ -34,42 +32,75 @@ class Mapping:
         """Whether no file is behind it."""
         return self.inode == 0
 
+    @property
+    def doubtful(self) -> bool:
+        """Whether only its flags can tell what it is: device memory, or huge pages."""
+        region = self.region
+        huge = region.start % _HUGE == region.size % _HUGE == 0
+        named = region.name.startswith(("/dev/", "/sys/", "/dmabuf", "anon_inode:", "socket:"))
+        return not self.anonymous and (huge or named) and "kvm-vcpu" not in region.name
 
-def read_mappings(pid: int) -> list[Mapping]:
-    """All mappings of a process. Raises SourceGoneError or NotPermittedError."""
+
+def read_mappings(pid: int, *, flags: bool = False) -> list[Mapping]:
+    """All mappings of a process. Raises SourceGoneError or NotPermittedError.
+
+    With ``flags``, or where a mapping is doubtful without, from smaps: the kernel walks through all pages for that.
+    """
+    mappings = parse(_text(pid, "smaps" if flags else "maps"))
+    if not flags and any(mapping.doubtful for mapping in mappings):
+        return read_mappings(pid, flags=True)
+    return mappings
+
+
+def _text(pid: int, name: str) -> str:
     try:
-        text = Path(f"/proc/{pid}/smaps").read_text(errors="surrogateescape")
+        with open(f"/proc/{pid}/{name}", errors="surrogateescape") as file:  # noqa: PTH123 - start-up time
+            text = file.read()
     except PermissionError as error:
         raise NotPermittedError(f"not permitted to look into process {pid}", hint=ptrace_hint(pid)) from error
     except (FileNotFoundError, ProcessLookupError) as error:
         raise SourceGoneError(f"there is no process {pid}") from error
     if not text:
         raise SourceGoneError(f"process {pid} has no memory: it ended, or belongs to the kernel")
-    return parse_smaps(text)
+    return text
 
 
-def parse_smaps(text: str) -> list[Mapping]:
-    """The mappings in the text of an smaps file, without the kernel's own pages."""
+def parse(text: str) -> list[Mapping]:
+    """The mappings in the text of a maps or smaps file, without the kernel's own pages."""
     found: list[Mapping] = []
-    head: re.Match[str] | None = None
-    used, flags = False, frozenset[str]()
+    head: Mapping | None = None
+    used, detailed, flags = False, False, frozenset[str]()
     for line in text.split("\n"):
         key, colon, value = line.partition(":")
         if colon and key in _USED:
-            used = used or not value.lstrip().startswith("0 ")
+            detailed, used = True, used or not value.lstrip().startswith("0 ")
         elif colon and key == "VmFlags":
             flags = frozenset(value.split())
-        elif match := _LINE.match(line):
+        elif mapping := _head(line):
             if head:
-                found.append(_mapping(head, used, flags))
-            head, used, flags = match, False, frozenset()
+                found.append(_whole(head, used or not detailed, flags))
+            head, used, detailed, flags = mapping, False, False, frozenset()
     if head:
-        found.append(_mapping(head, used, flags))
+        found.append(_whole(head, used or not detailed, flags))
     return [mapping for mapping in found if mapping.region.name not in _KERNEL]
 
 
-def _mapping(head: re.Match[str], used: bool, flags: frozenset[str]) -> Mapping:
-    start, end, perms, offset, device, inode, name = head.groups()
-    why = "device memory" if flags & {"io", "pf"} else ""
-    region = Region(int(start, 16), int(end, 16), name, perms, int(offset, 16), not why, why)
-    return Mapping(region, device, int(inode), used, flags)
+def _head(line: str) -> Mapping | None:
+    """``start-end perms offset device inode name``; None for any other line."""
+    fields = line.split(None, 5)
+    start, dash, end = fields[0].partition("-") if len(fields) >= 5 else ("", "", "")
+    if not (dash and start and end and _HEX.issuperset(start + end) and len(fields[1]) == 4 and fields[4].isdecimal()):
+        return None
+    if not _HEX.issuperset(fields[2]):
+        return None
+    name = fields[5] if len(fields) > 5 else ""
+    region = Region(int(start, 16), int(end, 16), name, fields[1], int(fields[2], 16))
+    return Mapping(region, fields[3], int(fields[4]))
+
+
+def _whole(head: Mapping, used: bool, flags: frozenset[str]) -> Mapping:
+    if flags & {"io", "pf"}:
+        return head._replace(
+            region=head.region._replace(readable=False, why="device memory"), used=used, flags=flags
+        )
+    return head._replace(used=used, flags=flags)

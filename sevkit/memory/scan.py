@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from sevkit.memory.patterns import Engine, Pattern, Searcher, TooManyHits, compile_patterns
 from sevkit.memory.source import (
@@ -33,8 +33,7 @@ UNREADABLE = "unreadable"
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Hit:
+class Hit(NamedTuple):
     """A place where a pattern stands: address, the index of the pattern, and the length in bytes."""
 
     address: int
@@ -42,8 +41,7 @@ class Hit:
     length: int
 
 
-@dataclass(frozen=True)
-class ScanResult:
+class ScanResult(NamedTuple):
     """What a search found, and what of the memory it saw.
 
     ``finished`` is False when it stopped early; ``stopped`` then says why. Hits are in order of address.
@@ -62,23 +60,25 @@ class ScanResult:
         return self.finished and self.coverage.complete
 
 
-@dataclass
+class _Limits(NamedTuple):
+    chunk: int
+    max_hits: int
+    progress: Progress | None
+
+
 class _Job:
     """What the threads of one search share."""
 
-    source: MemorySource
-    engines: Sequence[Engine]
-    pieces: Iterator[tuple[Range, Range]]
-    total: int
-    max_hits: int
-    chunk: int
-    progress: Progress | None
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    stop: threading.Event = field(default_factory=threading.Event)
-    stopped: str | None = None
-    hits: list[tuple[int, int, int]] = field(default_factory=list)  # address, pattern, length
-    read: int = 0
-    unreadable: int = 0
+    def __init__(
+        self, source: MemorySource, engines: Sequence[Engine], limits: _Limits, cut: Sequence[tuple[Range, int]], total: int
+    ) -> None:
+        self.source, self.engines, self.limits, self.total = source, engines, limits, total
+        self.pieces = _pieces(cut)
+        self.lock = threading.Lock()
+        self.stop = threading.Event()
+        self.stopped: str | None = None
+        self.hits: list[tuple[int, int, int]] = []  # address, pattern, length
+        self.read = self.unreadable = 0
 
     def halt(self, why: str) -> None:
         with self.lock:
@@ -109,9 +109,9 @@ def scan(
     searchable = runs(stretches)
     total = sum(end - start for start, end in searchable)
     with _session(source):
-        piece = chunk or getattr(source, "chunk", None) or CHUNK
-        job = _Job(source, engines, _pieces(searchable, piece), total, max_hits, piece, progress)
-        count = max(1, min(threads or _cores(), -(-total // piece)))
+        cut = [(run, chunk or _chunk(source, run)) for run in searchable]
+        job = _Job(source, engines, _Limits(max((size for _, size in cut), default=0), max_hits, progress), cut, total)
+        count = max(1, min(threads or _cores(), -(-total // (chunk or CHUNK))))
         _run(job, count)
     if not job.stopped:
         try:
@@ -124,7 +124,7 @@ def scan(
 
 
 def _session(source: MemorySource) -> AbstractContextManager[object]:
-    """Sources that can be looked at in place offer ``session``, and in it ``window`` and ``chunk``."""
+    """Sources that can be looked at in place offer ``window`` and ``chunk``, some of them only in a ``session``."""
     begin = getattr(source, "session", None)
     return begin() if begin is not None else nullcontext()
 
@@ -133,9 +133,15 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def _pieces(searchable: Sequence[Range], chunk: int) -> Iterator[tuple[Range, Range]]:
+def _chunk(source: MemorySource, run: Range) -> int:
+    """What can be mapped is searched in larger pieces."""
+    chunk = getattr(source, "chunk", None)
+    return (chunk(run) if chunk is not None else None) or CHUNK
+
+
+def _pieces(cut: Sequence[tuple[Range, int]]) -> Iterator[tuple[Range, Range]]:
     """Each run cut into pieces: (piece, run)."""
-    for run in searchable:
+    for run, chunk in cut:
         for start in range(run[0], run[1], chunk):
             yield (start, min(start + chunk, run[1])), run
 
@@ -170,11 +176,11 @@ def _run(job: _Job, count: int) -> None:
 
 def _work(job: _Job) -> None:
     """One thread: take pieces until there are none."""
-    searchers = [Searcher(engine, job.max_hits) for engine in job.engines]
+    searchers = [Searcher(engine, job.limits.max_hits) for engine in job.engines]
     behind = _up(max(engine.lookbehind for engine in job.engines))
     ahead = max(engine.lookahead for engine in job.engines)
     # Freed with the last view of it: an error on its way up still holds some, and closing would hide that error.
-    view = memoryview(mmap.mmap(-1, _up(job.chunk + behind + ahead + PAGE)))
+    view = memoryview(mmap.mmap(-1, _up(job.limits.chunk + behind + ahead + PAGE)))
     while not job.stop.is_set():
         with job.lock:
             piece = next(job.pieces, None)
@@ -185,7 +191,7 @@ def _work(job: _Job) -> None:
         except SourceGoneError as error:
             job.halt(error.message)
         except TooManyHits:
-            job.halt(f"more than {job.max_hits} hits")
+            job.halt(f"more than {job.limits.max_hits} hits")
 
 
 def _up(size: int) -> int:
@@ -233,9 +239,9 @@ def _account(job: _Job, found: list[tuple[int, int, int]], read: int, lost: int)
         job.hits += found
         job.read += read
         job.unreadable += lost
-        too_many = len(job.hits) > job.max_hits
-        if job.progress is not None:
-            job.progress(job.read + job.unreadable, job.total)
+        too_many = len(job.hits) > job.limits.max_hits
+        if job.limits.progress is not None:
+            job.limits.progress(job.read + job.unreadable, job.total)
     if too_many:
         raise TooManyHits
 

@@ -1,9 +1,8 @@
 """What every source of memory answers, be it a running process or a core file."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from sevkit.errors import CaptureError, UsageError
 
@@ -15,8 +14,7 @@ class SourceGoneError(CaptureError):
     """The process ended, or became another one, while its memory was being read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
+class Region(NamedTuple):
     """A mapping: ``[start, end)`` in bytes of address, with the name, permissions and file offset it has in the VMM.
 
     ``readable`` is False where nothing can be read; ``why`` then says why.
@@ -45,12 +43,11 @@ class State(StrEnum):
     """What can be said of a stretch of mapped memory before it is read."""
 
     DATA = "data"
-    UNPOPULATED = "unpopulated"  # never touched: no page behind it, so nothing to find
+    UNPOPULATED = "unpopulated"  # no page of its own behind it: never touched, or only read and so zeros
     UNREADABLE = "unreadable"
 
 
-@dataclass(frozen=True, slots=True)
-class Stretch:
+class Stretch(NamedTuple):
     """A part of the mapped memory in one state; ``reason`` says why where it is not data."""
 
     start: int
@@ -149,8 +146,7 @@ def runs(stretches: Iterable[Stretch]) -> list[Range]:
     return normalise((stretch.start, stretch.end) for stretch in stretches if stretch.state is State.DATA)
 
 
-@dataclass(frozen=True)
-class Coverage:
+class Coverage(NamedTuple):
     """What of the mapped memory was looked at, in bytes. ``mapped_bytes`` is the sum of all the others.
 
     ``unreadable`` has the unreadable bytes by reason; ``unread_bytes`` were not reached because the search stopped.

@@ -255,7 +255,8 @@ def test_when_every_host_fails() -> None:
     ],
 )
 def test_the_short_way_takes_only_what_it_understands(words: list[str], request_: Request | None) -> None:
-    assert parse(words) == request_
+    asked = parse("probe", words)
+    assert (asked if asked is None else Request(**asked)) == request_
 
 
 @pytest.mark.parametrize(

@@ -189,9 +189,9 @@ def _report(data: bytes) -> None:
 
 def _smaps(data: bytes) -> None:
     """/proc/PID/smaps: names in it are the process's own."""
-    from sevkit.memory.procmaps import parse_smaps
+    from sevkit.memory.procmaps import parse
 
-    list(parse_smaps(data.decode(errors="replace")))
+    list(parse(data.decode(errors="replace")))
 
 
 def _module(data: bytes) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sevkit import proc
+from sevkit import proc, procfs
 from sevkit.errors import DeadlineError, GuestError, UsageError
 from sevkit.guest import cloud, cpio, secrets
 from sevkit.guest import spec as specs
@@ -70,7 +70,7 @@ def record(name: str, pid: int) -> registry.Record:
         provenance="emulated",
         accel="tcg",
         pid=pid,
-        start_time=proc.process_start_time(pid) or 0,
+        start_time=procfs.process_start_time(pid) or 0,
         detached=True,
         command_line=["qemu"],
         spec=specs.to_dict(GuestSpec(name=name)),
