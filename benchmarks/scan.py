@@ -1,7 +1,8 @@
 """How fast the memory scanner is, next to what it replaces, side by side in one run.
 
-Each comparison is repeated, its sides taking turns, and given as the ratio of medians: absolute speeds move with what
-else the machine does. Run as ``python -m benchmarks.scan`` (or ``make bench-scan``); ``--quick`` for a short one.
+Each comparison is repeated, its sides taking turns, and given as ratios within a turn (median, least, most): absolute
+speeds move with what else the machine does. Run as ``python -m benchmarks.scan`` (or ``make bench-scan``); ``--quick``
+for a short one.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import os
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,16 +50,26 @@ sys.stdin.read()
 """
 
 
-def median_times(repeats: int, **sides: Callable[[], object]) -> dict[str, float]:
-    """Median seconds of each side; the sides take turns, and which is first changes each time."""
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for turn in range(repeats):
-        order = list(sides)
-        for name in order if turn % 2 == 0 else order[::-1]:
-            started = time.perf_counter()
-            sides[name]()
-            times[name].append(time.perf_counter() - started)
-    return {name: statistics.median(values) for name, values in times.items()}
+class Turns:
+    """The times of several sides that took turns; ratios are of one turn each, so that drift hits both sides."""
+
+    def __init__(self, repeats: int, **sides: Callable[[], object]) -> None:
+        self.seconds: dict[str, list[float]] = {name: [] for name in sides}
+        for turn in range(repeats):
+            order = list(sides)
+            for name in order if turn % 2 == 0 else order[::-1]:
+                started = time.perf_counter()
+                sides[name]()
+                self.seconds[name].append(time.perf_counter() - started)
+
+    def median(self, name: str) -> float:
+        """Seconds."""
+        return statistics.median(self.seconds[name])
+
+    def ratio(self, above: str, below: str) -> dict[str, float]:
+        """How many times as long ``above`` takes as ``below``: the median of the turns, the least and the most."""
+        ratios = [one / other for one, other in zip(self.seconds[above], self.seconds[below], strict=True)]
+        return {"median": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
 
 
 @contextlib.contextmanager
@@ -75,90 +87,118 @@ def holder(size: int) -> Iterator[int]:
 
 def sevkit_scan(*arguments: str, secrets: str = SECRET) -> None:
     """The whole command, start of Python included."""
-    argv = [sys.executable, "-m", "sevkit", "scan", *arguments, "--secrets-file", "-", "--json"]
+    installed = Path(sys.executable).with_name("sevkit")
+    sevkit = [str(installed)] if installed.exists() else [sys.executable, "-m", "sevkit"]
+    argv = [*sevkit, "scan", *arguments, "--secrets-file", "-", "--json"]
     done = proc.run(argv, timeout=600, stdin=secrets.encode())
     if done.status != 0:
         raise SystemExit(f"sevkit scan failed: {done.text}{done.error_text}")
 
 
-def against_memchr(size: int, repeats: int) -> dict[str, float]:
-    """Live scan of a process against memchr over as many resident bytes of this process."""
+def against_memchr(size: int, repeats: int) -> dict[str, object]:
+    """Live scan of a process against memchr over as many resident bytes of this process, of the same kind.
+
+    In between stands what no search of a foreign process's private memory can pass: copying it, and looking at nothing.
+    """
     libc = ctypes.CDLL(None)
     libc.memchr.restype = ctypes.c_void_p
     libc.memchr.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t)
-    with holder(size) as pid, LiveMemory(pid) as memory, mmap.mmap(-1, size) as own, mmap.mmap(-1, 2 << 20) as buffer:
-        base, copied = (ctypes.addressof(ctypes.c_char.from_buffer(each)) for each in (own, buffer))
+    private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    with holder(size) as pid, LiveMemory(pid) as memory, mmap.mmap(-1, size, flags=private) as own:
+        base = ctypes.addressof(ctypes.c_char.from_buffer(own))
         ctypes.memset(base, 1, size)
         result = scan(memory, [ABSENT])
         big = max((part for part in memory.stretches() if part.state == "data"), key=lambda part: part.size)
 
-        def copy_and_memchr() -> None:
-            with memoryview(buffer) as view:
-                for at in range(big.start, big.end, len(buffer)):
-                    memory.readinto(at, view)
-                    libc.memchr(copied, 256, len(buffer))  # a value that no byte has: all is looked at
+        def copy(threads: int) -> None:
+            step, starts = 4 << 20, iter(range(big.start, big.end, 4 << 20))
+
+            def worker() -> None:
+                with mmap.mmap(-1, step, flags=private) as buffer, memoryview(buffer) as view:
+                    for at in starts:
+                        memory.readinto(at, view)
+
+            workers = [threading.Thread(target=worker) for _ in range(threads)]
+            for each in workers:
+                each.start()
+            for each in workers:
+                each.join()
 
         def plain_memchr() -> None:
             assert libc.memchr(base, 0, size) is None
 
-        times = median_times(
+        secrets = [Pattern(os.urandom(12).hex().encode()) for _ in range(1000)]
+        turns = Turns(
             repeats,
             scan=lambda: scan(memory, [ABSENT]),
             scan_1_thread=lambda: scan(memory, [ABSENT], threads=1),
+            thousand_secrets=lambda: scan(memory, secrets),
             memchr=plain_memchr,
-            copy_and_memchr_1_thread=copy_and_memchr,
+            copy=lambda: copy(os.cpu_count() or 1),
+            copy_1_thread=lambda: copy(1),
         )
-        secrets = [Pattern(os.urandom(12).hex().encode()) for _ in range(1000)]
-        many = median_times(repeats, one=lambda: scan(memory, [ABSENT]), thousand=lambda: scan(memory, secrets))
-    speed = {f"{name}_gb_s": size / seconds / 1e9 for name, seconds in times.items()}
-    return speed | {
+    return {f"{name}_gb_s": size / turns.median(name) / 1e9 for name in turns.seconds} | {
         "bytes_scanned": result.coverage.read_bytes,
-        "scan_share_of_memchr": times["memchr"] / times["scan"] * result.coverage.read_bytes / size,
-        "scan_share_of_copy_and_memchr": times["copy_and_memchr_1_thread"] / times["scan_1_thread"],
-        "thousand_secrets_over_one": many["thousand"] / many["one"],
+        "scan_speed_over_memchr": turns.ratio("memchr", "scan"),
+        "copy_speed_over_memchr": turns.ratio("memchr", "copy"),
+        "scan_speed_over_copy": turns.ratio("copy", "scan"),
+        "scan_speed_over_copy_1_thread": turns.ratio("copy_1_thread", "scan_1_thread"),
+        "thousand_secrets_time_over_one": turns.ratio("thousand_secrets", "scan"),
     }
 
 
-def against_gcore_and_grep(memory_mib: int, repeats: int) -> dict[str, float]:
+def against_gcore_and_grep(memory_mib: int, repeats: int) -> dict[str, object]:
     """The published way and ``sevkit scan --pid`` on the same running guest, half of whose memory is in use."""
     from sevkit.guest.spec import Accel, GuestSpec
     from sevkit.hypervisor.qemu import QemuHypervisor
 
     spec = GuestSpec(name=f"bench-scan-{os.getpid()}", memory_mib=memory_mib, accel=Accel.TCG)
     guest = QemuHypervisor().launch(spec)
+    disk = 0
     try:
         half = memory_mib << 19
         guest.run(f"echo {SECRET} >/tmp/secret; head -c {half} /dev/urandom >/tmp/fill", timeout=300)
 
         def published() -> None:
+            nonlocal disk
             with tempfile.TemporaryDirectory() as folder:
                 core = gcore.capture(guest.pid, Path(folder))
                 proc.run(["grep", "-c", "-a", "-F", SECRET, str(core)], timeout=600)
+                disk = core.stat().st_blocks * 512
 
-        times = median_times(
-            repeats, published=published, sevkit=lambda: sevkit_scan("--pid", str(guest.pid), "--ram-only")
+        def inside() -> None:
+            with LiveMemory(guest.pid) as memory:
+                scan(memory, [Pattern(SECRET.encode())])
+
+        turns = Turns(
+            repeats,
+            gcore_and_grep=published,
+            sevkit_command=lambda: sevkit_scan("--pid", str(guest.pid)),
+            sevkit_command_ram_only=lambda: sevkit_scan("--pid", str(guest.pid), "--ram-only"),
+            sevkit_search=inside,
         )
-        with LiveMemory(guest.pid) as memory:
-            whole = median_times(repeats, scan=lambda: scan(memory, [Pattern(SECRET.encode())]))
     finally:
         guest.stop()
     return {
         "guest_mib": memory_mib,
-        "gcore_and_grep_s": times["published"],
-        "sevkit_command_s": times["sevkit"],
-        "sevkit_search_s": whole["scan"],
-        "times_faster_command": times["published"] / times["sevkit"],
-        "times_faster_search": times["published"] / whole["scan"],
+        **{f"{name}_s": turns.median(name) for name in turns.seconds},
+        **{f"times_faster_{name}": turns.ratio("gcore_and_grep", name) for name in turns.seconds if "sevkit" in name},
+        "disk_bytes_gcore": disk,
+        "disk_bytes_sevkit": 0,
     }
 
 
-def core_against_grep(size: int, repeats: int) -> dict[str, float]:
+def core_against_grep(size: int, repeats: int) -> dict[str, object]:
     """``sevkit scan --core`` against rg and grep on the same file, from the page cache and from disk."""
-    result: dict[str, float] = {}
+    result: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as folder, holder(size) as pid:
-        core = gcore.capture(pid, Path(folder))
+        core = gcore.capture(pid, Path(folder), timeout=600)
         os.sync()
         tools = {name: proc.find_tool(name, package=package) for name, package in (("rg", "ripgrep"), ("grep", "grep"))}
+
+        def search() -> None:
+            with CoreMemory(core) as memory:
+                scan(memory, [ABSENT])
 
         def side(run: Callable[[], object], cold: bool) -> Callable[[], object]:
             def measured() -> None:
@@ -170,12 +210,15 @@ def core_against_grep(size: int, repeats: int) -> dict[str, float]:
 
         for cold in (False, True):
             runs = {name: side(functools.partial(_grep, tool, core), cold) for name, tool in tools.items()}
-            times = median_times(repeats, sevkit=side(lambda: sevkit_scan("--core", str(core)), cold), **runs)
-            with CoreMemory(core) as memory:
-                inside = median_times(repeats, search=side(lambda: scan(memory, [ABSENT]), cold))
+            turns = Turns(
+                repeats,
+                sevkit=side(lambda: sevkit_scan("--core", str(core)), cold),
+                search=side(search, cold),
+                **runs,
+            )
             word = "cold" if cold else "warm"
-            result |= {f"{word}_{name}_s": seconds for name, seconds in (times | inside).items()}
-            result |= {f"{word}_times_faster_than_{name}": times[name] / times["sevkit"] for name in tools}
+            result |= {f"{word}_{name}_s": turns.median(name) for name in turns.seconds}
+            result |= {f"{word}_times_faster_than_{name}": turns.ratio(name, "sevkit") for name in tools}
         result["core_bytes"] = core.stat().st_size
     return result
 
@@ -223,8 +266,12 @@ def main() -> None:
     results: dict[str, object] = {"load_average": os.getloadavg(), "cores": os.cpu_count()}
     parts: dict[str, Callable[[], object]] = {
         "memchr": lambda: against_memchr(size, repeats),
-        "guest": lambda: [against_gcore_and_grep(mib, 3) for mib in ((512,) if options.quick else (512, 2048))],
-        "core": lambda: core_against_grep(size, repeats),
+        "guest": lambda: [
+            against_gcore_and_grep(mib, 3 if options.quick else 5) for mib in ((512,) if options.quick else (512, 2048))
+        ],
+        "core": lambda: [
+            core_against_grep(gib << 30, repeats) for gib in ((1,) if options.quick else (options.gib, 4))
+        ],
         "memory": lambda: [peak_memory(gib * GIB) for gib in ((1,) if options.quick else (1, 4, 8))],
     }
     for name, part in parts.items():

@@ -32,8 +32,8 @@ def __getattr__(name: str) -> Any:
 def main(argv: list[str] | None = None) -> NoReturn:
     """Run the command line and exit with its status.
 
-    What is asked again and again, `sevkit probe --json` and `sevkit scan --json`, is answered without click, whose import
-    takes longer than the answer; every other command line, and every mistake in these, goes the whole way.
+    What is asked again and again, `sevkit probe --json` and `sevkit scan --json`, is answered without click, whose
+    import takes longer than the answer; every other command line, and every mistake in these, goes the whole way.
     """
     words = sys.argv[1:] if argv is None else argv
     if words[:1] in (["probe"], ["scan"]) and "--json" in words:

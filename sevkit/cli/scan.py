@@ -48,9 +48,7 @@ def command(
     """
     from sevkit.memory.search import Request, answer
 
-    request = Request(
-        pid, core, qmp, hold, secrets, secrets_file, regexes, wide, ram_only, show, max_hits, threads
-    )
+    request = Request(pid, core, qmp, hold, secrets, secrets_file, regexes, wide, ram_only, show, max_hits, threads)
     with byte_progress("searching") as progress:
         result = answer(request, progress)
     finish(result, as_json=as_json, human=_human)

@@ -33,6 +33,7 @@ NEEDS = (
     Need("directories", "state and cache directories that only this user can write", looks.directories),
     Need("temporary", "a disk for cores: files without a name, and room", looks.temporary),
     Need("memory", "reading the memory of a process of this user (process_vm_readv)", looks.read_memory),
+    Need("search", "the compiled search for literals", looks.search),
     Need("ptrace", "attaching to a process of this user (ptrace)", looks.attach),
     Need("gdb", "gdb, whose gcore the published experiment uses", looks.gdb),
     Need("qemu", "QEMU for x86_64 guests", looks.qemu),
@@ -40,7 +41,7 @@ NEEDS = (
     Need("ssh", "ssh and ssh-keygen, for what the VMM must not see in clear", looks.ssh),
     Need("ovmf", "OVMF, the firmware of encrypted guests", looks.ovmf),
     Need("emulator", "the memory-encrypting QEMU", looks.emulator),
-    Need("compiler", "a C compiler, to build the emulator", looks.compiler),
+    Need("compiler", "a C compiler, to build the emulator and the fast memory search", looks.compiler),
     Need("kvm", "KVM that runs guests", looks.kvm),
     Need("sev", "the SEV firmware driver (/dev/sev)", looks.sev),
     Need("snp", "an SEV-SNP object in QEMU", looks.snp),
@@ -67,6 +68,7 @@ ABILITIES = (
         ("python", "directories", "temporary", "ptrace", "gdb"),
     ),
     Ability("search the memory of processes", "sevkit scan --pid", ("python", "memory"), core=True),
+    Ability("the same at the speed of memory", "sevkit scan --pid", ("python", "memory", "search")),
     Ability("hold a process while it is read", "sevkit scan --pid --hold", ("python", "memory", "ptrace")),
     Ability(
         "plain guests in QEMU", "sevkit guest launch --hypervisor qemu", ("python", "directories", "qemu", "image")

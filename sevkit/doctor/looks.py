@@ -159,6 +159,16 @@ def emulator() -> Found:
     return Found(able.emulates_sev, f"{path} {able.version}", "make emulator")
 
 
+def search() -> Found:
+    """find.c, compiled when sevkit was installed."""
+    from sevkit.memory import native
+
+    words = "built" if native.built else "not built: hyperscan searches, several times slower"
+    return Found(
+        native.built, words, None if native.built else "install a C compiler (gcc libc6-dev), then sevkit again"
+    )
+
+
 def compiler() -> Found:
     """Any C compiler."""
     return Found(True, proc.find_tool("cc", package="gcc libc6-dev"))

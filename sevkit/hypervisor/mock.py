@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sevkit import __version__, proc
+from sevkit import __version__, proc, procfs
 from sevkit.errors import BadInputError, DeadlineError, GuestError, HypervisorError, UsageError
 from sevkit.guest import secrets
 from sevkit.guest import spec as spec_module

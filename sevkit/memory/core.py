@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 BEYOND = "beyond the end of the file"
 LEFT_OUT = "left out of the core"
-AHEAD = 16 << 20  # bytes that are asked of the disk before they are needed
+AHEAD = 64 << 20  # bytes that are asked of the disk before they are needed
 MAPPED_CHUNK = 8 << 20
 
 
@@ -144,7 +144,15 @@ class CoreMemory:
         if end > self._ahead:
             start, self._ahead = max(self._ahead, offset), end + AHEAD
             with contextlib.suppress(OSError, OverflowError):
-                os.posix_fadvise(self._fd, start, self._ahead - start, os.POSIX_FADV_WILLNEED)
+                if not self._cached(start):  # to ask for what is there takes a tenth of the search
+                    os.posix_fadvise(self._fd, start, self._ahead - start, os.POSIX_FADV_WILLNEED)
+
+    def _cached(self, offset: int) -> bool:
+        """Whether the page there is in the page cache; False where the file system cannot say."""
+        try:
+            return os.preadv(self._fd, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
+        except OSError:
+            return False
 
     def _pread(self, target: memoryview, offset: int) -> int:
         done = 0

@@ -15,7 +15,6 @@ from sevkit.paths import work_dir
 from sevkit.procfs import ptrace_hint
 
 
-
 def command(pid: int, target: Path, *, all_mappings: bool = False) -> list[str]:
     """The gdb command line. It is what gdb's own ``gcore`` script runs, as one process, so that no child outlives us.
 

@@ -11,8 +11,8 @@ import threading
 from pathlib import Path
 
 from sevkit.errors import DeadlineError, NotPermittedError
-from sevkit.procfs import ptrace_hint
 from sevkit.memory.source import SourceGoneError
+from sevkit.procfs import ptrace_hint
 
 _SEIZE, _INTERRUPT, _DETACH = 0x4206, 0x4207, 17
 _WALL = 0x40000000

@@ -1,7 +1,8 @@
 """The memory of a running process, read where it is: no file, no debugger.
 
-Memory that is shared and sealed is looked at in place; process_vm_readv(2) reads the rest; pages that it refuses (PROT_NONE) are tried through /proc/PID/mem, which may read
-what the process itself may not. Page-aligned buffers matter: the kernel copies into them twice as fast.
+Memory that is shared and sealed is looked at in place; process_vm_readv(2) reads the rest; pages that it refuses
+(PROT_NONE) are tried through /proc/PID/mem, which may read what the process itself may not. Page-aligned buffers
+matter: the kernel copies into them twice as fast.
 """
 
 import contextlib
@@ -13,11 +14,11 @@ from collections.abc import Iterator, Sequence
 
 from sevkit import procfs
 from sevkit.errors import NotPermittedError
-from sevkit.procfs import ptrace_hint
 from sevkit.memory.pagemap import PageMap, data_extents
 from sevkit.memory.procmaps import Mapping, read_mappings
 from sevkit.memory.sealed import Sealed, cannot_shrink
 from sevkit.memory.source import PAGE, Range, Region, SourceGoneError, State, Stretch, normalise
+from sevkit.procfs import ptrace_hint
 
 NEVER = "never populated"
 BEYOND_FILE = "beyond the end of the mapped file"
@@ -168,7 +169,7 @@ class LiveMemory:
         return self._sealed.chunk(run)
 
     def window(self, address: int, size: int) -> tuple[mmap.mmap, int] | None:
-        """A mapping of ours that holds ``[address, address + size)``, and where in it that begins; None: read instead."""
+        """A mapping of ours that holds ``[address, address + size)``, and where in it that begins; else None."""
         return self._sealed.window(address, size)
 
     def readinto(self, address: int, target: memoryview) -> int:

@@ -90,7 +90,9 @@ def groups(values: Sequence[bytes]) -> tuple[list[list[int]], list[int]]:
 
     These are many short ones, or all where the library was not built.
     """
-    short, medium, long = [], [], []
+    short: list[int] = []
+    medium: list[int] = []
+    long: list[int] = []
     for index, value in enumerate(values):
         (long if len(value) >= _LONG else medium if len(value) >= _SHORT else short).append(index)
     if not built:

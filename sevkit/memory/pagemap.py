@@ -1,9 +1,10 @@
 """Which pages of a process were ever populated, so that the others need not be read.
 
 /proc/PID/pagemap has 8 bytes a page: bit 63 present, bit 62 in swap (kernel, admin-guide/mm/pagemap). Since Linux 6.7
-the PAGEMAP_SCAN ioctl gives ranges instead, which is much quicker where a mapping is sparse, and tells the zero page: what
-was read but never written (gcore, for one, reads all of guest RAM) has no page of its own, and holds zeros. A page of a shared or
-file mapping can hold data without being in this process's page tables; there the file is asked (lseek SEEK_DATA).
+the PAGEMAP_SCAN ioctl gives ranges instead, which is much quicker where a mapping is sparse, and tells the zero page:
+what was read but never written (gcore, for one, reads all of guest RAM) has no page of its own, and holds zeros. A page
+of a shared or file mapping can hold data without being in this process's page tables; there the file is asked (lseek
+SEEK_DATA).
 """
 
 import ctypes
@@ -58,7 +59,7 @@ class PageMap:
             self.ranges = False
 
     def populated(self, start: int, end: int) -> list[Range]:
-        """The populated parts of ``[start, end)``, page by page, merged: as of opening, where the kernel gives ranges."""
+        """The populated parts of ``[start, end)``, page by page, merged; as of opening where there are ranges."""
         if not self.ranges:
             return list(_merge(self._read(start, end)))
         first = bisect_right(self._all, start, key=lambda part: part[1])

@@ -100,7 +100,5 @@ def _head(line: str) -> Mapping | None:
 
 def _whole(head: Mapping, used: bool, flags: frozenset[str]) -> Mapping:
     if flags & {"io", "pf"}:
-        return head._replace(
-            region=head.region._replace(readable=False, why="device memory"), used=used, flags=flags
-        )
+        return head._replace(region=head.region._replace(readable=False, why="device memory"), used=used, flags=flags)
     return head._replace(used=used, flags=flags)

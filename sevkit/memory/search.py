@@ -78,9 +78,11 @@ def opened(pid: int | None, core: "Path | str | None", *, hold: bool = False) ->
 def find_guest(source: MemorySource, pid: int | None, qmp: "Path | str | None") -> GuestMap | None:
     """Guest RAM in the memory, by the surest way there is; None when there seems to be none."""
     if qmp is not None:
+        from pathlib import Path
+
         from sevkit.memory.qmp import guest_map
 
-        return guest_map(qmp)
+        return guest_map(Path(qmp))
     if getattr(source, "physical", False):
         from sevkit.memory.picture import physical_map
 

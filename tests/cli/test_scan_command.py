@@ -182,3 +182,68 @@ def test_guest_ram_is_extracted_to_a_private_file(sevkit_json, dump: Path, tmp_p
     status, envelope = sevkit_json("memory", "extract", "--core", str(dump), "-o", str(target))
     assert status == 4
     assert "exists" in envelope["errors"][0]["message"]
+
+
+def _plain(words: list[str]) -> tuple[int, dict[str, object]]:
+    done = subprocess.run([sys.executable, "-m", "sevkit", *words], capture_output=True, timeout=60, check=False)
+    answer = json.loads(done.stdout)
+    if answer["data"]:
+        answer["data"].pop("seconds")
+    return done.returncode, answer
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--secret", SECRET],
+        ["--secret", "never-there-at-all", "--regex", "corr.ct", "--ram-only", "--show"],
+        ["--secret", ""],
+        ["--regex", "("],
+        [],
+    ],
+)
+def test_both_ways_answer_the_same(words: list[str], dump: Path) -> None:
+    argv = ["scan", "--core", str(dump), "--json", *words]
+    assert _plain(argv) == _plain(["--debug", *argv])  # the short way takes only a command line that starts with `scan`
+
+
+def test_the_short_way_knows_every_option_of_scan() -> None:
+    from sevkit.cli.quick import COMMANDS
+    from sevkit.cli.scan import command
+
+    short = COMMANDS["scan"].options
+    whole = {option.opts[0]: option for option in command.params if option.name != "as_json"}
+    assert set(short) == set(whole)
+    for name, (_, kind) in short.items():
+        option = whole[name]
+        assert (kind == "flag") == option.is_flag, name
+        assert (kind == "texts") == option.multiple, name
+        assert (kind == "number") == (option.type.name == "integer range"), name
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--pid", "0"],
+        ["--pid", "x"],
+        ["--threads", "257"],
+        ["--pid", "1", "--pid", "2"],
+        ["--hold=1"],
+        ["--nonsense"],
+        ["-h"],
+    ],
+)
+def test_the_short_way_leaves_alone_what_it_does_not_understand(words: list[str]) -> None:
+    from sevkit.cli.quick import parse
+
+    assert parse("scan", ["--json", *words]) is None
+
+
+def test_many_secrets_of_every_length_are_found(sevkit_json, tmp_path: Path) -> None:
+    secrets = [(b"%x-" % number) * (1 + number % 9) for number in range(700)]
+    dump = tmp_path / "a.core"
+    dump.write_bytes(core([Load(0x10000, b"\0".join(secrets).ljust(1 << 16, b"\0"))], nt_file([])))
+    lines = tmp_path / "secrets"
+    lines.write_bytes(b"\n".join(secrets))
+    _, envelope = sevkit_json("scan", "--core", str(dump), "--secrets-file", str(lines))
+    assert all(pattern["hits"] > 0 for pattern in envelope["data"]["patterns"])

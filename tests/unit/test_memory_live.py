@@ -275,3 +275,41 @@ def test_what_was_only_read_needs_no_second_look() -> None:
                 pytest.skip("this kernel does not tell the zero page")
             inside = [part for part in memory.stretches() if here <= part.start < here + len(some)]
         assert sum(part.size for part in inside if part.state is State.DATA) < 4 << 20
+
+
+def test_sealed_shared_memory_is_looked_at_in_place_and_other_memory_is_not() -> None:
+    import fcntl
+
+    size = 1 << 20
+    sealed, loose = (os.memfd_create(name, os.MFD_ALLOW_SEALING) for name in ("sealed", "loose"))
+    for descriptor in (sealed, loose):
+        os.ftruncate(descriptor, size)
+        os.pwrite(descriptor, SECRET.value, 4096 * 9 - 3)
+    fcntl.fcntl(sealed, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+    with mmap.mmap(sealed, size) as one, mmap.mmap(loose, size) as other:
+        first, second = (ctypes.addressof(ctypes.c_char.from_buffer(each)) for each in (one, other))
+        with LiveMemory(os.getpid()) as memory:
+            hits = {hit.address for hit in scan(memory, [SECRET]).hits}
+            placed = memory.window(first + 4096 * 8 + 5, 8000)
+            assert memory.window(first, size + 1) is None
+            assert memory.window(second, size) is None
+        assert placed is not None
+        mapped, into = placed
+        assert mapped[into + 4096 - 8 : into + 4096 - 8 + len(SECRET.value)] == SECRET.value
+        assert {first + 4096 * 9 - 3, second + 4096 * 9 - 3} <= hits
+        mapped.close()
+    os.close(sealed)
+    os.close(loose)
+
+
+def test_mappings_that_only_their_flags_can_tell_are_asked_for_them() -> None:
+    lines = {
+        "7f0000000000-7f0000200000 rw-s 00000000 00:01 77 /memfd:ram (deleted)": True,  # may be huge pages
+        "7f0000001000-7f0000201000 rw-s 00000000 00:01 77 /memfd:ram (deleted)": False,
+        "7f0000000000-7f0000200000 rw-p 00000000 00:00 0 ": False,
+        "7f0000001000-7f0000002000 rw-s 00000000 00:05 12 /dev/vfio/1": True,
+        "7f0000001000-7f0000002000 rw-s 00000000 00:0e 12 anon_inode:kvm-vcpu:0": False,
+    }
+    for line, doubtful in lines.items():
+        (mapping,) = parse(line + "\n")
+        assert mapping.doubtful == doubtful, line
