@@ -60,9 +60,10 @@ def test_it_fails_when_the_core_does(sevkit: Run, sevkit_json: RunJson, monkeypa
 def test_a_look_leaves_no_process() -> None:
     import psutil
 
+    before = set(psutil.Process().children())
     looks.read_memory()
     looks.attach()
-    assert psutil.Process().children() == []
+    assert set(psutil.Process().children()) <= before
 
 
 def test_every_command_has_its_privileges_documented() -> None:
