@@ -27,7 +27,11 @@ class FindHook(BuildHookInterface[Any]):
         if shutil.which(compiler[0]) is None:
             self.app.display_warning(f"no C compiler ({compiler[0]}): the memory search will be slower")
             return
-        subprocess.run([*compiler, *FLAGS, "-o", str(library), str(Path(self.root) / SOURCE)], check=True)
+        done = subprocess.run([*compiler, *FLAGS, "-o", str(library), str(Path(self.root) / SOURCE)], check=False)
+        if done.returncode:
+            self.app.display_warning(f"{SOURCE} did not compile (libc6-dev?): the memory search will be slower")
+            library.unlink(missing_ok=True)
+            return
         if version != "editable":
             build_data["artifacts"].append(f"/{SOURCE.with_suffix('.so')}")
             platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")

@@ -22,7 +22,7 @@ from sevkit.errors import MissingToolError
 from sevkit.paths import cache_dir
 
 _LOCK = "requirements-dev.lock"
-_PARTS = ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "SECURITY.md", "Makefile", _LOCK)
+_PARTS = ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", "CHANGELOG.md", "SECURITY.md", "Makefile", _LOCK)
 _FOLDERS = (
     *("sevkit", "attacks", "benchmarks", "emulator", "docker", "docs", "scripts", "tests"),
     *(".ci", ".github"),
@@ -99,7 +99,7 @@ def _add_folder(archive: tarfile.TarFile, folder: Path, name: str) -> None:
         folders[:] = sorted(set(folders) - _LEFT_OUT)
         for entry in sorted([*files, *[each for each in folders if (Path(place) / each).is_symlink()]]):
             path = Path(place) / entry
-            if path.suffix != ".pyc":
+            if path.suffix not in (".pyc", ".so"):  # made here, for this machine
                 _add(archive, path, f"{name}/{path.relative_to(folder)}")
 
 

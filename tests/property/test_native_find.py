@@ -1,15 +1,17 @@
-"""The compiled search against a search byte by byte, on memory that ends where nothing may be read."""
+"""The compiled search against a search byte by byte, on memory between pages that must not be read."""
 
 import ctypes
 import mmap
 import shutil
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sevkit.memory import native
+from sevkit.memory.patterns import Pattern
+from sevkit.memory.scan import scan
+from tests.property.test_scan_law import Islands
 
 SIZE = 1 << 16
 letters = st.sampled_from([b"\0", b"a", b"b", b"\xff", b"@"])
@@ -17,19 +19,17 @@ literal = st.lists(letters, min_size=1, max_size=40).map(b"".join)
 
 
 @pytest.fixture(scope="module")
-def memory() -> Iterator[tuple[mmap.mmap, int]]:
-    """SIZE bytes and a page behind them that must not be touched; the address of the first."""
+def memory() -> tuple[memoryview, int]:
+    """SIZE bytes, before and behind them a page that must not be touched; the address of the first."""
     if not native.built:
         pytest.skip("find.c was not built")
+    page = mmap.PAGESIZE
     libc = ctypes.CDLL(None)
     libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-    area = mmap.mmap(-1, SIZE + mmap.PAGESIZE)
-    view = ctypes.c_char.from_buffer(area)
-    base = ctypes.addressof(view)
-    assert libc.mprotect(base + SIZE, mmap.PAGESIZE, 0) == 0
-    yield area, base
-    del view
-    area.close()
+    area = mmap.mmap(-1, SIZE + 2 * page)
+    base = ctypes.addressof(ctypes.c_char.from_buffer(area)) + page
+    assert libc.mprotect(base - page, page, 0) == libc.mprotect(base + SIZE, page, 0) == 0
+    return memoryview(area)[page : page + SIZE], base
 
 
 def byte_by_byte(data: bytes, values: list[bytes], core: int) -> list[tuple[int, int]]:
@@ -44,16 +44,24 @@ def byte_by_byte(data: bytes, values: list[bytes], core: int) -> list[tuple[int,
 @given(
     values=st.lists(literal, min_size=1, max_size=60, unique=True),
     filler=st.lists(letters, min_size=1, max_size=20).map(b"".join),
-    parts=st.lists(st.tuples(st.integers(0, 59), st.integers(0, 300)), max_size=12),
+    parts=st.lists(st.tuples(st.integers(0, 59), st.integers(0, 30)), max_size=30),
+    cut=st.integers(0, 40),
     core=st.integers(0, 400),
+    at_end=st.booleans(),
 )
-def test_every_place_is_found_once_and_nothing_beyond_the_end_is_read(
-    memory: tuple[mmap.mmap, int], values: list[bytes], filler: bytes, parts: list[tuple[int, int]], core: int
+def test_every_place_is_found_once_and_nothing_outside_is_read(
+    memory: tuple[memoryview, int],
+    values: list[bytes],
+    filler: bytes,
+    parts: list[tuple[int, int]],
+    cut: int,
+    core: int,
+    at_end: bool,
 ) -> None:
     area, base = memory
-    data = b"".join(values[number % len(values)] + (filler * 300)[:gap] for number, gap in parts)
-    start = SIZE - len(data)
-    area[start:SIZE] = data
+    data = b"".join(values[number % len(values)] + (filler * 30)[:gap] for number, gap in parts)[cut:]
+    start = SIZE - len(data) if at_end else 0
+    area[start : start + len(data)] = data
     core = min(core, len(data))
     together, left = native.groups(values)
     assert sorted(index for group in [*together, left] for index in group) == list(range(len(values)))
@@ -63,9 +71,19 @@ def test_every_place_is_found_once_and_nothing_beyond_the_end_is_read(
         assert sorted(found) == byte_by_byte(data, chosen, core)
 
 
+@given(cut=st.integers(0, 50), core=st.integers(0, 200), size=st.integers(6, 30))
+def test_memory_that_begins_within_a_literal(memory: tuple[memoryview, int], cut: int, core: int, size: int) -> None:
+    area, base = memory
+    values = [bytes([number]) + bytes(range(60, 60 + size + number % 9)) for number in range(40)]
+    data = b"".join(values[number] for number in (3, 17, 4, 12, 0, 39, 8))[cut:]
+    area[: len(data)] = data
+    found = native.Finder(values).find(base, core, len(data), 1 << 20)
+    assert sorted(found) == byte_by_byte(data, values, core)
+
+
 @given(count=st.integers(2, 3000), size=st.integers(6, 60), at=st.integers(0, 5000))
 def test_each_of_many_is_found_wherever_it_stands(
-    memory: tuple[mmap.mmap, int], count: int, size: int, at: int
+    memory: tuple[memoryview, int], count: int, size: int, at: int
 ) -> None:
     area, base = memory
     values = [(b"%d:" % number).ljust(size, b"x") for number in range(count)]
@@ -77,12 +95,23 @@ def test_each_of_many_is_found_wherever_it_stands(
     assert all(start == at for start, _ in found)
 
 
-def test_more_hits_than_asked_for_end_the_search(memory: tuple[mmap.mmap, int]) -> None:
+def test_more_hits_than_asked_for_end_the_search(memory: tuple[memoryview, int]) -> None:
     area, base = memory
     area[:SIZE] = b"a" * SIZE
     for values in ([b"aaaa"], [b"a" * 15, b"b" * 40, b"c" * 40]):
         assert len(native.Finder(values).find(base, 0, SIZE, 5000)) == 5001
         assert len(native.Finder(values).find(base, 0, 3000, 5000)) == 3001 - len(values[0])
+
+
+def test_without_it_the_same_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = [b"ab", b"secret", b"a-longer-secret-than-that", b"\0" * 5 + b"x" * 30]
+    source = Islands([(4096, b"..ab" + b"".join(values) * 3 + bytes(9000) + values[2])])
+    patterns = [Pattern(value) for value in values]
+    quick = scan(source, patterns)
+    monkeypatch.setattr(native, "built", False)
+    assert native.groups(values) == ([], [0, 1, 2, 3])
+    assert scan(source, patterns).hits == quick.hits
+    assert len(quick.hits) > 10
 
 
 def test_it_is_built_wherever_there_is_a_compiler() -> None:
