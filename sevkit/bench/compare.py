@@ -248,7 +248,7 @@ def _judge(c: Comparison, controls: Mapping[Series, Comparison], rules: Rules) -
     if c.effect is None or c.outcome is Outcome.REFUSED:
         return c
     if c.control:
-        return _judge_control(c)
+        return _judge_control(c, rules)
     control = controls.get(c.series)
     floor = _half_width(control.effect) if control is not None and control.effect is not None else None
     c = replace(c, noise_floor=None if floor is None else float(np.expm1(floor)))
@@ -261,11 +261,18 @@ def _judge(c: Comparison, controls: Mapping[Series, Comparison], rules: Rules) -
     return replace(c, outcome=outcome, reason=reason)
 
 
-def _judge_control(c: Comparison) -> Comparison:
+def _judge_control(c: Comparison, rules: Rules) -> Comparison:
+    """``equal`` needs as much evidence as ``equivalent``: that nothing was seen to differ may be for want of boots."""
+    assert c.effect is not None
     if _differs(c):
         reason = "the same mode measured twice differs: something else than the mode moves the numbers"
         return replace(c, outcome=Outcome.UNEQUAL, reason=reason)
-    return replace(c, outcome=Outcome.EQUAL, reason="the same mode measured twice does not differ")
+    if c.effect.equivalence_p(rules.margin) < ALPHA:
+        reason = f"the same mode measured twice is the same within {rules.margin:.1%} (two one-sided tests)"
+        return replace(c, outcome=Outcome.EQUAL, reason=reason)
+    width = np.expm1(_half_width(c.effect))
+    reason = f"the same mode measured twice shows no difference, but one of {width:.1%} could hide in the interval"
+    return replace(c, outcome=Outcome.INCONCLUSIVE, reason=reason)
 
 
 def _differs(c: Comparison) -> bool:

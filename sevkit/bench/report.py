@@ -181,7 +181,9 @@ def summarise(comparisons: Sequence[Comparison]) -> list[str]:
     if controls:
         bad = [c for c in controls if c.outcome is Outcome.UNEQUAL]
         width = max((abs(c.effect.high - c.effect.low) / 2 for c in controls if c.effect), default=0.0)
-        verdict = f"{len(bad)} of {len(controls)} differ" if bad else f"all {len(controls)} come out equal"
+        equal = sum(c.outcome is Outcome.EQUAL for c in controls)
+        verdict = f"{len(bad)} of {len(controls)} differ" if bad else f"none of {len(controls)} differs"
+        verdict += f", {equal} shown equal within {controls[0].margin:.1%}"
         lines.append(f"A/A controls (the same mode measured twice): {verdict}; half width of the widest: {width:.1%}.")
     elif effects:
         lines.append("There is no A/A control: the noise floor of these measurements is not known.")

@@ -69,7 +69,7 @@ def test_the_smallest_detectable_effect_is_detected_with_the_power_promised() ->
     assert 0.75 <= float(np.mean(found[7] < 0.05)) <= 0.85
 
 
-def experiment(random: np.random.Generator, ratio: float) -> list[Sample]:
+def experiment(random: np.random.Generator, ratio: float, noise: float = 0.01) -> list[Sample]:
     """An interleaved campaign of six boots of three samples with an A/A control."""
     samples: list[Sample] = []
     for boot in range(6):
@@ -78,7 +78,7 @@ def experiment(random: np.random.Generator, ratio: float) -> list[Sample]:
             (f"nosev{AGAIN}", Mode.NOSEV, 1.0),
             ("sev", Mode.SEV, ratio),
         ):
-            level = 10 * factor * math.exp(random.normal(0, 0.01))
+            level = 10 * factor * math.exp(random.normal(0, noise))
             at = Boot(f"{arm}.{boot}", Provenance.HARDWARE)
             samples += [
                 Sample(
@@ -109,7 +109,21 @@ def test_verdicts_of_whole_campaigns_see_what_is_there() -> None:
     found = [c for _ in range(60) for c in compare(experiment(random, 1.06))]
     real = [c for c in found if not c.control]
     assert sum(c.outcome is Outcome.WORSE for c in real) / len(real) >= 0.9
-    assert sum(c.outcome is Outcome.EQUAL for c in found if c.control) / len(real) >= 0.9
+    controls = [c.outcome for c in found if c.control]
+    assert controls.count(Outcome.UNEQUAL) / len(controls) <= 0.05
+    assert controls.count(Outcome.EQUAL) / len(controls) >= 0.5
+
+
+def test_a_control_that_is_only_too_noisy_to_differ_is_not_called_equal() -> None:
+    random = np.random.default_rng(5)
+    for noise in (0.03, 0.1, 0.5):
+        found = [c for _ in range(60) for c in compare(experiment(random, 1.0, noise)) if c.control]
+        outcomes = [c.outcome for c in found]
+        assert set(outcomes) <= {Outcome.EQUAL, Outcome.INCONCLUSIVE, Outcome.UNEQUAL}
+        assert outcomes.count(Outcome.EQUAL) / len(outcomes) <= 0.05, noise
+        assert outcomes.count(Outcome.UNEQUAL) / len(outcomes) <= 0.1, noise
+    wide = next(c for c in found if c.outcome is Outcome.INCONCLUSIVE)
+    assert "could hide" in wide.reason
 
 
 def test_three_modes_without_effect_are_corrected_together() -> None:
