@@ -48,7 +48,7 @@ def _show(data: dict[str, Any]) -> None:
 @click.option(
     "--folder",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A directory of the host, at /work: for reports and cores that shall be kept.",
+    help="A directory of the host, at /out: for reports and cores that shall be kept.",
 )
 @click.option("--room", default=4096, show_default=True, metavar="MIB", help="Room for cores; it is memory.")
 def run(words: tuple[str, ...], host_pids: bool, folder: Path | None, room: int) -> None:

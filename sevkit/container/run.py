@@ -22,7 +22,7 @@ _EMULATOR = "sevkit-emulator"  # the volume that guest-build fills and the other
 class Wish:
     """What a run may do beyond the least.
 
-    ``host_pids``: see and trace the host's processes. ``folder``: a directory of the host at /work. ``room_mib``: of
+    ``host_pids``: see and trace the host's processes. ``folder``: a directory of the host at /out. ``room_mib``: of
     /tmp, which is memory and holds the cores.
     """
 
@@ -62,8 +62,8 @@ def options(wish: Wish) -> dict[str, Any]:
     if wish.host_pids:
         chosen |= {"pid_mode": "host", "user": "root", "cap_add": ["SYS_PTRACE", "DAC_READ_SEARCH"]}
     if wish.folder is not None:
-        chosen["volumes"][str(wish.folder.resolve())] = {"bind": "/work", "mode": "rw"}
-        chosen["working_dir"] = "/work"
+        chosen["volumes"][str(wish.folder.resolve())] = {"bind": "/out", "mode": "rw"}
+        chosen["working_dir"] = "/out"
     return chosen
 
 

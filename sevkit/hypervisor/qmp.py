@@ -14,19 +14,11 @@ _TIMEOUT = 10.0
 
 def execute(socket: Path, command: str, arguments: dict[str, Any] | None = None, *, timeout: float = _TIMEOUT) -> Any:
     """Run one QMP command and return its answer; raises HypervisorError with QEMU's words."""
-    import logging
-
-    from qemu.qmp import QMPClient, QMPError
-
-    logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)  # it logs what it also raises
+    from qemu.qmp import QMPError
 
     async def ask() -> Any:
-        client = QMPClient("sevkit")
-        await client.connect(str(socket))
-        try:
+        async with guest_memory.connected(socket) as client:
             return await client.execute(command, arguments)
-        finally:
-            await client.disconnect()
 
     try:
         return asyncio.run(asyncio.wait_for(ask(), timeout))

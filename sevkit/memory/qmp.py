@@ -5,7 +5,8 @@ where QEMU tells them; both are meant for people, so that the readers here take 
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,11 +102,9 @@ def _goes_on(last: GuestRange, gpa: int, host: int | None) -> bool:
 def guest_map(socket: Path, *, timeout: float = 10.0) -> GuestMap:
     """Guest RAM of the QEMU behind a QMP socket. Raises HypervisorError or DeadlineError."""
     import asyncio
-    import logging
 
     from qemu.qmp import QMPError
 
-    logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)  # it logs what it also raises
     try:
         found = asyncio.run(asyncio.wait_for(_talk(socket), timeout))
     except TimeoutError as error:
@@ -139,22 +138,32 @@ def ask(execute: Callable[[str, dict[str, str]], Any]) -> GuestMap:
     return GuestMap(found, "qmp")
 
 
-async def _talk(socket: Path) -> GuestMap:
-    import asyncio
+@asynccontextmanager
+async def connected(socket: Path) -> AsyncIterator[Any]:
+    """A QMPClient of the qemu.qmp library, for as long as the session lasts; raises what NOT_QMP names, too."""
+    import logging
 
     from qemu.qmp import QMPClient
 
+    logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)  # it logs what it also raises
     client = QMPClient("sevkit")
     await client.connect(str(socket))
-    loop = asyncio.get_running_loop()
-
-    def execute(command: str, arguments: dict[str, str]) -> Any:
-        return asyncio.run_coroutine_threadsafe(client.execute(command, arguments), loop).result()
-
     try:
-        return await asyncio.to_thread(ask, execute)
+        yield client
     finally:
         await client.disconnect()
+
+
+async def _talk(socket: Path) -> GuestMap:
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    async with connected(socket) as client:
+
+        def execute(command: str, arguments: dict[str, str]) -> Any:
+            return asyncio.run_coroutine_threadsafe(client.execute(command, arguments), loop).result()
+
+        return await asyncio.to_thread(ask, execute)
 
 
 def parse_gpa2hva(text: str) -> int | None:

@@ -18,6 +18,9 @@ from sevkit.guest.spec import GuestSpec, Storage, StorageKind
 from sevkit.hypervisor import registry, select
 from sevkit.hypervisor.qemu import QemuHypervisor
 from sevkit.hypervisor.qemu_guest import QemuGuest
+from sevkit.memory.live import LiveMemory
+from sevkit.memory.patterns import Pattern
+from sevkit.memory.scan import scan
 
 pytestmark = pytest.mark.guest
 
@@ -159,7 +162,10 @@ def test_cycles_leave_nothing_behind(qemu: QemuHypervisor) -> None:
     before = None
     for number in range(cycles):
         started = qemu.launch(GuestSpec(name=f"cycle-{number}", memory_mib=192))
-        started.run("true")
+        secret = os.urandom(16).hex()
+        started.run(f"echo {secret} >/tmp/secret")
+        with LiveMemory(started.pid) as memory:
+            assert scan(memory, [Pattern(secret.encode())]).hits
         started.stop()
         if before is None:  # the first cycle may open what then stays open (a library's log, say)
             before = me.num_fds()
