@@ -15,7 +15,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import Any
 
-from sevkit.memory.source import PAGE, Range
+from sevkit.memory.source import PAGE, Range, normalise
 
 _PAGEMAP_SCAN = 0xC0606610  # _IOWR('f', 16, struct pm_scan_arg), include/uapi/linux/fs.h
 _PRESENT, _SWAPPED, _ZERO = 1 << 3, 1 << 4, 1 << 5  # PAGE_IS_PRESENT, PAGE_IS_SWAPPED, PAGE_IS_PFNZERO
@@ -54,7 +54,9 @@ class PageMap:
         self._fd = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
         self.ranges = True
         try:
-            self._all: list[Range] = list(_merge(self._scan(start, end)))
+            # With more ranges than its own buffer holds (512) the kernel may say that it stopped earlier than it did,
+            # and then tells some twice: sorted and merged, that does no harm.
+            self._all: list[Range] = normalise(self._scan(start, end))
         except OSError:  # ENOTTY before Linux 6.7; EINVAL or EPERM where it is filtered
             self.ranges = False
 

@@ -106,6 +106,30 @@ def test_both_ways_to_read_the_page_map_agree(target: Target) -> None:
     plain.close()
 
 
+def test_both_ways_to_read_the_page_map_agree_on_memory_in_shreds() -> None:
+    with mmap.mmap(-1, 64 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as some:
+        some.madvise(mmap.MADV_NOHUGEPAGE)
+        for page in range(0, len(some) // 4096, 3):
+            some[page * 4096] = 1
+        here = ctypes.addressof(ctypes.c_char.from_buffer(some))
+        quick, plain = (PageMap(os.getpid(), here, here + len(some)) for _ in range(2))
+        if not quick.ranges:
+            pytest.skip("this kernel gives no ranges")
+        plain.ranges = False
+        found = quick.populated(here, here + len(some))
+        assert found == plain.populated(here, here + len(some))
+        assert len(found) == -(-len(some) // 4096 // 3)
+        assert quick.populated(here + 4096, here + 3 * 4096) == []
+        assert quick.populated(here + 100, here + 3 * 4096 + 100) == [
+            (here + 100, here + 4096),
+            (here + 3 * 4096, here + 3 * 4096 + 100),
+        ]
+        with LiveMemory(os.getpid()) as memory:  # more ranges than the kernel's buffer holds, in many mappings
+            parts = list(memory.stretches())
+        assert all(part.size > 0 for part in parts)
+        assert all(one.end <= other.start for one, other in itertools.pairwise(parts))
+
+
 def test_a_held_process_stands_still_and_goes_on_afterwards(target: Target) -> None:
     def state() -> str:
         return Path(f"/proc/{target.pid}/stat").read_text().rpartition(")")[2].split()[0]
