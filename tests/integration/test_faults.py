@@ -102,7 +102,8 @@ def test_gdb_is_killed(box: Sandbox, row: Row) -> None:
 
 def test_polite_endings(box: Sandbox, row: Row) -> None:
     for number, name in ((signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM"), (signal.SIGHUP, "SIGHUP")):
-        process = box.start([sys.executable, "-m", "sevkit", *MOCK])
+        # So much memory that it is not over before the signal, however slow this machine is at looking.
+        process = box.start([sys.executable, "-m", "sevkit", *MOCK, "--memory", "1024"])
         until(lambda: any("leak-nosev" in line for line in box.processes().values()), 20)
         process.send_signal(number)
         out, _ = process.communicate(timeout=60)
