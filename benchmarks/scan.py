@@ -51,13 +51,18 @@ sys.stdin.read()
 
 
 class Turns:
-    """The times of several sides that took turns; ratios are of one turn each, so that drift hits both sides."""
+    """The times of several sides that took turns; ratios are of one turn each, so that drift hits both sides.
 
-    def __init__(self, repeats: int, **sides: Callable[[], object]) -> None:
+    ``settle`` runs before each, untimed.
+    """
+
+    def __init__(self, repeats: int, settle: Callable[[], object] | None = None, **sides: Callable[[], object]) -> None:
         self.seconds: dict[str, list[float]] = {name: [] for name in sides}
         for turn in range(repeats):
             order = list(sides)
             for name in order if turn % 2 == 0 else order[::-1]:
+                if settle is not None:
+                    settle()
                 started = time.perf_counter()
                 sides[name]()
                 self.seconds[name].append(time.perf_counter() - started)
@@ -170,8 +175,14 @@ def against_gcore_and_grep(memory_mib: int, repeats: int) -> dict[str, object]:
             with LiveMemory(guest.pid) as memory:
                 scan(memory, [Pattern(SECRET.encode())])
 
+        def settle() -> None:
+            """The guest catches up on what it missed while gdb held it, and the disk writes the core that is gone."""
+            os.sync()
+            time.sleep(2)
+
         turns = Turns(
             repeats,
+            settle,
             gcore_and_grep=published,
             sevkit_command=lambda: sevkit_scan("--pid", str(guest.pid)),
             sevkit_command_ram_only=lambda: sevkit_scan("--pid", str(guest.pid), "--ram-only"),
@@ -200,22 +211,10 @@ def core_against_grep(size: int, repeats: int) -> dict[str, object]:
             with CoreMemory(core) as memory:
                 scan(memory, [ABSENT])
 
-        def side(run: Callable[[], object], cold: bool) -> Callable[[], object]:
-            def measured() -> None:
-                if cold:
-                    _forget(core)
-                run()
-
-            return measured
-
+        runs = {name: functools.partial(_grep, tool, core) for name, tool in tools.items()}
         for cold in (False, True):
-            runs = {name: side(functools.partial(_grep, tool, core), cold) for name, tool in tools.items()}
-            turns = Turns(
-                repeats,
-                sevkit=side(lambda: sevkit_scan("--core", str(core)), cold),
-                search=side(search, cold),
-                **runs,
-            )
+            settle = functools.partial(_forget, core) if cold else None
+            turns = Turns(repeats, settle, sevkit=lambda: sevkit_scan("--core", str(core)), search=search, **runs)
             word = "cold" if cold else "warm"
             result |= {f"{word}_{name}_s": turns.median(name) for name in turns.seconds}
             result |= {f"{word}_times_faster_than_{name}": turns.ratio(name, "sevkit") for name in tools}
