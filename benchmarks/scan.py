@@ -51,21 +51,19 @@ sys.stdin.read()
 
 
 class Turns:
-    """The times of several sides that took turns; ratios are of one turn each, so that drift hits both sides.
+    """The times of several sides that took turns; ratios are of one turn each, so that drift hits both sides."""
 
-    ``settle`` runs before each, untimed.
-    """
+    def __init__(self) -> None:
+        self.seconds: dict[str, list[float]] = {}
 
-    def __init__(self, repeats: int, settle: Callable[[], object] | None = None, **sides: Callable[[], object]) -> None:
-        self.seconds: dict[str, list[float]] = {name: [] for name in sides}
-        for turn in range(repeats):
-            order = list(sides)
-            for name in order if turn % 2 == 0 else order[::-1]:
-                if settle is not None:
-                    settle()
-                started = time.perf_counter()
-                sides[name]()
-                self.seconds[name].append(time.perf_counter() - started)
+    def turn(self, settle: Callable[[], object] | None = None, **sides: Callable[[], object]) -> None:
+        """Time each side once, in this order; ``settle`` runs before each, untimed."""
+        for name, side in sides.items():
+            if settle is not None:
+                settle()
+            started = time.perf_counter()
+            side()
+            self.seconds.setdefault(name, []).append(time.perf_counter() - started)
 
     def median(self, name: str) -> float:
         """Seconds."""
@@ -75,6 +73,15 @@ class Turns:
         """How many times as long ``above`` takes as ``below``: the median of the turns, the least and the most."""
         ratios = [one / other for one, other in zip(self.seconds[above], self.seconds[below], strict=True)]
         return {"median": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
+
+
+def take_turns(repeats: int, settle: Callable[[], object] | None = None, **sides: Callable[[], object]) -> Turns:
+    """All sides, as often as said, in turns: there and back again."""
+    turns = Turns()
+    for number in range(repeats):
+        order = list(sides.items())
+        turns.turn(settle, **dict(order if number % 2 == 0 else order[::-1]))
+    return turns
 
 
 @contextlib.contextmanager
@@ -112,8 +119,12 @@ def against_memchr(size: int, repeats: int) -> dict[str, object]:
     with holder(size) as pid, LiveMemory(pid) as memory, mmap.mmap(-1, size, flags=private) as own:
         base = ctypes.addressof(ctypes.c_char.from_buffer(own))
         ctypes.memset(base, 1, size)
-        result = scan(memory, [ABSENT])
         big = max((part for part in memory.stretches() if part.state == "data"), key=lambda part: part.size)
+
+        def search(*patterns: Pattern, threads: int | None = None) -> None:
+            result = scan(memory, patterns, within=[(big.start, big.end)], threads=threads)
+            assert result.coverage.read_bytes == size
+            assert not result.hits
 
         def copy(threads: int) -> None:
             step, starts = 4 << 20, iter(range(big.start, big.end, 4 << 20))
@@ -133,17 +144,16 @@ def against_memchr(size: int, repeats: int) -> dict[str, object]:
             assert libc.memchr(base, 0, size) is None
 
         secrets = [Pattern(os.urandom(12).hex().encode()) for _ in range(1000)]
-        turns = Turns(
+        turns = take_turns(
             repeats,
-            scan=lambda: scan(memory, [ABSENT]),
-            scan_1_thread=lambda: scan(memory, [ABSENT], threads=1),
-            thousand_secrets=lambda: scan(memory, secrets),
+            scan=lambda: search(ABSENT),
+            scan_1_thread=lambda: search(ABSENT, threads=1),
+            thousand_secrets=lambda: search(*secrets),
             memchr=plain_memchr,
             copy=lambda: copy(os.cpu_count() or 1),
             copy_1_thread=lambda: copy(1),
         )
     return {f"{name}_gb_s": size / turns.median(name) / 1e9 for name in turns.seconds} | {
-        "bytes_scanned": result.coverage.read_bytes,
         "scan_speed_over_memchr": turns.ratio("memchr", "scan"),
         "copy_speed_over_memchr": turns.ratio("memchr", "copy"),
         "scan_speed_over_copy": turns.ratio("copy", "scan"),
@@ -152,51 +162,73 @@ def against_memchr(size: int, repeats: int) -> dict[str, object]:
     }
 
 
-def against_gcore_and_grep(memory_mib: int, repeats: int) -> dict[str, object]:
-    """The published way and ``sevkit scan --pid`` on the same running guest, half of whose memory is in use."""
+@contextlib.contextmanager
+def filled_guest(memory_mib: int) -> Iterator[int]:
+    """A running guest with the secret in its memory, about half of which is in use; gives the PID of its VMM."""
     from sevkit.guest.spec import Accel, GuestSpec
     from sevkit.hypervisor.qemu import QemuHypervisor
 
     spec = GuestSpec(name=f"bench-scan-{os.getpid()}", memory_mib=memory_mib, accel=Accel.TCG)
     guest = QemuHypervisor().launch(spec)
-    disk = 0
     try:
-        half = memory_mib << 19
-        guest.run(f"echo {SECRET} >/tmp/secret; head -c {half} /dev/urandom >/tmp/fill", timeout=300)
-
-        def published() -> None:
-            nonlocal disk
-            with tempfile.TemporaryDirectory() as folder:
-                core = gcore.capture(guest.pid, Path(folder))
-                proc.run(["grep", "-c", "-a", "-F", SECRET, str(core)], timeout=600)
-                disk = core.stat().st_blocks * 512
-
-        def inside() -> None:
-            with LiveMemory(guest.pid) as memory:
-                scan(memory, [Pattern(SECRET.encode())])
-
-        def settle() -> None:
-            """The guest catches up on what it missed while gdb held it, and the disk writes the core that is gone."""
-            os.sync()
-            time.sleep(2)
-
-        turns = Turns(
-            repeats,
-            settle,
-            gcore_and_grep=published,
-            sevkit_command=lambda: sevkit_scan("--pid", str(guest.pid)),
-            sevkit_command_ram_only=lambda: sevkit_scan("--pid", str(guest.pid), "--ram-only"),
-            sevkit_search=inside,
+        # In blocks of noise; the guest's /tmp takes no more than half of its usable memory.
+        fill = f"for _ in $(seq {memory_mib * 3 // 128}); do cat /tmp/noise; done >/tmp/fill"
+        done = guest.run(
+            f"echo {SECRET} >/tmp/secret; head -c {16 << 20} /dev/urandom >/tmp/noise; {fill}", timeout=300
         )
+        if done.status != 0:
+            raise SystemExit(f"the guest's memory could not be filled: {done.stderr!r}")
+        yield guest.pid
     finally:
         guest.stop()
+
+
+def against_gcore_and_grep(memory_mib: int, repeats: int) -> dict[str, object]:
+    """The published way and ``sevkit scan --pid`` on the same running guest, a new one for each turn.
+
+    gcore comes last in the turn, since the guest is not the same after it: what gdb reads of guest RAM that was never
+    used becomes populated, and from then on takes memory of the host and time of every search (given as
+    ``after_gcore``).
+    """
+    turns, disk, searched = Turns(), 0, {}
+    for _ in range(repeats):
+        with filled_guest(memory_mib) as pid:
+
+            def published(pid: int = pid) -> None:
+                nonlocal disk
+                with tempfile.TemporaryDirectory() as folder:
+                    core = gcore.capture(pid, Path(folder))
+                    proc.run(["grep", "-c", "-a", "-F", SECRET, str(core)], timeout=600)
+                    disk = core.stat().st_blocks * 512
+
+            def inside(when: str, pid: int = pid) -> None:
+                with LiveMemory(pid) as memory:
+                    searched[when] = scan(memory, [Pattern(SECRET.encode())]).coverage.read_bytes
+
+            turns.turn(
+                _quiet,
+                sevkit_command=functools.partial(sevkit_scan, "--pid", str(pid)),
+                sevkit_command_ram_only=functools.partial(sevkit_scan, "--pid", str(pid), "--ram-only"),
+                sevkit_search=functools.partial(inside, "before"),
+                gcore_and_grep=published,
+                sevkit_command_after_gcore=functools.partial(sevkit_scan, "--pid", str(pid)),
+                sevkit_search_after_gcore=functools.partial(inside, "after"),
+            )
     return {
         "guest_mib": memory_mib,
         **{f"{name}_s": turns.median(name) for name in turns.seconds},
         **{f"times_faster_{name}": turns.ratio("gcore_and_grep", name) for name in turns.seconds if "sevkit" in name},
+        "bytes_searched": searched["before"],
+        "bytes_searched_after_gcore": searched["after"],
         "disk_bytes_gcore": disk,
         "disk_bytes_sevkit": 0,
     }
+
+
+def _quiet() -> None:
+    """The guest catches up on what it missed while gdb held it, and the disk writes the core that is gone."""
+    os.sync()
+    time.sleep(2)
 
 
 def core_against_grep(size: int, repeats: int) -> dict[str, object]:
@@ -214,7 +246,7 @@ def core_against_grep(size: int, repeats: int) -> dict[str, object]:
         runs = {name: functools.partial(_grep, tool, core) for name, tool in tools.items()}
         for cold in (False, True):
             settle = functools.partial(_forget, core) if cold else None
-            turns = Turns(repeats, settle, sevkit=lambda: sevkit_scan("--core", str(core)), search=search, **runs)
+            turns = take_turns(repeats, settle, sevkit=lambda: sevkit_scan("--core", str(core)), search=search, **runs)
             word = "cold" if cold else "warm"
             result |= {f"{word}_{name}_s": turns.median(name) for name in turns.seconds}
             result |= {f"{word}_times_faster_than_{name}": turns.ratio(name, "sevkit") for name in tools}
