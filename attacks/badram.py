@@ -5,16 +5,7 @@ page all the same. The check sits above the lie.
 """
 
 from sevkit.attacks import lab
-from sevkit.attacks.base import (
-    Aim,
-    Attack,
-    Expectation,
-    Mitigation,
-    Notebook,
-    Observation,
-    Outcome,
-    Source,
-)
+from sevkit.attacks.base import Aim, Attack, Expectation, Mitigation, Notebook, Observation, Outcome, Source
 from sevkit.model.memory import SparseDram
 from sevkit.model.platform import Platform
 from sevkit.model.psp import Refused

@@ -1,16 +1,7 @@
 """CacheWarp: INVD throws away what the guest has written and the cache has not yet stored."""
 
 from sevkit.attacks import lab
-from sevkit.attacks.base import (
-    Aim,
-    Attack,
-    Expectation,
-    Mitigation,
-    Notebook,
-    Observation,
-    Outcome,
-    Source,
-)
+from sevkit.attacks.base import Aim, Attack, Expectation, Mitigation, Notebook, Observation, Outcome, Source
 from sevkit.model.vcpu import Vcpu
 from sevkit.words import Mode
 

@@ -4,16 +4,7 @@ CIPHERLEAKS recovered private keys of constant-time code from the VMSA; later wo
 """
 
 from sevkit.attacks import lab
-from sevkit.attacks.base import (
-    Aim,
-    Attack,
-    Expectation,
-    Mitigation,
-    Notebook,
-    Observation,
-    Outcome,
-    Source,
-)
+from sevkit.attacks.base import Aim, Attack, Expectation, Mitigation, Notebook, Observation, Outcome, Source
 from sevkit.model.vcpu import Vcpu
 from sevkit.words import Mode
 

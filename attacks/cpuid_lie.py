@@ -1,16 +1,7 @@
 """CPUID lies: the host answers that there is no encryption, and the guest writes its secrets in clear."""
 
 from sevkit.attacks import lab
-from sevkit.attacks.base import (
-    Aim,
-    Attack,
-    Expectation,
-    Mitigation,
-    Notebook,
-    Observation,
-    Outcome,
-    Source,
-)
+from sevkit.attacks.base import Aim, Attack, Expectation, Mitigation, Notebook, Observation, Outcome, Source
 from sevkit.model.vcpu import Vcpu
 from sevkit.words import Mode
 

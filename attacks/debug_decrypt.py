@@ -1,16 +1,7 @@
 """Debug decrypt: the host asks the firmware for plaintext, and the launch policy decides whether it gets it."""
 
 from sevkit.attacks import lab
-from sevkit.attacks.base import (
-    Aim,
-    Attack,
-    Expectation,
-    Mitigation,
-    Notebook,
-    Observation,
-    Outcome,
-    Source,
-)
+from sevkit.attacks.base import Aim, Attack, Expectation, Mitigation, Notebook, Observation, Outcome, Source
 from sevkit.model import report
 from sevkit.model.launch import Launched
 from sevkit.model.psp import Refused

@@ -5,16 +5,7 @@ remember which page an address had before.
 """
 
 from sevkit.attacks import lab
-from sevkit.attacks.base import (
-    Aim,
-    Attack,
-    Expectation,
-    Mitigation,
-    Notebook,
-    Observation,
-    Outcome,
-    Source,
-)
+from sevkit.attacks.base import Aim, Attack, Expectation, Mitigation, Notebook, Observation, Outcome, Source
 from sevkit.model.vcpu import Vcpu
 from sevkit.words import Mode
 

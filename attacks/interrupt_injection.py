@@ -4,16 +4,7 @@ Vector 0x80 is the old system call gate: its handler leaves a result in RAX, whe
 """
 
 from sevkit.attacks import lab
-from sevkit.attacks.base import (
-    Aim,
-    Attack,
-    Expectation,
-    Mitigation,
-    Notebook,
-    Observation,
-    Outcome,
-    Source,
-)
+from sevkit.attacks.base import Aim, Attack, Expectation, Mitigation, Notebook, Observation, Outcome, Source
 from sevkit.model.vcpu import Vcpu
 from sevkit.words import Mode
 

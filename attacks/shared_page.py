@@ -1,16 +1,7 @@
 """Shared-page leak: what a guest puts into memory that it shares with the host is the host's to read, in every mode."""
 
 from sevkit.attacks import lab
-from sevkit.attacks.base import (
-    Aim,
-    Attack,
-    Expectation,
-    Mitigation,
-    Notebook,
-    Observation,
-    Outcome,
-    Source,
-)
+from sevkit.attacks.base import Aim, Attack, Expectation, Mitigation, Notebook, Observation, Outcome, Source
 from sevkit.words import Mode
 
 
