@@ -58,12 +58,8 @@ ATTACK = Attack(
         ),
         Source("AMD-SB-3005, CVE-2023-20592"),
     ),
-    expected={
-        Mode.NOSEV: _WORKS,
-        Mode.SEV: _WORKS,
-        Mode.SEV_ES: _WORKS,
-        Mode.SEV_SNP: Expectation(Outcome.WORKS, "invd-drops-dirty-lines: the RMP is not asked"),
-    },
+    expected=dict.fromkeys(Mode, _WORKS)
+    | {Mode.SEV_SNP: Expectation(Outcome.WORKS, "invd-drops-dirty-lines: the RMP is not asked")},
     mitigations=(Mitigation.INVD_MICROCODE,),
     mitigated=Expectation(Outcome.STOPPED, "invd-microcode: INVD writes back"),
     claim="replay",

@@ -47,12 +47,8 @@ ATTACK = Attack(
         Source(lab.WHITEPAPER),
         Source("Buhren et al., Fault Attacks on Encrypted General Purpose Compute Platforms, CODASPY 2017"),
     ),
-    expected={
-        Mode.NOSEV: _WORKS,
-        Mode.SEV: _WORKS,
-        Mode.SEV_ES: _WORKS,
-        Mode.SEV_SNP: Expectation(Outcome.STOPPED, "rmp-host-write-assigned: only the owner writes"),
-    },
+    expected=dict.fromkeys(Mode, _WORKS)
+    | {Mode.SEV_SNP: Expectation(Outcome.STOPPED, "rmp-host-write-assigned: only the owner writes")},
     mitigations=(),
     mitigated=None,
     claim="data-corruption",

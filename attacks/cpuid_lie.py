@@ -53,12 +53,8 @@ ATTACK = Attack(
         ),
         Source("SEV-SNP firmware ABI (56860), CPUID page; APM vol. 2 section 15.34.10, SEV_STATUS MSR"),
     ),
-    expected={
-        Mode.NOSEV: Expectation(Outcome.NOT_APPLICABLE, "there is no encryption to lie about"),
-        Mode.SEV: _WORKS,
-        Mode.SEV_ES: _WORKS,
-        Mode.SEV_SNP: _WORKS,
-    },
+    expected=dict.fromkeys(Mode, _WORKS)
+    | {Mode.NOSEV: Expectation(Outcome.NOT_APPLICABLE, "there is no encryption to lie about")},
     mitigations=(Mitigation.CPUID_PAGE,),
     mitigated=Expectation(Outcome.STOPPED, "cpuid-page: values checked by the firmware"),
     claim="cpuid",

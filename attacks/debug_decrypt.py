@@ -61,12 +61,8 @@ ATTACK = Attack(
         Source("SEV API (55766), DBG_DECRYPT and guest policy bit 0 (NODBG)"),
         Source("SEV-SNP firmware ABI (56860), SNP_DBG_DECRYPT and guest policy bit 19 (DEBUG)"),
     ),
-    expected={
-        Mode.NOSEV: Expectation(Outcome.NOT_APPLICABLE, "there is nothing to decrypt"),
-        Mode.SEV: _WORKS,
-        Mode.SEV_ES: _WORKS,
-        Mode.SEV_SNP: _WORKS,
-    },
+    expected=dict.fromkeys(Mode, _WORKS)
+    | {Mode.NOSEV: Expectation(Outcome.NOT_APPLICABLE, "there is nothing to decrypt")},
     mitigations=(Mitigation.DEBUG_FORBIDDEN,),
     mitigated=Expectation(Outcome.STOPPED, "policy-debug: the firmware refuses"),
     claim="vm-memory",

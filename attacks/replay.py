@@ -50,12 +50,8 @@ ATTACK = Attack(
         ),
         Source(lab.WHITEPAPER),
     ),
-    expected={
-        Mode.NOSEV: _WORKS,
-        Mode.SEV: _WORKS,
-        Mode.SEV_ES: _WORKS,
-        Mode.SEV_SNP: Expectation(Outcome.STOPPED, "rmp-host-write-assigned: only the owner writes"),
-    },
+    expected=dict.fromkeys(Mode, _WORKS)
+    | {Mode.SEV_SNP: Expectation(Outcome.STOPPED, "rmp-host-write-assigned: only the owner writes")},
     mitigations=(),
     mitigated=None,
     claim="replay",

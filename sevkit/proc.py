@@ -87,6 +87,12 @@ def _leave_mark(mark: Path) -> Callable[[], None]:
     return prepare
 
 
+def _cannot_run(program: str, error: OSError) -> MissingToolError:
+    if isinstance(error, PermissionError):
+        return MissingToolError(f"cannot run {program}: permission denied", hint=f"check the mode of {program}")
+    return MissingToolError(f"cannot run {program}: not found", hint="is it installed and on PATH?")
+
+
 def run(
     argv: Sequence[str],
     *,
@@ -115,12 +121,8 @@ def run(
             pass_fds=tuple(pass_fds),
             preexec_fn=_die_with(os.getpid()),
         )
-    except FileNotFoundError as error:
-        raise MissingToolError(f"cannot run {argv[0]}: not found", hint="is it installed and on PATH?") from error
-    except PermissionError as error:
-        raise MissingToolError(
-            f"cannot run {argv[0]}: permission denied", hint=f"check the mode of {argv[0]}"
-        ) from error
+    except (FileNotFoundError, PermissionError) as error:
+        raise _cannot_run(argv[0], error) from error
     except subprocess.TimeoutExpired as error:
         raise DeadlineError(f"{argv[0]} did not finish within {timeout:g} s") from error
     completed = Completed(tuple(argv), done.returncode, done.stdout, done.stderr)
@@ -159,12 +161,8 @@ def start(  # noqa: PLR0913 - as many as a process has streams and surroundings
             env=env,
             cwd=cwd,
         )
-    except FileNotFoundError as error:
-        raise MissingToolError(f"cannot run {argv[0]}: not found", hint="is it installed and on PATH?") from error
-    except PermissionError as error:
-        raise MissingToolError(
-            f"cannot run {argv[0]}: permission denied", hint=f"check the mode of {argv[0]}"
-        ) from error
+    except (FileNotFoundError, PermissionError) as error:
+        raise _cannot_run(argv[0], error) from error
 
 
 def stop(process: "subprocess.Popen[bytes]", *, grace: float = 3.0) -> int:

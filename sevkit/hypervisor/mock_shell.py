@@ -145,17 +145,11 @@ class MockShell:
         del arguments, stdin
         return 0, b"", b""
 
+    _do_sleep = _do_sync = _do_true
+
     def _do_false(self, arguments: Sequence[str], stdin: bytes) -> tuple[int, bytes, bytes]:
         del arguments, stdin
         return 1, b"", b""
-
-    def _do_sleep(self, arguments: Sequence[str], stdin: bytes) -> tuple[int, bytes, bytes]:
-        del arguments, stdin
-        return 0, b"", b""
-
-    def _do_sync(self, arguments: Sequence[str], stdin: bytes) -> tuple[int, bytes, bytes]:
-        del arguments, stdin
-        return 0, b"", b""
 
     def _do_echo(self, arguments: Sequence[str], stdin: bytes) -> tuple[int, bytes, bytes]:
         del stdin

@@ -4,6 +4,7 @@ from typing import Any
 
 from sevkit.bench.report import Report, study_ratio
 from sevkit.render import bench_svg, bench_tables
+from sevkit.render.page import page
 
 _PROVENANCE = {
     "hardware": "measured on hardware",
@@ -16,17 +17,7 @@ _MOST_FINDINGS = 200
 
 def render(report: Report) -> str:
     """The page as text."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("sevkit.render", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    template = environment.get_template("bench_report.html.j2")
-    return template.render(**_values(report))
+    return page("bench_report.html.j2", **_values(report))
 
 
 def _values(report: Report) -> dict[str, Any]:

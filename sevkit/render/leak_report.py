@@ -5,7 +5,8 @@ from typing import Any
 
 from sevkit import __version__
 from sevkit.memory.picture import Picture, from_dict
-from sevkit.render.memory_map import COLOURS, MEANING, environment, panel, size
+from sevkit.render.memory_map import COLOURS, MEANING, panel, size
+from sevkit.render.page import page
 
 HITS_SHOWN = 200
 
@@ -46,8 +47,8 @@ def render(data: Mapping[str, Any], maps: Sequence[Picture | None] = ()) -> str:
     pictures = [each for each in maps if each is not None] or _pictures(data["experiments"])
     open_ = any(each["verdict"] == "inconclusive" for each in experiments)
     kind, words = OUTCOME[None if open_ else bool(data["as_predicted"])]
-    template = environment().get_template("leak_report.html.j2")
-    page = template.render(
+    return page(
+        "leak_report.html.j2",
         experiments=experiments,
         panels=[panel(each) for each in pictures],
         outcome_kind=kind,
@@ -61,7 +62,6 @@ def render(data: Mapping[str, Any], maps: Sequence[Picture | None] = ()) -> str:
         provenances=[(p, PROVENANCE.get(p, "")) for p in dict.fromkeys(each["provenance"] for each in experiments)],
         mixed=len({each["provenance"] for each in experiments}) > 1,
     )
-    return str(page)
 
 
 def _pictures(experiments: Sequence[Mapping[str, Any]]) -> list[Picture]:

@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sevkit.render.page import page
+
 _COLOURS = {"works": "bold red", "stopped": "green", "n/a": "dim", "inconclusive": "bold yellow"}
 _SIGNS = {"works": "works", "stopped": "stopped", "n/a": "n/a", "inconclusive": "?"}
 
@@ -78,17 +80,8 @@ def _markdown_cell(cell: dict[str, Any]) -> str:
 
 def html(data: dict[str, Any]) -> str:
     """The matrix as one HTML page that needs nothing else."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("sevkit.render", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     failures = [cell for cell in data["cells"] if _fails(cell)]
-    return environment.get_template("matrix.html.j2").render(data=data, rows=_rows(data), failures=failures)
+    return page("matrix.html.j2", data=data, rows=_rows(data), failures=failures)
 
 
 def story(data: dict[str, Any], *, colour: bool = False, width: int = 100) -> str:

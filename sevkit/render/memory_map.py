@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sevkit.memory.pages import PageClass
 from sevkit.memory.picture import Picture
+from sevkit.render.page import page
 
 if TYPE_CHECKING:
     import numpy as np
@@ -149,18 +150,9 @@ def panel(picture: Picture) -> dict[str, Any]:
     }
 
 
-def environment() -> Any:
-    """The templates, with everything escaped."""
-    import jinja2
-
-    loader = jinja2.PackageLoader("sevkit.render", "templates")
-    return jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-
-
 def html(pictures: Sequence[Picture]) -> str:
     """A page of its own: no script, nothing loaded from elsewhere."""
-    template = environment().get_template("memory_map.html.j2")
-    return str(template.render(panels=[panel(picture) for picture in pictures]))
+    return page("memory_map.html.j2", panels=[panel(picture) for picture in pictures])
 
 
 def text(picture: Picture, *, width: int = 72, rows: int = 12, colour: bool = False) -> str:

@@ -47,30 +47,27 @@ def test_sevkit_is_killed(
     row("`kill -9` of sevkit", f"{where}, before {phase}", "killed", box.left())
 
 
+@pytest.mark.parametrize(
+    ("phase", "program", "what"),
+    [("capturing", "gcore", "gdb writes the core"), ("starting", "leak-nosev", "the guest boots")],
+)
 @pytest.mark.parametrize("setup", ON)
-def test_sevkit_is_killed_while_gdb_writes_the_core(
-    setup: dict[str, object], box: Sandbox, row: Row, request: pytest.FixtureRequest
+def test_sevkit_is_killed_in_the_middle(
+    setup: dict[str, object],
+    phase: str,
+    program: str,
+    what: str,
+    box: Sandbox,
+    row: Row,
+    request: pytest.FixtureRequest,
 ) -> None:
     where = _needs(setup, request)
     run = Stepped(box, **setup)
-    run.reach("capturing")
+    run.reach(phase)
     run.go()
-    until(lambda: any("gcore" in line for line in box.processes().values()), 20)
+    until(lambda: any(program in line for line in box.processes().values()), 20)
     run.kill()
-    row("`kill -9` of sevkit", f"{where}, while gdb writes the core", "killed", box.left())
-
-
-@pytest.mark.parametrize("setup", ON)
-def test_sevkit_is_killed_in_the_middle_of_a_launch(
-    setup: dict[str, object], box: Sandbox, row: Row, request: pytest.FixtureRequest
-) -> None:
-    where = _needs(setup, request)
-    run = Stepped(box, **setup)
-    run.reach("starting")
-    run.go()
-    until(lambda: any("leak-nosev" in line for line in box.processes().values()), 20)
-    run.kill()
-    row("`kill -9` of sevkit", f"{where}, while the guest boots", "killed", box.left())
+    row("`kill -9` of sevkit", f"{where}, while {what}", "killed", box.left())
 
 
 @pytest.mark.parametrize("capture", ["gcore", "live"])
