@@ -121,7 +121,7 @@ class CoreMemory:
     def window(self, address: int, size: int) -> tuple[mmap.mmap, int] | None:
         """A mapping that holds ``[address, address + size)``, and where in it that begins; None: read it instead.
 
-        The caller closes it.
+        It goes with the last view of it.
         """
         index = bisect_right(self._starts, address) - 1
         if self._lease is None or index < 0:

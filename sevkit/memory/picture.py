@@ -61,15 +61,15 @@ def guest_pages(
     total = sum(block.size for block in blocks)
     classes = np.full(total // PAGE, PageClass.HOLE, dtype=np.uint8)
     stopped = None
-    with mmap.mmap(-1, _BUFFER) as buffer, memoryview(buffer) as view:
-        for block, start, end in _mapped(blocks):
-            part = classes[start // PAGE : end // PAGE]
-            try:
-                for done in _classify_block(source, block, part, view):
-                    if progress is not None:
-                        progress(start + done, total)
-            except SourceGoneError as error:
-                stopped = stopped or error.message
+    view = memoryview(mmap.mmap(-1, _BUFFER))  # not closed: an error on its way up may still hold parts of it
+    for block, start, end in _mapped(blocks):
+        part = classes[start // PAGE : end // PAGE]
+        try:
+            for done in _classify_block(source, block, part, view):
+                if progress is not None:
+                    progress(start + done, total)
+        except SourceGoneError as error:
+            stopped = stopped or error.message
     if stopped is None:
         try:
             source.check()

@@ -186,7 +186,7 @@ def _work(job: _Job) -> None:
     searchers = [Searcher(engine, job.limits.max_hits) for engine in job.engines]
     behind = _up(max(engine.lookbehind for engine in job.engines))
     ahead = max(engine.lookahead for engine in job.engines)
-    # Freed with the last view of it: an error on its way up still holds some, and closing would hide that error.
+    # Not closed: an error on its way up still holds views of it, and closing would hide that error.
     view = memoryview(_buffer(_up(job.limits.chunk + behind + ahead + PAGE)))
     while not job.stop.is_set():
         with job.lock:
@@ -221,22 +221,23 @@ def _search_piece(
     found: list[tuple[int, int, int]] = []
     read = 0
     for at, data in _islands(job.source, view, low, high):
-        with data:
-            first, last = max(start, at) - at, min(end, at + len(data)) - at
-            if last > first:
-                read += last - first
-                for searcher in searchers:
-                    found += [(at + begin, pat, stop - begin) for pat, begin, stop in searcher.find(data, first, last)]
+        first, last = max(start, at) - at, min(end, at + len(data)) - at
+        if last > first:
+            read += last - first
+            for searcher in searchers:
+                found += [(at + begin, pat, stop - begin) for pat, begin, stop in searcher.find(data, first, last)]
     _account(job, found, read, end - start - read)
 
 
 def _islands(source: MemorySource, view: memoryview, low: int, high: int) -> Iterator[tuple[int, memoryview]]:
-    """What can be read of ``[low, high)``, as (address, bytes): in place if the source can, else copied to ``view``."""
+    """What can be read of ``[low, high)``, as (address, bytes): in place if the source can, else copied to ``view``.
+
+    A mapping goes with the last view of it.
+    """
     window = getattr(source, "window", None)
     placed = window(low, high - low) if window is not None else None
     if placed is not None:
-        with placed[0] as mapped, memoryview(mapped) as whole:
-            yield low, whole[placed[1] :]
+        yield low, memoryview(placed[0])[placed[1] :]
         return
     skew = low % PAGE  # keep the address's place in its page: the kernel copies aligned pages much faster
     at = low

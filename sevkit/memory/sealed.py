@@ -40,7 +40,7 @@ class Sealed:
     def window(self, address: int, size: int) -> tuple[mmap.mmap, int] | None:
         """A mapping that holds ``[address, address + size)``, and where in it that begins; None where there is none.
 
-        The caller closes it.
+        It goes with the last view of it.
         """
         found = self._holding(address, address + size)
         if found is None:

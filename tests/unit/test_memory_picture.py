@@ -16,7 +16,7 @@ from sevkit.memory.core import CoreMemory
 from sevkit.memory.extract import Format, extract
 from sevkit.memory.gpa import GIB, GuestMap, GuestRange
 from sevkit.memory.pages import PageClass
-from sevkit.memory.patterns import Pattern
+from sevkit.memory.patterns import Pattern, Searcher
 from sevkit.memory.picture import MAX_POINTS, Picture, draw, from_dict, guest_pages, shrink
 from sevkit.memory.scan import scan
 from sevkit.render import memory_map
@@ -67,6 +67,21 @@ def test_a_shrunk_map_never_hides_plaintext(kinds: list[PageClass], points: int)
 
 def picture(memory: CoreMemory) -> Picture:
     return draw(guest_pages(memory, GUEST), "<b>nosev</b>", "a & b", [(5, "file"), (9, "file"), (4 * GIB, "<i>")])
+
+
+def test_an_interruption_stays_one_while_memory_is_looked_at(
+    memory: CoreMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(data: Any, *rest: Any) -> Any:
+        held = memoryview(data)[1:]  # as the frames of a real one do until it is dealt with
+        raise KeyboardInterrupt(len(held), rest)
+
+    monkeypatch.setattr("sevkit.memory.picture.classify", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        guest_pages(memory, GUEST)
+    monkeypatch.setattr(Searcher, "find", lambda self, data, first, last: interrupted(data, self, first, last))
+    with pytest.raises(KeyboardInterrupt):
+        scan(memory, [Pattern(b"never")], threads=1)
 
 
 def test_a_picture_survives_json(memory: CoreMemory) -> None:
