@@ -7,6 +7,7 @@ environment, down to grandchildren that lost their parents.
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -19,6 +20,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = re.compile(rb"SEVKIT-(?:file|anonymous|environment|kernel-log)-[0-9a-f]{64}")
 ANYTHING_SECRET = re.compile(rb"SEVKIT-(?!never|shared)[a-z-]+-[0-9a-f]{64}")
+
+
+def _heed_signals() -> None:
+    """A shell without job control has what it runs in the background ignore Ctrl-C; nohup ignores SIGHUP."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 class Sandbox:
@@ -44,8 +51,9 @@ class Sandbox:
             del self.environment[name]
 
     def start(self, argv: Sequence[str], **options: Any) -> "subprocess.Popen[bytes]":
-        """Start a program in this world."""
+        """Start a program in this world, with no signal ignored, whatever the tests themselves were started by."""
         options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        options["preexec_fn"] = _heed_signals
         return subprocess.Popen(list(argv), env=self.environment, cwd=self.path, **options)
 
     def sevkit(self, *argv: str, before: Sequence[str] = (), timeout: float = 240) -> "Outcome":
