@@ -8,7 +8,7 @@ ARGS ?=
 help: ## Show what can be made
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  \033[36m%-18s\033[0m %s\n", $$1, $$2}'
 
-.venv/ready: pyproject.toml requirements-dev.lock scripts/setup-venv hatch_build.py sevkit/memory/find.c
+.venv/ready: pyproject.toml requirements-dev.lock scripts/setup-venv hatch_build.py $(wildcard sevkit/memory/*.[ch])
 	@scripts/setup-system
 	@scripts/setup-venv
 
@@ -49,6 +49,7 @@ check: .venv/ready ## Style, types and the import contracts
 
 .PHONY: bench-scan
 bench-scan: setup ## The memory scanner next to gcore, grep, rg and memchr, side by side
+	@scripts/setup-system ripgrep
 	@$(PY) -m benchmarks.scan $(ARGS)
 
 .PHONY: probe

@@ -1,4 +1,4 @@
-"""Build sevkit/memory/find.c where there is a C compiler; without one sevkit works too, its search is slower."""
+"""Build the memory search (sevkit/memory/*.c) where there is a C compiler; without one it works too, and is slower."""
 
 import os
 import shlex
@@ -10,7 +10,8 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE = Path("sevkit/memory/find.c")
+FOLDER = Path("sevkit/memory")
+LIBRARY = FOLDER / "find.so"
 FLAGS = ("-O3", "-std=gnu11", "-Wall", "-Wextra", "-fPIC", "-shared")
 
 
@@ -21,19 +22,20 @@ class FindHook(BuildHookInterface[Any]):
         """Compile, and mark the wheel as one of this platform."""
         if self.target_name != "wheel":
             return
-        library = Path(self.root) / SOURCE.with_suffix(".so")
+        library = Path(self.root) / LIBRARY
+        sources = sorted(map(str, (Path(self.root) / FOLDER).glob("*.c")))
         library.unlink(missing_ok=True)
         compiler = shlex.split(os.environ.get("CC", "cc"))
         if shutil.which(compiler[0]) is None:
             self.app.display_warning(f"no C compiler ({compiler[0]}): the memory search will be slower")
             return
-        done = subprocess.run([*compiler, *FLAGS, "-o", str(library), str(Path(self.root) / SOURCE)], check=False)
+        done = subprocess.run([*compiler, *FLAGS, "-o", str(library), *sources], check=False)
         if done.returncode:
-            self.app.display_warning(f"{SOURCE} did not compile (libc6-dev?): the memory search will be slower")
+            self.app.display_warning(f"{FOLDER}/*.c did not compile (libc6-dev?): the memory search will be slower")
             library.unlink(missing_ok=True)
             return
         if version != "editable":
-            build_data["artifacts"].append(f"/{SOURCE.with_suffix('.so')}")
+            build_data["artifacts"].append(f"/{LIBRARY}")
             platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
             build_data["pure_python"] = False
             build_data["tag"] = f"py3-none-{platform}"

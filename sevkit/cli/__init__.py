@@ -1,5 +1,6 @@
 """The command line. Each command lives in a file of its own and is imported only when it is called."""
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -42,6 +43,8 @@ def main(argv: list[str] | None = None) -> NoReturn:
 
         status = quick_answer(words[0], words[1:])
         if status is not None:
+            if argv is None:  # all is said and closed: taking the interpreter apart takes longer than probing
+                os._exit(status)
             sys.exit(status)
     sys.exit(_whole_way(words))
 

@@ -21,7 +21,7 @@ _SHOWN = 50
 @click.option("--ram-only", is_flag=True, help="Search guest RAM only, not the rest of the VMM.")
 @click.option("--show", is_flag=True, help="Show what stands at and around each hit; else only its shape.")
 @click.option("--max-hits", default=100_000, show_default=True, type=click.IntRange(1), help="Stop at more hits.")
-@click.option("--threads", type=click.IntRange(1, 256), help="[default: one a core]")
+@click.option("--threads", type=click.IntRange(1, 256), help="[default: one a core, at most 16]")
 @json_option
 def command(
     pid: int | None,

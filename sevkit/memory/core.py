@@ -1,36 +1,30 @@
 """A core file as a source of memory."""
 
-import contextlib
-import mmap
 import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from sevkit.errors import BadInputError
 from sevkit.memory.elfcore import Core, MappedFile, Segment, parse
 from sevkit.memory.lease import Lease
-from sevkit.memory.source import Range, Region, State, Stretch
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from sevkit.memory.source import MemorySource, Place, Region, State, Stretch
 
 BEYOND = "beyond the end of the file"
 LEFT_OUT = "left out of the core"
-AHEAD = 64 << 20  # bytes that are asked of the disk before they are needed
-MAPPED_CHUNK = 8 << 20
 
 
-class CoreMemory:
+class CoreMemory(MemorySource):
     """The memory in an ELF core: of a process (gdb's gcore, the kernel's) or of a guest (QEMU's dump-guest-memory).
 
     The file may change or shrink under us without more harm than a counted gap: it is mapped only for a search, under a
     lease, and else read.
     """
 
-    def __init__(self, path: "Path | str") -> None:
+    stripe = 64 << 20  # long enough that the kernel reads ahead for each thread
+
+    def __init__(self, path: os.PathLike[str] | str) -> None:
         """Open and parse; raises BadInputError."""
         self.path = path
         try:
@@ -51,7 +45,6 @@ class CoreMemory:
         self._segments = self.core.segments
         self._starts = [segment.address for segment in self._segments]
         self._lease: Lease | None = None
-        self._ahead = 0
 
     @property
     def title(self) -> str:
@@ -105,7 +98,7 @@ class CoreMemory:
 
     @contextmanager
     def session(self) -> Iterator[None]:
-        """While this lasts, ``window`` may map the file."""
+        """While this lasts, and nobody wants to write to it, the file may be looked at in place."""
         self._lease = Lease(self._fd)
         try:
             yield
@@ -113,50 +106,16 @@ class CoreMemory:
             self._lease.release()
             self._lease = None
 
-    def chunk(self, run: Range) -> int | None:
-        """The size in which a run of addresses is best searched, when the file can be mapped."""
-        del run
-        return MAPPED_CHUNK if self._lease is not None and self._lease.held else None
-
-    def window(self, address: int, size: int) -> tuple[mmap.mmap, int] | None:
-        """A mapping that holds ``[address, address + size)``, and where in it that begins; None: read it instead.
-
-        It goes with the last view of it.
-        """
-        index = bisect_right(self._starts, address) - 1
-        if self._lease is None or index < 0:
+    def place(self, start: int, end: int) -> Place | None:
+        """Where ``[start, end)`` lies in the file, if it lies together."""
+        index = bisect_right(self._starts, start) - 1
+        if index < 0 or end - (segment := self._segments[index]).address > segment.present:
             return None
-        segment = self._segments[index]
-        skip = address - segment.address
-        if skip + size > segment.present:
-            return None
-        offset = segment.offset + skip
-        into = offset % mmap.ALLOCATIONGRANULARITY
-        mapped = self._lease.window(offset - into, into + size)
-        if mapped is None:
-            return None
-        self._fetch(offset + size)
-        return mapped, into
-
-    def _fetch(self, offset: int) -> None:
-        """Ask for what comes next: several threads reading in turn look like no sequence to the kernel."""
-        end = offset + AHEAD
-        if end > self._ahead:
-            start, self._ahead = max(self._ahead, offset), end + AHEAD
-            with contextlib.suppress(OSError, OverflowError):
-                if not self._cached(start):  # to ask for what is there takes a tenth of the search
-                    os.posix_fadvise(self._fd, start, self._ahead - start, os.POSIX_FADV_WILLNEED)
-
-    def _cached(self, offset: int) -> bool:
-        """Whether the page there is in the page cache; False where the file system cannot say."""
-        try:
-            return os.preadv(self._fd, [bytearray(1)], offset, os.RWF_NOWAIT) == 1
-        except OSError:
-            return False
+        in_place = self._lease is not None and self._lease.holds()
+        return Place(segment.offset + start - segment.address, self._fd, in_place)
 
     def _pread(self, target: memoryview, offset: int) -> int:
         done = 0
-        self._fetch(offset)
         while done < len(target):
             try:
                 got = os.preadv(self._fd, [target[done:]], offset + done)

@@ -13,7 +13,8 @@
  * Built by hatch_build.py, called by native.py.
  */
 
-#include <stdint.h>
+#include "find.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,20 +38,16 @@ struct entry {
 };
 
 struct finder {
+    struct finder *next;          /* further literals, for which another method is better */
     unsigned gram, stride, shift; /* stride 0: sweep */
     uint32_t count, longest;
     uint64_t *map;     /* by the hash of a gram; in each word, a bit by its first byte */
     uint32_t *buckets; /* bucket b: entries[buckets[b]] up to entries[buckets[b + 1]] */
     struct entry *entries;
     const uint8_t **values;
-    uint32_t *sizes;
+    uint32_t *sizes, *numbers; /* under which number each is told */
     uint8_t *bytes;
     uint32_t (*rare)[3]; /* offsets of the three bytes of each literal */
-};
-
-struct hit {
-    uint64_t start; /* in the searched memory */
-    uint64_t literal;
 };
 
 static inline uint64_t load(const uint8_t *at, unsigned gram)
@@ -88,16 +85,19 @@ static uint32_t best_part(const uint8_t *value, uint32_t size, uint32_t part)
 
 void sevkit_finder_free(struct finder *finder)
 {
-    if (!finder)
-        return;
-    free(finder->map);
-    free(finder->buckets);
-    free(finder->entries);
-    free(finder->values);
-    free(finder->sizes);
-    free(finder->bytes);
-    free(finder->rare);
-    free(finder);
+    while (finder) {
+        struct finder *next = finder->next;
+        free(finder->map);
+        free(finder->buckets);
+        free(finder->entries);
+        free(finder->values);
+        free(finder->sizes);
+        free(finder->numbers);
+        free(finder->bytes);
+        free(finder->rare);
+        free(finder);
+        finder = next;
+    }
 }
 
 static int fill(struct finder *finder)
@@ -178,12 +178,19 @@ static int choose(struct finder *finder)
     return 0;
 }
 
+static void *copy(const void *from, size_t size)
+{
+    void *to = malloc(size);
+    return to ? memcpy(to, from, size) : NULL;
+}
+
 /*
  * `count` literals, one after the other in `bytes`, each at least stride + gram - 1 long; gram is 4 or 8, stride 0
- * for a sweep. NULL when there is no memory.
+ * for a sweep. Hits tell the literal by its number in `numbers`. What `next` finds is found too; it goes with this one.
+ * NULL when there is no memory.
  */
-struct finder *sevkit_finder_new(const uint8_t *bytes, const uint32_t *sizes, uint32_t count, unsigned gram,
-                                 unsigned stride)
+struct finder *sevkit_finder_new(struct finder *next, const uint8_t *bytes, const uint32_t *sizes,
+                                 const uint32_t *numbers, uint32_t count, unsigned gram, unsigned stride)
 {
     struct finder *finder = calloc(1, sizeof *finder);
     if (!finder)
@@ -197,20 +204,30 @@ struct finder *sevkit_finder_new(const uint8_t *bytes, const uint32_t *sizes, ui
     finder->count = count;
     finder->gram = gram;
     finder->stride = stride;
-    finder->bytes = malloc(total);
-    finder->sizes = malloc(count * sizeof *finder->sizes);
+    finder->bytes = copy(bytes, total);
+    finder->sizes = copy(sizes, count * sizeof *sizes);
+    finder->numbers = copy(numbers, count * sizeof *numbers);
     finder->values = malloc(count * sizeof *finder->values);
-    if (finder->bytes && finder->sizes && finder->values) {
-        memcpy(finder->bytes, bytes, total);
-        memcpy(finder->sizes, sizes, count * sizeof *finder->sizes);
+    if (finder->bytes && finder->sizes && finder->numbers && finder->values) {
         const uint8_t *at = finder->bytes;
         for (uint32_t literal = 0; literal < count; at += sizes[literal++])
             finder->values[literal] = at;
-        if ((stride ? fill(finder) : choose(finder)) == 0)
+        if ((stride ? fill(finder) : choose(finder)) == 0) {
+            finder->next = next;
             return finder;
+        }
     }
     sevkit_finder_free(finder);
     return NULL;
+}
+
+uint32_t sevkit_longest(const struct finder *finder)
+{
+    uint32_t longest = 0;
+    for (; finder; finder = finder->next)
+        if (finder->longest > longest)
+            longest = finder->longest;
+    return longest;
 }
 
 struct search {
@@ -227,7 +244,7 @@ static inline void compare(struct search *search, uint32_t literal, uint64_t sta
     if (memcmp(search->data + start, finder->values[literal], finder->sizes[literal]))
         return;
     if (search->found < search->room)
-        search->hits[search->found] = (struct hit){start, literal};
+        search->hits[search->found] = (struct hit){start, finder->numbers[literal]};
     search->found++;
 }
 
@@ -339,23 +356,31 @@ static void sweep_all(struct search *search)
         }
 }
 
+/* Those of the search's own finder, not of those after it. */
+FOR_EACH_MACHINE
+static void find(struct search *search)
+{
+    const struct finder *finder = search->finder;
+    uint64_t first = search->core >= finder->longest ? search->core - finder->longest + 1 : 0;
+    if (!finder->stride)
+        sweep_all(search);
+    else if (search->stop < finder->gram)
+        return;
+    else if (finder->gram == 8) /* a constant in each loop */
+        walk(search, first, search->stop - 7, 8, finder->stride);
+    else
+        walk(search, first, search->stop - 3, 4, finder->stride);
+}
+
 /*
  * Every place in the memory from `data` on where a literal stands and ends in (core, stop]. Writes at most `room` hits,
  * in no order, and returns how many there are; more than `room` means that it stopped early.
  */
-FOR_EACH_MACHINE
 uint64_t sevkit_find(const struct finder *finder, const uint8_t *data, uint64_t core, uint64_t stop, struct hit *hits,
                      uint64_t room)
 {
     struct search search = {finder, data, core, stop, hits, room, 0};
-    uint64_t first = core >= finder->longest ? core - finder->longest + 1 : 0;
-    if (!finder->stride)
-        sweep_all(&search);
-    else if (stop < finder->gram)
-        return 0;
-    else if (finder->gram == 8) /* a constant in each loop */
-        walk(&search, first, stop - 7, 8, finder->stride);
-    else
-        walk(&search, first, stop - 3, 4, finder->stride);
+    for (; search.finder && search.found <= room; search.finder = search.finder->next)
+        find(&search);
     return search.found;
 }

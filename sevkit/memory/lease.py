@@ -8,7 +8,6 @@ that cannot read a block: that ends any program which maps files.
 
 import contextlib
 import fcntl
-import mmap
 import signal
 from pathlib import Path
 
@@ -21,29 +20,22 @@ class Lease:
 
     def __init__(self, descriptor: int) -> None:
         self._fd = descriptor
-        self.held = False
+        self._held = False
         with contextlib.suppress(OSError, ValueError):
             if int(_PATIENCE.read_text()) >= _ENOUGH:
                 fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)  # ignored by default; SIGIO would end us
                 fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-                self.held = True
+                self._held = True
 
-    def window(self, offset: int, size: int) -> mmap.mmap | None:
-        """The file from ``offset`` (a multiple of the page size) on, mapped; None when the lease is gone."""
-        if not self.held:
-            return None
-        try:
-            if fcntl.fcntl(self._fd, fcntl.F_GETLEASE) == fcntl.F_RDLCK:
-                # A private mapping, never written to: ctypes takes addresses of writable buffers only.
-                return mmap.mmap(self._fd, size, access=mmap.ACCESS_COPY, offset=offset)
-        except (OSError, ValueError):
-            pass
-        self.release()
-        return None
+    def holds(self) -> bool:
+        """Whether it is still ours, with nobody waiting for it; who waits is let go on."""
+        if self._held and fcntl.fcntl(self._fd, fcntl.F_GETLEASE) != fcntl.F_RDLCK:
+            self.release()
+        return self._held
 
     def release(self) -> None:
         """Let writers go on. Calling it twice is harmless."""
-        if self.held:
-            self.held = False
+        if self._held:
+            self._held = False
             with contextlib.suppress(OSError):
                 fcntl.fcntl(self._fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)

@@ -1,27 +1,26 @@
 """The memory of a running process, read where it is: no file, no debugger.
 
-Memory that is shared and sealed is looked at in place; process_vm_readv(2) reads the rest; pages that it refuses
+Searches read shared memory by the file behind it (backing.py), the rest by process_vm_readv(2); pages that it refuses
 (PROT_NONE) are tried through /proc/PID/mem, which may read what the process itself may not. Page-aligned buffers
 matter: the kernel copies into them twice as fast.
 """
 
-import contextlib
 import ctypes
 import errno
-import mmap
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from sevkit import procfs
 from sevkit.errors import NotPermittedError
+from sevkit.memory.backing import Backing
 from sevkit.memory.pagemap import PageMap, data_extents
 from sevkit.memory.procmaps import Mapping, read_mappings
-from sevkit.memory.sealed import Sealed, cannot_shrink
-from sevkit.memory.source import PAGE, Range, Region, SourceGoneError, State, Stretch, normalise
+from sevkit.memory.source import PAGE, MemorySource, Place, Range, Region, SourceGoneError, State, Stretch, normalise
 from sevkit.procfs import ptrace_hint
 
 NEVER = "never populated"
 BEYOND_FILE = "beyond the end of the mapped file"
+_SMALL = 1 << 20  # bytes of a private mapping of a file that are read sooner than the file is asked for holes
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -41,7 +40,7 @@ _readv.argtypes = (
 )
 
 
-class LiveMemory:
+class LiveMemory(MemorySource):
     """The memory of process ``pid``; with ``stop`` the process is held still until this is closed.
 
     The mappings are those at the time of opening. Raises SourceGoneError or NotPermittedError.
@@ -53,7 +52,7 @@ class LiveMemory:
         self._mem = -1
         self._by_file = False
         self._pagemap: PageMap | None = None
-        self._sealed = Sealed()
+        self._backing = Backing(pid)
         self._started = procfs.process_start_time(pid)
         if self._started is None:
             raise SourceGoneError(f"there is no process {pid}")
@@ -104,73 +103,51 @@ class LiveMemory:
         region = mapping.region
         if not region.readable:
             return [Stretch(region.start, region.end, State.UNREADABLE, region.why)]
-        end = region.end
-        tail: list[Stretch] = []
-        backing = self._backing(mapping) if _file_decides(mapping) else None
-        if backing is None:
-            data = self._populated(mapping)
+        if not _file_decides(mapping):
+            return _tiling(region.start, region.end, self._populated(mapping))
+        descriptor = self._backing.open(mapping)
+        if descriptor is None:
+            return [Stretch(region.start, region.end)]  # the file cannot be asked: read everything
+        try:
+            size = min(region.size, max(0, os.fstat(descriptor).st_size - region.offset))
+            end = region.start + min(region.size, (size + PAGE - 1) & ~(PAGE - 1))
+            tiles = _tiling(region.start, end, self._with_data(mapping, descriptor, end))
+        except BaseException:
+            os.close(descriptor)
+            raise
+        if mapping.shared:
+            self._backing.keep(region, descriptor)
         else:
-            data, end = backing
-            if end < region.end:
-                tail = [Stretch(end, region.end, State.UNREADABLE, BEYOND_FILE)]
-        return [*_tiling(region.start, end, data), *tail]
+            os.close(descriptor)
+        return tiles if end == region.end else [*tiles, Stretch(end, region.end, State.UNREADABLE, BEYOND_FILE)]
 
     def _populated(self, mapping: Mapping) -> list[Range]:
-        region = mapping.region
-        if _file_decides(mapping):
-            return [(region.start, region.end)]  # the file cannot be asked: read everything
         if not mapping.used and "ht" not in mapping.flags:
             return []
+        return self._in_page_tables(mapping.region.start, mapping.region.end)
+
+    def _in_page_tables(self, start: int, end: int) -> list[Range]:
         assert self._pagemap is not None
         try:
-            return self._pagemap.populated(region.start, region.end)
+            return self._pagemap.populated(start, end)
         except OSError as error:
             raise self._refused(error) from error
 
-    def _backing(self, mapping: Mapping) -> tuple[list[Range], int] | None:
-        """Where the file behind a mapping has data, in addresses, and where the file ends; None if it cannot say."""
+    def _with_data(self, mapping: Mapping, descriptor: int, end: int) -> list[Range]:
+        """Where the file behind a mapping has data, or there are private copies of its pages, in addresses."""
+        assert self._pagemap is not None
         region = mapping.region
-        descriptor = self._open_backing(mapping)
-        if descriptor < 0:
-            return None
-        try:
-            size = min(region.size, max(0, os.fstat(descriptor).st_size - region.offset))
-            size = min(region.size, (size + PAGE - 1) & ~(PAGE - 1))
-            shift = region.start - region.offset
-            data = [(low + shift, high + shift) for low, high in data_extents(descriptor, region.offset, size)]
-            if mapping.shared and size == region.size and cannot_shrink(descriptor):
-                self._sealed.add(region, descriptor)
-        finally:
-            os.close(descriptor)
-        if not mapping.shared and self._pagemap is not None:  # private copies of pages exist beside the file
-            data = normalise([*data, *self._pagemap.populated(region.start, region.start + size)])
-        return data, region.start + size
+        # What the process has in its page tables has data; where that is told quickly, only the gaps are asked for.
+        known = [] if mapping.shared and not self._pagemap.ranges else self._in_page_tables(region.start, end)
+        shift = region.start - region.offset
+        gaps = zip([region.start, *(high for _, high in known)], [*(low for low, _ in known), end], strict=True)
+        data = [data_extents(descriptor, low - shift, high - low) for low, high in gaps if low < high]
+        return normalise([*known, *((low + shift, high + shift) for part in data for low, high in part)])
 
-    def _open_backing(self, mapping: Mapping) -> int:
-        """Open the very file behind a mapping: by map_files (needs a capability), else by its own descriptors."""
-        for path in self._names(mapping.region):
-            try:
-                status = os.stat(path)  # noqa: PTH116 - a magic link, not a path
-                same = status.st_ino == mapping.inode and _device(status.st_dev) == mapping.device
-                if same and status.st_mode & 0o170000 == 0o100000:  # only regular files: opening others can block
-                    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-            except OSError:
-                continue
-        return -1
-
-    def _names(self, region: Region) -> Iterator[str]:
-        yield f"/proc/{self.pid}/map_files/{region.start:x}-{region.end:x}"
-        with contextlib.suppress(OSError):
-            for name in os.listdir(f"/proc/{self.pid}/fd"):  # noqa: PTH208
-                yield f"/proc/{self.pid}/fd/{name}"
-
-    def chunk(self, run: Range) -> int | None:
-        """The size in which a run of addresses is best searched, where ``window`` can map it."""
-        return self._sealed.chunk(run)
-
-    def window(self, address: int, size: int) -> tuple[mmap.mmap, int] | None:
-        """A mapping of ours that holds ``[address, address + size)``, and where in it that begins; else None."""
-        return self._sealed.window(address, size)
+    def place(self, start: int, end: int) -> Place | None:
+        """Where to read ``[start, end)``: in a file behind it, or in the process."""
+        place = self._backing.place(start, end)
+        return None if place and place.origin < 0 and self._by_file else place
 
     def readinto(self, address: int, target: memoryview) -> int:
         """Read until the first byte that cannot be read."""
@@ -229,7 +206,7 @@ class LiveMemory:
 
     def close(self) -> None:
         """Let the process go on, and release what was open."""
-        self._sealed.close()
+        self._backing.close()
         if self._pagemap is not None:
             self._pagemap.close()
         if self._mem >= 0:
@@ -247,14 +224,10 @@ class LiveMemory:
 
 
 def _file_decides(mapping: Mapping) -> bool:
-    """Whether the file says where there is data: shared mappings, and private writable ones of a file."""
+    """Whether the file says where there is data: shared mappings, and large private writable ones of a file."""
     if mapping.anonymous or "ht" in mapping.flags:
         return False
-    return mapping.shared or "w" in mapping.region.perms
-
-
-def _device(number: int) -> str:
-    return f"{os.major(number):02x}:{os.minor(number):02x}"
+    return mapping.shared or ("w" in mapping.region.perms and mapping.region.size > _SMALL)
 
 
 def _tiling(start: int, end: int, data: Sequence[Range]) -> list[Stretch]:

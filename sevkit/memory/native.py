@@ -1,13 +1,36 @@
-"""The compiled search for literals (find.c), where it was built."""
+"""The compiled search: for literals (find.c), in memory that it brings in itself (stream.c); where it was built."""
 
 import ctypes
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
+from sevkit.memory.source import PAGE
+
+STEP = 1 << 20  # bytes that are copied in at once: still in the caches when they are searched
 _SHORT, _LONG = 6, 15  # bytes of a literal from which on grams of 4, and of 8, leave a stride that pays
 _WIDEST = 32
 _PLACES = 1 << 15  # kept grams, up to which their map stays in the second-level cache
 _SWEEP = 32  # bytes that are swept for one literal in the time that looking at one place takes
+_FEW = 256  # hits that there is room for at first
+
+Found = list[tuple[int, int]]  # where, which literal
+
+
+class Span(ctypes.Structure):
+    """Memory to bring in and search: ``size`` bytes from ``address`` on, and ``before`` them some that are context.
+
+    The other three are a ``Place``: that of ``address``.
+    """
+
+    _fields_ = (
+        ("address", ctypes.c_uint64),
+        ("size", ctypes.c_uint64),
+        ("before", ctypes.c_uint64),
+        ("offset", ctypes.c_uint64),
+        ("origin", ctypes.c_int32),
+        ("in_place", ctypes.c_uint32),
+    )
 
 
 class _Hit(ctypes.Structure):
@@ -20,25 +43,15 @@ def _load() -> ctypes.CDLL | None:
         library = ctypes.CDLL(path)
     except OSError:
         return None
-    library.sevkit_finder_new.restype = ctypes.c_void_p
-    library.sevkit_finder_new.argtypes = (
-        ctypes.c_char_p,
-        ctypes.c_void_p,
-        ctypes.c_uint32,
-        ctypes.c_uint,
-        ctypes.c_uint,
-    )
-    library.sevkit_finder_free.restype = None
-    library.sevkit_finder_free.argtypes = (ctypes.c_void_p,)
-    library.sevkit_find.restype = ctypes.c_uint64
-    library.sevkit_find.argtypes = (
-        ctypes.c_void_p,
-        ctypes.c_void_p,
-        ctypes.c_uint64,
-        ctypes.c_uint64,
-        ctypes.c_void_p,
-        ctypes.c_uint64,
-    )
+    pointer, number, wide = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64
+    for name, result, arguments in (
+        ("finder_new", pointer, (pointer, ctypes.c_char_p, pointer, pointer, number, number, number)),
+        ("finder_free", None, (pointer,)),
+        ("find", wide, (pointer, pointer, wide, wide, pointer, wide)),
+        ("stream", wide, (pointer, pointer, pointer, pointer, number, pointer, wide, pointer, wide)),
+    ):
+        function = getattr(library, f"sevkit_{name}")
+        function.restype, function.argtypes = result, arguments
     return library
 
 
@@ -47,35 +60,65 @@ built = _library is not None
 
 
 class Finder:
-    """Literals, prepared; used by several threads at once. ``values`` must be of one of the groups of ``groups``."""
+    """Literals, prepared; used by several threads at once.
 
-    def __init__(self, values: Sequence[bytes]) -> None:
+    ``together`` are those of ``values`` to search for, as ``groups`` gives them.
+    """
+
+    def __init__(self, values: Sequence[bytes], together: Sequence[Sequence[int]]) -> None:
         assert _library is not None
         self._free = _library.sevkit_finder_free  # held: at the interpreter's end modules go before objects
-        self.values = values
-        gram, stride = _method(min(map(len, values)), len(values))
-        sizes = (ctypes.c_uint32 * len(values))(*map(len, values))
-        self._handle = _library.sevkit_finder_new(b"".join(values), sizes, len(values), gram, stride)
-        if not self._handle:
-            raise MemoryError
+        self._handle: int | None = None
+        for indexes in together:
+            chosen = [values[index] for index in indexes]
+            count = len(chosen)
+            sizes, numbers = (ctypes.c_uint32 * count)(*map(len, chosen)), (ctypes.c_uint32 * count)(*indexes)
+            gram, stride = _method(min(map(len, chosen)), count)
+            added = _library.sevkit_finder_new(self._handle, b"".join(chosen), sizes, numbers, count, gram, stride)
+            if not added:
+                raise MemoryError
+            self._handle = added
+        self.longest = max(len(values[index]) for indexes in together for index in indexes)
 
-    def find(self, base: int, core: int, stop: int, limit: int) -> list[tuple[int, int]]:
-        """Literals in the memory at ``base`` that end in ``(core, stop]``: (start, literal).
+    def find(self, base: int, core: int, stop: int, limit: int) -> Found:
+        """Literals in the memory at ``base`` that end in ``(core, stop]``: (start, index in ``values``).
 
         In no order. At more than ``limit``, the first ``limit + 1`` that come along. Other threads go on meanwhile.
         """
         assert _library is not None
-        room = min(limit + 1, 1024)
-        while True:
-            hits = (_Hit * room)()
-            found = _library.sevkit_find(self._handle, base, core, stop, hits, room)
-            if found <= room or room > limit:
-                return [(hit.start, hit.literal) for hit in hits[: min(found, room)]]
-            room = limit + 1
+        return _collect(partial(_library.sevkit_find, self._handle, base, core, stop), limit)
+
+    def buffer_size(self, step: int = STEP) -> int:
+        """The bytes of buffer that ``stream`` needs to copy ``step`` (whole pages) at once."""
+        return (self.longest - 1 + PAGE - 1) // PAGE * PAGE + step
+
+    def stream(self, spans: Sequence[Span], base: int, limit: int, step: int = STEP) -> tuple[Found, int, int]:
+        """Search spans of processes and files: (address, index in ``values``) of the literals that end in them.
+
+        ``base`` is the address of a buffer, page-aligned, of ``buffer_size`` bytes. Then come the span, and its bytes,
+        up to which all was searched: those from there on could not be had in this way, or all spans are done. Hits at
+        more than ``limit`` end the search as in ``find``.
+        """
+        assert _library is not None
+        raw = (Span * len(spans))(*spans)
+        reached, done = ctypes.c_uint32(), ctypes.c_uint64()
+        end = ctypes.byref(reached), ctypes.byref(done)
+        search = partial(_library.sevkit_stream, *end, self._handle, raw, len(spans), base, step)
+        return _collect(search, limit), reached.value, done.value
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None):
             self._free(self._handle)
+
+
+def _collect(search: Callable[["ctypes.Array[_Hit]", int], int], limit: int) -> Found:
+    """What a search finds; searched again where there are more hits than there was room for."""
+    for room in (min(limit + 1, _FEW), limit + 1):
+        hits = (_Hit * room)()
+        found = search(hits, room)
+        if found <= room:
+            break
+    return [(hit.start, hit.literal) for hit in hits[: min(found, room)]]
 
 
 def _method(shortest: int, count: int) -> tuple[int, int]:

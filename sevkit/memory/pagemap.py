@@ -56,7 +56,8 @@ class PageMap:
         try:
             # With more ranges than its own buffer holds (512) the kernel may say that it stopped earlier than it did,
             # and then tells some twice: sorted and merged, that does no harm.
-            self._all: list[Range] = normalise(self._scan(start, end))
+            found = normalise(self._scan(start, end))
+            self._starts, self._ends = [low for low, _ in found], [high for _, high in found]
         except OSError:  # ENOTTY before Linux 6.7; EINVAL or EPERM where it is filtered
             self.ranges = False
 
@@ -64,9 +65,9 @@ class PageMap:
         """The populated parts of ``[start, end)``, page by page, merged; as of opening where there are ranges."""
         if not self.ranges:
             return list(_merge(self._read(start, end)))
-        first = bisect_right(self._all, start, key=lambda part: part[1])
-        last = bisect_left(self._all, end, key=lambda part: part[0])
-        return [(max(low, start), min(high, end)) for low, high in self._all[first:last]]
+        first, last = bisect_right(self._ends, start), bisect_left(self._starts, end)
+        pairs = zip(self._starts[first:last], self._ends[first:last], strict=True)
+        return [(max(low, start), min(high, end)) for low, high in pairs]
 
     def _scan(self, start: int, end: int) -> Iterator[Range]:
         vector = (_PageRegion * _VECTOR)()
@@ -131,6 +132,8 @@ def data_extents(descriptor: int, offset: int, size: int) -> list[Range]:
             if error.errno == errno.ENXIO:  # no data from here on
                 break
             return [(offset, end)]  # the file system cannot say
+        if start >= end:
+            break
         stop = min(os.lseek(descriptor, start, os.SEEK_HOLE), end)
         if start < stop:
             found.append((start & ~(PAGE - 1), min((stop + PAGE - 1) & ~(PAGE - 1), end)))

@@ -13,7 +13,7 @@ import contextlib
 import ctypes
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from sevkit.errors import UsageError
@@ -56,7 +56,7 @@ class Engine(NamedTuple):
     find: Callable[["Searcher", memoryview, int, int], list[Match]]
     database: Any
     table: Sequence[tuple[Sequence[int], bytes]]
-    expression: "re.Pattern[bytes] | None" = None
+    expression: re.Pattern[bytes] | None = None
 
 
 class Searcher:
@@ -74,6 +74,16 @@ class Searcher:
         Raises TooManyHits at more than ``limit``.
         """
         return self.engine.find(self, data, core_start, core_end)
+
+    def matches(self, found: Iterable[tuple[int, int]]) -> list[Match]:
+        """Where literals start, as (start, its place in the table), in terms of patterns. Raises TooManyHits."""
+        hits: list[Match] = []
+        for start, literal in found:
+            indexes, value = self.engine.table[literal]
+            hits += [(index, start, start + len(value)) for index in indexes]
+        if len(hits) > self.limit:
+            raise TooManyHits
+        return hits
 
     def ends(self, data: memoryview, low: int, high: int, limit: int) -> list[tuple[int, int]]:
         """(expression, end) as hyperscan reports them, ends in ``(low, high]``; stops after ``limit``."""
@@ -118,10 +128,10 @@ def _literals(group: dict[tuple[bytes, bool], list[int]]) -> list[Engine]:
     exact = [value for value, caseless in group if not caseless]
     together, left = groups(exact)
     engines = []
-    for indexes in together:
-        values = [exact[index] for index in indexes]
-        table = [(group[value, False], value) for value in values]
-        engines.append(Engine(max(map(len, values)) - 1, 0, _find_natively, Finder(values), table))
+    if together:
+        finder = Finder(exact, together)
+        table = [(group[value, False], value) for value in exact]
+        engines.append(Engine(finder.longest - 1, 0, _find_natively, finder, table))
     rest = [(exact[index], False) for index in left] + [key for key in group if key[1]]
     return [*engines, _by_hyperscan(group, rest)] if rest else engines
 
@@ -144,25 +154,13 @@ def _find_natively(searcher: Searcher, data: memoryview, core_start: int, core_e
         found = engine.database.find(ctypes.addressof(held), core_start, core_end, searcher.limit)
     finally:
         del held  # or the memory could not be given back
-    hits: list[Match] = []
-    for start, literal in found:
-        indexes, value = engine.table[literal]
-        hits += [(index, start, start + len(value)) for index in indexes]
-    if len(hits) > searcher.limit:
-        raise TooManyHits
-    return hits
+    return searcher.matches(found)
 
 
 def _find_literals(searcher: Searcher, data: memoryview, core_start: int, core_end: int) -> list[Match]:
     """Literals that end in the core."""
-    table = searcher.engine.table
-    hits: list[Match] = []
-    for number, end in searcher.ends(data, core_start, core_end, searcher.limit):
-        indexes, value = table[number]
-        hits += [(index, end - len(value), end) for index in indexes]
-    if len(hits) > searcher.limit:
-        raise TooManyHits
-    return hits
+    ends = searcher.ends(data, core_start, core_end, searcher.limit)
+    return searcher.matches((end - len(searcher.engine.table[number][1]), number) for number, end in ends)
 
 
 def _regex(value: bytes, caseless: bool, indexes: Sequence[int]) -> Engine:

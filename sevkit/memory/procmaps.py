@@ -99,6 +99,7 @@ def _head(line: str) -> Mapping | None:
 
 
 def _whole(head: Mapping, used: bool, flags: frozenset[str]) -> Mapping:
+    region = head.region
     if flags & {"io", "pf"}:
-        return head._replace(region=head.region._replace(readable=False, why="device memory"), used=used, flags=flags)
-    return head._replace(used=used, flags=flags)
+        region = region._replace(readable=False, why="device memory")
+    return Mapping(region, head.device, head.inode, used, flags)

@@ -1,28 +1,29 @@
 """`sevkit scan` from request to result, without a command line around it."""
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from sevkit.errors import BadInputError, ExitCode, InconclusiveError, UsageError
 from sevkit.memory import report
 from sevkit.memory.gpa import GuestMap, command_line_of, guess, guess_largest
 from sevkit.memory.patterns import Pattern
-from sevkit.memory.scan import MAX_HITS, Progress, scan
+from sevkit.memory.scan import MAX_HITS, scan
 from sevkit.memory.source import MemorySource
+from sevkit.memory.sweep import Progress
 from sevkit.result import Result
 
-if TYPE_CHECKING:
-    from pathlib import Path
+FileName = os.PathLike[str] | str
 
 
 class Request(NamedTuple):
     """What was asked: the options of `sevkit scan`."""
 
     pid: int | None = None
-    core: "Path | str | None" = None
-    qmp: "Path | str | None" = None
+    core: FileName | None = None
+    qmp: FileName | None = None
     hold: bool = False
     secrets: Sequence[str] = ()
     secrets_file: str | None = None
@@ -57,7 +58,7 @@ def answer(request: Request, progress: Progress | None = None) -> Result:
 
 
 @contextmanager
-def opened(pid: int | None, core: "Path | str | None", *, hold: bool = False) -> Iterator[MemorySource]:
+def opened(pid: int | None, core: FileName | None, *, hold: bool = False) -> Iterator[MemorySource]:
     """The memory that the options name."""
     if (pid is None) == (core is None):
         raise UsageError("whose memory?", hint="give either --pid or --core")
@@ -75,7 +76,7 @@ def opened(pid: int | None, core: "Path | str | None", *, hold: bool = False) ->
         yield source
 
 
-def find_guest(source: MemorySource, pid: int | None, qmp: "Path | str | None") -> GuestMap | None:
+def find_guest(source: MemorySource, pid: int | None, qmp: FileName | None) -> GuestMap | None:
     """Guest RAM in the memory, by the surest way there is; None when there seems to be none."""
     if qmp is not None:
         from pathlib import Path

@@ -1,6 +1,7 @@
 """What every source of memory answers, be it a running process or a core file."""
 
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
@@ -61,8 +62,24 @@ class Stretch(NamedTuple):
         return self.end - self.start
 
 
+class Place(NamedTuple):
+    """Where memory can be read without asking its source for each piece (stream.c): from ``offset`` on in ``origin``.
+
+    ``origin`` is an open file, or below zero the PID of a process. ``in_place``: the file is under a lease.
+    """
+
+    offset: int
+    origin: int
+    in_place: bool = False
+
+
 class MemorySource(Protocol):
-    """Memory that can be listed and read. Sources are context managers; they are read from several threads at once."""
+    """Memory that can be listed and read. Sources are context managers; they are read from several threads at once.
+
+    ``stripe``: the bytes that one thread best searches at a stretch.
+    """
+
+    stripe: int = 8 << 20
 
     @property
     def title(self) -> str:
@@ -87,6 +104,15 @@ class MemorySource(Protocol):
     def read(self, address: int, size: int) -> bytes:
         """The bytes at ``address``: fewer than ``size`` where some cannot be read."""
         ...
+
+    def session(self) -> AbstractContextManager[object]:
+        """What ``place`` answers holds as long as this lasts."""
+        return nullcontext()
+
+    def place(self, start: int, end: int) -> Place | None:
+        """Where all of ``[start, end)`` can be read in one go; None: only by ``readinto``."""
+        del start, end
+        return None
 
     def check(self) -> None:
         """Raise SourceGoneError unless this is still the memory that it was at the start."""

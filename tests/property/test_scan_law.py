@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from sevkit.memory.patterns import MAX_MATCH, Pattern
 from sevkit.memory.scan import scan
-from sevkit.memory.source import Region, State, Stretch
+from sevkit.memory.source import MemorySource, Region, State, Stretch
 
 TOP = 1 << 64
 Island = tuple[int, bytes]
 
 
-class Islands:
+class Islands(MemorySource):
     """Memory made of islands of bytes; ``bad`` pages are listed as readable and then cannot be read."""
 
     title = "islands"

@@ -301,29 +301,25 @@ def test_what_was_only_read_needs_no_second_look() -> None:
         assert sum(part.size for part in inside if part.state is State.DATA) < 4 << 20
 
 
-def test_sealed_shared_memory_is_looked_at_in_place_and_other_memory_is_not() -> None:
-    import fcntl
-
+def test_shared_memory_is_read_by_its_file_and_private_memory_in_the_process() -> None:
     size = 1 << 20
-    sealed, loose = (os.memfd_create(name, os.MFD_ALLOW_SEALING) for name in ("sealed", "loose"))
-    for descriptor in (sealed, loose):
-        os.ftruncate(descriptor, size)
-        os.pwrite(descriptor, SECRET.value, 4096 * 9 - 3)
-    fcntl.fcntl(sealed, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
-    with mmap.mmap(sealed, size) as one, mmap.mmap(loose, size) as other:
-        first, second = (ctypes.addressof(ctypes.c_char.from_buffer(each)) for each in (one, other))
+    descriptor = os.memfd_create("shared")
+    os.ftruncate(descriptor, size)
+    private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+    with mmap.mmap(descriptor, size // 2, offset=size // 2) as shared, mmap.mmap(-1, size, flags=private) as own:
+        one, other = (ctypes.addressof(ctypes.c_char.from_buffer(each)) for each in (shared, own))
+        os.pwrite(descriptor, SECRET.value, size // 2 + 4096 * 9 - 3)
+        own[4096 * 9 - 3 : 4096 * 9 - 3 + len(SECRET.value)] = SECRET.value
         with LiveMemory(os.getpid()) as memory:
             hits = {hit.address for hit in scan(memory, [SECRET]).hits}
-            placed = memory.window(first + 4096 * 8 + 5, 8000)
-            assert memory.window(first, size + 1) is None
-            assert memory.window(second, size) is None
-        assert placed is not None
-        mapped, into = placed
-        assert mapped[into + 4096 - 8 : into + 4096 - 8 + len(SECRET.value)] == SECRET.value
-        assert {first + 4096 * 9 - 3, second + 4096 * 9 - 3} <= hits
-        mapped.close()
-    os.close(sealed)
-    os.close(loose)
+            here = memory.place(one + 5, one + 8000)
+            assert here is not None
+            assert os.pread(here.origin, len(SECRET.value), here.offset + 4096 * 9 - 3 - 5) == SECRET.value
+            assert memory.place(one, one + size // 2 + 1) is None
+            assert memory.place(one - 1, one + 1) is None
+            assert memory.place(other, other + size) == (other, -os.getpid(), False)
+        assert {one + 4096 * 9 - 3, other + 4096 * 9 - 3} <= hits
+    os.close(descriptor)
 
 
 def test_mappings_that_only_their_flags_can_tell_are_asked_for_them() -> None:
