@@ -200,6 +200,7 @@ def against_memchr_everywhere(size: int, repeats: int) -> dict[str, object]:
         with holder(size, kind) as pid:
             result[kind] = against_memchr(pid, repeats)
     with filled_guest(size >> 20) as pid:
+        _quiet()
         result["running_guest"] = against_memchr(pid, repeats)
     return result
 
@@ -268,7 +269,7 @@ def against_gcore_and_grep(memory_mib: int, repeats: int) -> dict[str, object]:
 
 
 def _quiet() -> None:
-    """The guest catches up on what it missed while gdb held it, and the disk writes the core that is gone."""
+    """The guest ends what it does or missed while gdb held it, and the disk writes the core that is gone."""
     os.sync()
     time.sleep(2)
 

@@ -1,8 +1,8 @@
 /*
  * Where any of many literals stands in a piece of memory, at the speed at which the memory can be read.
  *
- * Few literals are swept for: three bytes of each, the rarest, are compared at 128 places at once; where all three are
- * right the whole is compared.
+ * Few literals are swept for: two bytes of each, the rarest, are compared at 128 places at once; where both are right a
+ * third is, and then the whole.
  *
  * For many, only every `stride`-th place of the memory is looked at. Each literal has a part of stride + gram - 1 bytes;
  * wherever the literal stands, exactly one of the places looked at is among the first `stride` of that part. So the
@@ -312,14 +312,15 @@ static uint64_t __attribute__((target("avx2"))) sweep_wide(struct search *search
         __m256i right[SWEEP / 32];
         for (unsigned part = 0; part < SWEEP / 32; part++)
             right[part] = _mm256_and_si256(equal(here + 32 * part + rare[0], first),
-                                           _mm256_and_si256(equal(here + 32 * part + rare[1], second),
-                                                            equal(here + 32 * part + rare[2], third)));
+                                           equal(here + 32 * part + rare[1], second));
         __m256i any = _mm256_or_si256(_mm256_or_si256(right[0], right[1]), _mm256_or_si256(right[2], right[3]));
         if (_mm256_testz_si256(any, any))
             continue;
-        for (unsigned part = 0; part < SWEEP / 32; part++)
+        for (unsigned part = 0; part < SWEEP / 32; part++) {
+            right[part] = _mm256_and_si256(right[part], equal(here + 32 * part + rare[2], third));
             for (uint32_t mask = (uint32_t)_mm256_movemask_epi8(right[part]); mask; mask &= mask - 1)
                 compare(search, literal, at + 32 * part + (unsigned)__builtin_ctz(mask));
+        }
     }
     return at;
 }
@@ -346,7 +347,7 @@ static void sweep(struct search *search, uint32_t literal, uint64_t at, uint64_t
 static void sweep_all(struct search *search)
 {
     const struct finder *finder = search->finder;
-    const uint64_t block = 8192;
+    const uint64_t block = finder->count > 1 ? 8192 : search->stop - search->core;
     for (uint64_t low = search->core; low < search->stop; low += block)
         for (uint32_t literal = 0; literal < finder->count; literal++) {
             /* The starts of all that end in (low, high]. */
