@@ -188,7 +188,7 @@ def _captured(guest: Guest, setup: Setup) -> Iterator[tuple[MemorySource, dict[s
     """The VMM's memory, by gcore into a file without a name unless it is to be kept, or live without any file."""
     if setup.capture == "live":
         with LiveMemory(guest.pid) as live:
-            yield live, {"method": "live", "dump_bytes": 0, "command": f"process_vm_readv of PID {guest.pid}"}
+            yield live, {"method": "live", "dump_bytes": 0, "command": f"sevkit scan --pid {guest.pid}"}
         return
     with contextlib.ExitStack() as stack:
         if setup.keep is None:

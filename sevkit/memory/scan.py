@@ -27,7 +27,7 @@ from sevkit.memory.sweep import Limits, Progress, Sweep
 MAX_HITS = 100_000
 MAX_THREADS = 16  # by default: more wait for the same memory, and each takes up to 10 MiB
 _LEAST = 1 << 20  # bytes that are worth a thread's turn
-_TURNS = 8  # that each thread should have at least, so that all end at about the same time
+_TURNS = 16  # that each thread should have at least, so that all end at about the same time
 UNREADABLE = "unreadable"
 
 

@@ -138,8 +138,7 @@ class _Worker:
                 if self._finder is not None:
                     pieces = self._stream(self._finder, pieces)
                 for piece in pieces:
-                    for start in range(piece.start, piece.end, CHUNK):
-                        self._search(piece._replace(start=start, end=min(start + CHUNK, piece.end)))
+                    self._search(piece)
             except SourceGoneError as error:
                 self.sweep.halt(error.message)
             except TooManyHits:
@@ -170,20 +169,20 @@ class _Worker:
 
     def _search(self, piece: Piece) -> None:
         """The long way."""
-        start, end = piece.start, piece.end
-        low, high = (
-            max(piece.run[0], (start & ~(PAGE - 1)) - self.behind),
-            min(piece.run[1], end + self.ahead),
-        )
-        found: list[Hit] = []
-        read = 0
-        for at, data in self._islands(low, high):
-            first, last = max(start, at) - at, min(end, at + len(data)) - at
-            if last > first:
-                read += last - first
-                for searcher in self.searchers:
-                    found += _hits(at, searcher.find(data, first, last))
-        self.sweep.account(found, read, piece.size - read)
+        for start in range(piece.start, piece.end, CHUNK):
+            if self.sweep.stop.is_set():
+                return
+            end = min(start + CHUNK, piece.end)
+            low, high = (start & ~(PAGE - 1)) - self.behind, end + self.ahead
+            found: list[Hit] = []
+            read = 0
+            for at, data in self._islands(max(piece.run[0], low), min(piece.run[1], high)):
+                first, last = max(start, at) - at, min(end, at + len(data)) - at
+                if last > first:
+                    read += last - first
+                    for searcher in self.searchers:
+                        found += _hits(at, searcher.find(data, first, last))
+            self.sweep.account(found, read, end - start - read)
 
     def _islands(self, low: int, high: int) -> Iterator[tuple[int, memoryview]]:
         """What can be read of ``[low, high)``, as (address, bytes)."""

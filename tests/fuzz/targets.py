@@ -39,17 +39,24 @@ class Target:
 
 @contextlib.contextmanager
 def _file(data: bytes) -> Iterator[Path]:
-    descriptor = os.memfd_create("fuzz")
+    """A file of these bytes that nobody can write to, so that it may be leased."""
+    writable = os.memfd_create("fuzz")
     try:
-        os.write(descriptor, data)
+        os.write(writable, data)
+        descriptor = os.open(f"/proc/self/fd/{writable}", os.O_RDONLY)
+    finally:
+        os.close(writable)
+    try:
         yield Path(f"/proc/self/fd/{descriptor}")
     finally:
         os.close(descriptor)
 
 
 def _core(data: bytes) -> None:
-    """An ELF core: what is read lies inside what it claims, and nothing is read twice."""
+    """An ELF core: what is read lies inside what it claims, nothing is read twice, and searches account for all."""
     from sevkit.memory.core import CoreMemory
+    from sevkit.memory.patterns import Pattern
+    from sevkit.memory.scan import scan
     from sevkit.memory.source import State
 
     with _file(data) as path, CoreMemory(path) as core:
@@ -63,6 +70,9 @@ def _core(data: bytes) -> None:
             if stretch.state is State.DATA:
                 got = core.readinto(stretch.start, memoryview(buffer)[: min(len(buffer), stretch.size)])
                 assert got > 0
+        for patterns in ([Pattern(b"needle")], [Pattern(b"needle"), Pattern(b"n..dle", regex=True)]):
+            coverage = scan(core, patterns, threads=1).coverage
+            assert coverage.mapped_bytes == coverage.read_bytes + coverage.unreadable_bytes
 
 
 def _facts(data: bytes) -> None:
