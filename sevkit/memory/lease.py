@@ -9,9 +9,8 @@ that cannot read a block: that ends any program which maps files.
 import contextlib
 import fcntl
 import signal
-from pathlib import Path
 
-_PATIENCE = Path("/proc/sys/fs/lease-break-time")
+_PATIENCE = "/proc/sys/fs/lease-break-time"
 _ENOUGH = 5  # seconds; a window is looked at within a fraction of one
 
 
@@ -22,10 +21,12 @@ class Lease:
         self._fd = descriptor
         self._held = False
         with contextlib.suppress(OSError, ValueError):
-            if int(_PATIENCE.read_text()) >= _ENOUGH:
-                fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)  # ignored by default; SIGIO would end us
-                fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-                self._held = True
+            with open(_PATIENCE) as file:  # noqa: PTH123 - pathlib would cost start-up time
+                if int(file.read()) < _ENOUGH:
+                    return
+            fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)  # ignored by default; SIGIO would end us
+            fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+            self._held = True
 
     def holds(self) -> bool:
         """Whether it is still ours, with nobody waiting for it; who waits is let go on."""

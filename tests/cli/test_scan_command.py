@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sevkit.memory import native
 from sevkit.memory.picture import from_dict
 from tests.unit.elf import Load, core, nt_file
 
@@ -247,3 +248,23 @@ def test_many_secrets_of_every_length_are_found(sevkit_json, tmp_path: Path) -> 
     lines.write_bytes(b"\n".join(secrets))
     _, envelope = sevkit_json("scan", "--core", str(dump), "--secrets-file", str(lines))
     assert all(pattern["hits"] > 0 for pattern in envelope["data"]["patterns"])
+
+
+@pytest.mark.skipif(not native.built, reason="find.c was not built: hyperscan is imported")
+@pytest.mark.parametrize("kind", ["core", "pid"])
+def test_what_the_quick_way_imports_is_little(kind: str, tmp_path: Path) -> None:
+    """Each of these takes longer to import than most searches take."""
+    path = tmp_path / "core"
+    path.write_bytes(core([Load(0x1000, b"the-needle")]))
+    target = ["--core", str(path)] if kind == "core" else ["--pid", str(os.getpid())]
+    code = (
+        "import sys; from sevkit.cli.quick import quick_answer; quick_answer('scan', sys.argv[1:]);"
+        "bad = {'click', 'rich', 'numpy', 'hyperscan', 'pathlib', 'inspect', 'dataclasses'} & set(sys.modules);"
+        "sys.exit(str(bad) if bad else 0)"
+    )
+    # Without `site`, which runs what other packages left in this environment.
+    environment = {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    argv = [sys.executable, "-S", "-c", code, *target, "--secret", "the-needle", "--json"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert '"finished": true' in done.stdout
