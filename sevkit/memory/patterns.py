@@ -41,10 +41,6 @@ class Pattern(NamedTuple):
         return self.name or f"pattern {index + 1}"
 
 
-class TooManyHits(Exception):  # noqa: N818 - a signal, not an error
-    """More hits than were asked for."""
-
-
 class Engine(NamedTuple):
     """Compiled patterns of one kind. ``lookbehind`` and ``lookahead``: bytes around a place that decide on it.
 
@@ -71,18 +67,16 @@ class Searcher:
     def find(self, data: memoryview, core_start: int, core_end: int) -> list[Match]:
         """Matches of this piece of memory, as (pattern, start, end) in ``data``; the rest of ``data`` is context.
 
-        Raises TooManyHits at more than ``limit``.
+        At more than ``limit``, more than ``limit`` of them.
         """
         return self.engine.find(self, data, core_start, core_end)
 
     def matches(self, found: Iterable[tuple[int, int]]) -> list[Match]:
-        """Where literals start, as (start, its place in the table), in terms of patterns. Raises TooManyHits."""
+        """Where literals start, as (start, its place in the table), in terms of patterns."""
         hits: list[Match] = []
         for start, literal in found:
             indexes, value = self.engine.table[literal]
             hits += [(index, start, start + len(value)) for index in indexes]
-        if len(hits) > self.limit:
-            raise TooManyHits
         return hits
 
     def ends(self, data: memoryview, low: int, high: int, limit: int) -> list[tuple[int, int]]:
@@ -208,7 +202,7 @@ def _find_regex(searcher: Searcher, data: memoryview, core_start: int, core_end:
                 if start >= core_start:
                     hits += [(index, start, covered) for index in indexes]
             if len(hits) > searcher.limit:
-                raise TooManyHits
+                return hits
     return hits
 
 

@@ -70,8 +70,8 @@ def scan(
 ) -> ScanResult:
     """Search all that can be read of ``source``, or of the address ranges ``within``, for all patterns at once.
 
-    Stops, unfinished, at more than ``max_hits`` hits or when the source goes away. Raises UsageError for a pattern that
-    makes no sense. ``chunk``: bytes of a piece, for tests.
+    Stops, unfinished, when the source goes away, or at more than ``max_hits`` hits, of which it gives so many. Raises
+    UsageError for a pattern that makes no sense. ``chunk``: bytes of a piece, for tests.
     """
     started = time.monotonic()
     engines = compile_patterns(patterns)
@@ -92,7 +92,7 @@ def scan(
         except SourceGoneError as error:
             sweep.stopped = error.message
     coverage = _coverage(stretches, sweep)
-    hits = tuple(Hit(*hit) for hit in sorted(sweep.hits))
+    hits = tuple(Hit(*hit) for hit in sorted(sweep.hits)[:max_hits])
     return ScanResult(hits, coverage, sweep.stopped is None, sweep.stopped, time.monotonic() - started, count)
 
 

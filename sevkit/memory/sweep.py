@@ -13,13 +13,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from sevkit.memory import native
-from sevkit.memory.patterns import Engine, Match, Searcher, TooManyHits
+from sevkit.memory.patterns import Engine, Match, Searcher
 from sevkit.memory.source import PAGE, MemorySource, Range, SourceGoneError
 
 CHUNK = 4 << 20  # copied the long way; smaller ones cost more calls
 HUGE = 2 << 20
 Hit = tuple[int, int, int]  # address, pattern, length
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
+
+
+class TooManyHits(Exception):  # noqa: N818 - a signal, not an error
+    """More hits than were asked for."""
 
 
 class Limits(NamedTuple):
