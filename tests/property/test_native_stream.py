@@ -65,7 +65,11 @@ class Memory:
 
 @pytest.fixture(scope="module")
 def memory(tmp_path_factory: pytest.TempPathFactory) -> Memory:
-    return Memory(tmp_path_factory.mktemp("stream"))
+    made = Memory(tmp_path_factory.mktemp("stream"))
+    base = address_of(made.own)
+    if made.stream([Span(base, 1, 0, base, -os.getpid(), False)])[1] == 0:
+        pytest.skip("process_vm_readv is forbidden here (a container's seccomp profile?)")
+    return made
 
 
 contents = st.lists(

@@ -311,13 +311,14 @@ def test_shared_memory_is_read_by_its_file_and_private_memory_in_the_process() -
         os.pwrite(descriptor, SECRET.value, size // 2 + 4096 * 9 - 3)
         own[4096 * 9 - 3 : 4096 * 9 - 3 + len(SECRET.value)] = SECRET.value
         with LiveMemory(os.getpid()) as memory:
-            hits = {hit.address for hit in scan(memory, [SECRET]).hits}
+            memory.stretches()
             here = memory.place(one + 5, one + 8000)
             assert here is not None
             assert os.pread(here.origin, len(SECRET.value), here.offset + 4096 * 9 - 3 - 5) == SECRET.value
             assert memory.place(one, one + size // 2 + 1) is None
             assert memory.place(one - 1, one + 1) is None
             assert memory.place(other, other + size) == (other, -os.getpid(), False)
+            hits = {hit.address for hit in scan(memory, [SECRET]).hits}
         assert {one + 4096 * 9 - 3, other + 4096 * 9 - 3} <= hits
     os.close(descriptor)
 
