@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from sevkit.memory.procmaps import Mapping
 from sevkit.memory.source import Place, Region
 
+_LARGE = 1 << 20  # bytes from which on a mapping is worth an open file
+_MOST = 64  # files kept open: a process may have thousands of mappings, and we a limit of 1024
+
 
 class Backing:
     """Open files behind mappings of process ``pid``, in order of address."""
@@ -39,8 +42,11 @@ class Backing:
                 yield f"/proc/{self._pid}/fd/{name}"
 
     def keep(self, region: Region, descriptor: int) -> None:
-        """Read this mapping by that file from now on; the descriptor is ours then. Mappings come in order."""
-        self._files.append((region, descriptor))
+        """Read this mapping by that file from now on, if worth it; the descriptor is ours. Mappings come in order."""
+        if region.size >= _LARGE and len(self._files) < _MOST:
+            self._files.append((region, descriptor))
+        else:
+            os.close(descriptor)
 
     def place(self, start: int, end: int) -> Place | None:
         """Where ``[start, end)`` is to be read: by a file, or, where none is kept, in the process; None: in both."""

@@ -302,7 +302,7 @@ def test_what_was_only_read_needs_no_second_look() -> None:
 
 
 def test_shared_memory_is_read_by_its_file_and_private_memory_in_the_process() -> None:
-    size = 1 << 20
+    size = 2 << 20
     descriptor = os.memfd_create("shared")
     os.ftruncate(descriptor, size)
     private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
@@ -320,6 +320,24 @@ def test_shared_memory_is_read_by_its_file_and_private_memory_in_the_process() -
             assert memory.place(other, other + size) == (other, -os.getpid(), False)
             hits = {hit.address for hit in scan(memory, [SECRET]).hits}
         assert {one + 4096 * 9 - 3, other + 4096 * 9 - 3} <= hits
+    os.close(descriptor)
+
+
+def test_a_process_with_many_shared_mappings_takes_few_of_our_descriptors() -> None:
+    descriptor = os.memfd_create("shared")
+    os.ftruncate(descriptor, 2 << 20)
+    os.pwrite(descriptor, SECRET.value, (1 << 20) + 77)
+    many = [mmap.mmap(descriptor, 1 << 20, offset=offset) for offset in (0, 1 << 20) for _ in range(100)]
+    many += [mmap.mmap(descriptor, 4096) for _ in range(100)]
+    mapped = len(os.listdir("/proc/self/fd"))
+    places = {ctypes.addressof(ctypes.c_char.from_buffer(area)) + 77 for area in many[100:200]}
+    with LiveMemory(os.getpid()) as memory:
+        memory.stretches()
+        assert len(os.listdir("/proc/self/fd")) - mapped < 80
+        assert places <= {hit.address for hit in scan(memory, [SECRET]).hits}
+    assert len(os.listdir("/proc/self/fd")) == mapped
+    for area in many:
+        area.close()
     os.close(descriptor)
 
 
