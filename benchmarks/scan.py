@@ -19,8 +19,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,11 +32,12 @@ from sevkit.memory.core import CoreMemory
 from sevkit.memory.live import LiveMemory
 from sevkit.memory.patterns import Pattern
 from sevkit.memory.scan import scan
-from sevkit.memory.source import Region, intersect, runs
+from sevkit.memory.source import Range, Region, intersect, runs
 
 SECRET = "sevkit-benchmark-secret-4711"
 ABSENT = Pattern(b"sevkit-benchmark-never-anywhere")
 GIB = 1 << 30
+PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 NOT_THERE = 0xA5  # a byte that memchr looks for in vain
 
 # A process with resident memory like a guest's: a third random, a third program text, a third nearly empty pages.
@@ -133,42 +135,18 @@ def against_memchr(pid: int, repeats: int) -> dict[str, object]:
     libc = ctypes.CDLL(None)
     libc.memchr.restype = ctypes.c_void_p
     libc.memchr.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t)
-    private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
     with LiveMemory(pid) as memory:
-        region = max(memory.regions(), key=lambda region: _resident(memory, region))
-        ranges = runs(intersect(memory.stretches(), [(region.start, region.end)]))
-        size = sum(end - start for start, end in ranges)
-        own = mmap.mmap(-1, size, flags=private)
-        own.madvise(mmap.MADV_HUGEPAGE)
-        at = 0
-        for start, end in ranges:
-            at += memory.readinto(start, memoryview(own)[at : at + end - start])
-        array = np.frombuffer(own, dtype=np.uint8)
-        for part in np.split(array, range(1 << 24, size, 1 << 24)):
-            part[part == NOT_THERE] = 0  # so that memchr does not find it, and stop
+        ranges = max((_resident(memory, region) for region in memory.regions()), key=_size)
+        size = _size(ranges)
+        own = _own_copy(memory, ranges)
 
         def search(*patterns: Pattern, threads: int | None = None) -> None:
-            result = scan(memory, patterns, within=[(region.start, region.end)], threads=threads)
+            result = scan(memory, patterns, within=ranges, threads=threads)
             assert result.coverage.read_bytes == size
             assert not result.hits
 
-        def copy(threads: int) -> None:
-            step = 1 << 20
-            starts = iter([at for start, end in ranges for at in range(start, end, step)])
-
-            def worker() -> None:
-                with mmap.mmap(-1, step, flags=private) as buffer, memoryview(buffer) as view:
-                    for at in starts:
-                        memory.readinto(at, view)
-
-            workers = [threading.Thread(target=worker) for _ in range(threads)]
-            for each in workers:
-                each.start()
-            for each in workers:
-                each.join()
-
         def plain_memchr() -> None:
-            assert libc.memchr(array.ctypes.data, NOT_THERE, size) is None
+            assert libc.memchr(own.ctypes.data, NOT_THERE, size) is None
 
         secrets = [Pattern(os.urandom(12).hex().encode()) for _ in range(1000)]
         turns = take_turns(
@@ -177,24 +155,54 @@ def against_memchr(pid: int, repeats: int) -> dict[str, object]:
             scan_1_thread=lambda: search(ABSENT, threads=1),
             thousand_secrets=lambda: search(*secrets),
             memchr=plain_memchr,
-            copy=lambda: copy(os.cpu_count() or 1),
-            copy_1_thread=lambda: copy(1),
+            copy=lambda: _merely_copy(memory, ranges, os.cpu_count() or 1),
+            copy_1_thread=lambda: _merely_copy(memory, ranges, 1),
         )
-    return (
-        {"bytes": size}
-        | {f"{name}_gb_s": size / turns.median(name) / 1e9 for name in turns.seconds}
-        | {
-            "scan_speed_over_memchr": turns.ratio("memchr", "scan"),
-            "scan_speed_over_memchr_1_thread": turns.ratio("memchr", "scan_1_thread"),
-            "copy_speed_over_memchr": turns.ratio("memchr", "copy"),
-            "scan_speed_over_copy": turns.ratio("copy", "scan"),
-            "thousand_secrets_time_over_one": turns.ratio("thousand_secrets", "scan"),
-        }
-    )
+    speeds = {f"{name}_gb_s": size / turns.median(name) / 1e9 for name in turns.seconds}
+    return {"bytes": size, **speeds} | {
+        "scan_speed_over_memchr": turns.ratio("memchr", "scan"),
+        "scan_speed_over_memchr_1_thread": turns.ratio("memchr", "scan_1_thread"),
+        "copy_speed_over_memchr": turns.ratio("memchr", "copy"),
+        "scan_speed_over_copy": turns.ratio("copy", "scan"),
+        "thousand_secrets_time_over_one": turns.ratio("thousand_secrets", "scan"),
+    }
 
 
-def _resident(memory: LiveMemory, region: Region) -> int:
-    return sum(end - start for start, end in runs(intersect(memory.stretches(), [(region.start, region.end)])))
+def _resident(memory: LiveMemory, region: Region) -> list[Range]:
+    return runs(intersect(memory.stretches(), [(region.start, region.end)]))
+
+
+def _size(ranges: Sequence[Range]) -> int:
+    return sum(end - start for start, end in ranges)
+
+
+def _own_copy(memory: LiveMemory, ranges: Sequence[Range]) -> "np.ndarray[Any, np.dtype[np.uint8]]":
+    """The bytes of ``ranges``, one after the other, but for the one that memchr must not find, or it would stop."""
+    own = mmap.mmap(-1, _size(ranges), flags=PRIVATE)
+    own.madvise(mmap.MADV_HUGEPAGE)
+    at = 0
+    for start, end in ranges:
+        at += memory.readinto(start, memoryview(own)[at : at + end - start])
+    array = np.frombuffer(own, dtype=np.uint8)
+    for part in np.split(array, range(1 << 24, len(array), 1 << 24)):
+        part[part == NOT_THERE] = 0
+    return array
+
+
+def _merely_copy(memory: LiveMemory, ranges: Sequence[Range], threads: int) -> None:
+    step = 1 << 20
+    starts = iter([at for start, end in ranges for at in range(start, end, step)])
+
+    def worker() -> None:
+        with mmap.mmap(-1, step, flags=PRIVATE) as buffer, memoryview(buffer) as view:
+            for at in starts:
+                memory.readinto(at, view)
+
+    workers = [threading.Thread(target=worker) for _ in range(threads)]
+    for each in workers:
+        each.start()
+    for each in workers:
+        each.join()
 
 
 def against_memchr_everywhere(size: int, repeats: int) -> dict[str, object]:
