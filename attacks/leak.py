@@ -29,8 +29,9 @@ from sevkit.memory.gpa import GuestMap
 from sevkit.memory.live import LiveMemory
 from sevkit.memory.patterns import Pattern
 from sevkit.memory.picture import GuestPages, Picture, draw, guest_pages
-from sevkit.memory.scan import Hit, ScanResult, scan
+from sevkit.memory.scan import ScanResult, scan
 from sevkit.memory.source import PAGE, MemorySource, SourceGoneError, State, intersect, normalise, region_at
+from sevkit.memory.sweep import Hit
 from sevkit.words import Mode, Provenance, Verdict
 
 Progress = Callable[[str], None]

@@ -15,7 +15,18 @@ from sevkit.errors import NotPermittedError
 from sevkit.memory.backing import Backing
 from sevkit.memory.pagemap import PageMap, data_extents
 from sevkit.memory.procmaps import Mapping, read_mappings
-from sevkit.memory.source import PAGE, MemorySource, Place, Range, Region, SourceGoneError, State, Stretch, normalise
+from sevkit.memory.source import (
+    PAGE,
+    MemorySource,
+    Place,
+    Range,
+    Region,
+    SourceGoneError,
+    State,
+    Stretch,
+    normalise,
+    page_up,
+)
 from sevkit.procfs import ptrace_hint
 
 NEVER = "never populated"
@@ -110,7 +121,7 @@ class LiveMemory(MemorySource):
             return [Stretch(region.start, region.end)]  # the file cannot be asked: read everything
         try:
             size = min(region.size, max(0, os.fstat(descriptor).st_size - region.offset))
-            end = region.start + min(region.size, (size + PAGE - 1) & ~(PAGE - 1))
+            end = region.start + min(region.size, page_up(size))
             tiles = _tiling(region.start, end, self._with_data(mapping, descriptor, end))
         except BaseException:
             os.close(descriptor)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from sevkit.memory.source import PAGE
+from sevkit.memory.source import page_up
 
 STEP = 1 << 20  # bytes that are copied in at once: still in the caches when they are searched
 _SHORT, _LONG = 6, 15  # bytes of a literal from which on grams of 4, and of 8, leave a stride that pays
@@ -90,7 +90,7 @@ class Finder:
 
     def buffer_size(self, step: int = STEP) -> int:
         """The bytes of buffer that ``stream`` needs to copy ``step`` (whole pages) at once."""
-        return (self.longest - 1 + PAGE - 1) // PAGE * PAGE + step
+        return page_up(self.longest - 1) + step
 
     def stream(self, spans: Sequence[Span], base: int, limit: int, step: int = STEP) -> tuple[Found, int, int]:
         """Search spans of processes and files: (address, index in ``values``) of the literals that end in them.
@@ -116,7 +116,7 @@ def _collect(search: Callable[["ctypes.Array[_Hit]", int], int], limit: int) -> 
     for room in (min(limit + 1, _FEW), limit + 1):
         hits = (_Hit * room)()
         found = search(hits, room)
-        if found <= room:
+        if found <= room or room > limit:
             break
     return [(hit.start, hit.literal) for hit in hits[: min(found, room)]]
 

@@ -15,7 +15,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import Any
 
-from sevkit.memory.source import PAGE, Range, normalise
+from sevkit.memory.source import PAGE, Range, normalise, page_up
 
 _PAGEMAP_SCAN = 0xC0606610  # _IOWR('f', 16, struct pm_scan_arg), include/uapi/linux/fs.h
 _PRESENT, _SWAPPED, _ZERO = 1 << 3, 1 << 4, 1 << 5  # PAGE_IS_PRESENT, PAGE_IS_SWAPPED, PAGE_IS_PFNZERO
@@ -136,6 +136,6 @@ def data_extents(descriptor: int, offset: int, size: int) -> list[Range]:
             break
         stop = min(os.lseek(descriptor, start, os.SEEK_HOLE), end)
         if start < stop:
-            found.append((start & ~(PAGE - 1), min((stop + PAGE - 1) & ~(PAGE - 1), end)))
+            found.append((start & ~(PAGE - 1), min(page_up(stop), end)))
         at = max(stop, start + 1)
     return found

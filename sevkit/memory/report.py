@@ -6,8 +6,9 @@ from typing import Any
 
 from sevkit.memory.gpa import GuestMap
 from sevkit.memory.patterns import Pattern
-from sevkit.memory.scan import Hit, ScanResult
+from sevkit.memory.scan import ScanResult
 from sevkit.memory.source import MemorySource, intersect, normalise, region_at
+from sevkit.memory.sweep import Hit
 
 CONTEXT = 24  # bytes on each side of a hit
 

@@ -22,21 +22,13 @@ from sevkit.memory.source import (
     normalise,
     runs,
 )
-from sevkit.memory.sweep import Limits, Progress, Sweep
+from sevkit.memory.sweep import Hit, Limits, Progress, Sweep
 
 MAX_HITS = 100_000
 MAX_THREADS = 16  # by default: more wait for the same memory, and each takes up to 10 MiB
 _LEAST = 1 << 20  # bytes that are worth a thread's turn
 _TURNS = 16  # that each thread should have at least, so that all end at about the same time
 UNREADABLE = "unreadable"
-
-
-class Hit(NamedTuple):
-    """A place where a pattern stands: address, the index of the pattern, and the length in bytes."""
-
-    address: int
-    pattern: int
-    length: int
 
 
 class ScanResult(NamedTuple):
@@ -92,7 +84,7 @@ def scan(
         except SourceGoneError as error:
             sweep.stopped = error.message
     coverage = _coverage(stretches, sweep)
-    hits = tuple(Hit(*hit) for hit in sorted(sweep.hits)[:max_hits])
+    hits = tuple(sorted(sweep.hits)[:max_hits])
     return ScanResult(hits, coverage, sweep.stopped is None, sweep.stopped, time.monotonic() - started, count)
 
 

@@ -11,6 +11,11 @@ PAGE = 4096
 Range = tuple[int, int]  # addresses: start, end (exclusive)
 
 
+def page_up(size: int) -> int:
+    """``size`` rounded up to whole pages."""
+    return (size + PAGE - 1) & ~(PAGE - 1)
+
+
 class SourceGoneError(CaptureError):
     """The process ended, or became another one, while its memory was being read."""
 

@@ -14,12 +14,19 @@ from typing import NamedTuple
 
 from sevkit.memory import native
 from sevkit.memory.patterns import Engine, Match, Searcher
-from sevkit.memory.source import PAGE, MemorySource, Range, SourceGoneError
+from sevkit.memory.source import PAGE, MemorySource, Range, SourceGoneError, page_up
 
 CHUNK = 4 << 20  # copied the long way; smaller ones cost more calls
 HUGE = 2 << 20
-Hit = tuple[int, int, int]  # address, pattern, length
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
+
+
+class Hit(NamedTuple):
+    """A place where a pattern stands: address, the index of the pattern, and the length in bytes."""
+
+    address: int
+    pattern: int
+    length: int
 
 
 class TooManyHits(Exception):  # noqa: N818 - a signal, not an error
@@ -129,7 +136,7 @@ class _Worker:
     def __init__(self, sweep: Sweep) -> None:
         self.sweep, self.source = sweep, sweep.source
         self.searchers = [Searcher(engine, sweep.limits.max_hits) for engine in sweep.engines]
-        self.behind = _up(max(engine.lookbehind for engine in sweep.engines))
+        self.behind = page_up(max(engine.lookbehind for engine in sweep.engines))
         self.ahead = max(engine.lookahead for engine in sweep.engines)
         self._view: memoryview | None = None
         database = sweep.engines[0].database
@@ -214,8 +221,4 @@ class _Worker:
 
 def _hits(at: int, matches: Iterable[Match]) -> list[Hit]:
     """Matches in what lies at address ``at``."""
-    return [(at + start, pattern, end - start) for pattern, start, end in matches]
-
-
-def _up(size: int) -> int:
-    return (size + PAGE - 1) & ~(PAGE - 1)
+    return [Hit(at + start, pattern, end - start) for pattern, start, end in matches]
