@@ -217,7 +217,7 @@ def _coverage(source: MemorySource, ram: GuestMap, counts: dict[str, int]) -> di
         "guest_ram_bytes": ram.size,
         "read_bytes": sum(counts[word] for word in ("plaintext", "ciphertext", "zero")) * PAGE,
         "unreadable_bytes": counts["unread"] * PAGE,
-        "unpopulated_bytes": sum(part.size for part in inside if part.state is State.UNPOPULATED),
+        "unpopulated_bytes": sum(part.size for part in inside if part.state == State.UNPOPULATED),
     }
 
 

@@ -66,7 +66,7 @@ class Ground:
             ranges = normalise(GuestMap(self.guest.ram_blocks()).host_ranges())
             buffer = bytearray(_WINDOW)
             for stretch in intersect(memory.stretches(), ranges):
-                if stretch.state is not State.DATA:
+                if stretch.state != State.DATA:
                     continue
                 for at in range(stretch.start, stretch.end, _WINDOW):
                     view = memoryview(buffer)[: min(_WINDOW, stretch.end - at)]

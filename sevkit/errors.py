@@ -1,10 +1,14 @@
 """One class a cause. Every error says what went wrong and, where there is one, what to do about it."""
 
-from enum import IntEnum
-from typing import Any
+from __future__ import annotations
+
+from sevkit.light import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
-class ExitCode(IntEnum):
+class ExitCode:
     """Exit codes of every sevkit command."""
 
     DONE = 0
@@ -43,7 +47,7 @@ class SevkitError(Exception):
             "message": self.message,
             "hint": self.hint,
             "detail": self.detail,
-            "exit_code": int(self.exit_code),
+            "exit_code": self.exit_code,
         }
 
 

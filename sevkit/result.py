@@ -1,14 +1,17 @@
 """The versioned result envelope: one shape for success and failure alike."""
 
-import json
-from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from __future__ import annotations
 
 from sevkit.errors import ExitCode, SevkitError
+from sevkit.light import TYPE_CHECKING, NamedTuple, to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any, Literal
+
+    Status = Literal["success", "partial", "error"]
 
 RESULT_VERSION = 1
-
-Status = Literal["success", "partial", "error"]
 
 
 class Result(NamedTuple):
@@ -20,7 +23,7 @@ class Result(NamedTuple):
 
     command: str
     data: Any = None
-    exit_code: ExitCode = ExitCode.DONE
+    exit_code: int = ExitCode.DONE
     errors: Sequence[SevkitError] = ()
 
     @property
@@ -36,14 +39,14 @@ class Result(NamedTuple):
             "sevkit_result_version": RESULT_VERSION,
             "command": self.command,
             "status": self.status,
-            "exit_code": int(self.exit_code),
+            "exit_code": self.exit_code,
             "data": self.data,
             "errors": [error.as_dict() for error in self.errors],
         }
 
     def to_json(self) -> str:
         """The envelope as text, one document, ending in a newline."""
-        return json.dumps(self.envelope(), indent=2, ensure_ascii=False) + "\n"
+        return to_json(self.envelope()) + "\n"
 
 
 def failure(command: str, error: SevkitError) -> Result:

@@ -1,10 +1,15 @@
 """The command line. Each command lives in a file of its own and is imported only when it is called."""
 
+from __future__ import annotations
+
 import os
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+
+from sevkit.light import TYPE_CHECKING, signal
 
 if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
     from sevkit.cli.tree import root as root
 
 # command -> (module, one line of help): kept here so that `sevkit --help` imports no command.
@@ -50,10 +55,8 @@ def main(argv: list[str] | None = None) -> NoReturn:
 
 
 def _on_signals() -> None:
-    import signal
-
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup
             signal.signal(number, _terminated)
 
 

@@ -41,7 +41,7 @@ def finish(result: Result, *, as_json: bool, human: Callable[[Any], None] | None
         for error in result.errors:
             print_error(error)
     sys.stdout.flush()
-    raise SystemExit(int(result.exit_code))
+    raise SystemExit(result.exit_code)
 
 
 def print_error(error: SevkitError) -> None:
@@ -108,7 +108,7 @@ def _fail(argv: Sequence[str], error: SevkitError, as_json: bool) -> int:
             print_error(error)
     else:
         print_error(error)
-    return int(error.exit_code)
+    return error.exit_code
 
 
 def _lose_stdout() -> None:

@@ -1,14 +1,21 @@
 """`sevkit probe --json` and `sevkit scan --json` without click: the same request, the same answer, in half the time."""
 
+from __future__ import annotations
+
 import os
 import sys
-from collections.abc import Callable
-from typing import Any, NamedTuple
 
 from sevkit.errors import ExitCode, SevkitError
-from sevkit.result import Result, failure
+from sevkit.light import TYPE_CHECKING, NamedTuple
+from sevkit.result import failure
 
-Words = dict[str, Any]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from sevkit.result import Result
+
+    Words = dict[str, Any]
 
 
 class Quick(NamedTuple):
@@ -121,7 +128,7 @@ def _print(result: Result) -> int | None:
         return 0
     except OSError:  # a full disk, say: the whole way knows how to report it
         return None
-    return int(result.exit_code)
+    return result.exit_code
 
 
 def _interrupted() -> SevkitError:

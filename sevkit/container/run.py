@@ -11,7 +11,7 @@ from typing import Any
 from sevkit import procfs
 from sevkit.container import images
 from sevkit.container.engine import Engine
-from sevkit.errors import ExitCode, MissingToolError, SevkitError
+from sevkit.errors import MissingToolError, SevkitError
 
 _DEVICES = ("/dev/kvm", "/dev/sev")
 _LABEL = "sevkit.owner"  # PID and start time of the process that the container belongs to
@@ -95,7 +95,7 @@ def run(engine: Engine, argv: Sequence[str], wish: Wish, write: Callable[[bytes,
                 if data:
                     write(data, is_error)
         status = int(container.wait(timeout=60)["StatusCode"])
-    if status in (125, 126, 127) and status not in set(ExitCode):
+    if status in (125, 126, 127):
         raise SevkitError(f"the engine could not run the command (status {status})", hint="sevkit container build")
     return status
 

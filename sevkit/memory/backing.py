@@ -4,13 +4,19 @@ Guest RAM is often a memfd. To read that is quicker than to copy out of the proc
 and hold each page first. (Mapping it a second time is no quicker, and where it shrinks meanwhile it kills us.)
 """
 
-import contextlib
+from __future__ import annotations
+
 import os
 from bisect import bisect_right
-from collections.abc import Iterator
 
-from sevkit.memory.procmaps import Mapping
-from sevkit.memory.source import Place, Region
+from sevkit.light import TYPE_CHECKING
+from sevkit.memory.source import Place
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sevkit.memory.procmaps import Mapping
+    from sevkit.memory.source import Region
 
 _LARGE = 1 << 20  # bytes from which on a mapping is worth an open file
 _MOST = 64  # files kept open: a process may have thousands of mappings, and we a limit of 1024
@@ -37,9 +43,12 @@ class Backing:
 
     def _names(self, region: Region) -> Iterator[str]:
         yield f"/proc/{self._pid}/map_files/{region.start:x}-{region.end:x}"
-        with contextlib.suppress(OSError):
-            for name in os.listdir(f"/proc/{self._pid}/fd"):  # noqa: PTH208
-                yield f"/proc/{self._pid}/fd/{name}"
+        try:
+            names = os.listdir(f"/proc/{self._pid}/fd")  # noqa: PTH208
+        except OSError:
+            return
+        for name in names:
+            yield f"/proc/{self._pid}/fd/{name}"
 
     def keep(self, region: Region, descriptor: int) -> None:
         """Read this mapping by that file from now on, if worth it; the descriptor is ours. Mappings come in order."""

@@ -1,15 +1,20 @@
 """A core file as a source of memory."""
 
+from __future__ import annotations
+
 import os
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from functools import cached_property
 
 from sevkit.errors import BadInputError
-from sevkit.memory.elfcore import Core, MappedFile, Segment, parse
+from sevkit.light import TYPE_CHECKING
+from sevkit.memory.elfcore import parse
 from sevkit.memory.lease import Lease
 from sevkit.memory.source import MemorySource, Place, Region, State, Stretch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sevkit.memory.elfcore import Core, MappedFile, Segment
 
 BEYOND = "beyond the end of the file"
 LEFT_OUT = "left out of the core"
@@ -44,6 +49,7 @@ class CoreMemory(MemorySource):
             raise
         self._segments = self.core.segments
         self._starts = [segment.address for segment in self._segments]
+        self._regions: list[Region] | None = None
         self._lease: Lease | None = None
 
     @property
@@ -56,13 +62,11 @@ class CoreMemory(MemorySource):
         """Whether addresses are guest-physical."""
         return self.core.physical
 
-    @cached_property
-    def _regions(self) -> list[Region]:
-        files = sorted(self.core.files, key=lambda file: file.start)
-        return [_region(segment, files) for segment in self._segments]
-
     def regions(self) -> Sequence[Region]:
         """The segments, named after the files in NT_FILE."""
+        if self._regions is None:
+            files = sorted(self.core.files, key=lambda file: file.start)
+            self._regions = [_region(segment, files) for segment in self._segments]
         return self._regions
 
     def stretches(self) -> Sequence[Stretch]:
@@ -96,15 +100,10 @@ class CoreMemory(MemorySource):
             index += 1
         return done
 
-    @contextmanager
-    def session(self) -> Iterator[None]:
+    def session(self) -> Lease:
         """While this lasts, and nobody wants to write to it, the file may be looked at in place."""
         self._lease = Lease(self._fd)
-        try:
-            yield
-        finally:
-            self._lease.release()
-            self._lease = None
+        return self._lease
 
     def place(self, start: int, end: int) -> Place | None:
         """Where ``[start, end)`` lies in the file, if it lies together."""
@@ -151,12 +150,6 @@ class CoreMemory(MemorySource):
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
-
-    def __enter__(self) -> "CoreMemory":
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 def _region(segment: Segment, files: Sequence[MappedFile]) -> Region:

@@ -5,13 +5,17 @@ extended numbering (PN_XNUM) as in elf(5). Counts and sizes are checked against 
 memory is spent on them.
 """
 
+from __future__ import annotations
+
 import itertools
 import os
 import struct
-from collections.abc import Sequence
-from typing import NamedTuple
 
 from sevkit.errors import BadInputError
+from sevkit.light import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MAX_SEGMENTS = 1 << 18  # four times the mappings that Linux gives a process by default (vm.max_map_count)
 MAX_NOTES = 64 << 20  # bytes
@@ -218,7 +222,7 @@ def _notes(
     return found, files
 
 
-def _walk(raw: bytes, order: str) -> "list[tuple[str, int, bytes]]":
+def _walk(raw: bytes, order: str) -> list[tuple[str, int, bytes]]:
     entries = []
     at = 0
     while at + 12 <= len(raw):

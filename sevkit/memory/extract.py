@@ -114,7 +114,7 @@ def _pieces(source: MemorySource, base: int, size: int, view: memoryview) -> Ite
     """What can be read of a block, as (offset, bytes)."""
     for stretch in intersect(source.stretches(), [(base, base + size)]):
         at = stretch.start
-        while stretch.state is State.DATA and at < stretch.end:
+        while stretch.state == State.DATA and at < stretch.end:
             wanted = min(len(view), stretch.end - at)
             got = source.readinto(at, view[:wanted])
             if got:
@@ -126,7 +126,7 @@ def _pieces(source: MemorySource, base: int, size: int, view: memoryview) -> Ite
 
 def _unpopulated(source: MemorySource, base: int, size: int) -> int:
     parts = intersect(source.stretches(), [(base, base + size)])
-    return sum(part.size for part in parts if part.state is State.UNPOPULATED)
+    return sum(part.size for part in parts if part.state == State.UNPOPULATED)
 
 
 def _pwrite(descriptor: int, data: memoryview, offset: int) -> None:

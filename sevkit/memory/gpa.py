@@ -1,39 +1,46 @@
 """Where guest memory lies in the VMM: host addresses and guest-physical addresses, both ways."""
 
+from __future__ import annotations
+
 import itertools
-import re
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
 
-from sevkit.memory.source import Range, Region
+from sevkit.light import TYPE_CHECKING, NamedTuple
+from sevkit.memory.source import Region
 
-_UNITS = {"": 1 << 20, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Protocol
+
+    from sevkit.memory.source import Range
+
+    class Block(Protocol):
+        """A stretch of guest RAM; sevkit.hypervisor.base.RamBlock is one."""
+
+        @property
+        def name(self) -> str:
+            """The RAM block's name."""
+            ...
+
+        @property
+        def gpa(self) -> int:
+            """Guest-physical address."""
+            ...
+
+        @property
+        def size(self) -> int:
+            """Bytes."""
+            ...
+
+        @property
+        def host_address(self) -> int | None:
+            """Address in the VMM; None where the VMM does not have it mapped."""
+            ...
+
+
+_LETTERS = {"": 1 << 20, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_UNITS = {letter + end: size for letter, size in _LETTERS.items() for end in ("", "i", "ib", "b")}
 GIB = 1 << 30
-
-
-class Block(Protocol):
-    """A stretch of guest RAM; sevkit.hypervisor.base.RamBlock is one."""
-
-    @property
-    def name(self) -> str:
-        """The RAM block's name."""
-        ...
-
-    @property
-    def gpa(self) -> int:
-        """Guest-physical address."""
-        ...
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        ...
-
-    @property
-    def host_address(self) -> int | None:
-        """Address in the VMM; None where the VMM does not have it mapped."""
-        ...
 
 
 class GuestRange(NamedTuple):
@@ -116,14 +123,18 @@ def guess(regions: Sequence[Region], command_line: Sequence[str]) -> GuestMap | 
     if not ram:
         return None
     fits = [region for region in _joined(regions) if region.size == ram]
-    named = [
-        region for region in fits if re.search(r"memory-backend|pc\.ram|qemu.*ram|/dev/shm|hugepages", region.name)
-    ]
+    named = [region for region in fits if _named_as_ram(region.name)]
     chosen = named or fits
     if len(chosen) != 1:
         return None
     start = chosen[0].start
     return GuestMap([GuestRange("ram", gpa, size, start + at) for gpa, at, size in split(ram, machine)], "guess")
+
+
+def _named_as_ram(name: str) -> bool:
+    """Whether a mapping's name says that a VMM keeps guest RAM in it."""
+    known = any(word in name for word in ("memory-backend", "pc.ram", "/dev/shm", "hugepages"))  # noqa: S108
+    return known or "ram" in name.partition("qemu")[2]
 
 
 def guess_largest(regions: Sequence[Region], machine: str = "pc") -> GuestMap | None:
@@ -159,8 +170,9 @@ def ram_size(command_line: Sequence[str]) -> int | None:
     if value is None:
         return None
     size = value.partition(",")[0].removeprefix("size=").lower()
-    match = re.fullmatch(r"(\d+)([bkmgt]?)i?b?", size)
-    return int(match.group(1)) * _UNITS[match.group(2)] if match else None
+    number = size.rstrip("bkmgti")
+    unit = size[len(number) :]
+    return int(number) * _UNITS[unit] if number.isascii() and number.isdecimal() and unit in _UNITS else None
 
 
 def _option(command_line: Sequence[str], *names: str) -> str | None:

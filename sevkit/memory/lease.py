@@ -6,9 +6,9 @@ writing, and later writers wait until we give it up, or for lease-break-time (45
 that cannot read a block: that ends any program which maps files.
 """
 
-import contextlib
 import fcntl
-import signal
+
+from sevkit.light import signal
 
 _PATIENCE = "/proc/sys/fs/lease-break-time"
 _ENOUGH = 5  # seconds; a window is looked at within a fraction of one
@@ -20,13 +20,15 @@ class Lease:
     def __init__(self, descriptor: int) -> None:
         self._fd = descriptor
         self._held = False
-        with contextlib.suppress(OSError, ValueError):
+        try:
             with open(_PATIENCE) as file:  # noqa: PTH123 - pathlib would cost start-up time
                 if int(file.read()) < _ENOUGH:
                     return
             fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)  # ignored by default; SIGIO would end us
             fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
             self._held = True
+        except (OSError, ValueError):  # somebody writes to it, or the file system has no leases
+            pass
 
     def holds(self) -> bool:
         """Whether it is still ours, with nobody waiting for it; who waits is let go on."""
@@ -38,5 +40,13 @@ class Lease:
         """Let writers go on. Calling it twice is harmless."""
         if self._held:
             self._held = False
-            with contextlib.suppress(OSError):
+            try:
                 fcntl.fcntl(self._fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+            except OSError:  # it was taken from us meanwhile
+                pass
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exc: object) -> None:
+        self.release()

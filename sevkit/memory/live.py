@@ -5,29 +5,26 @@ Searches read shared memory by the file behind it (backing.py), the rest by proc
 matter: the kernel copies into them twice as fast.
 """
 
+from __future__ import annotations
+
 import ctypes
 import errno
 import os
-from collections.abc import Sequence
 
 from sevkit import procfs
 from sevkit.errors import NotPermittedError
+from sevkit.light import TYPE_CHECKING
 from sevkit.memory.backing import Backing
 from sevkit.memory.pagemap import PageMap, data_extents
-from sevkit.memory.procmaps import Mapping, read_mappings
-from sevkit.memory.source import (
-    PAGE,
-    MemorySource,
-    Place,
-    Range,
-    Region,
-    SourceGoneError,
-    State,
-    Stretch,
-    normalise,
-    page_up,
-)
+from sevkit.memory.procmaps import read_mappings
+from sevkit.memory.source import PAGE, MemorySource, SourceGoneError, State, Stretch, normalise, page_up
 from sevkit.procfs import ptrace_hint
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sevkit.memory.procmaps import Mapping
+    from sevkit.memory.source import Place, Range, Region
 
 NEVER = "never populated"
 BEYOND_FILE = "beyond the end of the mapped file"
@@ -206,7 +203,7 @@ class LiveMemory(MemorySource):
         """Raise SourceGoneError when the process ended, ran another program, or its PID means another one now."""
         # The open mem file stays bound to the address space of the start; once that is gone it reads as empty.
         gone = procfs.process_start_time(self.pid) != self._started
-        first = next((part.start for part in self.stretches() if part.state is State.DATA), None)
+        first = next((part.start for part in self.stretches() if part.state == State.DATA), None)
         if not gone and first is not None:
             try:
                 gone = os.pread(self._mem, 1, first) == b""
@@ -226,12 +223,6 @@ class LiveMemory(MemorySource):
         if self._held is not None:
             self._held.release()
             self._held = None
-
-    def __enter__(self) -> "LiveMemory":
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
 
 def _file_decides(mapping: Mapping) -> bool:

@@ -1,11 +1,17 @@
 """The compiled search: for literals (find.c), in memory that it brings in itself (stream.c); where it was built."""
 
+from __future__ import annotations
+
 import ctypes
 import os
-from collections.abc import Callable, Sequence
-from functools import partial
 
+from sevkit.light import TYPE_CHECKING
 from sevkit.memory.source import page_up
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    Found = list[tuple[int, int]]  # where, which literal
 
 STEP = 1 << 20  # bytes that are copied in at once: still in the caches when they are searched
 _SHORT, _LONG = 6, 15  # bytes of a literal from which on grams of 4, and of 8, leave a stride that pays
@@ -13,8 +19,6 @@ _WIDEST = 32
 _PLACES = 1 << 15  # kept grams, up to which their map stays in the second-level cache
 _SWEEP = 32  # bytes that are swept for one literal in the time that looking at one place takes
 _FEW = 256  # hits that there is room for at first
-
-Found = list[tuple[int, int]]  # where, which literal
 
 
 class Span(ctypes.Structure):
@@ -86,7 +90,8 @@ class Finder:
         In no order. At more than ``limit``, the first ``limit + 1`` that come along. Other threads go on meanwhile.
         """
         assert _library is not None
-        return _collect(partial(_library.sevkit_find, self._handle, base, core, stop), limit)
+        search = _library.sevkit_find
+        return _collect(lambda hits, room: search(self._handle, base, core, stop, hits, room), limit)
 
     def buffer_size(self, step: int = STEP) -> int:
         """The bytes of buffer that ``stream`` needs to copy ``step`` (whole pages) at once."""
@@ -100,18 +105,18 @@ class Finder:
         more than ``limit`` end the search as in ``find``.
         """
         assert _library is not None
-        raw = (Span * len(spans))(*spans)
+        search = _library.sevkit_stream
         reached, done = ctypes.c_uint32(), ctypes.c_uint64()
-        end = ctypes.byref(reached), ctypes.byref(done)
-        search = partial(_library.sevkit_stream, *end, self._handle, raw, len(spans), base, step)
-        return _collect(search, limit), reached.value, done.value
+        what = (ctypes.byref(reached), ctypes.byref(done), self._handle, (Span * len(spans))(*spans), len(spans))
+        found = _collect(lambda hits, room: search(*what, base, step, hits, room), limit)
+        return found, reached.value, done.value
 
     def __del__(self) -> None:
         if getattr(self, "_handle", None):
             self._free(self._handle)
 
 
-def _collect(search: Callable[["ctypes.Array[_Hit]", int], int], limit: int) -> Found:
+def _collect(search: Callable[[ctypes.Array[_Hit], int], int], limit: int) -> Found:
     """What a search finds; searched again where there are more hits than there was room for."""
     for room in (min(limit + 1, _FEW), limit + 1):
         hits = (_Hit * room)()

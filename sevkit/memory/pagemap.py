@@ -7,15 +7,22 @@ of a shared or file mapping can hold data without being in this process's page t
 SEEK_DATA).
 """
 
+from __future__ import annotations
+
 import ctypes
 import errno
 import fcntl
 import os
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
-from typing import Any
 
-from sevkit.memory.source import PAGE, Range, normalise, page_up
+from sevkit.light import TYPE_CHECKING
+from sevkit.memory.source import PAGE, normalise, page_up
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from sevkit.memory.source import Range
 
 _PAGEMAP_SCAN = 0xC0606610  # _IOWR('f', 16, struct pm_scan_arg), include/uapi/linux/fs.h
 _PRESENT, _SWAPPED, _ZERO = 1 << 3, 1 << 4, 1 << 5  # PAGE_IS_PRESENT, PAGE_IS_SWAPPED, PAGE_IS_PFNZERO

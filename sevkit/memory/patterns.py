@@ -9,23 +9,26 @@ Literals are left to our own search (native.py) where that was built, since it i
 hyperscan keeps the very short ones and those in any case.
 """
 
-import contextlib
+from __future__ import annotations
+
 import ctypes
-import re
-import warnings
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
 
 from sevkit.errors import UsageError
+from sevkit.light import TYPE_CHECKING, NamedTuple
 from sevkit.memory.native import Finder, groups
+
+if TYPE_CHECKING:
+    import re
+    from collections.abc import Callable, Iterable, Sequence
+    from typing import Any
+
+    Match = tuple[int, int, int]  # pattern, start, end
 
 MAX_LITERAL = 8192
 MAX_MATCH = 4096
 MAX_PATTERNS = 1_000_000
 MAX_REGEXES = 100  # each is a search of its own
 _DENSE = 50_000  # ends in one piece, from which on narrowing down costs more than it saves
-
-Match = tuple[int, int, int]  # pattern, start, end
 
 
 class Pattern(NamedTuple):
@@ -49,7 +52,7 @@ class Engine(NamedTuple):
 
     lookbehind: int
     lookahead: int
-    find: Callable[["Searcher", memoryview, int, int], list[Match]]
+    find: Callable[[Searcher, memoryview, int, int], list[Match]]
     database: Any
     table: Sequence[tuple[Sequence[int], bytes]]
     expression: re.Pattern[bytes] | None = None
@@ -91,8 +94,10 @@ class Searcher:
                 found.append((number, end))
             return len(found) > limit
 
-        with contextlib.suppress(hyperscan.ScanTerminated):
+        try:
             self.engine.database.scan(data, match_event_handler=on_match, scratch=self._scratch)
+        except hyperscan.ScanTerminated:  # as we asked
+            pass
         return found
 
 
@@ -158,6 +163,9 @@ def _find_literals(searcher: Searcher, data: memoryview, core_start: int, core_e
 
 
 def _regex(value: bytes, caseless: bool, indexes: Sequence[int]) -> Engine:
+    import re
+    import warnings
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of constructs that may change their meaning one day
@@ -174,6 +182,8 @@ def _regex(value: bytes, caseless: bool, indexes: Sequence[int]) -> Engine:
 
 def _prefilter(value: bytes, caseless: bool) -> Any:
     """A hyperscan database that finds an end of every match, or None where the two syntaxes part ways."""
+    import re
+
     import hyperscan as hs
 
     if re.search(rb"\{,|\[[:.=]|\(\?[^:P=!<]*x", value):  # {,n}, [[:alpha:]] and verbose mode differ

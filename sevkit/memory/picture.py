@@ -94,10 +94,10 @@ def _classify_block(
     assert block.host_address is not None
     base = block.host_address
     for stretch in intersect(source.stretches(), [(base, base + block.size)]):
-        if stretch.state is not State.UNPOPULATED:
+        if stretch.state != State.UNPOPULATED:
             first, last = (stretch.start - base) // PAGE, -(-(stretch.end - base) // PAGE)
             classes[first:last] = PageClass.UNREAD
-        if stretch.state is State.DATA:
+        if stretch.state == State.DATA:
             at = base + (stretch.start - base) // PAGE * PAGE
             while at < stretch.end:
                 at = _classify_some(source, base, at, stretch.end, classes, view)

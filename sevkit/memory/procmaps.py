@@ -1,8 +1,9 @@
 """The mappings of a process, from /proc/PID/maps and, where that does not say enough, smaps (proc(5))."""
 
-from typing import NamedTuple
+from __future__ import annotations
 
 from sevkit.errors import NotPermittedError
+from sevkit.light import NamedTuple
 from sevkit.memory.source import Region, SourceGoneError
 from sevkit.procfs import ptrace_hint
 

@@ -1,14 +1,19 @@
 """A finished search in words and JSON values: each hit placed, what of guest RAM was seen, what cannot be concluded."""
 
-from collections import Counter
-from collections.abc import Sequence
-from typing import Any
+from __future__ import annotations
 
-from sevkit.memory.gpa import GuestMap
-from sevkit.memory.patterns import Pattern
-from sevkit.memory.scan import ScanResult
-from sevkit.memory.source import MemorySource, intersect, normalise, region_at
-from sevkit.memory.sweep import Hit
+from sevkit.light import TYPE_CHECKING
+from sevkit.memory.source import State, intersect, normalise, region_at
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from sevkit.memory.gpa import GuestMap
+    from sevkit.memory.patterns import Pattern
+    from sevkit.memory.scan import ScanResult
+    from sevkit.memory.source import MemorySource
+    from sevkit.memory.sweep import Hit
 
 CONTEXT = 24  # bytes on each side of a hit
 
@@ -76,15 +81,15 @@ def guest_ram(source: MemorySource, guest: GuestMap | None) -> dict[str, Any] | 
     if guest is None:
         return None
     parts = intersect(source.stretches(), normalise(guest.host_ranges()))
-    states: Counter[str] = Counter()
+    states = {State.DATA: 0, State.UNPOPULATED: 0, State.UNREADABLE: 0}
     for part in parts:
         states[part.state] += part.size
     return {
         "origin": guest.origin,
         "bytes": guest.size,
-        "readable_bytes": states["data"],
-        "unpopulated_bytes": states["unpopulated"],
-        "unreadable_bytes": states["unreadable"],
+        "readable_bytes": states[State.DATA],
+        "unpopulated_bytes": states[State.UNPOPULATED],
+        "unreadable_bytes": states[State.UNREADABLE],
         "not_mapped_bytes": guest.size - sum(part.size for part in parts),
         "blocks": [
             {"name": b.name, "gpa": b.gpa, "size": b.size, "host_address": b.host_address} for b in guest.blocks
@@ -111,7 +116,9 @@ def as_dict(
 ) -> dict[str, Any]:
     """The whole search as the ``data`` of a result envelope."""
     ram = guest_ram(source, guest)
-    counts = Counter(hit.pattern for hit in result.hits)
+    counts = [0] * len(patterns)
+    for hit in result.hits:
+        counts[hit.pattern] += 1
     return {
         "target": source.title,
         "patterns": [

@@ -4,30 +4,26 @@ The law: how the memory is cut into pieces, and how many threads there are, chan
 of consecutive addresses; what lies on the two sides of a gap is never taken for neighbours.
 """
 
+from __future__ import annotations
+
 import os
 import time
-from collections import Counter
-from collections.abc import Sequence
-from typing import NamedTuple
 
-from sevkit.memory.patterns import Pattern, compile_patterns
-from sevkit.memory.source import (
-    Coverage,
-    MemorySource,
-    Range,
-    SourceGoneError,
-    State,
-    Stretch,
-    intersect,
-    normalise,
-    runs,
-)
-from sevkit.memory.sweep import Hit, Limits, Progress, Sweep
+from sevkit.light import TYPE_CHECKING, NamedTuple
+from sevkit.memory.patterns import compile_patterns
+from sevkit.memory.source import Coverage, SourceGoneError, State, intersect, normalise, runs
+from sevkit.memory.sweep import Limits, Sweep
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sevkit.memory.patterns import Pattern
+    from sevkit.memory.source import MemorySource, Range, Stretch
+    from sevkit.memory.sweep import Hit, Progress
 
 MAX_HITS = 100_000
 MAX_THREADS = 16  # by default: more wait for the same memory, and each takes up to 10 MiB
 _LEAST = 1 << 20  # bytes that are worth a thread's turn
-_TURNS = 16  # that each thread should have at least, so that all end at about the same time
 UNREADABLE = "unreadable"
 
 
@@ -63,7 +59,7 @@ def scan(
     """Search all that can be read of ``source``, or of the address ranges ``within``, for all patterns at once.
 
     Stops, unfinished, when the source goes away, or at more than ``max_hits`` hits, of which it gives so many. Raises
-    UsageError for a pattern that makes no sense. ``chunk``: bytes of a piece, for tests.
+    UsageError for a pattern that makes no sense. ``chunk``: the bytes that a thread takes at once, for tests.
     """
     started = time.monotonic()
     engines = compile_patterns(patterns)
@@ -71,13 +67,11 @@ def scan(
     if within is not None:
         stretches = intersect(stretches, normalise(within))
     searchable = runs(stretches)
-    total = sum(end - start for start, end in searchable)
-    count = threads or min(MAX_THREADS, len(os.sched_getaffinity(0)))
-    piece = chunk or min(source.stripe, max(_LEAST, total // (count * _TURNS)))
-    count = max(1, min(count, -(-total // piece)))
+    threads = threads or min(MAX_THREADS, len(os.sched_getaffinity(0)))
+    limits = Limits(chunk or _LEAST, chunk or source.stripe, max_hits, progress)
+    sweep = Sweep(source, engines, searchable, limits, threads)
     with source.session():
-        sweep = Sweep(source, engines, searchable, Limits(piece, max_hits, progress))
-        sweep.run(count)
+        sweep.run()
     if not sweep.stopped:
         try:
             source.check()
@@ -85,19 +79,19 @@ def scan(
             sweep.stopped = error.message
     coverage = _coverage(stretches, sweep)
     hits = tuple(sorted(sweep.hits)[:max_hits])
-    return ScanResult(hits, coverage, sweep.stopped is None, sweep.stopped, time.monotonic() - started, count)
+    return ScanResult(hits, coverage, sweep.stopped is None, sweep.stopped, time.monotonic() - started, sweep.threads)
 
 
 def _coverage(stretches: Sequence[Stretch], sweep: Sweep) -> Coverage:
-    unreadable: Counter[str] = Counter()
+    unreadable: dict[str, int] = {}
     skipped = 0
     for stretch in stretches:
-        if stretch.state is State.UNREADABLE:
-            unreadable[stretch.reason] += stretch.size
-        elif stretch.state is State.UNPOPULATED:
+        if stretch.state == State.UNREADABLE:
+            unreadable[stretch.reason] = unreadable.get(stretch.reason, 0) + stretch.size
+        elif stretch.state == State.UNPOPULATED:
             skipped += stretch.size
     if sweep.unreadable:
-        unreadable[UNREADABLE] += sweep.unreadable
+        unreadable[UNREADABLE] = unreadable.get(UNREADABLE, 0) + sweep.unreadable
     mapped = sum(stretch.size for stretch in stretches)
     unread = sweep.total - sweep.read - sweep.unreadable
-    return Coverage(mapped, sweep.read, skipped, dict(unreadable), unread)
+    return Coverage(mapped, sweep.read, skipped, unreadable, unread)

@@ -1,21 +1,26 @@
 """`sevkit scan` from request to result, without a command line around it."""
 
-import os
+from __future__ import annotations
+
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import NamedTuple
 
 from sevkit.errors import BadInputError, ExitCode, InconclusiveError, UsageError
+from sevkit.light import TYPE_CHECKING, NamedTuple
 from sevkit.memory import report
-from sevkit.memory.gpa import GuestMap, command_line_of, guess, guess_largest
+from sevkit.memory.gpa import command_line_of, guess, guess_largest
 from sevkit.memory.patterns import Pattern
 from sevkit.memory.scan import MAX_HITS, scan
-from sevkit.memory.source import MemorySource
-from sevkit.memory.sweep import Progress
 from sevkit.result import Result
 
-FileName = os.PathLike[str] | str
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from sevkit.memory.gpa import GuestMap
+    from sevkit.memory.source import MemorySource
+    from sevkit.memory.sweep import Progress
+
+    FileName = os.PathLike[str] | str
 
 
 class Request(NamedTuple):
@@ -57,23 +62,18 @@ def answer(request: Request, progress: Progress | None = None) -> Result:
     return Result("scan", data, ExitCode.INCONCLUSIVE if errors else ExitCode.DONE, errors)
 
 
-@contextmanager
-def opened(pid: int | None, core: FileName | None, *, hold: bool = False) -> Iterator[MemorySource]:
+def opened(pid: int | None, core: FileName | None, *, hold: bool = False) -> MemorySource:
     """The memory that the options name."""
     if (pid is None) == (core is None):
         raise UsageError("whose memory?", hint="give either --pid or --core")
-    source: MemorySource
     if core is not None:
         from sevkit.memory.core import CoreMemory
 
-        source = CoreMemory(core)
-    else:
-        from sevkit.memory.live import LiveMemory
+        return CoreMemory(core)
+    from sevkit.memory.live import LiveMemory
 
-        assert pid is not None
-        source = LiveMemory(pid, stop=hold)
-    with source:
-        yield source
+    assert pid is not None
+    return LiveMemory(pid, stop=hold)
 
 
 def find_guest(source: MemorySource, pid: int | None, qmp: FileName | None) -> GuestMap | None:

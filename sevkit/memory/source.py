@@ -1,11 +1,17 @@
 """What every source of memory answers, be it a running process or a core file."""
 
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from enum import StrEnum
-from typing import NamedTuple, Protocol
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from bisect import bisect_right
 
 from sevkit.errors import CaptureError, UsageError
+from sevkit.light import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from contextlib import AbstractContextManager
+    from typing import Self
 
 PAGE = 4096
 Range = tuple[int, int]  # addresses: start, end (exclusive)
@@ -45,7 +51,7 @@ class Region(NamedTuple):
         return self.name or "[anonymous]"
 
 
-class State(StrEnum):
+class State:
     """What can be said of a stretch of mapped memory before it is read."""
 
     DATA = "data"
@@ -58,7 +64,7 @@ class Stretch(NamedTuple):
 
     start: int
     end: int
-    state: State = State.DATA
+    state: str = State.DATA
     reason: str = ""
 
     @property
@@ -78,64 +84,74 @@ class Place(NamedTuple):
     in_place: bool = False
 
 
-class MemorySource(Protocol):
+class Session:
+    """What a source answers to ``place`` holds as long as this lasts; here, always."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+
+class MemorySource(ABC):
     """Memory that can be listed and read. Sources are context managers; they are read from several threads at once.
 
-    ``stripe``: the bytes that one thread best searches at a stretch.
+    ``stripe``: the most bytes that one thread searches at a stretch.
     """
 
     stripe: int = 8 << 20
 
     @property
+    @abstractmethod
     def title(self) -> str:
         """``process 123`` or the file name: for messages."""
-        ...
 
+    @abstractmethod
     def regions(self) -> Sequence[Region]:
         """The mappings, in order of address, disjoint."""
-        ...
 
+    @abstractmethod
     def stretches(self) -> Sequence[Stretch]:
         """A tiling of all regions: each mapped byte lies in exactly one stretch; in order of address."""
-        ...
 
+    @abstractmethod
     def readinto(self, address: int, target: memoryview) -> int:
         """Read from ``address`` into ``target``; returns the bytes read before the first that cannot be read.
 
         Raises SourceGoneError when the process is no longer there.
         """
-        ...
 
+    @abstractmethod
     def read(self, address: int, size: int) -> bytes:
         """The bytes at ``address``: fewer than ``size`` where some cannot be read."""
-        ...
 
     def session(self) -> AbstractContextManager[object]:
         """What ``place`` answers holds as long as this lasts."""
-        return nullcontext()
+        return Session()
 
     def place(self, start: int, end: int) -> Place | None:
         """Where all of ``[start, end)`` can be read in one go; None: only by ``readinto``."""
         del start, end
         return None
 
+    @abstractmethod
     def check(self) -> None:
         """Raise SourceGoneError unless this is still the memory that it was at the start."""
-        ...
 
+    @abstractmethod
     def close(self) -> None:
         """Release what the source holds. Calling it twice is harmless."""
-        ...
 
-    def __enter__(self) -> "MemorySource": ...
+    def __enter__(self) -> Self:
+        return self
 
-    def __exit__(self, *exc: object) -> None: ...
+    def __exit__(self, *exc: object) -> None:
+        self.close()
 
 
 def region_at(regions: Sequence[Region], address: int) -> Region | None:
     """The region that holds ``address``; ``regions`` in order of address."""
-    from bisect import bisect_right
-
     index = bisect_right(regions, address, key=lambda region: region.start) - 1
     if index >= 0 and address < regions[index].end:
         return regions[index]
@@ -174,7 +190,7 @@ def intersect(stretches: Iterable[Stretch], ranges: Sequence[Range]) -> list[Str
 
 def runs(stretches: Iterable[Stretch]) -> list[Range]:
     """The readable stretches as maximal runs of consecutive addresses: a match may cross from one to the next."""
-    return normalise((stretch.start, stretch.end) for stretch in stretches if stretch.state is State.DATA)
+    return normalise((stretch.start, stretch.end) for stretch in stretches if stretch.state == State.DATA)
 
 
 class Coverage(NamedTuple):

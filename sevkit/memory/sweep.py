@@ -5,20 +5,27 @@ whole handful of pieces is left to stream.c. What is left over of that, and all 
 piece by piece, page by page where some cannot be read.
 """
 
-import contextlib
+from __future__ import annotations
+
+import _thread  # what threading is made of, without the import of all that it is made for
 import ctypes
 import mmap
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
 
+from sevkit.light import TYPE_CHECKING, NamedTuple
 from sevkit.memory import native
-from sevkit.memory.patterns import Engine, Match, Searcher
-from sevkit.memory.source import PAGE, MemorySource, Range, SourceGoneError, page_up
+from sevkit.memory.patterns import Searcher
+from sevkit.memory.source import PAGE, SourceGoneError, page_up
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from sevkit.memory.patterns import Engine, Match
+    from sevkit.memory.source import MemorySource, Range
+
+    Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 CHUNK = 4 << 20  # copied the long way; smaller ones cost more calls
 HUGE = 2 << 20
-Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
 
 class Hit(NamedTuple):
@@ -34,9 +41,10 @@ class TooManyHits(Exception):  # noqa: N818 - a signal, not an error
 
 
 class Limits(NamedTuple):
-    """Bytes of a piece, the most hits, and whom to tell of progress."""
+    """The least and the most bytes that a thread takes at once, the most hits, and whom to tell of progress."""
 
-    piece: int
+    least: int
+    most: int
     max_hits: int
     progress: Progress | None
 
@@ -55,55 +63,80 @@ class Piece(NamedTuple):
 
 
 class Sweep:
-    """What the threads of one search share, and what they found: hits, and bytes."""
+    """What the threads of one search share, and what they found: hits, and bytes.
+
+    ``threads`` are no more than there is work for.
+    """
 
     def __init__(
-        self, source: MemorySource, engines: Sequence[Engine], searchable: Sequence[Range], limits: Limits
+        self,
+        source: MemorySource,
+        engines: Sequence[Engine],
+        searchable: Sequence[Range],
+        limits: Limits,
+        threads: int,
     ) -> None:
         self.source, self.engines, self.limits = source, engines, limits
         self.total = sum(end - start for start, end in searchable)
-        self.stop = threading.Event()
+        self.threads = max(1, min(threads, -(-self.total // limits.least)))
+        self.ending = False
         self.stopped: str | None = None
         self.hits: list[Hit] = []
         self.read = self.unreadable = 0
-        self._pieces = _pieces(searchable, limits.piece)
-        self._lock = threading.Lock()
+        self._runs, self._left = iter(searchable), self.total
+        self._rest: Piece | None = None  # of the run that the last piece was taken from
+        self._lock = _thread.allocate_lock()
 
-    def run(self, threads: int) -> None:
-        """Search, on so many threads, of which this is one. Raises what one of them raises."""
+    def run(self) -> None:
+        """Search, on all threads, of which this is one. Raises what one of them raises."""
         errors: list[BaseException] = []
 
-        def guarded() -> None:
+        def other(running: _thread.LockType) -> None:
             try:
                 _Worker(self).work()
             except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
                 errors.append(error)
-                self.stop.set()
+                self.ending = True
+            finally:
+                running.release()
 
-        others = [threading.Thread(target=guarded, name=f"scan-{number}") for number in range(1, threads)]
+        others: list[_thread.LockType] = []
         try:
-            for other in others:
-                other.start()
+            for _ in range(1, self.threads):
+                running = _thread.allocate_lock()
+                running.acquire()
+                _thread.start_new_thread(other, (running,))
+                others.append(running)
             _Worker(self).work()
         except BaseException:
-            self.stop.set()
+            self.ending = True
             raise
         finally:
-            for other in others:
-                if other.ident is not None:
-                    other.join()
+            for running in others:
+                running.acquire()
         if errors:
             raise errors[0]
 
     def take(self) -> list[Piece]:
-        """The next pieces: one large, or several small ones."""
+        """The next pieces: one large, or several small ones.
+
+        Each time half of what would be a thread's share of the rest, so that all threads end at about the same time.
+        """
         taken: list[Piece] = []
-        size = 0
         with self._lock:
-            while size < self.limits.piece and (piece := next(self._pieces, None)):
+            limits = self.limits
+            want = max(limits.least, min(limits.most, page_up(self._left // (2 * self.threads))))
+            while want > 0 and (rest := self._rest or self._next_run()):
+                piece = Piece(rest.start, min(rest.start + want, rest.end), rest.run)
+                self._rest = Piece(piece.end, rest.end, rest.run) if piece.end < rest.end else None
                 taken.append(piece)
-                size += piece.size
+                want -= piece.size
+                self._left -= piece.size
         return taken
+
+    def _next_run(self) -> Piece | None:
+        run = next(self._runs, None)
+        return Piece(*run, run) if run else None
 
     def account(self, found: list[Hit], read: int, lost: int = 0) -> None:
         """Note what was found and how many bytes were read, or could not be. Raises TooManyHits."""
@@ -121,13 +154,7 @@ class Sweep:
         """Stop all threads; the first reason counts."""
         with self._lock:
             self.stopped = self.stopped or why
-        self.stop.set()
-
-
-def _pieces(searchable: Sequence[Range], size: int) -> Iterator[Piece]:
-    for run in searchable:
-        for start in range(run[0], run[1], size):
-            yield Piece(start, min(start + size, run[1]), run)
+        self.ending = True
 
 
 class _Worker:
@@ -144,7 +171,7 @@ class _Worker:
 
     def work(self) -> None:
         """Take pieces until there are none."""
-        while not self.sweep.stop.is_set() and (pieces := self.sweep.take()):
+        while not self.sweep.ending and (pieces := self.sweep.take()):
             try:
                 if self._finder is not None:
                     pieces = self._stream(self._finder, pieces)
@@ -181,7 +208,7 @@ class _Worker:
     def _search(self, piece: Piece) -> None:
         """The long way."""
         for start in range(piece.start, piece.end, CHUNK):
-            if self.sweep.stop.is_set():
+            if self.sweep.ending:
                 return
             end = min(start + CHUNK, piece.end)
             low, high = (start & ~(PAGE - 1)) - self.behind, end + self.ahead
@@ -212,8 +239,10 @@ class _Worker:
         """Memory to copy into, in huge pages where there are any: fewer to populate, and to look up."""
         if self._view is None or len(self._view) < size:
             area = mmap.mmap(-1, -(-size // HUGE) * HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-            with contextlib.suppress(OSError):  # a kernel without them
+            try:
                 area.madvise(mmap.MADV_HUGEPAGE)
+            except OSError:  # a kernel without them
+                pass
             # Never closed: an error on its way up still holds views of it, and closing would hide that error.
             self._view = memoryview(area)
         return self._view

@@ -258,13 +258,17 @@ def test_what_the_quick_way_imports_is_little(kind: str, tmp_path: Path) -> None
     path.write_bytes(core([Load(0x1000, b"the-needle")]))
     target = ["--core", str(path)] if kind == "core" else ["--pid", str(os.getpid())]
     code = (
-        "import sys; from sevkit.cli.quick import quick_answer; quick_answer('scan', sys.argv[1:]);"
-        "bad = {'click', 'rich', 'numpy', 'hyperscan', 'pathlib', 'inspect', 'dataclasses'} & set(sys.modules);"
-        "sys.exit(str(bad) if bad else 0)"
+        "import os, sys\n"
+        "def ended(status):\n"
+        "    bad = set(sys.modules) & {'click', 'rich', 'numpy', 'hyperscan', 'pathlib', 'inspect', 'dataclasses', 'typing',"
+        " 'enum', 're', 'json', 'collections', 'functools', 'contextlib', 'threading', 'signal'}\n"
+        "    sys.exit(f'imported: {bad}' if bad else status)\n"
+        "os._exit = ended\n"
+        "from sevkit.cli import main; main()"
     )
     # Without `site`, which runs what other packages left in this environment.
     environment = {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
-    argv = [sys.executable, "-S", "-c", code, *target, "--secret", "the-needle", "--json"]
+    argv = [sys.executable, "-S", "-c", code, "scan", *target, "--secret", "the-needle", "--json"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60, env=environment)
     assert done.returncode == 0, done.stderr
     assert '"finished": true' in done.stdout

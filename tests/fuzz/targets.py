@@ -67,7 +67,7 @@ def _core(data: bytes) -> None:
         list(core.regions())
         buffer = bytearray(3 * _PAGE)
         for stretch in list(core.stretches())[:32]:
-            if stretch.state is State.DATA:
+            if stretch.state == State.DATA:
                 got = core.readinto(stretch.start, memoryview(buffer)[: min(len(buffer), stretch.size)])
                 assert got > 0
         for patterns in ([Pattern(b"needle")], [Pattern(b"needle"), Pattern(b"n..dle", regex=True)]):

@@ -298,7 +298,7 @@ def test_what_was_only_read_needs_no_second_look() -> None:
             if not PageMap(os.getpid(), here, here + len(some)).ranges:
                 pytest.skip("this kernel does not tell the zero page")
             inside = [part for part in memory.stretches() if here <= part.start < here + len(some)]
-        assert sum(part.size for part in inside if part.state is State.DATA) < 4 << 20
+        assert sum(part.size for part in inside if part.state == State.DATA) < 4 << 20
 
 
 def test_shared_memory_is_read_by_its_file_and_private_memory_in_the_process() -> None:
