@@ -29,6 +29,7 @@ else:
         def __new__(cls, name, bases, space):
             fields = tuple(space.get("__annotations__", ()))
             space["_field_defaults"] = {field: space[field] for field in fields if field in space}
+            space["_last"] = tuple(space["_field_defaults"].values())
             space |= {field: _field(index, f"Field {index}") for index, field in enumerate(fields)}
             space |= {"_fields": fields, "__match_args__": fields, "__slots__": ()}
             return super().__new__(cls, name, bases, space)
@@ -37,8 +38,11 @@ else:
         """typing.NamedTuple, without compiling a function for each class."""
 
         def __new__(cls, *values, **named):
-            if named or len(values) != len(cls._fields):
-                values = _complete(cls, values, named)
+            missing = len(cls._fields) - len(values)
+            if named or not 0 <= missing <= len(cls._last):
+                values = _by_name(cls, values, named)
+            elif missing:
+                values += cls._last[-missing:]
             return tuple.__new__(cls, values)
 
         def __getnewargs__(self):
@@ -57,7 +61,7 @@ else:
         def _replace(self, **named):
             return type(self)(**(self._asdict() | named))
 
-    def _complete(cls, values, named):
+    def _by_name(cls, values, named):
         """A value for each field, in their order, from those of a call. Raises TypeError as calls do."""
         given = dict(zip(cls._fields, values, strict=False))
         whole = cls._field_defaults | given | named

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -44,6 +45,8 @@ def main(argv: list[str] | None = None) -> NoReturn:
     words = sys.argv[1:] if argv is None else argv
     if words[:1] in (["probe"], ["scan"]) and "--json" in words:
         _on_signals()
+        if argv is None:
+            gc.disable()  # the end is near, and looking for cycles on the way takes longer than reading /proc
         from sevkit.cli.quick import quick_answer
 
         status = quick_answer(words[0], words[1:])

@@ -11,7 +11,6 @@ from sevkit.procfs import ptrace_hint
 _KERNEL = frozenset({"[vvar]", "[vvar_vclock]", "[vsyscall]", "[uprobes]"})
 _USED = frozenset({"Rss", "Swap", "Shared_Hugetlb", "Private_Hugetlb"})
 _HUGE = 2 << 20
-_HEX = frozenset("0123456789abcdef")
 
 
 class Mapping(NamedTuple):
@@ -72,11 +71,12 @@ def parse(text: str) -> list[Mapping]:
     head: Mapping | None = None
     used, detailed, flags = False, False, frozenset[str]()
     for line in text.split("\n"):
-        key, colon, value = line.partition(":")
-        if colon and key in _USED:
-            detailed, used = True, used or not value.lstrip().startswith("0 ")
-        elif colon and key == "VmFlags":
-            flags = frozenset(value.split())
+        if "A" <= line[:1] <= "Z":
+            key, _, value = line.partition(":")
+            if key in _USED:
+                detailed, used = True, used or not value.lstrip().startswith("0 ")
+            elif key == "VmFlags":
+                flags = frozenset(value.split())
         elif mapping := _head(line):
             if head:
                 found.append(_whole(head, used or not detailed, flags))
@@ -88,19 +88,19 @@ def parse(text: str) -> list[Mapping]:
 
 def _head(line: str) -> Mapping | None:
     """``start-end perms offset device inode name``; None for any other line."""
-    fields = line.split(None, 5)
-    start, dash, end = fields[0].partition("-") if len(fields) >= 5 else ("", "", "")
-    if not (dash and start and end and _HEX.issuperset(start + end) and len(fields[1]) == 4 and fields[4].isdecimal()):
+    try:
+        addresses, perms, offset, device, inode, *name = line.split(None, 5)
+        start, end = addresses.split("-")
+        region = Region(int(start, 16), int(end, 16), name[0] if name else "", perms, int(offset, 16))
+        return Mapping(region, device, int(inode)) if len(perms) == 4 else None
+    except ValueError:
         return None
-    if not _HEX.issuperset(fields[2]):
-        return None
-    name = fields[5] if len(fields) > 5 else ""
-    region = Region(int(start, 16), int(end, 16), name, fields[1], int(fields[2], 16))
-    return Mapping(region, fields[3], int(fields[4]))
 
 
 def _whole(head: Mapping, used: bool, flags: frozenset[str]) -> Mapping:
     region = head.region
+    if used and not flags:
+        return head
     if flags & {"io", "pf"}:
         region = region._replace(readable=False, why="device memory")
     return Mapping(region, head.device, head.inode, used, flags)
