@@ -47,14 +47,23 @@ def main(argv: list[str] | None = None) -> NoReturn:
         _on_signals()
         if argv is None:
             gc.disable()  # the end is near, and looking for cycles on the way takes longer than reading /proc
-        from sevkit.cli.quick import quick_answer
-
-        status = quick_answer(words[0], words[1:])
+        status = _quick_way(words)
         if status is not None:
             if argv is None:  # all is said and closed: taking the interpreter apart takes longer than probing
                 os._exit(status)
             sys.exit(status)
     sys.exit(_whole_way(words))
+
+
+def _quick_way(words: list[str]) -> int | None:
+    from sevkit.cli.quick import quick_answer
+
+    try:
+        return quick_answer(words[0], words[1:])
+    except BaseException as error:  # noqa: BLE001 - told of as the whole way does
+        from sevkit.cli.output import failed
+
+        return failed(words, error)
 
 
 def _on_signals() -> None:

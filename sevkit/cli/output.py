@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from sevkit.errors import ExitCode, NoSpaceError, NotPermittedError, SevkitError
+from sevkit.errors import ExitCode, NoSpaceError, NotPermittedError, SevkitError, UsageError
 from sevkit.result import Result, failure
 
 
@@ -69,31 +69,43 @@ def run_root(root: click.Command, argv: list[str]) -> int:
         _lose_stdout()
         if not isinstance(error, BrokenPipeError):
             print_error(_refused(error))
-            return status or int(ExitCode.ENVIRONMENT)
+            return status or ExitCode.ENVIRONMENT
     return status
 
 
 def _run(root: click.Command, argv: list[str]) -> int:
-    as_json = wants_json(argv)
     try:
         outcome = root.main(args=argv, prog_name="sevkit", standalone_mode=False)
-        return outcome if isinstance(outcome, int) else 0
     except SystemExit as done:
-        return done.code if isinstance(done.code, int) else 0
-    except SevkitError as error:
-        return _fail(argv, error, as_json)
-    except click.UsageError as error:
-        return _usage(argv, error, as_json)
-    except click.ClickException as error:
-        return _fail(argv, _as_usage(error.format_message()), as_json)
-    except (KeyboardInterrupt, click.Abort, EOFError):
-        return _fail(argv, _interrupted(), as_json)
-    except BrokenPipeError:
+        outcome = done.code
+    except BaseException as error:  # noqa: BLE001 - even a defect answers in the asked-for form
+        return failed(argv, error)
+    return outcome if isinstance(outcome, int) else 0
+
+
+def failed(argv: Sequence[str], error: BaseException) -> int:
+    """Tell of what ended a command, in the form that its line asks for; returns the exit status."""
+    if isinstance(error, BrokenPipeError):
         # The reader went away (`| head`): that is not our failure, and there is nobody left to tell.
         _lose_stdout()
         return 0
-    except Exception as error:  # noqa: BLE001 - the last resort: even a defect answers in the asked-for form
-        return _fail(argv, _defect(error), as_json)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message())
+        return ExitCode.USAGE
+    return _fail(argv, _as_ours(error), wants_json(argv))
+
+
+def _as_ours(error: BaseException) -> SevkitError:
+    if isinstance(error, SevkitError):
+        return error
+    if isinstance(error, click.UsageError):
+        path = error.ctx.command_path if error.ctx else "sevkit"
+        return UsageError(error.format_message(), hint=f"see `{path} --help`")
+    if isinstance(error, click.ClickException):
+        return UsageError(error.format_message())
+    if isinstance(error, (KeyboardInterrupt, click.Abort, EOFError)):
+        return _interrupted()
+    return _defect(error)
 
 
 def _fail(argv: Sequence[str], error: SevkitError, as_json: bool) -> int:
@@ -118,27 +130,13 @@ def _lose_stdout() -> None:
     os.close(nowhere)
 
 
-def _usage(argv: Sequence[str], error: click.UsageError, as_json: bool) -> int:
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        click.echo(error.format_message())
-        return int(ExitCode.USAGE)
-    path = error.ctx.command_path if error.ctx else "sevkit"
-    return _fail(argv, _as_usage(error.format_message(), hint=f"see `{path} --help`"), as_json)
-
-
-def _as_usage(message: str, hint: str | None = None) -> SevkitError:
-    from sevkit.errors import UsageError
-
-    return UsageError(message, hint=hint)
-
-
 def _interrupted() -> SevkitError:
     error = SevkitError("interrupted", hint="what was started has been stopped and removed")
     error.exit_code = ExitCode.INTERRUPTED
     return error
 
 
-def _defect(error: Exception) -> SevkitError:
+def _defect(error: BaseException) -> SevkitError:
     if isinstance(error, OSError):
         return _refused(error)
     if isinstance(error, MemoryError):

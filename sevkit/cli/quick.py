@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
-from sevkit.errors import ExitCode, SevkitError
 from sevkit.light import TYPE_CHECKING, NamedTuple
-from sevkit.result import failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,30 +105,7 @@ def quick_answer(command: str, words: list[str]) -> int | None:
     asked = parse(command, words)
     if asked is None:
         return None
-    try:
-        result = COMMANDS[command].answer(asked)
-    except SevkitError as error:
-        result = failure(command, error)
-    except KeyboardInterrupt:
-        result = failure(command, _interrupted())
-    except Exception:  # noqa: BLE001 - a defect: the whole way knows how to report it
-        return None
-    return _print(result)
-
-
-def _print(result: Result) -> int | None:
-    try:
-        sys.stdout.write(result.to_json())
-        sys.stdout.flush()
-    except BrokenPipeError:  # the reader went away: nobody is left to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError:  # a full disk, say: the whole way knows how to report it
-        return None
+    result = COMMANDS[command].answer(asked)
+    sys.stdout.write(result.to_json())
+    sys.stdout.flush()
     return result.exit_code
-
-
-def _interrupted() -> SevkitError:
-    error = SevkitError("interrupted", hint="what was started has been stopped and removed")
-    error.exit_code = ExitCode.INTERRUPTED
-    return error

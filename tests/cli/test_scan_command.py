@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sevkit.cli import main
 from sevkit.memory import native
 from sevkit.memory.picture import from_dict
 from tests.unit.elf import Load, core, nt_file
@@ -272,3 +273,25 @@ def test_what_the_quick_way_imports_is_little(kind: str, tmp_path: Path) -> None
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60, env=environment)
     assert done.returncode == 0, done.stderr
     assert '"finished": true' in done.stdout
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_full_disk_is_told_of_as_such_though_the_secrets_came_by_standard_input(form: list[str], dump: Path) -> None:
+    argv = [sys.executable, "-m", "sevkit", "scan", "--core", str(dump), "--secrets-file", "-", *form]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(argv, input=b"the-needle\n", stdout=full, stderr=subprocess.PIPE, check=False, timeout=60)
+    assert done.returncode == 4
+    assert b"No space left" in done.stderr
+
+
+def test_a_defect_in_the_short_way_is_told_of_in_json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], dump: Path
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr("sevkit.memory.search.answer", broken)
+    with pytest.raises(SystemExit) as ended:
+        main(["scan", "--core", str(dump), "--secret", "the-needle", "--json"])
+    assert ended.value.code == 4
+    assert "sevkit itself failed: ZeroDivisionError" in json.loads(capsys.readouterr().out)["errors"][0]["message"]
