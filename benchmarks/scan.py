@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 import sevkit
 from sevkit import proc
@@ -38,6 +39,7 @@ SECRET = "sevkit-benchmark-secret-4711"
 ABSENT = Pattern(b"sevkit-benchmark-never-anywhere")
 GIB = 1 << 30
 PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+BUSY = 5  # percent of a core, from which on a guest is not idle
 NOT_THERE = 0xA5  # a byte that memchr looks for in vain
 
 # A process with resident memory like a guest's: a third random, a third program text, a third nearly empty pages.
@@ -212,7 +214,7 @@ def against_memchr_everywhere(size: int, repeats: int) -> dict[str, object]:
         with holder(size, kind) as pid:
             result[kind] = against_memchr(pid, repeats)
     with filled_guest(size >> 20) as pid:
-        _quiet()
+        _quiet(pid)
         result["running_guest"] = against_memchr(pid, repeats)
     return result
 
@@ -261,7 +263,7 @@ def against_gcore_and_grep(memory_mib: int, repeats: int) -> dict[str, object]:
                     searched[when] = scan(memory, [Pattern(SECRET.encode())]).coverage.read_bytes
 
             turns.turn(
-                _quiet,
+                functools.partial(_quiet, pid),
                 sevkit_command=functools.partial(sevkit_scan, "--pid", str(pid)),
                 sevkit_command_ram_only=functools.partial(sevkit_scan, "--pid", str(pid), "--ram-only"),
                 sevkit_search=functools.partial(inside, "before"),
@@ -280,10 +282,13 @@ def against_gcore_and_grep(memory_mib: int, repeats: int) -> dict[str, object]:
     }
 
 
-def _quiet() -> None:
-    """The guest ends what it does or missed while gdb held it, and the disk writes the core that is gone."""
+def _quiet(pid: int) -> None:
+    """The guest ends what it does, or missed while gdb held it, for 20 s at most; the disk writes what is due."""
     os.sync()
-    time.sleep(2)
+    process = psutil.Process(pid)
+    for _ in range(20):
+        if process.cpu_percent(interval=1) < BUSY:
+            return
 
 
 def core_against_grep(size: int, repeats: int) -> dict[str, object]:

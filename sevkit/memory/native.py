@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 
-from sevkit.light import TYPE_CHECKING
+from sevkit.light import TYPE_CHECKING, NamedTuple
 from sevkit.memory.source import page_up
 
 if TYPE_CHECKING:
@@ -21,24 +22,21 @@ _SWEEP = 32  # bytes that are swept for one literal in the time that looking at 
 _FEW = 256  # hits that there is room for at first
 
 
-class Span(ctypes.Structure):
+_SPAN, _HIT = struct.Struct("QQQQiI"), struct.Struct("QQ")  # as in stream.c and find.h
+
+
+class Span(NamedTuple):
     """Memory to bring in and search: ``size`` bytes from ``address`` on, and ``before`` them some that are context.
 
     The other three are a ``Place``: that of ``address``.
     """
 
-    _fields_ = (
-        ("address", ctypes.c_uint64),
-        ("size", ctypes.c_uint64),
-        ("before", ctypes.c_uint64),
-        ("offset", ctypes.c_uint64),
-        ("origin", ctypes.c_int32),
-        ("in_place", ctypes.c_uint32),
-    )
-
-
-class _Hit(ctypes.Structure):
-    _fields_ = (("start", ctypes.c_uint64), ("literal", ctypes.c_uint64))
+    address: int
+    size: int
+    before: int
+    offset: int
+    origin: int
+    in_place: bool
 
 
 def _load() -> ctypes.CDLL | None:
@@ -107,7 +105,8 @@ class Finder:
         assert _library is not None
         search = _library.sevkit_stream
         reached, done = ctypes.c_uint32(), ctypes.c_uint64()
-        what = (ctypes.byref(reached), ctypes.byref(done), self._handle, (Span * len(spans))(*spans), len(spans))
+        packed = b"".join([_SPAN.pack(*span) for span in spans])
+        what = (ctypes.byref(reached), ctypes.byref(done), self._handle, packed, len(spans))
         found = _collect(lambda hits, room: search(*what, base, step, hits, room), limit)
         return found, reached.value, done.value
 
@@ -116,14 +115,15 @@ class Finder:
             self._free(self._handle)
 
 
-def _collect(search: Callable[[ctypes.Array[_Hit], int], int], limit: int) -> Found:
+def _collect(search: Callable[[ctypes.Array[ctypes.c_char], int], int], limit: int) -> Found:
     """What a search finds; searched again where there are more hits than there was room for."""
     for room in (min(limit + 1, _FEW), limit + 1):
-        hits = (_Hit * room)()
+        hits = ctypes.create_string_buffer(room * _HIT.size)
         found = search(hits, room)
         if found <= room or room > limit:
             break
-    return [(hit.start, hit.literal) for hit in hits[: min(found, room)]]
+    told = hits.raw[: min(found, room) * _HIT.size]
+    return [(start, literal) for start, literal in _HIT.iter_unpack(told)]
 
 
 def _method(shortest: int, count: int) -> tuple[int, int]:
