@@ -77,14 +77,14 @@ static uint64_t context(const struct stream *stream, uint64_t done)
     return there < most ? there : most;
 }
 
-static uint64_t copied(struct stream *stream)
+/* Search the span from `done` on; returns the bytes up to which all was searched. */
+static uint64_t copied(struct stream *stream, uint64_t done)
 {
     const struct span *span = stream->span;
-    uint64_t done = 0;
+    uint64_t fresh = context(stream, done); /* of what lies before, nothing is here yet */
     while (done < span->size && stream->found <= stream->room) {
         /* Every byte keeps its place in its page, which the kernel copies much faster; all but the last end a page. */
-        uint64_t skew = (span->address + done) % PAGE, size = stream->step - skew;
-        uint64_t fresh = done ? 0 : span->before, kept = context(stream, done);
+        uint64_t skew = (span->address + done) % PAGE, size = stream->step - skew, kept = context(stream, done);
         uint8_t *data = stream->base + skew;
         if (size > span->size - done)
             size = span->size - done;
@@ -94,10 +94,19 @@ static uint64_t copied(struct stream *stream)
         done += size;
         kept = context(stream, done);
         memmove(stream->base - kept, data + size - kept, kept);
+        fresh = 0;
     }
     return done;
 }
 
+static int may_be_looked_at(const struct span *span, uint64_t end)
+{
+    struct stat status; /* once the lease is ours the file cannot shrink; it may have before */
+    return fcntl(span->origin, F_GETLEASE) == F_RDLCK && !fstat(span->origin, &status) &&
+           end <= (uint64_t)status.st_size;
+}
+
+/* As much of the span as can be had so. */
 static uint64_t looked_at(struct stream *stream)
 {
     const struct span *span = stream->span;
@@ -105,9 +114,7 @@ static uint64_t looked_at(struct stream *stream)
     while (done < span->size && stream->found <= stream->room) {
         uint64_t size = span->size - done < WINDOW ? span->size - done : WINDOW, kept = context(stream, done);
         uint64_t offset = span->offset + done - kept, into = offset % PAGE;
-        struct stat status; /* once the lease is ours the file cannot shrink; it may have before */
-        if (fcntl(span->origin, F_GETLEASE) != F_RDLCK || fstat(span->origin, &status) ||
-            offset + kept + size > (uint64_t)status.st_size)
+        if (!may_be_looked_at(span, offset + kept + size))
             break;
         uint64_t length = into + kept + size;
         uint8_t *window = mmap(NULL, length, PROT_READ, MAP_PRIVATE, span->origin, (off_t)(offset - into));
@@ -133,7 +140,7 @@ uint64_t sevkit_stream(uint32_t *reached, uint64_t *done, const struct finder *f
     struct stream stream = {finder, spans, buffer + front, step, hits, room, 0};
     for (*reached = 0, *done = 0; *reached < count; ++*reached, *done = 0) {
         stream.span = spans + *reached;
-        *done = stream.span->in_place ? looked_at(&stream) : copied(&stream);
+        *done = copied(&stream, stream.span->in_place ? looked_at(&stream) : 0);
         if (*done < stream.span->size || stream.found > room)
             break;
     }

@@ -26,6 +26,7 @@ from tests.unit.elf import Load, core
 pytestmark = pytest.mark.skipif(not native.built, reason="find.c was not built")
 SIZE = 16 * PAGE
 PRIVATE = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+WINDOW = 8 << 20  # of stream.c
 VALUES = [b"ab", b"needle", b"a-longer-needle-than-that", b"\0" * 3 + b"x" * 30, b"y" * 5000]
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
@@ -89,14 +90,14 @@ def test_spans_of_one_run_give_each_hit_once(memory: Memory, data: bytes, ends: 
     for start, end in zip(borders, borders[1:], strict=False):
         before = min(start, memory.finder.longest - 1)
         spans.append(Span(1 << 40 | start, end - start, before, offset + start, origin, way == "in place"))
-    with in_place(memory) if way == "in place" else contextlib.nullcontext():
+    with leased(memory) if way == "in place" else contextlib.nullcontext():
         found, reached, done = memory.stream(spans)
     assert (reached, done) == (len(spans), 0)
     assert found == [(1 << 40 | at, index) for at, index in byte_by_byte(data, VALUES, 0)]
 
 
 @contextlib.contextmanager
-def in_place(memory: Memory) -> Iterator[None]:
+def leased(memory: Memory) -> Iterator[None]:
     """A lease, which nobody gets while the file is open for writing."""
     os.close(memory.file)
     try:
@@ -133,13 +134,39 @@ def test_what_cannot_be_read_ends_it_and_what_was_searched_until_then_counts(
     assert found == sorted(head + (byte_by_byte(data[:PAGE], VALUES, 0) if last else []))
 
 
-def test_a_file_without_a_lease_or_cut_short_is_not_looked_at_in_place(memory: Memory) -> None:
+def test_a_file_is_looked_at_in_place_only_while_its_lease_is_ours_and_all_of_it_there(memory: Memory) -> None:
     memory.fill(b"needle")
-    assert memory.stream([Span(0, SIZE, 0, 0, memory.readable, True)]) == ([], 0, 0)
-    with in_place(memory):
-        assert memory.stream([Span(0, SIZE + 1, 0, 0, memory.readable, True)])[1:] == (0, 0)
+    whole, beyond = (Span(0, size, 0, 0, memory.readable, True) for size in (SIZE, SIZE + 1))
+    untouched = b"?" * 64
+
+    def copies(span: Span, reached: int, done: int) -> bool:
+        ctypes.memmove(buffer, untouched, len(untouched))
+        assert memory.stream([span]) == ([(0, VALUES.index(b"needle"))], reached, done)
+        return ctypes.string_at(buffer, len(untouched)) != untouched
+
+    buffer = memory.buffer + memory.finder.buffer_size(0)
+    assert copies(whole, 1, 0)
+    with leased(memory):
+        assert not copies(whole, 1, 0)
+        assert copies(beyond, 0, SIZE - SIZE % memory.step)
         assert fcntl.fcntl(memory.readable, fcntl.F_GETLEASE) == fcntl.F_RDLCK
-    assert memory.stream([Span(0, SIZE + 1, 0, 0, memory.readable, False)])[1:] == (0, SIZE - SIZE % memory.step)
+
+
+def test_what_can_no_longer_be_looked_at_in_place_is_copied_from_there_on(memory: Memory, tmp_path: Path) -> None:
+    path = tmp_path / "long"
+    with path.open("wb") as written:
+        written.truncate(WINDOW + SIZE)
+        for at in (5, WINDOW - 3, WINDOW + 3 * PAGE):
+            os.pwrite(written.fileno(), b"needle", at)
+    needle = VALUES.index(b"needle")
+    file = os.open(path, os.O_RDONLY)
+    lease = Lease(file)
+    span = Span(1 << 40, WINDOW + SIZE + 1, 0, 0, file, True)  # one byte more than there is
+    found, reached, done = memory.stream([span])
+    lease.release()
+    assert [at - (1 << 40) for at, index in found if index == needle] == [5, WINDOW - 3, WINDOW + 3 * PAGE]
+    assert (reached, done) == (0, WINDOW + SIZE - (WINDOW + SIZE) % memory.step)
+    os.close(file)
 
 
 def test_more_hits_than_asked_for_end_it(memory: Memory) -> None:
