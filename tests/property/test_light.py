@@ -1,5 +1,7 @@
 """The stand-ins of light.py are what they stand for."""
 
+from __future__ import annotations  # which light.py relies on
+
 import json
 import pickle
 from typing import NamedTuple as Real
@@ -31,13 +33,12 @@ def test_json_of_what_is_none_is_refused() -> None:
             to_json(value)
 
 
-# The annotations as `from __future__ import annotations` leaves them, which light.py relies on.
 class LightOne(Light):
     """One."""
 
-    first: "int"
-    second: "str" = "two"
-    third: "float | None" = None
+    first: int
+    second: str = "two"
+    third: float | None = None
 
     @property
     def double(self) -> int:
