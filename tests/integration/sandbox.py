@@ -185,6 +185,6 @@ class Stepped:
 
 
 @pytest.fixture
-def box(tmp_path: Path) -> Sandbox:
-    """A world of its own."""
-    return Sandbox(tmp_path)
+def box(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
+    """A world of its own, under a short name: what is below it has to fit into the 107 bytes of a socket's."""
+    return Sandbox(tmp_path_factory.mktemp("box"))
