@@ -43,10 +43,8 @@ def main(argv: list[str] | None = None) -> NoReturn:
     import takes longer than the answer; every other command line, and every mistake in these, goes the whole way.
     """
     words = sys.argv[1:] if argv is None else argv
+    _on_signals()
     if words[:1] in (["probe"], ["scan"]) and "--json" in words:
-        _on_signals()
-        if argv is None:
-            gc.disable()  # the end is near, and looking for cycles on the way takes longer than reading /proc
         status = _quick_way(words)
         if status is not None:
             if argv is None:  # all is said and closed: taking the interpreter apart takes longer than probing
@@ -56,14 +54,17 @@ def main(argv: list[str] | None = None) -> NoReturn:
 
 
 def _quick_way(words: list[str]) -> int | None:
-    from sevkit.cli.quick import quick_answer
-
+    gc.disable()  # looking for cycles on the way, where there are none, takes longer than reading /proc
     try:
+        from sevkit.cli.quick import quick_answer
+
         return quick_answer(words[0], words[1:])
     except BaseException as error:  # noqa: BLE001 - told of as the whole way does
         from sevkit.cli.output import failed
 
         return failed(words, error)
+    finally:
+        gc.enable()
 
 
 def _on_signals() -> None:
@@ -73,7 +74,6 @@ def _on_signals() -> None:
 
 
 def _whole_way(words: list[str]) -> int:
-    _on_signals()
     from sevkit.cli.output import run_root
     from sevkit.cli.tree import root as tree_root
 

@@ -92,7 +92,7 @@ def failed(argv: Sequence[str], error: BaseException) -> int:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         click.echo(error.format_message())
         return ExitCode.USAGE
-    return _fail(argv, _as_ours(error), wants_json(argv))
+    return _fail(argv, _as_ours(error))
 
 
 def _as_ours(error: BaseException) -> SevkitError:
@@ -108,10 +108,10 @@ def _as_ours(error: BaseException) -> SevkitError:
     return _defect(error)
 
 
-def _fail(argv: Sequence[str], error: SevkitError, as_json: bool) -> int:
+def _fail(argv: Sequence[str], error: SevkitError) -> int:
     if "--debug" in argv:
         traceback.print_exc()
-    if as_json:
+    if wants_json(argv):
         try:
             sys.stdout.write(failure(command_name(argv), error).to_json())
             sys.stdout.flush()

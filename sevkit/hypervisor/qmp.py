@@ -35,8 +35,7 @@ def monitor(socket: Path, line: str) -> str:
 
 def ram_blocks(socket: Path) -> list[RamBlock]:
     """Where the guest's RAM lies: guest-physical ranges and host addresses."""
-    found = guest_memory.guest_map(socket).blocks
-    return [RamBlock(block.name, block.gpa, block.size, block.host_address) for block in found]
+    return list(guest_memory.guest_map(socket).blocks)
 
 
 def forwarded_port(socket: Path, guest_port: int = 22) -> int:

@@ -28,7 +28,6 @@ class Backing:
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._files: list[tuple[Region, int]] = []
-        self._starts: list[int] = []
 
     def open(self, mapping: Mapping) -> int | None:
         """The very file behind a mapping: by map_files (needs a capability), else by the process's own descriptors."""
@@ -55,16 +54,15 @@ class Backing:
         """Read this mapping by that file from now on, if worth it; the descriptor is ours. Mappings come in order."""
         if region.size >= _LARGE and len(self._files) < _MOST:
             self._files.append((region, descriptor))
-            self._starts.append(region.start)
         else:
             os.close(descriptor)
 
     def place(self, start: int, end: int) -> Place | None:
         """Where ``[start, end)`` is to be read: by a file, or, where none is kept, in the process; None: in both."""
-        index = bisect_right(self._starts, start) - 1
+        index = bisect_right(self._files, start, key=lambda entry: entry[0].start) - 1
         if index >= 0 and start < (region := self._files[index][0]).end:
             return Place(region.offset + start - region.start, self._files[index][1]) if end <= region.end else None
-        if index + 1 < len(self._starts) and end > self._starts[index + 1]:
+        if index + 1 < len(self._files) and end > self._files[index + 1][0].start:
             return None
         return Place(start, -self._pid)
 
@@ -72,7 +70,7 @@ class Backing:
         """Close the files."""
         for _, descriptor in self._files:
             os.close(descriptor)
-        self._files, self._starts = [], []
+        self._files = []
 
 
 def _device(number: int) -> str:

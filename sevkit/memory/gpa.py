@@ -10,33 +10,8 @@ from sevkit.memory.source import Region
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from typing import Protocol
 
     from sevkit.memory.source import Range
-
-    class Block(Protocol):
-        """A stretch of guest RAM; sevkit.hypervisor.base.RamBlock is one."""
-
-        @property
-        def name(self) -> str:
-            """The RAM block's name."""
-            ...
-
-        @property
-        def gpa(self) -> int:
-            """Guest-physical address."""
-            ...
-
-        @property
-        def size(self) -> int:
-            """Bytes."""
-            ...
-
-        @property
-        def host_address(self) -> int | None:
-            """Address in the VMM; None where the VMM does not have it mapped."""
-            ...
-
 
 _LETTERS = {"": 1 << 20, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _UNITS = {letter + end: size for letter, size in _LETTERS.items() for end in ("", "i", "ib", "b")}
@@ -62,8 +37,8 @@ class Place(NamedTuple):
 class GuestMap:
     """Guest RAM as the VMM has it. ``origin`` says how it is known: ``qmp``, ``hypervisor``, ``guess``, ``core``."""
 
-    def __init__(self, blocks: Iterable[Block], origin: str = "hypervisor") -> None:
-        self.blocks: tuple[Block, ...] = tuple(sorted(blocks, key=lambda block: block.gpa))
+    def __init__(self, blocks: Iterable[GuestRange], origin: str = "hypervisor") -> None:
+        self.blocks: tuple[GuestRange, ...] = tuple(sorted(blocks, key=lambda block: block.gpa))
         self.origin = origin
         self._mapped = sorted(
             ((block.host_address, block) for block in self.blocks if block.host_address is not None),

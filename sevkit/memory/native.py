@@ -20,8 +20,6 @@ _WIDEST = 32
 _PLACES = 1 << 15  # kept grams, up to which their map stays in the second-level cache
 _SWEEP = 32  # bytes that are swept for one literal in the time that looking at one place takes
 _FEW = 256  # hits that there is room for at first
-
-
 _SPAN, _HIT = struct.Struct("QQQQiI"), struct.Struct("QQ")  # as in stream.c and find.h
 
 

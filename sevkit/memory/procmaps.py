@@ -11,6 +11,7 @@ from sevkit.procfs import ptrace_hint
 _KERNEL = frozenset({"[vvar]", "[vvar_vclock]", "[vsyscall]", "[uprobes]"})
 _USED = frozenset({"Rss", "Swap", "Shared_Hugetlb", "Private_Hugetlb"})
 _HUGE = 2 << 20
+_HEX = frozenset("0123456789abcdef")
 
 
 class Mapping(NamedTuple):
@@ -91,16 +92,18 @@ def _head(line: str) -> Mapping | None:
     try:
         addresses, perms, offset, device, inode, *name = line.split(None, 5)
         start, end = addresses.split("-")
-        region = Region(int(start, 16), int(end, 16), name[0] if name else "", perms, int(offset, 16))
-        return Mapping(region, device, int(inode)) if len(perms) == 4 else None
     except ValueError:
         return None
+    if not (start and end and _HEX.issuperset(start + end + offset) and len(perms) == 4 and inode.isdecimal()):
+        return None
+    region = Region(int(start, 16), int(end, 16), name[0] if name else "", perms, int(offset, 16))
+    return Mapping(region, device, int(inode))
 
 
 def _whole(head: Mapping, used: bool, flags: frozenset[str]) -> Mapping:
-    region = head.region
     if used and not flags:
         return head
+    region = head.region
     if flags & {"io", "pf"}:
         region = region._replace(readable=False, why="device memory")
     return Mapping(region, head.device, head.inode, used, flags)

@@ -81,10 +81,10 @@ static uint64_t context(const struct stream *stream, uint64_t done)
 static uint64_t copied(struct stream *stream, uint64_t done)
 {
     const struct span *span = stream->span;
-    uint64_t fresh = context(stream, done); /* of what lies before, nothing is here yet */
+    uint64_t kept = context(stream, done), fresh = kept; /* of what lies before, nothing is here yet */
     while (done < span->size && stream->found <= stream->room) {
         /* Every byte keeps its place in its page, which the kernel copies much faster; all but the last end a page. */
-        uint64_t skew = (span->address + done) % PAGE, size = stream->step - skew, kept = context(stream, done);
+        uint64_t skew = (span->address + done) % PAGE, size = stream->step - skew;
         uint8_t *data = stream->base + skew;
         if (size > span->size - done)
             size = span->size - done;

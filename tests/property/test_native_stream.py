@@ -150,6 +150,7 @@ def test_a_file_is_looked_at_in_place_only_while_its_lease_is_ours_and_all_of_it
         assert not copies(whole, 1, 0)
         assert copies(beyond, 0, SIZE - SIZE % memory.step)
         assert fcntl.fcntl(memory.readable, fcntl.F_GETLEASE) == fcntl.F_RDLCK
+    assert memory.stream([Span(0, SIZE + 1, 0, 0, memory.readable, False)])[1:] == (0, SIZE - SIZE % memory.step)
 
 
 def test_what_can_no_longer_be_looked_at_in_place_is_copied_from_there_on(memory: Memory, tmp_path: Path) -> None:
