@@ -180,7 +180,9 @@ class Rmp:
             return answer
         entry = request.access.entry
         rights = [perms if level == target else right for level, right in enumerate(entry.perms)]
-        self._store_ruling(spa, replace(entry, perms=rights, vmsa=vmsa or entry.vmsa), "RMPADJUST")
+        # VMPL0 sets the VMSA bit and takes it back: Linux frees save areas that way.
+        kind = vmsa if vmpl == 0 else entry.vmsa
+        self._store_ruling(spa, replace(entry, perms=rights, vmsa=kind), "RMPADJUST")
         return SUCCESS
 
     def psmash(self, spa: int) -> int:
