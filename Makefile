@@ -8,7 +8,7 @@ ARGS ?=
 help: ## Show what can be made
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  \033[36m%-18s\033[0m %s\n", $$1, $$2}'
 
-.venv/ready: pyproject.toml requirements-dev.lock scripts/setup-venv hatch_build.py $(wildcard sevkit/memory/*.[ch])
+.venv/ready: pyproject.toml requirements-dev.lock scripts/setup-venv hatch_build.py $(wildcard sevkit/memory/search/*.[ch])
 	@scripts/setup-system
 	@scripts/setup-venv
 

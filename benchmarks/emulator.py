@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 
 from sevkit.guest import image  # noqa: E402
 from sevkit.guest.spec import GuestSpec  # noqa: E402
-from sevkit.words import Mode  # noqa: E402
+from sevkit.vocabulary import Mode  # noqa: E402
 from tests.integration.emulator_guest import SOURCES, Emulator, EmulatorGuest, compile_static  # noqa: E402
 
 # The bounds; "boot" and "work" are slowdowns, at most; "cipher" is a share of openssl's speed, at least.

@@ -19,7 +19,7 @@ from sevkit.model.psp import Refused
 from sevkit.model.rmp_entry import TRANSITIONS, PageState
 from sevkit.model.snp_commands import SnpGuestState, SnpPlatformState
 from sevkit.model.vm import GuestAbortError
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 
 MIB = 1 << 20
 LARGE = 2 * MIB

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from sevkit.errors import BadInputError
-from sevkit.words import Mode, Provenance
+from sevkit.vocabulary import Mode, Provenance
 
 FORMAT = "sevkit-bench"
 FORMAT_VERSION = 1

@@ -22,7 +22,7 @@ def command() -> None:
 @json_option
 def status(as_json: bool) -> None:
     """Say whether the emulator is built, and of what. Exits 1 when it is not."""
-    from sevkit.hypervisor import emulated
+    from sevkit.hypervisor.qemu import emulated
 
     path = emulated.find()
     data: dict[str, Any] = {"built": path is not None, "binary": None if path is None else str(path), "build": None}

@@ -12,13 +12,13 @@ import click
 from sevkit.cli.output import colour, finish, json_option
 from sevkit.cli.target import byte_progress, target_options
 from sevkit.errors import ExitCode, InconclusiveError, SevkitError, UsageError
-from sevkit.memory.search import find_guest, make_patterns, opened
+from sevkit.memory.search.request import find_guest, make_patterns, opened
 from sevkit.result import Result
 
 if TYPE_CHECKING:
-    from sevkit.memory.gpa import GuestMap
-    from sevkit.memory.picture import Picture
-    from sevkit.memory.source import MemorySource
+    from sevkit.memory.guest_ram.layout import GuestMap
+    from sevkit.memory.guest_ram.picture import Picture
+    from sevkit.memory.sources.base import MemorySource
 
 _KINDS = (".png", ".svg", ".html", ".json")
 
@@ -88,8 +88,8 @@ def _pictures(
 def _picture(
     source: "MemorySource", guest: "GuestMap", title: str, patterns: Sequence[Any]
 ) -> "tuple[Picture, list[str]]":
-    from sevkit.memory.picture import draw, guest_pages
-    from sevkit.memory.scan import scan
+    from sevkit.memory.guest_ram.picture import draw, guest_pages
+    from sevkit.memory.search.scan import scan
 
     doubts: list[str] = []
     hits: list[tuple[int, str]] = []
@@ -164,8 +164,8 @@ def extract(
 
     The file holds all that the guest knows: it is yours to guard and to delete.
     """
-    from sevkit.memory.extract import Format
-    from sevkit.memory.extract import extract as write
+    from sevkit.memory.guest_ram.extract import Format
+    from sevkit.memory.guest_ram.extract import extract as write
 
     with ExitStack() as stack:
         source = stack.enter_context(opened(pid, core, hold=hold))

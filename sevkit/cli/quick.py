@@ -36,7 +36,7 @@ def _probe_usable(asked: Words) -> bool:
 
 
 def _scan(asked: Words) -> Result:
-    from sevkit.memory.search import Request, answer
+    from sevkit.memory.search.request import Request, answer
 
     return answer(Request(**asked))
 

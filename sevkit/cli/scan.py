@@ -46,7 +46,7 @@ def command(
     Exit status: 0 the search finished, with or without hits; 3 something that was not found might still be there, since
     a part of the memory could not be searched.
     """
-    from sevkit.memory.search import Request, answer
+    from sevkit.memory.search.request import Request, answer
 
     request = Request(pid, core, qmp, hold, secrets, secrets_file, regexes, wide, ram_only, show, max_hits, threads)
     with byte_progress("searching") as progress:

@@ -46,6 +46,6 @@ def root(ctx: click.Context, debug: bool) -> None:
     """Probe, launch, attack and benchmark AMD SEV guests: on hardware, in an emulator, or in a software model."""
     ctx.ensure_object(dict)["debug"] = debug
     if debug:
-        from sevkit import proc
+        from sevkit import processes
 
-        proc.observer = lambda line: click.echo(f"+ {line}", err=True)
+        processes.observer = lambda line: click.echo(f"+ {line}", err=True)

@@ -11,7 +11,7 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 
-from sevkit import proc
+from sevkit import processes
 from sevkit.errors import BadInputError, MissingToolError
 
 _TIMEOUT = 600.0
@@ -26,7 +26,7 @@ def kernel_packages(metapackages: Iterable[str] = KERNEL_METAPACKAGES) -> list[s
     for meta in metapackages:
         if re.fullmatch(r"linux-image-\d.*", meta):
             return [meta]
-        done = proc.run([proc.find_tool("apt-cache", package="apt"), "depends", meta], timeout=60)
+        done = processes.run([processes.find_tool("apt-cache", package="apt"), "depends", meta], timeout=60)
         found = re.findall(r"Depends: (linux-(?:image|modules)-[0-9]\S*)", done.text)
         if done.status == 0 and found:
             return found + [name.replace("image", "modules", 1) for name in found if "-generic" in name]
@@ -39,7 +39,9 @@ def fetch(packages: Iterable[str], into: Path) -> list[str]:
     """Download packages and unpack them below ``into``; returns their file names, which carry the versions."""
     debs = into / "debs"
     debs.mkdir(parents=True, exist_ok=True)
-    done = proc.run([proc.find_tool("apt-get", package="apt"), "download", "-q", *packages], timeout=_TIMEOUT, cwd=debs)
+    done = processes.run(
+        [processes.find_tool("apt-get", package="apt"), "download", "-q", *packages], timeout=_TIMEOUT, cwd=debs
+    )
     if done.status != 0:
         raise MissingToolError(
             f"cannot download {' '.join(packages)}",
@@ -48,7 +50,7 @@ def fetch(packages: Iterable[str], into: Path) -> list[str]:
         )
     names = sorted(path.name for path in debs.glob("*.deb"))
     for name in names:
-        proc.run(["dpkg-deb", "-x", str(debs / name), str(into / "root")], timeout=_TIMEOUT, check=BadInputError)
+        processes.run(["dpkg-deb", "-x", str(debs / name), str(into / "root")], timeout=_TIMEOUT, check=BadInputError)
     return names
 
 
@@ -112,7 +114,7 @@ def read_module(path: Path) -> bytes:
 
         return lzma.decompress(data)
     if path.suffix == ".zst":
-        return proc.run([proc.find_tool("zstd"), "-dc"], stdin=data, timeout=60, check=BadInputError).stdout
+        return processes.run([processes.find_tool("zstd"), "-dc"], stdin=data, timeout=60, check=BadInputError).stdout
     return data
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from sevkit import proc
+from sevkit import processes
 from sevkit.errors import BadInputError, MissingToolError, UsageError
 from sevkit.guest import cloud, cpio, debian
 from sevkit.paths import cache_dir
@@ -189,7 +189,7 @@ def _kernel(work: Path, progress: Progress) -> tuple[Path, Path, list[str]]:
 def _base_entries(kernel_root: Path, user_root: Path) -> list[cpio.Entry]:
     """Busybox, modules, the ssh server and our two scripts: what every initramfs starts with."""
     busybox = user_root / "bin/busybox"
-    applets = proc.run([str(busybox), "--list"], timeout=10, check=BadInputError).text.split()
+    applets = processes.run([str(busybox), "--list"], timeout=10, check=BadInputError).text.split()
     entries = [cpio.directory(name) for name in ("dev", "proc", "sys", "run", "tmp", "root", "etc", "mnt")]
     entries.append(cpio.character_device("dev/console", 5, 1))
     entries.append(cpio.file("bin/busybox", busybox.read_bytes(), 0o755))
@@ -232,14 +232,14 @@ def _build_bench(work: Path, made: Path, progress: Progress) -> dict[str, object
     """The mini image's kernel and initramfs, and a Debian root file system with what benchmarks need."""
     info = _build_mini(work, made, progress)
     progress("building a Debian root file system (minutes, once)")
-    builder = proc.find_tool("mmdebstrap")
-    proc.find_tool("mke2fs", package="e2fsprogs")
+    builder = processes.find_tool("mmdebstrap")
+    processes.find_tool("mke2fs", package="e2fsprogs")
     disk = made / "root.img"
     # The hook runs where the files have their owners, in the user namespace too: no root is needed. It copies first,
     # since /proc and /sys are mounted in the tree while hooks run.
     copy = 't=$(mktemp -d) && tar --one-file-system -C "$1" -cf - . | tar -C "$t" -xf -'
     pack = f'mke2fs -q -t ext4 -L sevkit-root -E lazy_itable_init=0 -d "$t" {shlex.quote(str(disk))} {_BENCH_SIZE}'
-    proc.run(
+    processes.run(
         [
             *(builder, "--quiet", "--variant=minbase", "--format=null", f"--include={','.join(_BENCH_PACKAGES)}"),
             *(

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 
 from sevkit.errors import UsageError
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 
 # SEV and SEV-ES policy (32 bits): name -> bit.
 SEV_BITS = {"nodbg": 0, "noks": 1, "es": 2, "nosend": 3, "domain": 4, "sev": 5}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sevkit.errors import BadInputError, UsageError
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 

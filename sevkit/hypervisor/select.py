@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from sevkit.errors import UnsupportedModeError, UsageError
 from sevkit.hypervisor import registry
-from sevkit.hypervisor.base import Guest, Hypervisor
-from sevkit.words import Mode
+from sevkit.hypervisor.protocols import Guest, Hypervisor
+from sevkit.vocabulary import Mode
 
 NAMES = ("qemu", "emulated", "mock")
 
@@ -23,15 +23,15 @@ class Choice:
 def make(name: str, progress: Callable[[str], None] | None = None) -> Hypervisor:
     """The hypervisor of that name."""
     if name == "mock":
-        from sevkit.hypervisor.mock import MockHypervisor
+        from sevkit.hypervisor.mock.hypervisor import MockHypervisor
 
         return MockHypervisor()
     if name == "emulated":
-        from sevkit.hypervisor.emulated import emulated
+        from sevkit.hypervisor.qemu.emulated import emulated
 
         return emulated(progress)
     if name == "qemu":
-        from sevkit.hypervisor.qemu import QemuHypervisor
+        from sevkit.hypervisor.qemu.hypervisor import QemuHypervisor
 
         return QemuHypervisor(progress=progress)
     raise UsageError(f"there is no hypervisor {name!r}", hint=f"hypervisors: auto, {', '.join(NAMES)}")
@@ -60,9 +60,9 @@ def attach(name: str) -> Guest:
     """A running guest that this or another process has launched; raises UsageError when there is none of that name."""
     record = registry.read(name)
     if record.hypervisor == "mock":
-        from sevkit.hypervisor import mock
+        from sevkit.hypervisor.mock import hypervisor as mock
 
         return mock.attach(record)
-    from sevkit.hypervisor import qemu
+    from sevkit.hypervisor.qemu import hypervisor as qemu
 
     return qemu.attach(record)

@@ -15,7 +15,7 @@ from sevkit.model import ovmf as ovmf_format
 from sevkit.model import vmsa
 from sevkit.model.measure import PAGE, VMSA_GPA, PageType, SnpDigest
 from sevkit.model.ovmf import Ovmf, Section, SectionType
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 
 VMMS = tuple(vmsa.RESET_STATES)
 _HASHES = "9438d606-4f22-4cc9-b479-a793d411fd21"

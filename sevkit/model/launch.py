@@ -10,7 +10,7 @@ from sevkit.model.platform import Platform
 from sevkit.model.psp_sev import ES
 from sevkit.model.snp_commands import POLICY_DEFAULT, SnpPlatformState
 from sevkit.model.vm import Vm
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 
 
 @dataclass

@@ -9,7 +9,7 @@ from sevkit.model.psp_sev import SevFirmware
 from sevkit.model.psp_snp import SnpFirmware
 from sevkit.model.rmp import COUNTERS, ENTRY_SIZE, Rmp
 from sevkit.model.vm import Vm
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 
 GIB = 1 << 30
 

@@ -7,7 +7,7 @@ from sevkit.model.cipher import PAGE
 from sevkit.model.faults import Fault, FaultKind
 from sevkit.model.npt import NestedTables
 from sevkit.model.rmp_checks import LARGE
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 
 if TYPE_CHECKING:
     from sevkit.model.platform import Platform

@@ -87,11 +87,11 @@ def _native(cpus: list[int]) -> dict[int, Any]:
 
 
 def _run(argv: list[str], timeout: float) -> tuple[int, str]:
-    from sevkit import proc
+    from sevkit import processes
     from sevkit.errors import SevkitError
 
     try:
-        done = proc.run(argv, timeout=timeout)
+        done = processes.run(argv, timeout=timeout)
     except SevkitError as error:
         raise OSError(0, error.message) from error
     return done.status, done.text

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sevkit.bench.report import Report, study_ratio
+from sevkit.bench.analysis.report import Report, study_ratio
 from sevkit.render import bench_svg, bench_tables
 from sevkit.render.page import page
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sevkit import __version__
-from sevkit.memory.picture import Picture, from_dict
+from sevkit.memory.guest_ram.picture import Picture, from_dict
 from sevkit.render.memory_map import COLOURS, MEANING, panel, size
 from sevkit.render.page import page
 

@@ -5,8 +5,8 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sevkit.memory.pages import PageClass
-from sevkit.memory.picture import Picture
+from sevkit.memory.guest_ram.classes import PageClass
+from sevkit.memory.guest_ram.picture import Picture
 from sevkit.render.page import page
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def text(picture: Picture, *, width: int = 72, rows: int = 12, colour: bool = Fa
     """A few lines for the terminal: a letter stands for many pages, by the most telling class among them."""
     import numpy as np
 
-    from sevkit.memory.picture import shrink
+    from sevkit.memory.guest_ram.picture import shrink
 
     wide = max(8, min(width - 14, 64))
     points = shrink(np.frombuffer(picture.points, dtype=np.uint8), wide * rows)

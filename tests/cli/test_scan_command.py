@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from sevkit.cli import main
-from sevkit.memory import native
-from sevkit.memory.picture import from_dict
+from sevkit.memory.guest_ram.picture import from_dict
+from sevkit.memory.search import native
 from tests.unit.elf import Load, core, nt_file
 
 SECRET = "correct-horse-battery-staple"
@@ -290,7 +290,7 @@ def test_a_defect_in_the_short_way_is_told_of_in_json(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr("sevkit.memory.search.answer", broken)
+    monkeypatch.setattr("sevkit.memory.search.request.answer", broken)
     with pytest.raises(SystemExit) as ended:
         main(["scan", "--core", str(dump), "--secret", "the-needle", "--json"])
     assert ended.value.code == 4

@@ -54,10 +54,10 @@ def _file(data: bytes) -> Iterator[Path]:
 
 def _core(data: bytes) -> None:
     """An ELF core: what is read lies inside what it claims, nothing is read twice, and searches account for all."""
-    from sevkit.memory.core import CoreMemory
-    from sevkit.memory.patterns import Pattern
-    from sevkit.memory.scan import scan
-    from sevkit.memory.source import State
+    from sevkit.memory.search.patterns import Pattern
+    from sevkit.memory.search.scan import scan
+    from sevkit.memory.sources.base import State
+    from sevkit.memory.sources.core import CoreMemory
 
     with _file(data) as path, CoreMemory(path) as core:
         previous = -1
@@ -92,8 +92,8 @@ def _log(data: bytes) -> None:
 
 def _monitor(data: bytes) -> None:
     """The text of QEMU's monitor: ranges that come out of it do not overlap in guest memory."""
-    from sevkit.memory.gpa import GuestMap
-    from sevkit.memory.qmp import guest_ranges, parse_gpa2hva
+    from sevkit.memory.guest_ram.layout import GuestMap
+    from sevkit.memory.guest_ram.qemu_layout import guest_ranges, parse_gpa2hva
 
     text = data.decode(errors="replace")
     first, _, second = text.partition("\0")
@@ -103,7 +103,7 @@ def _monitor(data: bytes) -> None:
 
 def _qmp(data: bytes) -> None:
     """A peer on the QMP socket that says anything."""
-    from sevkit.memory.qmp import guest_map
+    from sevkit.memory.guest_ram.qemu_layout import guest_map
 
     with _peer(data) as path:
         guest_map(path, timeout=0.3)
@@ -176,7 +176,7 @@ def _results(data: bytes) -> None:
 
 def _imported(data: bytes) -> None:
     """Results of other tools: fio, hyperfine, pyperf, tables; the name of the file says which."""
-    from sevkit.bench.imports import Given, read_folder
+    from sevkit.bench.imports.files import Given, read_folder
 
     for name in ("iops_randread-nvme-sev.json", "table.csv"):
         with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
@@ -199,7 +199,7 @@ def _report(data: bytes) -> None:
 
 def _smaps(data: bytes) -> None:
     """/proc/PID/smaps: names in it are the process's own."""
-    from sevkit.memory.procmaps import parse
+    from sevkit.memory.sources.mappings import parse
 
     list(parse(data.decode(errors="replace")))
 
@@ -217,7 +217,7 @@ def _spec(data: bytes) -> None:
     """What users give: names, policies, options for QEMU."""
     from sevkit.guest import policy
     from sevkit.guest.spec import GuestSpec
-    from sevkit.words import Mode
+    from sevkit.vocabulary import Mode
 
     text = data.decode(errors="replace")
     for mode in Mode:

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sevkit import proc
+from sevkit import processes
 from sevkit.errors import SevkitError
-from sevkit.guest import argv, cpio, image
+from sevkit.guest import cpio, image
 from sevkit.guest.channel import AgentChannel, SshChannel
 from sevkit.guest.spec import Accel, Firmware, GuestSpec, StorageKind
-from sevkit.hypervisor import capabilities, qmp
-from sevkit.words import Mode
+from sevkit.qemu import argv, capabilities, qmp
+from sevkit.vocabulary import Mode
 
 SOURCES = Path(__file__).parents[2] / "emulator/tests"
 OVMF = [Path(p) for p in ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_CODE_4M.fd")]
@@ -80,7 +80,7 @@ class Emulator:
         command = [f"{w},{options}" if options and w.startswith("sev-tcg-guest,") else w for w in command]
         command = [word for word in command if word != "-no-reboot"]
         with (home / "qemu.log").open("wb") as log:
-            process = proc.start([*command, *extra], stdout=log, stderr=log)
+            process = processes.start([*command, *extra], stdout=log, stderr=log)
         return EmulatorGuest(home, process, data)
 
 
@@ -151,7 +151,7 @@ class EmulatorGuest:
             assert memory.write(data) == len(data)
 
     def stop(self) -> None:
-        proc.stop(self.process)
+        processes.stop(self.process)
 
 
 def spec(mode: Mode, **options: Any) -> GuestSpec:
@@ -161,6 +161,6 @@ def spec(mode: Mode, **options: Any) -> GuestSpec:
 
 def compile_static(source: Path, target: Path) -> None:
     """A static program for the guest."""
-    command = [proc.find_tool("gcc"), "-O1", "-static", "-pthread", "-Wall", "-o", str(target), str(source)]
-    done = proc.run(command, timeout=120)
+    command = [processes.find_tool("gcc"), "-O1", "-static", "-pthread", "-Wall", "-o", str(target), str(source)]
+    done = processes.run(command, timeout=120)
     assert done.status == 0, done.error_text

@@ -4,7 +4,7 @@ import os
 import re
 from pathlib import Path
 
-from sevkit import proc
+from sevkit import processes
 from sevkit.errors import SevkitError
 from sevkit.guest import image
 
@@ -19,10 +19,10 @@ def backports_image(series: str, folder: Path) -> image.Image:
     before = {name: os.environ.get(name) for name in ("APT_CONFIG", "SEVKIT_GUEST_KERNEL_PACKAGE")}
     os.environ["APT_CONFIG"] = str(config)
     try:
-        done = proc.run(["apt-get", "update", "-q"], timeout=300)
+        done = processes.run(["apt-get", "update", "-q"], timeout=300)
         if done.status != 0:
             raise KernelMissingError(f"apt-get update for the backports failed: {done.error_text[-300:]}")
-        names = proc.run(["apt-cache", "pkgnames", f"linux-image-{series}."], timeout=60).text.split()
+        names = processes.run(["apt-cache", "pkgnames", f"linux-image-{series}."], timeout=60).text.split()
         found = [name for name in names if re.fullmatch(rf"linux-image-{re.escape(series)}\.[\w.+]+-cloud-amd64", name)]
         if not found:
             raise KernelMissingError(f"the backports have no {series} cloud kernel")
@@ -41,7 +41,7 @@ def _version(name: str) -> list[int]:
 
 def _private_apt(folder: Path) -> Path:
     """An apt configuration of our own: the machine's Debian mirror with the backports of its release added."""
-    targets = proc.run(
+    targets = processes.run(
         ["apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME) $(COMPONENT)", "Created-By: Packages"],
         timeout=60,
     ).text.splitlines()

@@ -6,11 +6,11 @@ Prints a JSON document a line: {"phase": …, "pid": of the VMM} before each pha
 import json
 import sys
 
-from sevkit.attacks import leak
+from sevkit.attacks.leak import attack as leak
 from sevkit.errors import SevkitError
 from sevkit.guest.spec import GuestSpec
 from sevkit.hypervisor import registry
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 
 
 def main(setup: dict[str, object]) -> int:

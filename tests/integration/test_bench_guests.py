@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from sevkit.bench import campaign, store
-from sevkit.bench.campaign import Wish
-from sevkit.bench.compare import Outcome, compare
+from sevkit.bench import store
+from sevkit.bench.analysis.compare import Outcome, compare
+from sevkit.bench.campaign import directory as campaign
+from sevkit.bench.campaign.directory import Wish
 from sevkit.bench.suite import Profile
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(600), pytest.mark.usefixtures("qemu")]
 

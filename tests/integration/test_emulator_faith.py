@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from sevkit import proc
+from sevkit import processes
 from sevkit.errors import SevkitError
 from sevkit.guest import image
 from sevkit.guest.spec import Storage, StorageKind
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 
 from .emulator_guest import OVMF, SOURCES, Emulator, EmulatorGuest, compile_static, spec
 from .kernels import KernelMissingError, backports_image
@@ -29,7 +29,7 @@ WORK = ("faith memory 150", "faith code", "faith switch 3000", "faith atomic 100
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Emulator:
     """The built emulator with Debian's stable kernel and the test programs."""
-    done = proc.run([str(BUILD), "--print-path"], timeout=60)
+    done = processes.run([str(BUILD), "--print-path"], timeout=60)
     if done.status != 0:
         pytest.skip(f"the emulator of this source is not built: {done.error_text}")
     if not any(path.exists() for path in OVMF) or shutil.which("gcc") is None:

@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 
-from sevkit.attacks import leak, on_guest
-from sevkit.attacks.base import Notebook
+from sevkit.attacks.experiment import Notebook
+from sevkit.attacks.labs import guest_lab
+from sevkit.attacks.leak import attack as leak
 from sevkit.guest.spec import GuestSpec
 from sevkit.hypervisor import registry, select
-from sevkit.hypervisor.qemu import QemuHypervisor
-from sevkit.words import Evidence, Mode, Provenance, Verdict
+from sevkit.hypervisor.qemu.hypervisor import QemuHypervisor
+from sevkit.vocabulary import Evidence, Mode, Provenance, Verdict
 
 pytestmark = pytest.mark.guest
 
@@ -42,7 +43,7 @@ def test_guest_ram_left_out_of_the_dump_is_inconclusive(qemu: QemuHypervisor) ->
 
 
 def test_a_secret_that_the_guest_lost_is_inconclusive(qemu: QemuHypervisor, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sevkit.hypervisor.qemu_guest import QemuGuest
+    from sevkit.hypervisor.qemu.guest import QemuGuest
 
     def forgetful(self: QemuGuest, nonce: bytes) -> dict[str, bool]:
         self.run("rm /root/sevkit-secret")
@@ -63,10 +64,10 @@ def test_what_sev_does_not_stop_on_a_real_guest(qemu: QemuHypervisor, name: str)
         pytest.skip(hypervisor.availability(Mode.SEV).reason)
     guest = hypervisor.launch(GuestSpec(name="victim", mode=Mode.SEV))
     try:
-        seen = on_guest.perform(name, guest, Notebook(Mode.SEV))
+        seen = guest_lab.perform(name, guest, Notebook(Mode.SEV))
     finally:
         guest.stop()
-    assert seen.outcome is on_guest.EXPECTED[name][Mode.SEV], seen
+    assert seen.outcome is guest_lab.EXPECTED[name][Mode.SEV], seen
 
 
 def test_both_sides_are_real_guests_where_the_emulator_is_built(qemu: QemuHypervisor) -> None:

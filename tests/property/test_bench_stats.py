@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sevkit.bench import stats
-from sevkit.bench.compare import Outcome, Rules, compare
+from sevkit.bench.analysis import stats
+from sevkit.bench.analysis.compare import Outcome, Rules, compare
 from sevkit.bench.model import AGAIN, TIME, Boot, Sample
-from sevkit.words import Mode, Provenance
+from sevkit.vocabulary import Mode, Provenance
 
 TRIALS = 2000
 Array = NDArray[np.float64]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sevkit.errors import ExitCode
 from sevkit.light import NamedTuple as Light
 from sevkit.light import to_json
-from sevkit.memory.source import Stretch
+from sevkit.memory.sources.base import Stretch
 from sevkit.result import Result
 
 Letters = st.text(alphabet=st.characters(exclude_categories=()))  # lone surrogates too

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sevkit.memory import native
-from sevkit.memory.patterns import Pattern
-from sevkit.memory.scan import scan
+from sevkit.memory.search import native
+from sevkit.memory.search.patterns import Pattern
+from sevkit.memory.search.scan import scan
 from tests.property.test_scan_law import Islands
 
 SIZE = 1 << 16

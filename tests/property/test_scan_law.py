@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sevkit.memory.patterns import MAX_MATCH, Pattern
-from sevkit.memory.scan import scan
-from sevkit.memory.source import MemorySource, Region, State, Stretch
+from sevkit.memory.search.patterns import MAX_MATCH, Pattern
+from sevkit.memory.search.scan import scan
+from sevkit.memory.sources.base import MemorySource, Region, State, Stretch
 
 TOP = 1 << 64
 Island = tuple[int, bytes]

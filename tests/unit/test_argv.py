@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from sevkit import proc
+from sevkit import processes
 from sevkit.errors import UnsupportedModeError, UsageError
-from sevkit.guest import argv
 from sevkit.guest.spec import Accel, Firmware, GuestSpec, Storage, StorageKind
-from sevkit.words import Mode
+from sevkit.qemu import argv
+from sevkit.vocabulary import Mode
 
 QEMU = argv.Capabilities("qemu-system-x86_64", "10.0.0", frozenset({"sev-guest", "sev-snp-guest", "iothread"}))
 EMULATOR = argv.Capabilities("qemu-system-x86_64", "10.0.0", frozenset({"sev-tcg-guest"}))
@@ -31,7 +31,7 @@ def lines(words: list[str]) -> str:
     """A command line in a form in which a change is easy to see: one option a line."""
     text = ""
     for word in words:
-        text += ("\n" if word.startswith("-") and text else " " if text else "") + proc.pasteable([word])
+        text += ("\n" if word.startswith("-") and text else " " if text else "") + processes.pasteable([word])
     return text + "\n"
 
 

@@ -6,11 +6,13 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from sevkit.bench import fio, imports, names, store, write
-from sevkit.bench.compare import Outcome, compare
+from sevkit.bench import names, store
+from sevkit.bench.analysis.compare import Outcome, compare
+from sevkit.bench.imports import files as imports
+from sevkit.bench.imports import fio, write
 from sevkit.bench.model import Direction
 from sevkit.errors import BadInputError
-from sevkit.words import Mode, Provenance
+from sevkit.vocabulary import Mode, Provenance
 
 FIO = Path(__file__).parent.parent / "golden/bench/fio"
 

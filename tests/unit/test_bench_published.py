@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from sevkit.bench import published, stats
-from sevkit.bench.compare import Comparison, Outcome, Rules, compare
+from sevkit.bench.analysis import published, stats
+from sevkit.bench.analysis.compare import Comparison, Outcome, Rules, compare
 
 # ratio, Welch's 95 % interval, Holm's p over these ten; rounded as the analysis that found them states them.
 REANALYSIS = {

@@ -12,13 +12,15 @@ from typing import Any
 
 import pytest
 
-from sevkit.bench import campaign, environment, plan, run, store, suite
-from sevkit.bench.block import Done
-from sevkit.bench.campaign import Wish
-from sevkit.bench.compare import Outcome, compare
+from sevkit.bench import store, suite
+from sevkit.bench.analysis.compare import Outcome, compare
+from sevkit.bench.campaign import directory as campaign
+from sevkit.bench.campaign import environment, plan, run
+from sevkit.bench.campaign.block import Done
+from sevkit.bench.campaign.directory import Wish
 from sevkit.bench.suite import Profile
 from sevkit.errors import NoSpaceError, UnsupportedModeError, UsageError
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 
 SMALL = Profile("t", "t", ("sha256", "disk-read"), boots=3, most_boots=3, iterations=2, target=1e-9)
 

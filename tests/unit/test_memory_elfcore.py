@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sevkit.errors import BadInputError
-from sevkit.memory.core import BEYOND, LEFT_OUT, CoreMemory
-from sevkit.memory.elfcore import MAX_SEGMENTS, Core, parse
-from sevkit.memory.patterns import Pattern
-from sevkit.memory.scan import scan
+from sevkit.memory.search.patterns import Pattern
+from sevkit.memory.search.scan import scan
+from sevkit.memory.sources.core import BEYOND, LEFT_OUT, CoreMemory
+from sevkit.memory.sources.elf import MAX_SEGMENTS, Core, parse
 from tests.unit.elf import Load, core, note, nt_file
 
 Write = Callable[[bytes], Path]

@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 
 from sevkit.errors import NotPermittedError
-from sevkit.memory import gcore
-from sevkit.memory.live import BEYOND_FILE, LiveMemory
-from sevkit.memory.pagemap import PageMap, data_extents
-from sevkit.memory.patterns import Pattern
-from sevkit.memory.procmaps import parse
-from sevkit.memory.scan import scan
-from sevkit.memory.source import SourceGoneError, State
+from sevkit.memory import capture
+from sevkit.memory.search.patterns import Pattern
+from sevkit.memory.search.scan import scan
+from sevkit.memory.sources.base import SourceGoneError, State
+from sevkit.memory.sources.mappings import parse
+from sevkit.memory.sources.pagemap import PageMap, data_extents
+from sevkit.memory.sources.process import BEYOND_FILE, LiveMemory
 
 PIECES = ("sec", "ret-of-the-live-test-0815")
 SECRET = Pattern("".join(PIECES).encode())
@@ -212,9 +212,9 @@ def test_smaps_are_read_with_odd_names_and_without_the_kernels_pages() -> None:
 
 
 def test_gcore_gives_a_private_file_in_which_the_secret_is_found(target: Target, tmp_path: Path) -> None:
-    from sevkit.memory.core import CoreMemory
+    from sevkit.memory.sources.core import CoreMemory
 
-    path = gcore.capture(target.pid, tmp_path, timeout=60)
+    path = capture.capture(target.pid, tmp_path, timeout=60)
     assert path.stat().st_mode & 0o777 == 0o600
     with CoreMemory(path) as memory:
         found = {hit.address for hit in scan(memory, [SECRET]).hits}
@@ -223,13 +223,13 @@ def test_gcore_gives_a_private_file_in_which_the_secret_is_found(target: Target,
 
 def test_gcore_of_nobody_says_so_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(SourceGoneError):
-        gcore.capture(2**22 + 1, tmp_path)
+        capture.capture(2**22 + 1, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_gcore_that_is_refused_names_the_tracer(target: Target, tmp_path: Path) -> None:
     with LiveMemory(target.pid, stop=True), pytest.raises(NotPermittedError) as caught:
-        gcore.capture(target.pid, tmp_path, timeout=60)
+        capture.capture(target.pid, tmp_path, timeout=60)
     assert str(os.getpid()) in (caught.value.hint or "")
     assert list(tmp_path.iterdir()) == []
 
@@ -246,7 +246,7 @@ def test_gcore_on_a_full_disk_is_no_space(target: Target, tmp_path: Path) -> Non
         pytest.skip("this machine does not let root mount")
     try:
         with pytest.raises(NoSpaceError):
-            gcore.capture(target.pid, small, timeout=60)
+            capture.capture(target.pid, small, timeout=60)
         assert list(small.iterdir()) == []
     finally:
         subprocess.run(["umount", str(small)], check=True)
@@ -256,7 +256,7 @@ def test_gcore_that_takes_too_long_lets_the_process_go(target: Target, tmp_path:
     from sevkit.errors import DeadlineError
 
     with pytest.raises(DeadlineError):
-        gcore.capture(target.pid, tmp_path, timeout=0.05)
+        capture.capture(target.pid, tmp_path, timeout=0.05)
     assert list(tmp_path.iterdir()) == []
     os.kill(target.pid, signal.SIG_DFL)
     for _ in range(300):
@@ -273,7 +273,7 @@ def test_without_gdb_the_hint_names_the_package(monkeypatch: pytest.MonkeyPatch,
 
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingToolError) as caught:
-        gcore.capture(os.getpid(), tmp_path)
+        capture.capture(os.getpid(), tmp_path)
     assert "gdb" in (caught.value.hint or "")
 
 

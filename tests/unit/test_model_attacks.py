@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from sevkit import attacks
-from sevkit.attacks.base import COLUMNS, Attack, Mitigation, Notebook, Outcome, Stage
 from sevkit.attacks.claims import THREATS, Claim
+from sevkit.attacks.experiment import COLUMNS, Attack, Mitigation, Notebook, Outcome, Stage
 from sevkit.attacks.matrix import as_data, run_cell, run_matrix
 from sevkit.errors import UsageError
 from sevkit.render import matrix as renderer
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 
 ATTACKS: list[Attack] = list(attacks.discover().values())
 DOCS = Path(__file__).parents[2] / "docs" / "attacks.md"

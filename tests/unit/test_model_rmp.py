@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from sevkit.attacks import discover
-from sevkit.attacks.base import COLUMNS
+from sevkit.attacks.experiment import COLUMNS
 from sevkit.attacks.matrix import run_cell
 from sevkit.model import vmsa
 from sevkit.model.cipher import PAGE
@@ -15,7 +15,7 @@ from sevkit.model.launch import launch
 from sevkit.model.platform import Platform, PlatformConfig
 from sevkit.model.rmp_checks import ALL_CHECKS, STAGES
 from sevkit.model.rmp_entry import FULL, READ, STATES, PageState, RmpEntry
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 from tests.model_world import World, drive
 
 A, B, BIG = 8 << 20, (8 << 20) + PAGE, 10 << 20  # system pages

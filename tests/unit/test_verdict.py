@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sevkit.verdict import Controls, Seen, decide
-from sevkit.words import Evidence, Verdict
+from sevkit.attacks.leak.verdict import Controls, Seen, decide
+from sevkit.vocabulary import Evidence, Verdict
 
 PASSED = Controls(positive=True, negative=True, secret_alive=True)
 ENCRYPTED = Seen(0, True, 0, {"ciphertext": 900, "plaintext": 20, "zero": 80, "hole": 0})

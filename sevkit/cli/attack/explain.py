@@ -10,7 +10,7 @@ from sevkit.cli.attack.step import mitigations_option, parse_mitigations, perfor
 from sevkit.cli.output import colour, finish, json_option
 from sevkit.errors import ExitCode
 from sevkit.result import Result
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 
 
 @click.command()

@@ -12,16 +12,16 @@ from sevkit.cli.progress import progress
 from sevkit.errors import ExitCode, UsageError
 from sevkit.guest.spec import Firmware, GuestSpec
 from sevkit.result import Result
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 
 
 def run_on_guest(name: str, modes: Sequence[Mode], hypervisor: str, spec: GuestSpec, as_json: bool) -> None:
     """Perform an attack on a real guest in each mode, one guest after the other."""
-    from sevkit.attacks import on_guest
+    from sevkit.attacks.labs import guest_lab
 
-    if name not in on_guest.EXPERIMENTS:
+    if name not in guest_lab.EXPERIMENTS:
         raise UsageError(
-            f"{name} has no form for real guests", hint=f"on real guests: leak, {', '.join(on_guest.EXPERIMENTS)}"
+            f"{name} has no form for real guests", hint=f"on real guests: leak, {', '.join(guest_lab.EXPERIMENTS)}"
         )
     with progress(f"{name} on a real guest") as say:
         same = replace(spec, name=f"{name}-{randomness.token_hex(4)}", firmware=Firmware.OVMF)
@@ -34,12 +34,12 @@ def run_on_guest(name: str, modes: Sequence[Mode], hypervisor: str, spec: GuestS
 
 
 def _perform(name: str, mode: Mode, hypervisor: str, spec: GuestSpec, say: Any) -> dict[str, Any]:
-    from sevkit.attacks import on_guest
-    from sevkit.attacks.base import Notebook
+    from sevkit.attacks.experiment import Notebook
+    from sevkit.attacks.labs import guest_lab
     from sevkit.hypervisor import select
-    from sevkit.hypervisor.qemu_guest import QemuGuest
+    from sevkit.hypervisor.qemu.guest import QemuGuest
 
-    if mode not in on_guest.EXPECTED[name]:
+    if mode not in guest_lab.EXPECTED[name]:
         raise UsageError(f"{name} on a real guest is not defined for {mode}", hint="modes: nosev, sev, sev-es")
     choice = select.choose(hypervisor, mode, say)
     say(f"{name}: starting a {mode} guest on {choice.hypervisor.name}")
@@ -48,10 +48,10 @@ def _perform(name: str, mode: Mode, hypervisor: str, spec: GuestSpec, say: Any) 
     try:
         say(f"{name}: looking for the page in all of DRAM")
         note = Notebook(mode)
-        seen = on_guest.perform(name, guest, note)
+        seen = guest_lab.perform(name, guest, note)
     finally:
         guest.stop()
-    expected = on_guest.EXPECTED[name][mode]
+    expected = guest_lab.EXPECTED[name][mode]
     return {
         "mode": str(mode),
         "provenance": str(guest.provenance),

@@ -15,7 +15,7 @@ from sevkit.cli.output import colour, finish, json_option
 from sevkit.cli.progress import progress
 from sevkit.errors import ExitCode, UsageError
 from sevkit.result import Result
-from sevkit.words import Mode, Verdict
+from sevkit.vocabulary import Mode, Verdict
 
 
 @click.command()
@@ -57,7 +57,7 @@ def _mode(word: str) -> Mode:
 
 
 def _leak(modes: list[Mode], as_json: bool, options: dict[str, Any]) -> None:
-    from sevkit.attacks import leak
+    from sevkit.attacks.leak import attack as leak
 
     keep = options["keep"]
     if keep is not None:
@@ -92,8 +92,8 @@ def _show(text: Any, data: dict[str, Any]) -> None:
 
 
 def _dry_run(setup: Any, as_json: bool) -> None:
-    from sevkit import proc
-    from sevkit.attacks import leak
+    from sevkit import processes
+    from sevkit.attacks.leak import attack as leak
 
     chosen = leak.choose(setup, lambda _: None)
     plan = [
@@ -107,12 +107,14 @@ def _dry_run(setup: Any, as_json: bool) -> None:
     finish(
         Result("attack run", {"attack": "leak", "dry_run": True, "plan": plan}),
         as_json=as_json,
-        human=lambda d: click.echo("\n".join(f"# {p['mode']}\n{proc.pasteable(p['command_line'])}" for p in d["plan"])),
+        human=lambda d: click.echo(
+            "\n".join(f"# {p['mode']}\n{processes.pasteable(p['command_line'])}" for p in d["plan"])
+        ),
     )
 
 
 def _report(path: Path, data: dict[str, Any], maps: list[Any]) -> None:
-    from sevkit import proc
+    from sevkit import processes
     from sevkit.render import leak_report
 
-    path.write_text(leak_report.render({**data, "command": proc.pasteable(["sevkit", *sys.argv[1:]])}, maps))
+    path.write_text(leak_report.render({**data, "command": processes.pasteable(["sevkit", *sys.argv[1:]])}, maps))

@@ -10,10 +10,10 @@ import click
 from sevkit.cli.output import colour, finish
 from sevkit.errors import ExitCode, UsageError
 from sevkit.result import Result
-from sevkit.words import Mode, Provenance
+from sevkit.vocabulary import Mode, Provenance
 
 if TYPE_CHECKING:
-    from sevkit.attacks.base import Attack, Mitigation, Step
+    from sevkit.attacks.experiment import Attack, Mitigation, Step
 
 
 def mitigations_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -25,7 +25,7 @@ def mitigations_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def parse_mitigations(text: str | None) -> "frozenset[Mitigation]":
     """The mitigations that the option names; raises UsageError with the names there are."""
-    from sevkit.attacks.base import Mitigation
+    from sevkit.attacks.experiment import Mitigation
 
     if text is None or text == "none":
         return frozenset()
@@ -45,7 +45,7 @@ def perform(
     listener: "Callable[[Step], None] | None" = None,
 ) -> dict[str, Any]:
     """One experiment with its story."""
-    from sevkit.attacks.base import Notebook
+    from sevkit.attacks.experiment import Notebook
     from sevkit.attacks.matrix import make_cell, story
 
     notebook = Notebook(mode, mitigations, seed=seed, listener=listener)

@@ -31,7 +31,7 @@ def command(
     **options: Any,
 ) -> None:
     """Compare the modes in RESULTS (made by `bench run` or `bench import`; several directories are joined)."""
-    from sevkit.bench.compare import compare
+    from sevkit.bench.analysis.compare import compare
     from sevkit.render.bench_tables import FORMATS
 
     rules = rules_from(options)
@@ -57,7 +57,8 @@ def command(
 
 
 def _samples(results: tuple[Path, ...], with_study: bool, first_job_only: bool) -> tuple[list[Any], list[Any]]:
-    from sevkit.bench import published, store
+    from sevkit.bench import store
+    from sevkit.bench.analysis import published
 
     if with_study is bool(results):
         raise UsageError("give RESULTS or --published", hint="`sevkit bench import DIR --output R` makes RESULTS")

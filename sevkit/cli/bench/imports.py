@@ -32,8 +32,9 @@ def command(
     Names like iops_randread-nvme-sev.json say workload, storage and mode; iops_randread-nvme-sev-2.json is a second
     run, …-boot2 a second boot.
     """
-    from sevkit.bench import imports, write
-    from sevkit.words import Mode, Provenance
+    from sevkit.bench.imports import files as imports
+    from sevkit.bench.imports import write
+    from sevkit.vocabulary import Mode, Provenance
 
     given = imports.Given(Mode(mode) if mode else None, storage, workload, Provenance(provenance))
     found = imports.read_folder(directory, given)

@@ -21,7 +21,7 @@ def command(directory: Path | None, rules: bool, as_json: bool) -> None:
     Reads fio's JSON, the published study's tables, the scripts beside them, and sevkit's own results. Exit status 1
     when there is anything worse than a note.
     """
-    from sevkit.bench.lint import RULES, lint
+    from sevkit.bench.lint.rules import RULES, lint
 
     if rules:
         finish(Result("bench lint", {"rules": RULES}), as_json=as_json, human=_print_rules)

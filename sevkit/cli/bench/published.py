@@ -16,7 +16,8 @@ from sevkit.result import Result
 @json_option
 def command(output: Path | None, first_job_only: bool, as_json: bool) -> None:
     """Show the published study's ratio tables beside what all jobs give, and figures of others."""
-    from sevkit.bench import published, write
+    from sevkit.bench.analysis import published
+    from sevkit.bench.imports import write
 
     every = published.ratios()
     data: dict[str, Any] = {

@@ -19,7 +19,7 @@ from sevkit.result import Result
 @json_option
 def command(results: Path | None, with_study: bool, html: Path | None, as_json: bool, **options: Any) -> None:
     """Report on RESULTS: summary and table on the terminal, everything with figures in --html FILE."""
-    from sevkit.bench import report as reports
+    from sevkit.bench.analysis import report as reports
     from sevkit.render import bench_tables
 
     if with_study is (results is not None):

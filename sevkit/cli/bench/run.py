@@ -56,7 +56,7 @@ def command(**options: Any) -> None:
     """
     as_json = options["as_json"]
     wish = _wish(options)
-    from sevkit.bench import campaign
+    from sevkit.bench.campaign import directory as campaign
 
     line = Line(quiet=as_json)
     prepared = campaign.prepare(wish, line.say)
@@ -76,8 +76,9 @@ def command(**options: Any) -> None:
 
 
 def _wish(options: dict[str, Any]) -> Any:
-    from sevkit.bench import campaign, suite
-    from sevkit.words import Mode
+    from sevkit.bench import suite
+    from sevkit.bench.campaign import directory as campaign
+    from sevkit.vocabulary import Mode
 
     names = ("boots", "most_boots", "iterations", "warmups", "target", "budget", "seconds", "control")
     changes: dict[str, Any] = {name: options[name] for name in names}
@@ -106,7 +107,7 @@ def _wish(options: dict[str, Any]) -> Any:
 def _scheduler(options: dict[str, Any], prepared: Any) -> Any:
     if not options["scheduler"]:
         return None
-    from sevkit.bench.cluster import Dask
+    from sevkit.bench.campaign.cluster import Dask
 
     return Dask(options["scheduler"], prepared.setup, options["resource"])
 
@@ -144,7 +145,7 @@ def _print_plan(data: dict[str, Any]) -> None:
 
 
 def _result(outcome: Any, prepared: Any, output: Path) -> Result:
-    from sevkit.bench.compare import compare
+    from sevkit.bench.analysis.compare import compare
 
     errors: list[SevkitError] = [
         GuestError(f"{record.get('cell')}: {record.get('message')}", detail=record.get("detail"))

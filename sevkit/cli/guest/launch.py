@@ -7,15 +7,15 @@ from typing import Any
 
 import click
 
-from sevkit import proc
+from sevkit import processes
 from sevkit.cli.guest.options import guest_options, hypervisor_option, make_spec, storage_options
 from sevkit.cli.output import finish, json_option
 from sevkit.cli.progress import progress
 from sevkit.errors import UsageError
 from sevkit.guest.spec import GuestSpec
-from sevkit.hypervisor.base import Guest, Hypervisor
+from sevkit.hypervisor.protocols import Guest, Hypervisor
 from sevkit.result import Result
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 
 
 @click.command()
@@ -84,7 +84,7 @@ def _dry_run(specs: list[GuestSpec], hypervisor: str, as_json: bool) -> None:
     finish(
         Result("guest launch", data),
         as_json=as_json,
-        human=lambda data: click.echo("\n".join(proc.pasteable(line) for line in data["command_lines"])),
+        human=lambda data: click.echo("\n".join(processes.pasteable(line) for line in data["command_lines"])),
     )
 
 

@@ -8,7 +8,7 @@ from sevkit.cli.guest.launch import describe
 from sevkit.cli.output import finish, json_option
 from sevkit.errors import ExitCode, SevkitError, UsageError
 from sevkit.result import Result
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 
 
 @click.command("list")

@@ -8,7 +8,7 @@ import click
 
 from sevkit.guest import policy
 from sevkit.guest.spec import Accel, Firmware, GuestSpec, Storage, StorageKind
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 
 HYPERVISORS = ("auto", "qemu", "emulated", "mock")
 

@@ -11,7 +11,7 @@ import click
 
 from sevkit.cli.output import finish, json_option
 from sevkit.errors import ExitCode, UsageError
-from sevkit.hypervisor.base import Guest
+from sevkit.hypervisor.protocols import Guest
 from sevkit.result import Result
 
 

@@ -1,0 +1,44 @@
+"""Aliasing: two guest addresses that the host puts on one system page (AMD: "memory aliasing")."""
+
+from sevkit.attacks.experiment import Aim, Attack, Expectation, Notebook, Observation, Outcome, Source
+from sevkit.attacks.labs import model_lab
+from sevkit.vocabulary import Mode
+
+
+def experiment(note: Notebook) -> Observation:
+    """Map two guest addresses to one page and let the guest write through one of them."""
+    note.setup("The guest keeps a limit at 0x2000 and fills a buffer at 0x3000: two pages, as far as it knows.")
+    platform = model_lab.machine(note)
+    guest = model_lab.guest(note, platform)
+    guest.vm.write(model_lab.DATA, b"limit: 10       ")
+    note.predict("If both addresses lead to one page, what the guest writes to the buffer changes the limit.")
+
+    note.host(
+        f"The host maps {model_lab.OTHER:#x} to the system page of {model_lab.DATA:#x} as well: two names, one page."
+    )
+    guest.vm.remap(model_lab.OTHER, guest.spa(model_lab.DATA))
+    _, check = model_lab.attempt(lambda: guest.vm.write(model_lab.OTHER, b"limit: 99999    "))
+    note.guest("The guest fills its buffer.", check or "done")
+    limit = guest.vm.read(model_lab.DATA, 16)
+    note.guest("Then it reads its limit.", limit)
+    if limit == b"limit: 99999    ":
+        return note.works("host-owned-npt", "One write changed two guest addresses.")
+    return note.stopped(check or "unknown", "An RMP entry has one guest address: the second one faults.")
+
+
+_WORKS = Expectation(Outcome.WORKS, "the host's nested tables are believed")
+ATTACK = Attack(
+    name="aliasing",
+    title="Aliasing of two guest addresses",
+    aim=Aim.INTEGRITY,
+    summary="The host maps two guest addresses to one system page, so that a write to one changes the other.",
+    preconditions=("the host writes the nested page tables",),
+    generations="EPYC 7001 to 7002 (SEV, SEV-ES)",
+    sources=(Source(model_lab.WHITEPAPER),),
+    expected=dict.fromkeys(Mode, _WORKS)
+    | {Mode.SEV_SNP: Expectation(Outcome.STOPPED, "rmp-gpa: one guest address for each page")},
+    mitigations=(),
+    mitigated=None,
+    claim="memory-aliasing",
+    experiment=experiment,
+)

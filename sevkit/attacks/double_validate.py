@@ -1,0 +1,67 @@
+"""Double PVALIDATE: a careless guest validates a guest address a second time, and undoes what the RMP promises.
+
+The rule is the guest's to keep: never validate one guest address twice. The hardware cannot keep it, since it does not
+remember which page an address had before.
+"""
+
+from sevkit.attacks.experiment import Aim, Attack, Expectation, Mitigation, Notebook, Observation, Outcome, Source
+from sevkit.attacks.labs import model_lab
+from sevkit.model.vcpu import Vcpu
+from sevkit.vocabulary import Mode
+
+_PROGRAM = """
+    movi rbx, 0x2000
+    movi rax, 1
+    store [rbx], rax        ; locked = 1
+    vmmcall
+    load rcx, [rbx]         ; is it still locked?
+    hlt
+"""
+
+
+def experiment(note: Notebook) -> Observation:
+    """Give the guest a fresh page under an address it has in use, and see whether it takes it."""
+    careless = not note.has(Mitigation.VALIDATE_ONCE)
+    kind = "validates again whenever a page turns out invalid" if careless else "remembers what it has validated"
+    note.setup(f"A guest keeps a lock (1) at 0x2000. Its #VC handler {kind}.")
+    platform = model_lab.machine(note)
+    guest = model_lab.guest(note, platform, program=_PROGRAM)
+    cpu = Vcpu(guest, careless=careless)
+    cpu.run()
+    note.predict("A page of the host's choice under the same address loses the lock, if the guest validates it.")
+
+    fresh = platform.allocate()
+    rmp = platform.rmp
+    assert rmp is not None
+    platform.host_write(fresh, bytes(4096))
+    rmp.rmpupdate(fresh, assigned=True, asid=guest.vm.asid, gpa=model_lab.DATA)
+    guest.vm.remap(model_lab.DATA, fresh)
+    note.host(
+        f"The host assigns a fresh page to guest address {model_lab.DATA:#x} and maps it there.",
+        f"system page {fresh:#x}",
+    )
+    ending = cpu.run()
+    lock = cpu.registers.get("rcx")
+    note.guest("The guest goes on and looks at its lock.", f"{ending.reason} {ending.check} rcx={lock:#x}")
+    if ending.reason == "HLT" and lock != 1:
+        return note.works("validated-twice", "The guest accepted the page: its lock is gone, no check was violated.")
+    return note.stopped(ending.check or "unknown", "The guest takes the invalid page for an attack and stops.")
+
+
+_NO_RMP = Expectation(Outcome.NOT_APPLICABLE, "there is no PVALIDATE before SEV-SNP (see remapping)")
+ATTACK = Attack(
+    name="double-validate",
+    title="Double PVALIDATE by a careless guest",
+    aim=Aim.INTEGRITY,
+    summary="The host swaps a page for a fresh one; a guest that validates it again believes the new content.",
+    preconditions=("the guest validates an address twice", "the host controls RMPUPDATE and the nested tables"),
+    generations="guests that do not track validated pages",
+    sources=(Source(f"{model_lab.WHITEPAPER}: a guest must not validate a guest address twice"),),
+    expected=dict.fromkeys(Mode, _NO_RMP)
+    | {Mode.SEV_SNP: Expectation(Outcome.WORKS, "the careless guest validates again")},
+    mitigations=(Mitigation.VALIDATE_ONCE,),
+    mitigated=Expectation(Outcome.STOPPED, "rmp-validated: the guest stops at #VC 0x404"),
+    claim="memory-remapping",
+    experiment=experiment,
+    breaks_claim=Source(f"{model_lab.WHITEPAPER}: the claim holds for guests that validate each address once"),
+)

@@ -1,0 +1,48 @@
+"""Shared-page leak: what a guest puts into memory that it shares with the host is the host's to read, in every mode."""
+
+from sevkit.attacks.experiment import Aim, Attack, Expectation, Mitigation, Notebook, Observation, Outcome, Source
+from sevkit.attacks.labs import model_lab
+from sevkit.vocabulary import Mode
+
+
+def experiment(note: Notebook) -> Observation:
+    """Read the bounce buffer of a guest that does plaintext I/O."""
+    note.setup(
+        "The guest has a virtio disk; its buffers are shared memory (C-bit clear), or the device could not work."
+    )
+    platform = model_lab.machine(note)
+    guest = model_lab.guest(note, platform)
+    guest.vm.write(model_lab.DATA, model_lab.SECRET)
+    note.predict("Whatever passes through the shared buffer in clear, the host reads, whatever the mode.")
+
+    payload = guest.vm.read(model_lab.DATA, 16)
+    if note.has(Mitigation.ENCRYPTED_IO):
+        pad = platform.entropy.fork("disk-key").bytes(16)
+        payload = bytes(a ^ b for a, b in zip(payload, pad, strict=True))
+        note.guest("The guest encrypts before it writes (dm-crypt, TLS): the buffer gets ciphertext.", payload)
+    else:
+        note.guest("The guest writes a file: its bytes go into the buffer.", payload)
+    guest.vm.write(model_lab.SHARED, payload, private=False)
+
+    seen = platform.host_read(guest.spa(model_lab.SHARED), 16)
+    note.host("The host reads the buffer.", seen)
+    if seen == model_lab.SECRET:
+        return note.works("shared-page", "The host has the plaintext: shared memory is shared.")
+    return note.stopped("encrypted-io", "The host sees the buffer, and in it only what the guest encrypted itself.")
+
+
+_LEAKS = Expectation(Outcome.WORKS, "shared memory is plaintext by design")
+ATTACK = Attack(
+    name="shared-page",
+    title="Shared-page leak",
+    aim=Aim.CONFIDENTIALITY,
+    summary="The host reads what the guest passes through shared buffers: disks, network, console.",
+    preconditions=("the guest does plaintext I/O",),
+    generations="all",
+    sources=(Source("Linux Documentation/core-api/swiotlb.rst: encrypted guests bounce through shared memory"),),
+    expected=dict.fromkeys(Mode, _LEAKS),
+    mitigations=(Mitigation.ENCRYPTED_IO,),
+    mitigated=Expectation(Outcome.STOPPED, "the guest encrypts what leaves it"),
+    claim=None,
+    experiment=experiment,
+)
