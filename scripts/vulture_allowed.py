@@ -3,7 +3,7 @@
 Each line is ``_.name`` with the reason beside it. Members of the tables of the specifications are here as well: a table
 of status codes is complete or it is wrong, whether or not each code is raised.
 """
-# ruff: noqa: B018
+# ruff: noqa: B018, N801, SLF001
 
 
 class _:
