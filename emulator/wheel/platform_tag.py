@@ -1,4 +1,4 @@
-"""The wheel holds a program of this platform, and no code of a particular Python. SPDX-License-Identifier: GPL-2.0-or-later"""
+"""Tag the wheel for this platform: it holds a program, and no code of a particular Python (GPL-2.0-or-later)."""
 
 import sysconfig
 from typing import Any
