@@ -2,7 +2,6 @@
 
 import errno
 import itertools
-import json
 import os
 import sys
 import traceback
@@ -171,8 +170,3 @@ def command_name(argv: Sequence[str]) -> str:
     single = {"probe", "scan", "doctor"}
     alone = words and words[0] in single and words[1:2] != ["diff"]
     return " ".join(words[:1] if alone else words[:2])
-
-
-def print_json(value: Any) -> None:
-    """Write a JSON document that is not an envelope (a file format of its own)."""
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")

@@ -80,7 +80,7 @@ ABILITIES = (
         "sevkit attack run leak --modes nosev,sev",
         ("directories", "temporary", "ptrace", "gdb", "image", "ovmf", "emulator"),
     ),
-    Ability("keys that no dump shows, in the mock and the emulator", "sevkit attack run leak", ("memfd_secret",)),
+    Ability("keys that no dump shows, in the emulator", "sevkit attack run leak", ("memfd_secret",)),
     Ability("build the emulator", "make emulator", ("python", "compiler")),
     Ability(
         "SEV and SEV-ES guests on hardware",

@@ -95,8 +95,8 @@ def judge_log(path: str) -> Result:
     """The judgement on a saved kernel log alone."""
     from sevkit.probe.klog import judge as judge_lines
     from sevkit.probe.klog import read_log
-    from sevkit.probe.sources import read_file
+    from sevkit.textfile import read_bytes
 
-    data, name = read_file(path)
+    data, name = read_bytes(path)
     verdict = judge_lines(read_log(data, name))
     return Result("probe", {"source": {"kind": "log", "file": name}, "kernel_log": verdict})

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sevkit import processes, procfs
 from sevkit.errors import HypervisorError, MissingToolError, NoSpaceError, UsageError
@@ -21,9 +20,6 @@ from sevkit.qemu import argv as argv_builder
 from sevkit.qemu import capabilities as capabilities_of
 from sevkit.qemu.argv import Capabilities, Encryption, Place
 from sevkit.vocabulary import Mode, Provenance
-
-if TYPE_CHECKING:
-    pass
 
 # Seconds within which a kernel under KVM has long printed something; one that has not never will.
 _KVM_PATIENCE = 8.0
