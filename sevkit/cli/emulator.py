@@ -21,12 +21,19 @@ def command() -> None:
 @command.command()
 @json_option
 def status(as_json: bool) -> None:
-    """Say whether the emulator is built, and of what. Exits 1 when it is not."""
+    """Say whether the emulator is built, of what, and which modes it runs. Exits 1 when it is not."""
     from sevkit.hypervisor.qemu import emulated
+    from sevkit.qemu import capabilities
 
     path = emulated.find()
-    data: dict[str, Any] = {"built": path is not None, "binary": None if path is None else str(path), "build": None}
+    data: dict[str, Any] = {
+        "built": path is not None,
+        "binary": None if path is None else str(path),
+        "modes": [],
+        "build": None,
+    }
     if path is not None:
+        data["modes"] = list(map(str, capabilities.of_binary(str(path)).emulated_modes))
         info = path.resolve().parent.parent / "build-info.json"
         data["build"] = json.loads(info.read_text()) if info.exists() else None
     code = ExitCode.DONE if path is not None else ExitCode.NO
@@ -38,6 +45,7 @@ def _show(data: dict[str, Any]) -> None:
         click.echo("the emulator is not built: `make emulator` builds it (minutes, once)")
         return
     click.echo(data["binary"])
+    click.echo(f"  modes: {', '.join(data['modes']) or 'none'}")
     for key, value in (data["build"] or {}).items():
         click.echo(f"  {key}: {value}")
 
