@@ -22,12 +22,19 @@ def command() -> None:
 @command.command()
 @reporting
 def status() -> Result[dict[str, Any]]:
-    """Say whether the emulator is built, and of what. Exits 1 when it is not."""
+    """Say whether the emulator is built, of what, and which modes it runs. Exits 1 when it is not."""
     from sevkit.hypervisor.qemu import emulated
+    from sevkit.qemu import capabilities
 
     path = emulated.find()
-    data: dict[str, Any] = {"built": path is not None, "binary": None if path is None else str(path), "build": None}
+    data: dict[str, Any] = {
+        "built": path is not None,
+        "binary": None if path is None else str(path),
+        "modes": [],
+        "build": None,
+    }
     if path is not None:
+        data["modes"] = list(map(str, capabilities.of_binary(str(path)).emulated_modes))
         info = path.resolve().parent.parent / "build-info.json"
         data["build"] = json.loads(info.read_text()) if info.exists() else None
     code = ExitCode.DONE if path is not None else ExitCode.NO
@@ -39,6 +46,7 @@ def _show(data: dict[str, Any]) -> Iterator[str]:
         yield "the emulator is not built: `make emulator` builds it (minutes, once)"
         return
     yield data["binary"]
+    yield f"  modes: {', '.join(data['modes']) or 'none'}"
     for key, value in (data["build"] or {}).items():
         yield f"  {key}: {value}"
 
