@@ -169,6 +169,7 @@ class World:
         commands: list[Callable[[], object]] = [
             lambda: firmware.page_reclaim(spa),
             lambda: firmware.page_md_init(spa),
+            lambda: firmware.page_set_state(spa),
             lambda: firmware.gctx_create(spa),
             lambda: firmware.decommission(spa),
             lambda: firmware.page_move(handle, spa, SPAS[gpa % len(SPAS)]),

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from sevkit.probe.checks.frame import Case, readiness, run_checks
+from sevkit.probe.checks.frame import Case
+from sevkit.probe.checks.readiness import readiness, run_checks
 from sevkit.probe.collect.kernel import log_lines
 from sevkit.probe.facts import Facts
 from sevkit.probe.klog import judge

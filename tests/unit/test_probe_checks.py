@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from sevkit.probe.checks.frame import ADVICE, FAIL, PASS, SKIP, UNKNOWN, table
+from sevkit.probe.checks.frame import ADVICE, FAIL, PASS, SKIP, UNKNOWN
+from sevkit.probe.checks.readiness import table
 from sevkit.probe.collect.msr import NAMED
 from sevkit.probe.report import report
 from tests.unit import probe_samples as sample

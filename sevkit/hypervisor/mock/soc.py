@@ -1,8 +1,8 @@
 """The SoC process of the mock: keys, plaintext, the guest itself, and what a host cannot map.
 
-Out of the host's reach as far as the operating system allows: not dumpable (no ptrace, no core, /proc/PID/mem is
-root's), and the seed of all keys lies in memfd_secret(2) memory where the kernel offers it. Root can still attach a
-debugger: this is a model of a boundary, not the boundary. Started as ``python -m sevkit.hypervisor.mock.soc``.
+The process is not dumpable: other processes of the same user cannot trace it, it leaves no core, and /proc/PID/mem
+belongs to root. Seed, keys and plaintext lie in its ordinary memory, so root can read them: this is a model of a
+boundary, not the boundary. Started as ``python -m sevkit.hypervisor.mock.soc``.
 """
 
 import argparse
@@ -26,39 +26,20 @@ from sevkit.model.faults import Fault
 from sevkit.vocabulary import Mode
 
 _PR_SET_DUMPABLE = 4
-_SYS_MEMFD_SECRET = 447
 
 
-def harden(seed: bytes) -> bool:
-    """Close this process to the host, and move the seed into secret memory; whether that memory is to be had."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+def harden() -> None:
+    """Make this process not dumpable (prctl(2), PR_SET_DUMPABLE) and let it write no core."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    descriptor = libc.syscall(_SYS_MEMFD_SECRET, 0)
-    if descriptor < 0:
-        return False
-    os.ftruncate(descriptor, mmap.PAGESIZE)
-    try:
-        memory = mmap.mmap(descriptor, mmap.PAGESIZE)
-    except OSError:  # RLIMIT_MEMLOCK
-        return False
-    finally:
-        os.close(descriptor)
-    memory[: len(seed)] = seed
-    _KEPT.append(memory)
-    return True
-
-
-_KEPT: list[mmap.mmap] = []
 
 
 class Soc:
     """The guest and its door."""
 
-    def __init__(self, kernel: MockGuestKernel, secret_memory: bool) -> None:
+    def __init__(self, kernel: MockGuestKernel) -> None:
         self.kernel = kernel
         self.shell = MockShell(kernel)
-        self.secret_memory = secret_memory
         self._output = Ring((0, SHARED_OUTPUT[1]))
 
     def answer(self, message: dict[str, Any]) -> dict[str, Any]:
@@ -74,7 +55,7 @@ class Soc:
 
     def _status(self, message: dict[str, Any]) -> dict[str, Any]:
         del message
-        return {"ready": True, "secret_memory": self.secret_memory}
+        return {"ready": True}
 
     def _console(self, message: dict[str, Any]) -> dict[str, Any]:
         del message
@@ -135,7 +116,7 @@ def serve(soc: Soc, vmm: socket.socket, listener: socket.socket) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run the SoC with descriptors that it inherited; the seed comes through the VMM's line, never as an argument."""
+    """Run the SoC with the descriptors that it inherited. The seed is read from one of them, never from an argument."""
     parser = argparse.ArgumentParser(prog="sevkit mock SoC")
     parser.add_argument("--mode", type=Mode, required=True)
     parser.add_argument("--memory", type=int, required=True, help="MiB")
@@ -148,13 +129,13 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     with os.fdopen(options.seed_fd, "rb") as stream:
         seed = stream.read(32)
-    secret_memory = harden(seed)
+    harden()
     ram = mmap.mmap(options.ram_fd, options.memory << 20)
     os.close(options.ram_fd)
     vm = build(memoryview(ram), options.mode, int.from_bytes(seed, "little"), options.policy)
     ticks = itertools.count(1)  # the guest's own time: one millisecond a look, so that the same seed gives the same RAM
     kernel = MockGuestKernel(vm, len(ram), seed=seed[0], vcpus=options.vcpus, clock=lambda: next(ticks) / 1000)
-    soc = Soc(kernel, secret_memory)
+    soc = Soc(kernel)
     serve(soc, socket.socket(fileno=options.vmm_fd), socket.socket(fileno=options.listen_fd))
     return 0
 

@@ -1,4 +1,4 @@
-"""Readiness checks: the frame that the tables in `checks_cpu`, `checks_platform` and `checks_system` fill. Pure."""
+"""Readiness checks: the types and outcomes that the tables of checks are made of. Pure."""
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -113,50 +113,3 @@ def unknown(reading: Reading | str) -> Outcome:
 def decide(good: bool, yes: str, no: str) -> Outcome:
     """Pass with one sentence or fail with the other."""
     return passed(yes) if good else failed(no)
-
-
-def table() -> tuple[Check, ...]:
-    """All checks, parents before children, in the order in which a host has to be set up."""
-    from sevkit.probe.checks.cpu import CHECKS as CPU
-    from sevkit.probe.checks.platform import CHECKS as PLATFORM
-    from sevkit.probe.checks.system import CHECKS as SYSTEM
-
-    return (*CPU, *PLATFORM, *SYSTEM)
-
-
-def run_checks(case: Case) -> list[dict[str, Any]]:
-    """Run the whole table. A check whose parent failed or was skipped is skipped, and says which."""
-    results: dict[str, Outcome] = {}
-    rows = []
-    for check in table():
-        blocked = next((p for p in check.depends_on if results[p].status in (FAIL, SKIP)), None)
-        outcome = Outcome(SKIP, f"{blocked} did not pass") if blocked else check.run(case)
-        results[check.id] = outcome
-        rows.append(
-            {
-                "id": check.id,
-                "category": check.category,
-                "generation": check.generation,
-                "modes": list(check.modes),
-                "weight": check.weight,
-                "status": outcome.status,
-                "message": outcome.message,
-                "description": check.description,
-                "reads": check.reads,
-                "hint": check.hint,
-                "depends_on": list(check.depends_on),
-            }
-        )
-    return rows
-
-
-def readiness(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The verdict for each mode: ``ready``, ``not_ready`` or ``unknown``, with the checks that stand in the way."""
-    verdicts = {}
-    for mode in ALL:
-        mine = [row for row in rows if mode in row["modes"]]
-        failing = [row["id"] for row in mine if row["status"] == FAIL and row["weight"] != ADVICE]
-        open_ones = [row["id"] for row in mine if row["status"] == UNKNOWN and row["weight"] == REQUIRED]
-        verdict = "not_ready" if failing else "unknown" if open_ones else "ready"
-        verdicts[mode] = {"verdict": verdict, "blocking": failing, "unknown": open_ones}
-    return verdicts
