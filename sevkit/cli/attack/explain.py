@@ -8,8 +8,7 @@ from typing import Any
 import click
 
 from sevkit.cli.attack.options import attacks_option, mitigations_option, parse_mitigations, width
-from sevkit.cli.attack.shim import reporting, shown
-from sevkit.cli.output import colour
+from sevkit.cli.output import colour, reporting
 from sevkit.result import Result
 from sevkit.vocabulary import Mode
 
@@ -21,7 +20,7 @@ from sevkit.vocabulary import Mode
 @mitigations_option
 @attacks_option
 @reporting
-def explain(name: str, mode: str, seed: int, mitigations: str | None, folder: Path | None) -> Any:
+def explain(name: str, mode: str, seed: int, mitigations: str | None, folder: Path | None) -> Result[dict[str, Any]]:
     """Tell the story of one attack in one mode, step by step, from an experiment in the software model.
 
     Exits 0 when the outcome is as expected, 1 when it is not, 3 when it is inconclusive.
@@ -33,7 +32,7 @@ def explain(name: str, mode: str, seed: int, mitigations: str | None, folder: Pa
     done = runner.in_model(attack, Mode(mode), switched_on, seed=seed)
     column = f"{mode} + mitigations" if switched_on else mode
     data = {**runner.about(attack), **done.as_dict(), "column": column}
-    return shown(Result("attack explain", data, runner.exit_code([done])), _show)
+    return Result("attack explain", data, runner.exit_code([done]), human=_show)
 
 
 def _show(data: dict[str, Any]) -> Iterator[str]:

@@ -7,14 +7,14 @@ from typing import Any
 import click
 
 from sevkit.cli.attack.options import attacks_option
-from sevkit.cli.attack.shim import reporting, shown
+from sevkit.cli.output import reporting
 from sevkit.result import Result
 
 
 @click.command("list")
 @attacks_option
 @reporting
-def list_attacks(folder: Path | None) -> Any:
+def list_attacks(folder: Path | None) -> Result[dict[str, Any]]:
     """List the attacks, and at which levels each can be performed."""
     from sevkit import attacks
 
@@ -22,7 +22,7 @@ def list_attacks(folder: Path | None) -> Any:
         {"name": a.name, "title": a.title, "summary": a.summary, "levels": [str(each) for each in a.levels]}
         for a in attacks.discover(folder).values()
     ]
-    return shown(Result("attack list", {"attacks": rows}), _show)
+    return Result("attack list", {"attacks": rows}, human=_show)
 
 
 def _show(data: dict[str, Any]) -> Iterator[str]:

@@ -8,8 +8,7 @@ from typing import Any
 import click
 
 from sevkit.cli.attack.options import attacks_option, output_file, width
-from sevkit.cli.attack.shim import reporting, shown
-from sevkit.cli.output import colour
+from sevkit.cli.output import colour, reporting
 from sevkit.cli.progress import progress
 from sevkit.errors import ExitCode, UsageError
 from sevkit.result import Result
@@ -41,7 +40,7 @@ def matrix(
     seed: int,
     dry_run: bool,
     folder: Path | None,
-) -> Any:
+) -> Result[dict[str, Any]]:
     """Perform every attack in every mode: expected against observed.
 
     NAMES are attacks; the default is all. Exits 0 when every cell is as expected and the levels agree, 1 when not, 3
@@ -59,7 +58,7 @@ def matrix(
         raise UsageError(f"--level {level}: {missing}", hint="--level model needs nothing")
     if dry_run:
         plan = cells_of.planned(chosen, levels)
-        return shown(Result("attack matrix", {"dry_run": True, "cells": plan}), _show_plan)
+        return Result("attack matrix", {"dry_run": True, "cells": plan}, human=_show_plan)
     cells = []
     if Level.MODEL in levels:
         cells += list(cells_of.run_model(chosen, seed=seed))
@@ -74,7 +73,7 @@ def matrix(
     code = runner.exit_code([cell.run for cell in cells])
     if code == ExitCode.DONE and data["disagreements"]:
         code = ExitCode.NO
-    return shown(Result("attack matrix", data, code), lambda d: _show(d, markdown))
+    return Result("attack matrix", data, code, human=lambda d: _show(d, markdown))
 
 
 def _show(data: dict[str, Any], markdown: bool) -> Iterator[str]:

@@ -19,9 +19,8 @@ from sevkit.cli.attack.options import (
     parse_modes,
     width,
 )
-from sevkit.cli.attack.shim import json_wanted, reporting, shown
 from sevkit.cli.guest.options import guest_options, hypervisor_option, make_spec
-from sevkit.cli.output import colour
+from sevkit.cli.output import colour, json_wanted, reporting
 from sevkit.cli.progress import progress
 from sevkit.errors import UsageError
 from sevkit.result import Result
@@ -63,7 +62,7 @@ _OF_GUESTS = (
 @guest_options
 @attacks_option
 @reporting
-def run(name: str, modes: str, folder: Path | None, **options: Any) -> Any:
+def run(name: str, modes: str, folder: Path | None, **options: Any) -> Result[dict[str, Any]]:
     """Run an attack in each mode: on a real guest where that works, else in the software model.
 
     Every result says at which level it was obtained. An option that cannot be honoured is refused at once.
@@ -80,7 +79,7 @@ def run(name: str, modes: str, folder: Path | None, **options: Any) -> Any:
         planned = plan.plan(attack, chosen, target, only_show=options["dry_run"], progress=say)
         _refuse(attack, planned)
         if options["dry_run"]:
-            return shown(Result("attack run", _plan_data(attack, planned, options)), _show_plan)
+            return Result("attack run", _plan_data(attack, planned, options), human=_show_plan)
         if target.keep is not None:
             target.keep.mkdir(mode=0o700, parents=True, exist_ok=True)
         began = time.monotonic()
@@ -89,8 +88,8 @@ def run(name: str, modes: str, folder: Path | None, **options: Any) -> Any:
     data = runner.as_data(attack, runs, time.monotonic() - began)
     if report is not None:
         _write_report(report, data, runs)
-    result = Result("attack run", data, runner.exit_code(runs))
-    return shown(result, lambda data: _show(data, told=options["step"], report=report))
+    code = runner.exit_code(runs)
+    return Result("attack run", data, code, human=lambda data: _show(data, told=options["step"], report=report))
 
 
 def _target(attack: "Attack", options: dict[str, Any]) -> "Target":
