@@ -45,7 +45,7 @@ check: .venv/ready ## Style, types, dead code and the import contracts
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
-	@.venv/bin/vulture
+	@scripts/dead-code
 	@.venv/bin/lint-imports --no-logo 2>/dev/null || .venv/bin/lint-imports
 
 .PHONY: docs

@@ -30,7 +30,7 @@ class Request(NamedTuple):
     require: str | None = None
 
 
-def answer(request: Request) -> Result:
+def answer(request: Request) -> Result[dict[str, Any]]:
     """Do it. The result's ``data`` is what `--json` prints."""
     if request.log is not None:
         return judge_log(request.log)
@@ -53,7 +53,7 @@ def gather(source: str | None) -> Facts:
     return read_source(source)
 
 
-def judge(facts: Facts, require: str | None = None) -> Result:
+def judge(facts: Facts, require: str | None = None) -> Result[dict[str, Any]]:
     """The report on facts, with the exit code that a required mode leads to."""
     from sevkit.probe.report import report
 
@@ -91,7 +91,7 @@ def _unmet(data: dict[str, Any], need: dict[str, Any]) -> SevkitError | None:
     )
 
 
-def judge_log(path: str) -> Result:
+def judge_log(path: str) -> Result[dict[str, Any]]:
     """The judgement on a saved kernel log alone."""
     from sevkit.probe.klog import judge as judge_lines
     from sevkit.probe.klog import read_log

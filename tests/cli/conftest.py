@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from sevkit.cli import root
-from sevkit.cli.output import run_root
+from sevkit.cli import main
 
 Run = Callable[..., tuple[int, str, str]]
 RunJson = Callable[..., tuple[int, dict[str, Any]]]
@@ -19,8 +18,11 @@ def sevkit(capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
 
     def run(*argv: str) -> tuple[int, str, str]:
         capfdbinary.readouterr()
-        status = run_root(root, list(argv))
+        with pytest.raises(SystemExit) as ended:
+            main(list(argv))
         out, err = capfdbinary.readouterr()
+        status = ended.value.code
+        assert isinstance(status, int)
         return status, out.decode(), err.decode()
 
     return run

@@ -373,7 +373,7 @@ _BUILD = """
 import os, sys, time
 from pathlib import Path
 from sevkit.guest import image
-def build(work, made, progress):
+def build(work, made, series, progress):
     with open(os.environ["BUILDS"], "a") as log: log.write("built\\n")
     time.sleep(0.3)
     for name in ("vmlinuz", "initrd.img"): (made / name).write_bytes(name.encode() * 1000)

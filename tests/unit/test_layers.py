@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-OUTSIDE = {"__main__", "light"}
+OUTSIDE = {"__main__"}
 
 
 def _contracts() -> list[dict]:

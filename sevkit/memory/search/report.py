@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sevkit.light import TYPE_CHECKING
+from typing import TYPE_CHECKING
+
 from sevkit.memory.sources.base import State, intersect, normalise, region_at
 
 if TYPE_CHECKING:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from bisect import bisect_right
+from enum import StrEnum
+from typing import TYPE_CHECKING, NamedTuple
 
 from sevkit.errors import CaptureError, UsageError
-from sevkit.light import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -51,7 +52,7 @@ class Region(NamedTuple):
         return self.name or "[anonymous]"
 
 
-class State:
+class State(StrEnum):
     """What can be said of a stretch of mapped memory before it is read."""
 
     DATA = "data"
@@ -64,7 +65,7 @@ class Stretch(NamedTuple):
 
     start: int
     end: int
-    state: str = State.DATA
+    state: State = State.DATA
     reason: str = ""
 
     @property
