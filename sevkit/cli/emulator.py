@@ -4,13 +4,13 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
 import sevkit
 from sevkit.cli.output import reporting
 from sevkit.errors import ExitCode, MissingToolError
+from sevkit.hypervisor.payload import EmulatorStatus
 from sevkit.result import Result
 
 
@@ -21,12 +21,12 @@ def command() -> None:
 
 @command.command()
 @reporting
-def status() -> Result[dict[str, Any]]:
+def status() -> Result[EmulatorStatus]:
     """Say whether the emulator is built, and of what. Exits 1 when it is not."""
     from sevkit.hypervisor.qemu import emulated
 
     path = emulated.find()
-    data: dict[str, Any] = {"built": path is not None, "binary": None if path is None else str(path), "build": None}
+    data: EmulatorStatus = {"built": path is not None, "binary": None if path is None else str(path), "build": None}
     if path is not None:
         info = path.resolve().parent.parent / "build-info.json"
         data["build"] = json.loads(info.read_text()) if info.exists() else None
@@ -34,8 +34,8 @@ def status() -> Result[dict[str, Any]]:
     return Result("emulator status", data, code, human=_show)
 
 
-def _show(data: dict[str, Any]) -> Iterator[str]:
-    if not data["built"]:
+def _show(data: EmulatorStatus) -> Iterator[str]:
+    if data["binary"] is None:
         yield "the emulator is not built: `make emulator` builds it (minutes, once)"
         return
     yield data["binary"]
