@@ -120,9 +120,16 @@ def _vector(bit: int, known: Known) -> Answer:
     return False, f"MIT_VECTOR bit {bit} is clear"
 
 
-def exit_code(judgements: list[Judgement], ignored: frozenset[str] = frozenset()) -> int:
-    """1 when one applies, 3 when one cannot be told, 0 otherwise; ignored ones do not count."""
-    counted = {item.applies for item in judgements if not ignored & set(item.bulletin.ids)}
+def exit_code(judgements: list[Judgement], ignored: frozenset[str] = frozenset(), *, physical: bool = False) -> int:
+    """1 when one applies, 3 when one cannot be told, 0 otherwise.
+
+    Ignored ones do not count, nor do attacks with hands on the hardware, which AMD claims no protection against.
+    """
+    counted = {
+        item.applies
+        for item in judgements
+        if not ignored & set(item.bulletin.ids) and (physical or item.bulletin.severity != "physical")
+    }
     if YES in counted:
         return ExitCode.NO
     return ExitCode.INCONCLUSIVE if UNKNOWN in counted else ExitCode.DONE
