@@ -1,5 +1,6 @@
 """``sevkit guest list``, ``verify`` and ``stop``."""
 
+from dataclasses import asdict
 from typing import Any
 
 import click
@@ -8,7 +9,6 @@ from sevkit.cli.guest.launch import describe
 from sevkit.cli.output import finish, json_option
 from sevkit.errors import ExitCode, SevkitError, UsageError
 from sevkit.result import Result
-from sevkit.vocabulary import Mode
 
 
 @click.command("list")
@@ -74,25 +74,30 @@ def stop(names: tuple[str, ...], everything: bool, as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def verify(name: str, as_json: bool) -> None:
-    """Show which protection the guest itself sees, and on what evidence. Exits 1 when it is not what was asked for."""
+    """Show which protection the guest itself sees, and on what evidence.
+
+    Exits 1 when a source contradicts what was asked for, 3 when the one that counts, SEV_STATUS, cannot be read.
+    """
     from sevkit.guest import verify as verifier
     from sevkit.hypervisor import select
 
     guest = select.attach(name)
     facts = verifier.collect(guest)
-    wanted = [] if guest.spec.mode is Mode.NOSEV else [str(guest.spec.mode)]
-    agrees = all(mode in facts.active for mode in wanted) and bool(facts.active) == bool(wanted)
+    findings = verifier.judge(facts, guest.spec.mode)
+    agrees = None if findings[0].agrees is None else all(finding.agrees is not False for finding in findings)
     data = {
         "guest": describe(guest),
         "active": facts.active,
         "as_asked": agrees,
+        "findings": [asdict(finding) for finding in findings],
         "evidence": {
             "sev_status_msr": facts.sev_status,
             "leaf_8000001f": facts.leaf,
             "kernel_log": facts.log_lines,
+            "cpuid_table_entries": facts.cpuid_entries,
         },
     }
-    code = ExitCode.DONE if agrees else ExitCode.NO
+    code = {True: ExitCode.DONE, False: ExitCode.NO, None: ExitCode.INCONCLUSIVE}[agrees]
     finish(Result("guest verify", data, code), as_json=as_json, human=_show_verify)
 
 
@@ -106,5 +111,7 @@ def _show_verify(data: dict[str, Any]) -> None:
     click.echo(f"  CPUID 0x8000001f: {'not there' if leaf is None else ' '.join(f'{word:08x}' for word in leaf)}")
     for line in evidence["kernel_log"]:
         click.echo(f"  kernel log: {line}")
-    if not data["as_asked"]:
-        click.echo("  this is not what was asked for")
+    for finding in data["findings"]:
+        if finding["agrees"] is not True:
+            words = "could not be judged" if finding["agrees"] is None else "is not what was asked for"
+            click.echo(f"  {finding['source']} ({finding['seen']}) {words}")
