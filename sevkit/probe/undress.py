@@ -6,9 +6,12 @@ import re
 
 # Colours and cursor movements (ECMA-48 control sequences), and operating system commands such as window titles.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]{0,40}[ -/]{0,4}[@-~]|\][^\x07\x1b]{0,400}(?:\x07|\x1b\\)|[@-Z\\^_])")
-_QUOTES = re.compile(r"^[ \t]*(?:(?:>|&gt;|\||#|\*|//|--(?= ))[ \t]?)+")
-# grep -n, grep -H: "12:", "dmesg.txt:12:", "dmesg.txt-12-"
-_NUMBERED = re.compile(r"^(?:[\w./+-]{1,200}?[:-])?\d{1,8}[:-](?!\d\d[:.])|^[\w./+-]{0,200}\.(?:txt|log|gz|out|\d):")
+_QUOTES = re.compile(r"^[ \t]*(?:(?:>|&gt;|\||#|\*|//)[ \t]?)+")
+# grep -n, grep -H: "12:", "dmesg.txt:12:", "dmesg.txt-12-", "/var/log/kern.log.1:"; not "2025-11-20", not "10:15:33"
+_NUMBERED = re.compile(
+    r"^(?:[\w./+-]{1,200}?[:-])?\d{1,8}[:-](?=\D|0x|\d{4}-\d\d-\d\d[T ])"
+    r"|^(?:[\w.+-]{0,100}/)*(?:[\w.+-]{0,100}\.(?:txt|log|out)|syslog|messages|dmesg)(?:\.\d{1,3})?(?:\.gz)?:"
+)
 
 
 def uncoloured(line: str) -> str:
