@@ -141,11 +141,22 @@ def ssh() -> Found:
 
 def ovmf() -> Found:
     """A firmware file where distributions put it."""
-    from sevkit.guest.spec import GuestSpec
-    from sevkit.hypervisor.qemu.hypervisor import firmware
+    from sevkit.guest import firmware
     from sevkit.vocabulary import Mode
 
-    return Found(True, str(firmware(GuestSpec(mode=Mode.SEV))))
+    return Found(True, str(firmware.find(Mode.SEV)))
+
+
+def snp_firmware() -> Found:
+    """The pinned file in the cache, or apt's transport to fetch it."""
+    from sevkit.guest import firmware
+    from sevkit.vocabulary import Mode
+
+    path = firmware.find(Mode.SEV_SNP, emulated=True, fetch=False)
+    if path.exists():
+        return Found(True, str(path))
+    processes.find_tool("apt-get", package="apt")
+    return Found(True, f"can be fetched from Debian's {firmware.SNP_PINS[0].package.rpartition('/')[2]}")
 
 
 def emulator() -> Found:
@@ -157,7 +168,22 @@ def emulator() -> Found:
     if path is None:
         return Found(False, "not built", "make emulator")
     able = capabilities.of_binary(str(path))
-    return Found(able.emulates_sev, f"{path} {able.version}", "make emulator")
+    modes = ", ".join(able.emulated_modes) or "no mode"
+    return Found(able.emulates_sev, f"{path} {able.version}, runs {modes}", "make emulator")
+
+
+def emulator_snp() -> Found:
+    """Ask it for its objects."""
+    from sevkit.hypervisor.qemu import emulated
+    from sevkit.qemu import capabilities
+    from sevkit.vocabulary import Mode
+
+    path = emulated.find()
+    if path is None:
+        return Found(False, "not built", "make emulator")
+    able = capabilities.of_binary(str(path))
+    works = Mode.SEV_SNP in able.emulated_modes
+    return Found(works, f"{path}" if works else f"{path} is an older build", "make emulator")
 
 
 def search() -> Found:

@@ -22,11 +22,13 @@ Progress = Callable[[str], None]
 
 _HASHED = 256 << 20  # bytes; larger files are known by their size
 
-_RECIPE = 1  # to be raised when the code below, or cpio.py, changes what comes out
+_RECIPE = 2  # to be raised when the code below, or cpio.py, changes what comes out
 # What the mini image loads at boot, in Linux' own module names; built-in ones are passed over.
 _MODULES = (
     *("virtio_pci", "virtio_console", "virtio_blk", "virtio_scsi", "sd_mod", "virtio_net", "virtio_rng"),
-    *("nvme", "ext4", "msr", "cpuid", "sev_guest"),
+    *("nvme", "ext4", "msr", "cpuid"),
+    # The attestation driver asks for gcm(aes) by name, and busybox has no modprobe that the kernel could call.
+    *("ghash_generic", "gcm", "ctr", "configfs", "tsm", "sev_guest"),
 )
 _USER_PACKAGES = (
     *("busybox-static", "dropbear-bin", "util-linux"),
@@ -85,16 +87,22 @@ def get(name: str, *, progress: Progress | None = None) -> Image:
     """
     if cloud.is_path(name):
         return _users_own(Path(name))
-    if name not in _BUILDERS:
+    if parts(name)[0] not in _BUILDERS:
         raise UsageError(
             f"there is no guest image {name!r}",
-            hint=f"images: {', '.join(sorted(_BUILDERS))}, or the path of a cloud image",
+            hint=f"images: {', '.join(sorted(_BUILDERS))} (mini-6.12 for another kernel), or a cloud image's path",
         )
     folder = _folder(name)
     info = _whole(folder)
     if info is None:
         info = _build(name, folder, progress or (lambda _: None))
     return _image(name, folder, info)
+
+
+def parts(name: str) -> tuple[str, str | None]:
+    """An image's name without its kernel series, and the series: ``mini-6.12`` is ``mini`` with a kernel 6.12."""
+    match = re.fullmatch(r"(\w+)-(\d{1,3}\.\d{1,3})", name)
+    return (match[1], match[2]) if match else (name, None)
 
 
 def is_built(name: str) -> bool:
@@ -123,13 +131,15 @@ def _image(name: str, folder: Path, info: dict[str, object]) -> Image:
 
 def _recipe_hash(name: str) -> str:
     """Changes when anything that decides the content of the image changes here."""
+    kind, series = parts(name)
     recipe = [name, _RECIPE, _MODULES, _USER_PACKAGES, _PROGRAMS]
-    if name == "bench":
+    if kind == "bench":
         recipe += [_BENCH_PACKAGES, _BENCH_SIZE]
     digest = hashlib.sha256(json.dumps(recipe).encode())
     for entry in sorted(resources.files("sevkit.guest").joinpath("rootfs").iterdir(), key=lambda e: e.name):
         digest.update(entry.name.encode() + entry.read_bytes())
-    digest.update(os.environ.get("SEVKIT_GUEST_KERNEL_PACKAGE", "").encode())
+    if series is None:
+        digest.update(os.environ.get("SEVKIT_GUEST_KERNEL_PACKAGE", "").encode())
     return digest.hexdigest()[:16]
 
 
@@ -166,7 +176,8 @@ def _build(name: str, folder: Path, progress: Progress) -> dict[str, object]:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=prefix) as scratch:
             made = Path(scratch) / "image"
             made.mkdir()
-            info = _BUILDERS[name](Path(scratch) / "work", made, progress)
+            kind, series = parts(name)
+            info = _BUILDERS[kind](Path(scratch) / "work", made, series, progress)
             info["files"] = {path.name: _fingerprint(path) for path in sorted(made.iterdir())}
             (made / "info.json").write_text(json.dumps(info, indent=2))
             shutil.rmtree(folder, ignore_errors=True)
@@ -174,12 +185,17 @@ def _build(name: str, folder: Path, progress: Progress) -> dict[str, object]:
         return info
 
 
-def _kernel(work: Path, progress: Progress) -> tuple[Path, Path, list[str]]:
+def _kernel(work: Path, series: str | None, progress: Progress) -> tuple[Path, Path, list[str]]:
     """Fetch a kernel: its file, its modules folder, and the packages it came from."""
-    chosen = os.environ.get("SEVKIT_GUEST_KERNEL_PACKAGE")
-    packages = debian.kernel_packages([chosen] if chosen else debian.KERNEL_METAPACKAGES)
+    apt = None
+    if series is not None:
+        apt, package = debian.kernel_of_series(series, progress)
+        packages = [package]
+    else:
+        chosen = os.environ.get("SEVKIT_GUEST_KERNEL_PACKAGE")
+        packages = debian.kernel_packages([chosen] if chosen else debian.KERNEL_METAPACKAGES)
     progress(f"fetching {packages[0]}")
-    debs = debian.fetch(packages, work / "kernel")
+    debs = debian.fetch(packages, work / "kernel", apt)
     kernels = sorted((work / "kernel/root/boot").glob("vmlinuz-*"))
     if not kernels:
         raise BadInputError(f"no kernel in the packages {' '.join(packages)}")
@@ -217,9 +233,9 @@ def _base_entries(kernel_root: Path, user_root: Path) -> list[cpio.Entry]:
     return entries
 
 
-def _build_mini(work: Path, made: Path, progress: Progress) -> dict[str, object]:
+def _build_mini(work: Path, made: Path, series: str | None, progress: Progress) -> dict[str, object]:
     """Kernel and busybox initramfs with an ssh server: at a shell in seconds."""
-    kernel, kernel_root, kernel_debs = _kernel(work, progress)
+    kernel, kernel_root, kernel_debs = _kernel(work, series, progress)
     progress("fetching busybox and the ssh server")
     user_debs = debian.fetch(_USER_PACKAGES, work / "user")
     progress("packing the initramfs")
@@ -228,9 +244,9 @@ def _build_mini(work: Path, made: Path, progress: Progress) -> dict[str, object]
     return {"image": "mini", "kernel": kernel.name.removeprefix("vmlinuz-"), "packages": kernel_debs + user_debs}
 
 
-def _build_bench(work: Path, made: Path, progress: Progress) -> dict[str, object]:
+def _build_bench(work: Path, made: Path, series: str | None, progress: Progress) -> dict[str, object]:
     """The mini image's kernel and initramfs, and a Debian root file system with what benchmarks need."""
-    info = _build_mini(work, made, progress)
+    info = _build_mini(work, made, series, progress)
     progress("building a Debian root file system (minutes, once)")
     builder = processes.find_tool("mmdebstrap")
     processes.find_tool("mke2fs", package="e2fsprogs")
@@ -261,7 +277,7 @@ def _release() -> str:
     return match[1] if match else "stable"
 
 
-_BUILDERS: dict[str, Callable[[Path, Path, Progress], dict[str, object]]] = {
+_BUILDERS: dict[str, Callable[[Path, Path, str | None, Progress], dict[str, object]]] = {
     "mini": _build_mini,
     "bench": _build_bench,
 }

@@ -69,7 +69,9 @@ class GuestSpec:
     """Everything that decides how a guest is launched, except what the host adds (paths, C-bit position).
 
     ``memory_mib`` is the guest's RAM; ``cmdline`` is added to the kernel command line; ``policy`` is the launch
-    policy as a number, None for the default of the mode (see guest/policy.py).
+    policy as a number, None for the default of the mode (see guest/policy.py). ``sev_options`` are added to QEMU's
+    encryption object (``host-data=…``); ``platform_seed`` decides the keys of an emulated platform that signs reports,
+    empty for those of this user's own.
     """
 
     name: str = "guest"
@@ -86,6 +88,8 @@ class GuestSpec:
     kernel_hashes: bool = False
     cmdline: str = ""
     qemu_machine: str = ""
+    sev_options: str = ""
+    platform_seed: str = ""
 
     def __post_init__(self) -> None:
         """Refuse values that no guest can have, and names that could be options or paths."""
@@ -96,6 +100,10 @@ class GuestSpec:
             raise UsageError(f"{self.vcpus} vCPUs is out of range", hint="give 1 to 1024")
         if not re.fullmatch(r"[A-Za-z0-9=,._-]*", self.qemu_machine):
             raise UsageError(f"machine options {self.qemu_machine!r} contain characters that QEMU options do not have")
+        if not re.fullmatch(r"[A-Za-z0-9=,._+/-]*", self.sev_options):
+            raise UsageError(f"options {self.sev_options!r} contain characters that QEMU options do not have")
+        if self.sev_options and self.mode is Mode.NOSEV:
+            raise UsageError("a guest without SEV has no encryption object", hint="leave --sev-options out")
         if self.cpu is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9=,+._-]*", self.cpu):
             raise UsageError(f"{self.cpu!r} is not a CPU model of QEMU's", hint="such as EPYC-v4, or max,-sse4a")
 

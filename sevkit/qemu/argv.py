@@ -11,7 +11,12 @@ from sevkit.vocabulary import Mode
 
 SEV_OBJECT = {Mode.SEV: "sev-guest", Mode.SEV_ES: "sev-guest", Mode.SEV_SNP: "sev-snp-guest"}
 HARDWARE_OBJECTS = frozenset(SEV_OBJECT.values())
-EMULATED_OBJECT = "sev-tcg-guest"
+# The engine of emulator/ has the same objects under names of its own.
+EMULATED_OBJECT = {Mode.SEV: "sev-tcg-guest", Mode.SEV_ES: "sev-tcg-guest", Mode.SEV_SNP: "sev-snp-tcg-guest"}
+# What TCG must not offer to a guest whose exits end in #VC, and so, for fair pairs, to none. MONITOR: OVMF's idle vCPUs
+# would wait by MWAIT, which exits, at a time when no #VC handler is there. LA57: Linux clears its CPU features for a
+# moment in identify_cpu(); an MMIO #VC in that moment walks five-level page tables as if they had four.
+TCG_CPU = "max,monitor=off,la57=off"
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,14 @@ class Capabilities:
     @property
     def emulates_sev(self) -> bool:
         """Whether this QEMU carries the memory-encryption engine of emulator/."""
-        return EMULATED_OBJECT in self.objects
+        return EMULATED_OBJECT[Mode.SEV] in self.objects
+
+    @property
+    def emulated_modes(self) -> tuple[Mode, ...]:
+        """The modes that the engine has: SEV-ES came to it together with SEV-SNP."""
+        if not self.emulates_sev:
+            return ()
+        return (Mode.SEV, Mode.SEV_ES, Mode.SEV_SNP) if EMULATED_OBJECT[Mode.SEV_SNP] in self.objects else (Mode.SEV,)
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,7 @@ class Place:
     seed: Path | None = None  # cloud-init's NoCloud seed
     data_disk: Path | None = None
     firmware_search: tuple[Path, ...] = ()
+    firmware_model: Path | None = None  # the socket of the process that signs for an emulated SEV-SNP guest
 
 
 def firmware_of(spec: GuestSpec) -> Firmware:
@@ -72,9 +85,9 @@ def cpu_model(spec: GuestSpec, accel: Accel) -> str:
     """The CPU model: one that all modes share, so that pairs differ in the mode only.
 
     Under KVM a named model (`host` is refused by SEV-SNP before QEMU 9.1, and differs from machine to machine); under
-    TCG all that it offers.
+    TCG all that it offers, but for what encrypted guests cannot use (TCG_CPU).
     """
-    return spec.cpu or ("EPYC-v4" if accel is Accel.KVM else "max")
+    return spec.cpu or ("EPYC-v4" if accel is Accel.KVM else TCG_CPU)
 
 
 def forced_differences(spec: GuestSpec) -> list[str]:
@@ -105,7 +118,7 @@ def build(
     argv += ["-cpu", cpu_model(spec, accel), "-smp", str(spec.vcpus), "-m", f"{spec.memory_mib}M"]
     argv += ["-object", f"memory-backend-memfd,id=ram0,size={spec.memory_mib}M,share=on"]
     if spec.mode is not Mode.NOSEV:
-        argv += ["-object", _encryption_object(spec, capabilities, encryption)]
+        argv += ["-object", _encryption_object(spec, capabilities, place, encryption)]
     argv += _boot(spec, place)
     argv += _control(place)
     argv += _disks(spec, place)
@@ -128,17 +141,26 @@ def _machine(spec: GuestSpec, accel: Accel) -> list[str]:
     return ["-machine", ",".join(options), "-accel", accelerator]
 
 
-def _encryption_object(spec: GuestSpec, capabilities: Capabilities, encryption: Encryption | None) -> str:
-    kind = EMULATED_OBJECT if capabilities.emulates_sev else SEV_OBJECT[spec.mode]
+def _object_name(spec: GuestSpec, capabilities: Capabilities) -> str:
+    """The QEMU object that encrypts; raises UnsupportedModeError where this QEMU lacks it."""
+    if capabilities.emulates_sev:
+        if spec.mode not in capabilities.emulated_modes:
+            raise UnsupportedModeError(
+                f"this build of the emulator does not do {spec.mode}: it has no {EMULATED_OBJECT[Mode.SEV_SNP]}",
+                hint="make emulator builds the present one; --hypervisor mock runs the model",
+            )
+        return EMULATED_OBJECT[spec.mode]
+    kind = SEV_OBJECT[spec.mode]
     if kind not in capabilities.objects:
         raise UnsupportedModeError(
             f"QEMU {capabilities.version} has no object {kind}, which mode {spec.mode} needs",
             hint="sev-snp-guest is in QEMU 9.1 and later" if spec.mode is Mode.SEV_SNP else None,
         )
-    if kind == EMULATED_OBJECT and spec.mode is not Mode.SEV:
-        raise UnsupportedModeError(
-            f"the emulator does not do {spec.mode} yet", hint="--mode sev, or --hypervisor mock for the model"
-        )
+    return kind
+
+
+def _encryption_object(spec: GuestSpec, capabilities: Capabilities, place: Place, encryption: Encryption | None) -> str:
+    kind = _object_name(spec, capabilities)
     if encryption is None:
         raise UnsupportedModeError(f"the C-bit position for mode {spec.mode} is not known on this host")
     value = spec.policy if spec.policy is not None else policy.DEFAULTS[spec.mode]
@@ -152,6 +174,10 @@ def _encryption_object(spec: GuestSpec, capabilities: Capabilities, encryption: 
     ]
     if spec.kernel_hashes:
         parts.append("kernel-hashes=on")
+    if place.firmware_model is not None:
+        parts.append(f"firmware-socket={_escaped(place.firmware_model)}")
+    if spec.sev_options:
+        parts.append(spec.sev_options)
     return ",".join(parts)
 
 

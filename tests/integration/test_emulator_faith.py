@@ -16,7 +16,6 @@ from sevkit.guest.spec import Storage, StorageKind
 from sevkit.vocabulary import Mode
 
 from .emulator_guest import OVMF, SOURCES, Emulator, EmulatorGuest, compile_static, spec
-from .kernels import KernelMissingError, backports_image
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(600)]
 
@@ -45,12 +44,12 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Emulator:
 
 
 @pytest.fixture(scope="session")
-def newer(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Emulator:
+def newer(emulator: Emulator) -> Emulator:
     """The same with the 6.12 kernel of the backports."""
     try:
-        kernel = backports_image("6.12", tmp_path_factory.mktemp("apt"))
-    except KernelMissingError as error:
-        pytest.skip(str(error))
+        kernel = image.get("mini-6.12")
+    except SevkitError as error:
+        pytest.skip(f"the 6.12 kernel is not to be had: {error.message}")
     return Emulator(emulator.binary, kernel, emulator.folder, emulator.programs)
 
 

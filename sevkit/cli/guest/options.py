@@ -13,7 +13,12 @@ from sevkit.vocabulary import Mode
 HYPERVISORS = ("auto", "qemu", "emulated", "mock")
 
 _OPTIONS = [
-    click.option("--image", default="mini", show_default=True, help="mini, bench, or the path of a cloud image."),
+    click.option(
+        "--image",
+        default="mini",
+        show_default=True,
+        help="mini, bench, with a kernel series as in mini-6.12; or a cloud image's path.",
+    ),
     click.option("--memory", "memory_mib", default=512, show_default=True, metavar="MIB", help="Guest RAM in MiB."),
     click.option("--vcpus", default=1, show_default=True, help="Number of virtual CPUs."),
     click.option("--accel", type=click.Choice(list(map(str, Accel))), default="auto", show_default=True),
@@ -24,6 +29,10 @@ _OPTIONS = [
     click.option("--machine", "qemu_machine", default="", metavar="OPTS", help="More -machine options for QEMU."),
     click.option("--cmdline", default="", help="More words for the guest kernel's command line."),
     click.option("--policy", "policy_text", help="Launch policy: a number, or names such as nodbg,noks."),
+    click.option("--sev-options", default="", metavar="OPTS", help="More options for QEMU's encryption object."),
+    click.option(
+        "--platform-seed", default="", metavar="TEXT", help="Keys of the emulated SNP platform: same text, same keys."
+    ),
     click.option("--kernel-hashes", is_flag=True, help="Measure kernel, initrd and command line at launch."),
 ]
 
@@ -90,4 +99,6 @@ def make_spec(name: str, mode: Mode, options: dict[str, Any]) -> GuestSpec:
         kernel_hashes=options["kernel_hashes"],
         cmdline=options["cmdline"],
         qemu_machine=options["qemu_machine"],
+        sev_options=options["sev_options"],
+        platform_seed=options["platform_seed"],
     )

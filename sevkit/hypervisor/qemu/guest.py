@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 class QemuGuest:
     """A guest in QEMU, started by this process or found again in the registry."""
 
-    def __init__(self, record: registry.Record, spec: GuestSpec, process: "subprocess.Popen[bytes] | None") -> None:
+    def __init__(
+        self, record: registry.Record, spec: GuestSpec, children: "Sequence[subprocess.Popen[bytes]]" = ()
+    ) -> None:
         self._record = record
         self._spec = spec
-        self._process = process
+        self._children = children  # QEMU first; none when another process has started the guest
         self._folder = registry.folder(record.name)
         self._agent = AgentChannel(self._folder / "agent", self.alive)
         self._ssh = SshChannel(self._folder, lambda: qmp.forwarded_port(self._folder / "qmp"), self._agent)
@@ -75,10 +77,6 @@ class QemuGuest:
         """Copy a file out of the guest."""
         self._agent.get(source, target)
 
-    def ssh_options(self) -> list[str]:
-        """Options with which ssh and scp reach this guest as ``root@127.0.0.1``."""
-        return self._ssh.options()
-
     def monitor(self, line: str) -> str:
         """What QEMU's human monitor prints for a line."""
         return qmp.monitor(self._folder / "qmp", line)
@@ -97,16 +95,17 @@ class QemuGuest:
 
     def stop(self) -> None:
         """End QEMU and remove the guest's folder."""
-        if self._process is not None:
-            processes.stop(self._process)
-        elif self.alive():
-            processes.end(self._record.pid, self._record.start_time)
+        for process in self._children:
+            processes.stop(process)
+        if not self._children and self.alive():
+            processes.end(self._record.pid, self._record.start_time)  # what else belongs to it ends with QEMU
         registry.forget(self._record.name)
 
     @property
     def encrypted_by_engine(self) -> bool:
         """Whether the emulator's engine encrypts this guest's RAM."""
-        return any(word.startswith(argv_builder.EMULATED_OBJECT) for word in self._record.command_line)
+        names = set(argv_builder.EMULATED_OBJECT.values())
+        return any(word.partition(",")[0] in names for word in self._record.command_line)
 
     def pause(self) -> None:
         """Hold all vCPUs."""

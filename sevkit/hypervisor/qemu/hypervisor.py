@@ -1,31 +1,34 @@
 """QEMU as hypervisor: stock QEMU on this host's hardware, and the same QEMU with the emulator's engine."""
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sevkit import processes, procfs
 from sevkit.errors import HypervisorError, MissingToolError, NoSpaceError, UsageError
 from sevkit.guest import cloud, policy
+from sevkit.guest import firmware as firmwares
 from sevkit.guest import image as images
 from sevkit.guest import spec as spec_module
 from sevkit.guest.spec import Accel, Firmware, GuestSpec, StorageKind
 from sevkit.hypervisor import registry
 from sevkit.hypervisor.protocols import Availability
+from sevkit.hypervisor.qemu import firmware_model
 from sevkit.hypervisor.qemu.guest import QemuGuest
 from sevkit.qemu import argv as argv_builder
 from sevkit.qemu import capabilities as capabilities_of
 from sevkit.qemu.argv import Capabilities, Encryption, Place
 from sevkit.vocabulary import Mode, Provenance
 
+if TYPE_CHECKING:
+    import subprocess
+
 # Seconds within which a kernel under KVM has long printed something; one that has not never will.
 _KVM_PATIENCE = 8.0
 _SOCKET_PATH_LIMIT = 107  # sun_path in unix(7)
-_OVMF = ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/edk2/x64/OVMF_CODE.fd")
-_OVMF_SNP = ("/usr/share/ovmf/OVMF.amdsev.fd", "/usr/share/OVMF/OVMF.amdsev.fd")
 
 Progress = Callable[[str], None]
 
@@ -50,8 +53,8 @@ class QemuHypervisor:
         if mode is Mode.NOSEV:
             return Availability(mode, True, f"QEMU {able.version}")
         if able.emulates_sev:
-            works = mode is Mode.SEV
-            return Availability(mode, works, "emulated" if works else f"the emulator does not do {mode} yet")
+            works = mode in able.emulated_modes
+            return Availability(mode, works, "emulated" if works else f"this build of the emulator does not do {mode}")
         if capabilities_of.kvm_verdict(able.binary) is False:
             return Availability(mode, False, "KVM runs no guests here, and SEV needs it")
         if not Path("/dev/sev").exists():
@@ -138,7 +141,7 @@ class QemuHypervisor:
         able = self._capabilities()
         image = images.get(spec.image, progress=self._progress)
         folder = registry.claim(spec.name)
-        process = None
+        started: list[subprocess.Popen[bytes]] = []
         try:
             place = self._place(spec, image, able)
             _check_sockets(place)
@@ -147,16 +150,19 @@ class QemuHypervisor:
             if place.seed is not None:
                 cloud.write_seed(place.seed, spec.name)
             command = argv_builder.build(spec, able, accel, place, self._encryption(spec, able))
+            if place.firmware_model is not None:
+                started.append(firmware_model.start(folder, spec.platform_seed, detach=detach))
             with (folder / "qemu.log").open("wb") as log:
-                process = processes.start(command, stdout=log, stderr=log, detach=detach, mark=registry.mark(folder))
-            record = self._record(spec, accel, able, command, process.pid, detach)
+                start = processes.start(command, stdout=log, stderr=log, detach=detach, mark=registry.mark(folder))
+            started.insert(0, start)
+            record = self._record(spec, accel, able, command, start.pid, detach)
             registry.write(record)
         except BaseException:
-            if process is not None:
+            for process in started:
                 processes.stop(process)
             registry.forget(spec.name)
             raise
-        return QemuGuest(record, spec, process)
+        return QemuGuest(record, spec, started)
 
     def _record(
         self, spec: GuestSpec, accel: Accel, able: Capabilities, command: list[str], pid: int, detach: bool
@@ -166,6 +172,7 @@ class QemuHypervisor:
         if spec.mode is not Mode.NOSEV:
             value = spec.policy if spec.policy is not None else policy.DEFAULTS[spec.mode]
             notes += policy.check(value, spec.mode)
+            notes += _cpu_notes(spec, able)
         return registry.Record(
             name=spec.name,
             hypervisor=self.name,
@@ -194,39 +201,38 @@ class QemuHypervisor:
             root_disk=image.root_disk,
             root_format=image.root_format,
             seed=None if image.kernel else folder / "seed.iso",
-            firmware=firmware(spec, assume=assume),
+            firmware=self._firmware(spec, able, assume),
             qmp=folder / "qmp",
             agent=folder / "agent",
             console=folder / "console",
             console_log=folder / "console.log",
             data_disk=data,
             firmware_search=_blob_folders() if able.emulates_sev else (),
+            firmware_model=folder / firmware_model.SOCKET if _has_firmware_model(spec, able) else None,
         )
+
+    def _firmware(self, spec: GuestSpec, able: Capabilities, assume: bool) -> Path | None:
+        """The firmware file, None for SeaBIOS; with ``assume`` where it would be, without fetching it."""
+        if argv_builder.firmware_of(spec) is Firmware.SEABIOS:
+            return None
+        return firmwares.find(spec.mode, emulated=able.emulates_sev, fetch=not assume, progress=self._progress)
 
 
 def attach(record: registry.Record) -> QemuGuest:
     """A guest that another process has started, from its record."""
-    return QemuGuest(record, spec_module.from_dict(record.spec), None)
+    return QemuGuest(record, spec_module.from_dict(record.spec))
 
 
-def firmware(spec: GuestSpec, *, assume: bool = False) -> Path | None:
-    """The firmware file that a spec boots with, None for SeaBIOS; raises MissingToolError where there is none.
+def _has_firmware_model(spec: GuestSpec, able: Capabilities) -> bool:
+    """Whether a process of sevkit's signs for the guest: on hardware the firmware does, and other modes ask nothing."""
+    return spec.mode is Mode.SEV_SNP and able.emulates_sev
 
-    ``assume``: where it would be, for a command line that nobody runs.
-    """
-    if argv_builder.firmware_of(spec) is Firmware.SEABIOS:
-        return None
-    candidates = [os.environ["SEVKIT_OVMF"]] if "SEVKIT_OVMF" in os.environ else []
-    candidates += _OVMF_SNP if spec.mode is Mode.SEV_SNP else _OVMF
-    for path in candidates:
-        if Path(path).exists():
-            return Path(path)
-    if assume:
-        return Path(candidates[0])
-    raise MissingToolError(
-        f"no OVMF firmware for mode {spec.mode}: looked for {', '.join(candidates)}",
-        hint="apt-get install ovmf, or point SEVKIT_OVMF at a firmware file",
-    )
+
+def _cpu_notes(spec: GuestSpec, able: Capabilities) -> list[str]:
+    """What may go wrong with a CPU model of the user's own."""
+    at_risk = able.emulates_sev and spec.mode in (Mode.SEV_ES, Mode.SEV_SNP) and spec.cpu is not None
+    missing = [word for word in ("monitor=off", "la57=off") if at_risk and word not in (spec.cpu or "")]
+    return [f"the CPU model lacks {', '.join(missing)}: guests may die early in their boot"] if missing else []
 
 
 def _kvm_amd_parameter(mode: Mode) -> str:
