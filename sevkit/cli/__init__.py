@@ -12,10 +12,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "guest": ("sevkit.cli.guest", "Launch and use guests in every mode."),
     "scan": ("sevkit.cli.scan", "Search the memory of a process or a core file for secrets."),
     "memory": ("sevkit.cli.memory", "Guest memory as a picture, and as a file."),
+    "measure": ("sevkit.cli.attestation.measure", "The launch digest that a guest will report, and why one differs."),
+    "report": ("sevkit.cli.attestation.report", "Attestation reports: every field, and whether to believe them."),
+    "tcb": ("sevkit.cli.attestation.tcb", "Which published attacks apply to a host, a guest and its policy."),
     "bench": ("sevkit.cli.bench", "Benchmarks whose numbers can be believed."),
     "emulator": ("sevkit.cli.emulator", "Build and inspect the memory-encrypting QEMU."),
     "container": ("sevkit.cli.container", "Run sevkit in a container."),
     "doctor": ("sevkit.cli.doctor", "What works here as this user, and what is missing for the rest."),
+    "schema": ("sevkit.cli.schema", "The JSON Schema of what a command prints with --json."),
 }
 
 

@@ -4,12 +4,12 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
 from sevkit.cli.output import reporting
 from sevkit.cli.progress import progress
+from sevkit.container.payload import BuiltImages
 from sevkit.result import Result
 
 
@@ -21,7 +21,7 @@ def command() -> None:
 @command.command()
 @click.argument("images", nargs=-1, metavar="[IMAGE]...")
 @reporting
-def build(images: tuple[str, ...]) -> Result[dict[str, Any]]:
+def build(images: tuple[str, ...]) -> Result[BuiltImages]:
     """Build images: tools (the default), test, guest-build.
 
     The base image is pulled; where no registry can be reached it is made from Debian's packages.
@@ -31,14 +31,14 @@ def build(images: tuple[str, ...]) -> Result[dict[str, Any]]:
 
     with find() as engine, progress("building") as say:
         built = build_images(engine, images or ("tools",), say)
-        data = {
+        data: BuiltImages = {
             "engine": {"where": engine.where, "version": engine.version},
             "images": [{"name": b.name, "id": b.ident, "size": b.size, "seconds": b.seconds} for b in built],
         }
     return Result("container build", data, human=_show)
 
 
-def _show(data: dict[str, Any]) -> Iterator[str]:
+def _show(data: BuiltImages) -> Iterator[str]:
     for image in data["images"]:
         yield f"{image['name']}  {image['size'] / 1e6:.0f} MB  built in {image['seconds']:.0f} s"
 

@@ -2,18 +2,18 @@
 
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import click
 
 from sevkit.cli.output import colour, reporting
+from sevkit.doctor.payload import Examination
 from sevkit.errors import ExitCode
 from sevkit.result import Result
 
 
 @click.command(name="doctor")
 @reporting
-def command() -> Result[dict[str, Any]]:
+def command() -> Result[Examination]:
     """Say what works here as this user, and what is missing for the rest.
 
     Exits 0 when the core works: probing, the leak experiment in the software model, and searching memory; 4 otherwise.
@@ -25,7 +25,7 @@ def command() -> Result[dict[str, Any]]:
     return Result("doctor", data, code, human=_show)
 
 
-def _show(data: dict[str, Any]) -> Iterator[str]:
+def _show(data: Examination) -> Iterator[str]:
     good, bad, plain = ("\x1b[32m", "\x1b[33m", "\x1b[0m") if colour(sys.stdout) else ("", "", "")
     who = "root" if data["user"]["root"] else f"user {data['user']['uid']}"
     yield f"As {who}{' in a container' if data['user']['container'] else ''}, Python {data['python']}:"

@@ -4,13 +4,13 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
 import sevkit
 from sevkit.cli.output import reporting
 from sevkit.errors import ExitCode, MissingToolError
+from sevkit.hypervisor.payload import EmulatorStatus
 from sevkit.result import Result
 
 
@@ -21,13 +21,13 @@ def command() -> None:
 
 @command.command()
 @reporting
-def status() -> Result[dict[str, Any]]:
+def status() -> Result[EmulatorStatus]:
     """Say whether the emulator is built, of what, and which modes it runs. Exits 1 when it is not."""
     from sevkit.hypervisor.qemu import emulated
     from sevkit.qemu import capabilities
 
     path = emulated.find()
-    data: dict[str, Any] = {
+    data: EmulatorStatus = {
         "built": path is not None,
         "binary": None if path is None else str(path),
         "modes": [],
@@ -41,8 +41,8 @@ def status() -> Result[dict[str, Any]]:
     return Result("emulator status", data, code, human=_show)
 
 
-def _show(data: dict[str, Any]) -> Iterator[str]:
-    if not data["built"]:
+def _show(data: EmulatorStatus) -> Iterator[str]:
+    if data["binary"] is None:
         yield "the emulator is not built: `make emulator` builds it (minutes, once)"
         return
     yield data["binary"]

@@ -12,6 +12,7 @@ import click
 from sevkit.cli.output import colour, reporting
 from sevkit.cli.target import byte_progress, target_options
 from sevkit.errors import ExitCode, InconclusiveError, SevkitError, UsageError
+from sevkit.memory.payload import Extract, Maps
 from sevkit.memory.search.request import find_guest, make_patterns, opened
 from sevkit.result import Result
 
@@ -47,7 +48,7 @@ def map_(
     secrets_file: str | None,
     secrets: Sequence[str],
     output: Path | None,
-) -> Result[dict[str, Any]]:
+) -> Result[Maps]:
     """Draw guest memory, a point a page, in classes plaintext, ciphertext, zero and hole.
 
     Several --pid and --core are drawn side by side (first the PIDs). Without -o a short form is printed.
@@ -63,7 +64,7 @@ def map_(
     if output is not None:
         _draw(pictures, output)
     doubts = [InconclusiveError(f"{p.title}: {why}", hint="the map is incomplete") for p, ways in found for why in ways]
-    data = {"maps": [picture.as_dict() for picture in pictures], "output": str(output) if output else None}
+    data: Maps = {"maps": [picture.as_dict() for picture in pictures], "output": str(output) if output else None}
     code = ExitCode.INCONCLUSIVE if doubts else ExitCode.DONE
     return Result("memory map", data, code, doubts, human=lambda _: _show(pictures, output))
 
@@ -158,7 +159,7 @@ def _show(pictures: "Sequence[Picture]", output: Path | None) -> Iterator[str]:
 @reporting
 def extract(
     pid: int | None, core: Path | None, qmp: Path | None, hold: bool, layout: str, output: Path
-) -> Result[dict[str, Any]]:
+) -> Result[Extract]:
     """Write a guest's RAM, by guest-physical address, to a file that memory forensics reads.
 
     The file holds all that the guest knows: it is yours to guard and to delete.
@@ -171,7 +172,7 @@ def extract(
         guest = _guest(source, pid, qmp)
         progress = stack.enter_context(byte_progress("extracting"))
         done = write(source, guest, output, Format(layout), progress=progress)
-    data = {**done.as_dict(), "origin": guest.origin}
+    data: Extract = done.as_dict(guest.origin)
     errors = []
     if done.missing_bytes:
         errors.append(InconclusiveError(f"{done.missing_bytes} bytes of guest RAM are not there and stand as zeros"))
@@ -179,7 +180,7 @@ def extract(
     return Result("memory extract", data, code, errors, human=_extracted)
 
 
-def _extracted(data: dict[str, Any]) -> Iterator[str]:
+def _extracted(data: Extract) -> Iterator[str]:
     yield (f"{data['path']}: {data['read_bytes']} of {data['guest_ram_bytes']} bytes of guest RAM ({data['format']})")
     if data["origin"] == "guess":
         yield "the place of guest RAM is a guess: give --qmp to be sure"

@@ -67,7 +67,7 @@ def show(result: Result[Payload], *, as_json: bool) -> int:
     return result.exit_code
 
 
-def shown(argv: Sequence[str], answer: Callable[[], Result[Payload]]) -> int:
+def shown(argv: Sequence[str], answer: Callable[[], Result[Any]]) -> int:
     """Ask, and print what is answered as JSON; failures too."""
     try:
         return show(answer(), as_json=True)

@@ -1,6 +1,7 @@
 """``sevkit probe``: what this CPU and host can do for encrypted guests, and why not."""
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -8,6 +9,7 @@ import click
 from sevkit.cli.output import colour, json_wanted, reporting, want_json
 from sevkit.errors import ExitCode, UsageError
 from sevkit.probe.answer import MODES, Request, answer
+from sevkit.probe.payload import Difference, Fleet, LogReport, Report
 from sevkit.result import Result
 
 FORMATS = ("human", "json", "cpuid", "prometheus", "nfd", "junit")
@@ -27,7 +29,7 @@ _REQUIRE_HELP = "Exit 1, naming what blocks it, unless this mode can be used."
 @click.pass_context
 def command(
     ctx: click.Context, /, short: bool, form: str, hosts: tuple[str, ...], **asked: str | None
-) -> Result[dict[str, Any]] | None:
+) -> Result[Report] | Result[LogReport] | Result[Fleet] | None:
     """What this CPU and host can do for encrypted guests, and why not.
 
     Reads this machine, or what --from, --log or --host name. A reading that fails is unknown, never "off".
@@ -47,7 +49,7 @@ def command(
 @click.argument("b", metavar="B")
 @reporting
 @click.pass_context
-def diff(ctx: click.Context, /, a: str, b: str) -> Result[dict[str, Any]]:
+def diff(ctx: click.Context, /, a: str, b: str) -> Result[Difference]:
     """Explain what differs between two saved hosts (or CPUID dumps), and which of it matters."""
     from sevkit.probe.diff import compare
     from sevkit.probe.sources import read_source
@@ -58,7 +60,7 @@ def diff(ctx: click.Context, /, a: str, b: str) -> Result[dict[str, Any]]:
     return Result("probe diff", data, human=lambda data: [text(data, "diff")])
 
 
-def _fleet(hosts: tuple[str, ...]) -> Result[dict[str, Any]]:
+def _fleet(hosts: tuple[str, ...]) -> Result[Fleet]:
     from sevkit.probe.hosts import probe_hosts
 
     data, errors = probe_hosts(hosts)
@@ -77,7 +79,7 @@ def _refuse_contradictions(form: str, hosts: tuple[str, ...], asked: dict[str, s
         raise UsageError(f"--format {form} does not go with {given[0]}", hint="use --json")
 
 
-def text(data: dict[str, Any], form: str) -> str:
+def text(data: Mapping[str, Any], form: str) -> str:
     """The report in one of the text formats."""
     if form == "cpuid":
         return _cpuid(data)
@@ -102,7 +104,7 @@ def text(data: dict[str, Any], form: str) -> str:
     return (probe.short if form == "short" else probe.human)(data, colour=colour(sys.stdout))
 
 
-def _cpuid(data: dict[str, Any]) -> str:
+def _cpuid(data: Mapping[str, Any]) -> str:
     from sevkit.probe.leaf import Registers
     from sevkit.render.cpuid import render
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
 from sevkit.cli.output import reporting
 from sevkit.cli.target import byte_progress, target_options
+from sevkit.memory.payload import Scan
 from sevkit.result import Result
 
 _SHOWN = 50
@@ -37,7 +37,7 @@ def command(
     show: bool,
     max_hits: int,
     threads: int | None,
-) -> Result[dict[str, Any]]:
+) -> Result[Scan]:
     """Search the memory of a process or a core file for secrets.
 
     A running process is read where it is, without a file and without a debugger; pages that were never populated are
@@ -54,7 +54,7 @@ def command(
     return result.shown_as(_human)
 
 
-def _human(data: dict[str, Any]) -> Iterator[str]:
+def _human(data: Scan) -> Iterator[str]:
     found = data["hits"]
     named = len(data["patterns"])
     yield f"{data['target']}: {len(found)} hits for {named} pattern{'s' if named != 1 else ''}"
@@ -69,7 +69,7 @@ def _human(data: dict[str, Any]) -> Iterator[str]:
     yield from _human_coverage(data)
 
 
-def _human_coverage(data: dict[str, Any]) -> Iterator[str]:
+def _human_coverage(data: Scan) -> Iterator[str]:
     coverage, ram = data["coverage"], data["guest_ram"]
     rate = coverage["read_bytes"] / max(data["seconds"], 1e-9) / 1e9
     yield (

@@ -38,7 +38,7 @@ class LazyGroup(click.Group):
 
 def _exists(module: str) -> bool:
     here = os.path.dirname(__file__)  # noqa: PTH120 - pathlib would be a third of the start-up time
-    stem = os.path.join(here, module.rpartition(".")[2])  # noqa: PTH118
+    stem = os.path.join(here, *module.split(".")[2:])  # noqa: PTH118
     return os.path.exists(stem + ".py") or os.path.isdir(stem)  # noqa: PTH110, PTH112
 
 

@@ -14,9 +14,10 @@ from sevkit import textfile
 from sevkit.errors import BadInputError
 from sevkit.probe.collect.kernel import LOG_WORDS
 from sevkit.probe.shape import clean_text
+from sevkit.vocabulary import ENCRYPTED, MODE_FACTS
 
 HOST_FEATURES = ("sev", "sev_es", "sev_snp")
-_MODES = {"SME": "sme", "SEV": "sev", "SEV-ES": "sev-es", "SEV-SNP": "sev-snp"}
+_MODES = {"SME": "sme"} | {MODE_FACTS[mode].label: str(mode) for mode in ENCRYPTED}
 _WORDS = (*(word.decode() for word in LOG_WORDS), " active", "AMD ")
 _TEXT_LIMIT = 300
 

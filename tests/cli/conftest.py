@@ -1,15 +1,35 @@
 """Running the command line in this process, as a user would see it."""
 
+import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import click
+import jsonschema
 import pytest
 
 from sevkit.cli import main
+from sevkit.cli.schema import reporting_commands, schema_of
+from sevkit.cli.tree import root
 
 Run = Callable[..., tuple[int, str, str]]
 RunJson = Callable[..., tuple[int, dict[str, Any]]]
+
+
+@functools.cache
+def schemas() -> dict[str, dict[str, Any]]:
+    """The schema of every command whose function returns a Result."""
+    commands = reporting_commands(root, click.Context(root, info_name="sevkit"))
+    return {name: schema_of(name, found) for name, found in commands if not name.startswith("attack")}
+
+
+def check_against_schema(envelope: dict[str, Any], argv: Sequence[str]) -> None:
+    """Raises unless the envelope is what `sevkit schema` promises for its command (of a usage error, any)."""
+    if envelope["data"] is None and envelope["command"] not in schemas():
+        return
+    if argv[0] != "attack":
+        jsonschema.validate(envelope, schemas()[envelope["command"]])
 
 
 @pytest.fixture
@@ -38,6 +58,7 @@ def sevkit_json(sevkit: Run) -> RunJson:
         assert set(envelope) == {"sevkit_result_version", "command", "status", "exit_code", "data", "errors"}
         assert envelope["sevkit_result_version"] == 1
         assert envelope["exit_code"] == status
+        check_against_schema(envelope, argv)
         assert (envelope["status"] == "success") == (not envelope["errors"])
         return status, envelope
 

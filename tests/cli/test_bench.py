@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from sevkit.cli import main
+from tests.cli.conftest import check_against_schema
 
 FIO = Path(__file__).parent.parent / "golden/bench/fio"
 MODES = [word for mode in ("nosev", "sev", "sev-es", "sev-snp") for word in ("--mode", mode)]
@@ -32,6 +33,7 @@ def envelope(capsys: Capture, *argv: str | Path) -> dict[str, Any]:
     data: dict[str, Any] = json.loads(out)
     assert data["exit_code"] == status
     assert err == ""
+    check_against_schema(data, ["bench"])
     return data
 
 

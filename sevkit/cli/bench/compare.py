@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from sevkit.bench.payload import Comparisons
 from sevkit.cli.bench.common import DIRECTORY, FILE, rule_options, rules_from, write_text
 from sevkit.cli.output import reporting
 from sevkit.errors import BadInputError, UsageError
@@ -29,7 +30,7 @@ def command(
     form: str,
     output: Path | None,
     **options: Any,
-) -> Result[dict[str, Any]]:
+) -> Result[Comparisons]:
     """Compare the modes in RESULTS (made by `bench run` or `bench import`; several directories are joined)."""
     from sevkit.bench.analysis.compare import compare
     from sevkit.render.bench_tables import FORMATS
@@ -42,12 +43,12 @@ def command(
             f"nothing to compare: no workload was measured both in mode {rules.baseline} and in another",
             hint="give --baseline, or measure the baseline as well",
         )
-    data = {"comparisons": comparisons, "provenance": sorted({str(s.at.provenance) for s in samples})}
+    data: Comparisons = {"comparisons": comparisons, "provenance": sorted({str(s.at.provenance) for s in samples})}
     table = FORMATS[form](comparisons)
     if output is not None:
         write_text(output, table)
 
-    def human(data: dict[str, Any]) -> Iterator[str]:
+    def human(data: Comparisons) -> Iterator[str]:
         if output is None:
             if form == "text":
                 yield f"provenance: {', '.join(data['provenance'])}"

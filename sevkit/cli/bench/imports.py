@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
+from sevkit.bench.payload import Imported
 from sevkit.cli.bench.common import DIRECTORY, MODE, PROVENANCE
 from sevkit.cli.output import reporting
 from sevkit.result import Result
@@ -26,7 +26,7 @@ def command(
     storage: str | None,
     workload: str | None,
     provenance: str,
-) -> Result[dict[str, Any]]:
+) -> Result[Imported]:
     """Take over results of fio, hyperfine, pyperf and the published study's tables from DIRECTORY.
 
     Names like iops_randread-nvme-sev.json say workload, storage and mode; iops_randread-nvme-sev-2.json is a second
@@ -39,7 +39,7 @@ def command(
     given = imports.Given(Mode(mode) if mode else None, storage, workload, Provenance(provenance))
     found = imports.read_folder(directory, given)
     write.imported(output, found, source=directory.name)
-    data = {
+    data: Imported = {
         "output": str(output),
         "samples": len(found.samples),
         "files": found.files,
@@ -51,7 +51,7 @@ def command(
     return Result("bench import", data, human=_print)
 
 
-def _print(data: dict[str, Any]) -> Iterator[str]:
+def _print(data: Imported) -> Iterator[str]:
     yield f"{data['samples']} samples from {len(data['files'])} files in {data['output']}"
     yield f"modes: {', '.join(data['modes'])} (provenance: {data['provenance']})"
     for entry in data["skipped"]:

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
+from sevkit.bench.payload import Listing
 from sevkit.cli.bench.common import FILE
 from sevkit.cli.output import reporting
 from sevkit.result import Result
@@ -14,12 +14,12 @@ from sevkit.result import Result
 @click.command("list")
 @click.option("--suite", "suite_file", type=FILE, help="A TOML file with workloads of your own.")
 @reporting
-def command(suite_file: Path | None) -> Result[dict[str, Any]]:
+def command(suite_file: Path | None) -> Result[Listing]:
     """List the profiles, and the workloads with unit, direction and what they need."""
     from sevkit.bench import suite
 
     workloads = suite.workloads(suite_file)
-    data: dict[str, Any] = {
+    data: Listing = {
         "profiles": [
             {"name": p.name, "title": p.title, "workloads": [w.name for w in suite.chosen(p, workloads)]}
             for p in suite.profiles().values()
@@ -43,7 +43,7 @@ def command(suite_file: Path | None) -> Result[dict[str, Any]]:
     return Result("bench list", data, human=_print)
 
 
-def _print(data: dict[str, Any]) -> Iterator[str]:
+def _print(data: Listing) -> Iterator[str]:
     yield "profiles:"
     for profile in data["profiles"]:
         yield f"  {profile['name']:9} {profile['title']}"

@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
+from sevkit.bench.payload import Published
 from sevkit.cli.bench.common import DIRECTORY
 from sevkit.cli.output import reporting
 from sevkit.result import Result
@@ -15,13 +15,13 @@ from sevkit.result import Result
 @click.option("--output", "-o", type=DIRECTORY, help="Write the study's values as a results directory.")
 @click.option("--first-job-only", is_flag=True, help="Read fio as the article did: jobs[0] alone.")
 @reporting
-def command(output: Path | None, first_job_only: bool) -> Result[dict[str, Any]]:
+def command(output: Path | None, first_job_only: bool) -> Result[Published]:
     """Show the published study's ratio tables beside what all jobs give, and figures of others."""
     from sevkit.bench.analysis import published
     from sevkit.bench.imports import write
 
     every = published.ratios()
-    data: dict[str, Any] = {
+    data: Published = {
         "about": published.about(),
         "tables": [
             {
@@ -46,7 +46,7 @@ def command(output: Path | None, first_job_only: bool) -> Result[dict[str, Any]]
     return Result("bench published", data, human=_print)
 
 
-def _print(data: dict[str, Any]) -> Iterator[str]:
+def _print(data: Published) -> Iterator[str]:
     yield f"{data['about']['title']}\nsource: {data['about']['source']}\n{data['about']['note']}"
     yield ""
     yield f"{'workload':16} {'storage':8} {'ratio (article)':>15} {'over all jobs':>14}  better"

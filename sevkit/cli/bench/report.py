@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from sevkit.bench.payload import ReportData
 from sevkit.cli.bench.common import DIRECTORY, FILE, rule_options, rules_from, write_text
 from sevkit.cli.output import reporting
 from sevkit.errors import UsageError
@@ -18,7 +19,7 @@ from sevkit.result import Result
 @click.option("--html", type=FILE, help="Write the report as one HTML page.")
 @rule_options
 @reporting
-def command(results: Path | None, with_study: bool, html: Path | None, **options: Any) -> Result[dict[str, Any]]:
+def command(results: Path | None, with_study: bool, html: Path | None, **options: Any) -> Result[ReportData]:
     """Report on RESULTS: summary and table on the terminal, everything with figures in --html FILE."""
     from sevkit.bench.analysis import report as reports
     from sevkit.render import bench_tables
@@ -29,8 +30,10 @@ def command(results: Path | None, with_study: bool, html: Path | None, **options
     report = reports.of_published(rules) if results is None else reports.of_directory(results, rules)
     comparisons = [c.as_dict() for c in report.comparisons]
     for comparison in comparisons:
-        comparison[f"{report.reference_name}_ratio"] = reports.study_ratio(report, comparison)
-    data = {
+        comparison["article_ratio" if report.reference_name == "article" else "study_ratio"] = reports.study_ratio(
+            report, comparison
+        )
+    data: ReportData = {
         "title": report.title,
         "provenance": list(report.provenance),
         "summary": list(report.summary),
@@ -43,7 +46,7 @@ def command(results: Path | None, with_study: bool, html: Path | None, **options
 
         write_text(html, bench_html.render(report))
 
-    def human(data: dict[str, Any]) -> Iterator[str]:
+    def human(data: ReportData) -> Iterator[str]:
         yield f"{data['title']}  (provenance: {', '.join(data['provenance']) or 'none'})"
         for line in data["summary"]:
             yield f"  {line}"

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from sevkit.bench.payload import Measured, RunPlan, Skipped
 from sevkit.cli.bench.common import DIRECTORY, FILE, MODE
 from sevkit.cli.bench.progress import Line
 from sevkit.cli.output import json_wanted, reporting
@@ -50,7 +51,7 @@ from sevkit.result import Result
 @click.option("--mock-delay", type=click.FloatRange(0), default=0.0, hidden=True)
 @click.option("--dry-run", is_flag=True, help="Show the plan and measure nothing.")
 @reporting
-def command(**options: Any) -> Result[dict[str, Any]]:
+def command(**options: Any) -> Result[Measured] | Result[RunPlan]:
     """Measure a profile's workloads in every mode that this machine can run, and keep every value.
 
     Kill it at any moment and give the same command again: it goes on where it stopped.
@@ -111,7 +112,7 @@ def _scheduler(options: dict[str, Any], prepared: Any) -> Any:
     return Dask(options["scheduler"], prepared.setup, options["resource"])
 
 
-def _plan(prepared: Any) -> dict[str, Any]:
+def _plan(prepared: Any) -> RunPlan:
     plan = prepared.plan
     blocks = [[slot.identity for slot in plan.block(config, boot)] for boot in range(2) for config in plan.configs]
     return {
@@ -129,7 +130,7 @@ def _plan(prepared: Any) -> dict[str, Any]:
     }
 
 
-def _print_plan(data: dict[str, Any]) -> Iterator[str]:
+def _print_plan(data: RunPlan) -> Iterator[str]:
     yield f"profile {data['profile']} in {data['where']}: arms {', '.join(data['arms'])}"
     for mode, reason in data["missing_modes"].items():
         yield f"  not here: {mode}: {reason}"
@@ -143,7 +144,7 @@ def _print_plan(data: dict[str, Any]) -> Iterator[str]:
     yield "  order: " + " | ".join(" ".join(block) for block in data["first_blocks"]) + " | …"
 
 
-def _result(outcome: Any, prepared: Any, output: Path) -> Result[dict[str, Any]]:
+def _result(outcome: Any, prepared: Any, output: Path) -> Result[Measured]:
     from sevkit.bench.analysis.compare import compare
 
     errors: list[SevkitError] = [
@@ -151,7 +152,7 @@ def _result(outcome: Any, prepared: Any, output: Path) -> Result[dict[str, Any]]
         for record in outcome.failures
     ]
     comparisons = [c.as_dict() for c in compare(outcome.samples)]
-    data = {
+    data: Measured = {
         "output": str(output),
         "stopped": outcome.reason,
         "rounds": outcome.rounds,
@@ -177,12 +178,12 @@ def _unfinished(outcome: Any, plan: Any) -> list[str]:
     return [c.label for c in plan.configs if len(boots.get(c.index, ())) < plan.profile.boots]
 
 
-def _skipped(records: list[Any]) -> list[dict[str, str]]:
+def _skipped(records: list[Any]) -> list[Skipped]:
     reasons = {(str(r["workload"]), str(r["reason"])) for r in records}
     return [{"workload": workload, "reason": reason} for workload, reason in sorted(reasons)]
 
 
-def _print(data: dict[str, Any]) -> Iterator[str]:
+def _print(data: Measured) -> Iterator[str]:
     from sevkit.render import bench_tables
 
     why = {"narrow": "every interval is narrow enough", "budget": "the budget is spent", "boots": "all boots are done"}

@@ -12,6 +12,7 @@ from sevkit.cli.output import json_wanted, reporting
 from sevkit.cli.progress import progress
 from sevkit.errors import UsageError
 from sevkit.guest.spec import GuestSpec
+from sevkit.hypervisor.payload import GuestRow, Launched, LaunchPlan
 from sevkit.hypervisor.protocols import Guest, Hypervisor
 from sevkit.result import Result
 from sevkit.vocabulary import Mode
@@ -37,7 +38,7 @@ def launch(
     dry_run: bool,
     hypervisor: str,
     **options: Any,
-) -> Result[dict[str, Any]]:
+) -> Result[Launched] | Result[LaunchPlan]:
     """Launch guests and wait until they answer.
 
     Without --detach the guests run until Ctrl-C, and die with this command however it ends.
@@ -55,7 +56,7 @@ def launch(
         started = time.monotonic()
         guests = choice.hypervisor.launch_many(specs, detach=detach, timeout=timeout)
         seconds = time.monotonic() - started
-    data = {
+    data: Launched = {
         "guests": [describe(guest) for guest in guests],
         "hypervisor": {
             "name": choice.hypervisor.name,
@@ -70,18 +71,18 @@ def launch(
     return Result("guest launch", data, human=_show, then=lambda: _stay(guests))
 
 
-def _dry_run(specs: list[GuestSpec], hypervisor: str) -> Result[dict[str, Any]]:
+def _dry_run(specs: list[GuestSpec], hypervisor: str) -> Result[LaunchPlan]:
     from sevkit.hypervisor import select
 
     name = "qemu" if hypervisor == "auto" else hypervisor
     chosen: Hypervisor = select.make(name)
     lines = [list(chosen.command_line(spec)) for spec in specs]
     able = chosen.availability(specs[0].mode)
-    data = {"command_lines": lines, "dry_run": True, "runs_here": able.available, "reason": able.reason}
+    data: LaunchPlan = {"command_lines": lines, "dry_run": True, "runs_here": able.available, "reason": able.reason}
     return Result("guest launch", data, human=_show_plan)
 
 
-def _show_plan(data: dict[str, Any]) -> Iterator[str]:
+def _show_plan(data: LaunchPlan) -> Iterator[str]:
     if not data["runs_here"]:
         click.echo(f"note: this would not run here: {data['reason']}", err=True)
     for line in data["command_lines"]:
@@ -101,7 +102,7 @@ def _stop(guests: Sequence[Guest]) -> None:
         guest.stop()
 
 
-def describe(guest: Guest) -> dict[str, Any]:
+def describe(guest: Guest) -> GuestRow:
     """A running guest as JSON values."""
     return {
         "name": guest.name,
@@ -119,7 +120,7 @@ def describe(guest: Guest) -> dict[str, Any]:
     }
 
 
-def _show(data: dict[str, Any]) -> Iterator[str]:
+def _show(data: Launched) -> Iterator[str]:
     for guest in data["guests"]:
         yield (f"{guest['name']}: {guest['mode']}, {guest['provenance']} ({guest['accel']}), VMM is PID {guest['pid']}")
         for note in guest["notes"]:

@@ -1,25 +1,25 @@
 """``sevkit guest list``, ``verify`` and ``stop``."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import click
 
 from sevkit.cli.guest.launch import describe
 from sevkit.cli.output import reporting
 from sevkit.errors import ExitCode, SevkitError, UsageError
+from sevkit.hypervisor.payload import GuestList, ListedGuest, Stopped, Verified
 from sevkit.result import Result
 from sevkit.vocabulary import Mode
 
 
 @click.command("list")
 @reporting
-def list_guests() -> Result[dict[str, Any]]:
+def list_guests() -> Result[GuestList]:
     """List the guests that run, whoever of this user's processes launched them."""
     from sevkit.hypervisor import registry
 
     records = registry.running()
-    guests = [
+    guests: list[ListedGuest] = [
         {
             "name": record.name,
             "mode": record.mode,
@@ -34,7 +34,7 @@ def list_guests() -> Result[dict[str, Any]]:
     return Result("guest list", {"guests": guests}, human=_show_list)
 
 
-def _show_list(data: dict[str, Any]) -> Iterator[str]:
+def _show_list(data: GuestList) -> Iterator[str]:
     if not data["guests"]:
         yield "no guests are running"
         return
@@ -50,7 +50,7 @@ def _show_list(data: dict[str, Any]) -> Iterator[str]:
 @click.argument("names", nargs=-1, metavar="NAME...")
 @click.option("--all", "everything", is_flag=True, help="Stop every guest.")
 @reporting
-def stop(names: tuple[str, ...], everything: bool) -> Result[dict[str, Any]]:
+def stop(names: tuple[str, ...], everything: bool) -> Result[Stopped]:
     """Stop guests and remove what belongs to them."""
     from sevkit.hypervisor import registry, select
 
@@ -68,7 +68,7 @@ def stop(names: tuple[str, ...], everything: bool) -> Result[dict[str, Any]]:
     return Result("guest stop", {"stopped": stopped}, code, errors, human=_show_stopped)
 
 
-def _show_stopped(data: dict[str, Any]) -> Iterator[str]:
+def _show_stopped(data: Stopped) -> Iterator[str]:
     for name in data["stopped"]:
         yield f"stopped {name}"
 
@@ -76,7 +76,7 @@ def _show_stopped(data: dict[str, Any]) -> Iterator[str]:
 @click.command()
 @click.argument("name")
 @reporting
-def verify(name: str) -> Result[dict[str, Any]]:
+def verify(name: str) -> Result[Verified]:
     """Show which protection the guest itself sees, and on what evidence. Exits 1 when it is not what was asked for."""
     from sevkit.guest import verify as verifier
     from sevkit.hypervisor import select
@@ -85,13 +85,13 @@ def verify(name: str) -> Result[dict[str, Any]]:
     facts = verifier.collect(guest)
     wanted = [] if guest.spec.mode is Mode.NOSEV else [str(guest.spec.mode)]
     agrees = all(mode in facts.active for mode in wanted) and bool(facts.active) == bool(wanted)
-    data = {
+    data: Verified = {
         "guest": describe(guest),
         "active": facts.active,
         "as_asked": agrees,
         "evidence": {
             "sev_status_msr": facts.sev_status,
-            "leaf_8000001f": facts.leaf,
+            "leaf_8000001f": None if facts.leaf is None else list(facts.leaf),
             "kernel_log": facts.log_lines,
         },
     }
@@ -99,7 +99,7 @@ def verify(name: str) -> Result[dict[str, Any]]:
     return Result("guest verify", data, code, human=_show_verify)
 
 
-def _show_verify(data: dict[str, Any]) -> Iterator[str]:
+def _show_verify(data: Verified) -> Iterator[str]:
     guest, evidence = data["guest"], data["evidence"]
     active = ", ".join(data["active"]) or "none"
     yield f"{guest['name']}: asked for {guest['mode']}, active in the guest: {active} [{guest['provenance']}]"

@@ -6,12 +6,12 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import click
 
 from sevkit.cli.output import json_wanted, pass_on, reporting
 from sevkit.errors import UsageError
+from sevkit.hypervisor.payload import Copied, Executed, GuestLog
 from sevkit.hypervisor.protocols import Guest
 from sevkit.result import Result
 
@@ -31,13 +31,13 @@ def _guest(name: str) -> Guest:
 @reporting
 def execute(
     name: str, words: tuple[str, ...], interactive: bool, private: bool, timeout: float
-) -> Result[dict[str, Any]] | int:
+) -> Result[Executed] | int:
     """Run a command in a guest. The exit status is the command's."""
     stdin = sys.stdin.buffer.read() if interactive else b""
     done = _guest(name).run(list(words), stdin=stdin, timeout=timeout, private=private)
     if not json_wanted():
         return pass_on(done.stdout, done.stderr, done.status)
-    data = {
+    data: Executed = {
         "status": done.status,
         "stdout": done.stdout.decode(errors="replace"),
         "stderr": done.stderr.decode(errors="replace"),
@@ -49,7 +49,7 @@ def execute(
 @click.argument("source")
 @click.argument("target")
 @reporting
-def copy(source: str, target: str) -> Result[dict[str, Any]]:
+def copy(source: str, target: str) -> Result[Copied]:
     """Copy a file to a guest or from it; the guest's side is NAME:PATH."""
     inward, outward = ":" in target, ":" in source
     if inward == outward:
@@ -64,7 +64,7 @@ def copy(source: str, target: str) -> Result[dict[str, Any]]:
     else:
         local = local / Path(path).name if local.is_dir() else local
         guest.get(path, local)
-    data = {"guest": name, "guest_path": path, "host_path": str(local), "bytes": local.stat().st_size}
+    data: Copied = {"guest": name, "guest_path": path, "host_path": str(local), "bytes": local.stat().st_size}
     return Result("guest copy", data)
 
 
@@ -72,7 +72,7 @@ def copy(source: str, target: str) -> Result[dict[str, Any]]:
 @click.argument("name")
 @click.option("--follow", "-f", is_flag=True, help="Go on until the guest ends.")
 @reporting
-def log(name: str, follow: bool) -> Result[dict[str, Any]] | None:
+def log(name: str, follow: bool) -> Result[GuestLog] | None:
     """Show what a guest has printed on its console."""
     guest = _guest(name)
     if json_wanted():

@@ -15,9 +15,9 @@ from sevkit.result import Result
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
     from sevkit.memory.guest_ram.layout import GuestMap
+    from sevkit.memory.payload import Scan
     from sevkit.memory.search.workers import Progress
     from sevkit.memory.sources.base import MemorySource
 
@@ -41,7 +41,7 @@ class Request(NamedTuple):
     threads: int | None = None
 
 
-def answer(request: Request, progress: Progress | None = None) -> Result[dict[str, Any]]:
+def answer(request: Request, progress: Progress | None = None) -> Result[Scan]:
     """Do it. The result's ``data`` is what `--json` prints."""
     patterns = make_patterns(request.secrets, request.secrets_file, request.regexes, wide=request.wide)
     with opened(request.pid, request.core, hold=request.hold) as source:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Self
 
+    from sevkit.memory.payload import CoverageRow
+
 PAGE = 4096
 Range = tuple[int, int]  # addresses: start, end (exclusive)
 
@@ -216,7 +218,7 @@ class Coverage(NamedTuple):
         """Whether every mapped byte was read, or is known never to have been populated."""
         return not self.unreadable_bytes and not self.unread_bytes
 
-    def as_dict(self) -> dict[str, object]:
+    def as_dict(self) -> CoverageRow:
         """As it stands in JSON."""
         return {
             "mapped_bytes": self.mapped_bytes,
