@@ -41,11 +41,17 @@ fuzz: setup ## Fuzz every reader of foreign bytes (ARGS="--seconds 600 core" for
 	@$(PY) -m tests.fuzz $(ARGS)
 
 .PHONY: check
-check: .venv/ready ## Style, types and the import contracts
+check: .venv/ready ## Style, types, dead code and the import contracts
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
+	@scripts/dead-code
 	@.venv/bin/lint-imports --no-logo 2>/dev/null || .venv/bin/lint-imports
+
+.PHONY: docs
+docs: .venv/ready ## The documentation as a site, in build/site
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet
+	@echo build/site/index.html
 
 .PHONY: bench-scan
 bench-scan: setup ## The memory scanner next to gcore, grep, rg and memchr, side by side

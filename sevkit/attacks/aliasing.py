@@ -5,7 +5,7 @@ from sevkit.attacks.labs import model_lab
 from sevkit.vocabulary import Mode
 
 
-def experiment(note: Notebook) -> Observation:
+def model(note: Notebook) -> Observation:
     """Map two guest addresses to one page and let the guest write through one of them."""
     note.setup("The guest keeps a limit at 0x2000 and fills a buffer at 0x3000: two pages, as far as it knows.")
     platform = model_lab.machine(note)
@@ -40,5 +40,5 @@ ATTACK = Attack(
     mitigations=(),
     mitigated=None,
     claim="memory-aliasing",
-    experiment=experiment,
+    model=model,
 )

@@ -9,7 +9,7 @@ from sevkit.attacks.labs import model_lab
 from sevkit.vocabulary import Mode
 
 
-def experiment(note: Notebook) -> Observation:
+def model(note: Notebook) -> Observation:
     """Start a second machine with the victim's ASID whose page table is the victim's secret page."""
     note.setup("The victim keeps something that looks like a page table entry in private memory.")
     platform = model_lab.machine(note)
@@ -55,6 +55,6 @@ ATTACK = Attack(
     mitigations=(),
     mitigated=None,
     claim="vm-memory",
-    experiment=experiment,
+    model=model,
     breaks_claim=Source("Li, Zhang and Lin, CROSSLINE, CCS 2021 (SEV and SEV-ES)"),
 )

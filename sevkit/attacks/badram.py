@@ -12,7 +12,7 @@ from sevkit.model.psp import Refused
 from sevkit.vocabulary import Mode
 
 
-def experiment(note: Notebook) -> Observation:
+def model(note: Notebook) -> Observation:
     """Fit a module with ghost addresses, and replay a page of the guest's through them."""
     platform = model_lab.machine(note)
     half = platform.dram.size // 2
@@ -67,6 +67,6 @@ ATTACK = Attack(
     mitigations=(Mitigation.ALIAS_CHECK,),
     mitigated=Expectation(Outcome.STOPPED, "alias-check: SNP_INIT refuses (ALIAS_CHECK_COMPLETE in reports)"),
     claim="active-dram",
-    experiment=experiment,
+    model=model,
     breaks_claim=Source("CVE-2024-21944, AMD-SB-3015"),
 )

@@ -6,11 +6,14 @@ P ^ T(p) ^ T(q). The host so plants 16 bytes of its choice, given known plaintex
 
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Notebook, Observation, Outcome, Source
 from sevkit.attacks.labs import model_lab
+from sevkit.attacks.labs.account import BLOCK, open_account
+from sevkit.attacks.labs.guest_lab import GuestLab
+from sevkit.errors import CaptureError
 from sevkit.model.cipher import Scheme, xe_tweak
-from sevkit.vocabulary import Mode
+from sevkit.vocabulary import Level, Mode
 
 
-def experiment(note: Notebook) -> Observation:
+def model(note: Notebook) -> Observation:
     """Move a known block to a place of the guest's code and predict what the guest reads there."""
     note.setup("A first-generation part: XE encryption. The guest holds a file that the host knows (a web page).")
     platform = model_lab.machine(note, scheme=Scheme.XE)
@@ -36,6 +39,31 @@ def experiment(note: Notebook) -> Observation:
     return note.stopped(check or "random-tweak", "The result is not what was predicted.")
 
 
+def guest(lab: GuestLab, note: Notebook) -> Observation:
+    """Copy one block's bytes over another block of a real guest's page."""
+    account, page = open_account(
+        lab, note, "A tweak that the host cannot compute makes the moved block decrypt to noise."
+    )
+    before = account.page()
+    source, target = 0, 5 * BLOCK  # two blocks with different text
+    try:
+        with lab.host.held():
+            lab.host.write(page + target, lab.host.read(page + source, BLOCK))
+    except CaptureError as refusal:
+        return model_lab.refused(note, "rmp-host-write-assigned", f"The host copies block 0 over 5: {refusal.message}")
+    note.host("The host copies block 0 of the page over block 5.")
+    after = account.page()
+    moved = after[target : target + BLOCK]
+    note.guest("The guest reads block 5.", moved)
+    if moved == before[source : source + BLOCK]:
+        return note.works("no-tweak", "The text has moved to where the host wanted it.")
+    if moved != before[target : target + BLOCK]:
+        return note.stopped(
+            "address-tweak", "The block decrypts to noise at another address: the host spoils it, but chooses nothing."
+        )
+    return note.stopped("unknown", "The write did not reach the guest.")
+
+
 _WORKS = Expectation(Outcome.WORKS, "known linear tweak, no integrity")
 ATTACK = Attack(
     name="block-move",
@@ -59,5 +87,10 @@ ATTACK = Attack(
     mitigations=(),
     mitigated=None,
     claim="data-corruption",
-    experiment=experiment,
+    model=model,
+    guest=guest,
+    differs={
+        (Level.EMULATOR, mode): Expectation(Outcome.STOPPED, "address-tweak: the emulator encrypts as later parts do")
+        for mode in (Mode.SEV, Mode.SEV_ES)
+    },
 )

@@ -18,7 +18,7 @@ _PROGRAM = """
 """
 
 
-def experiment(note: Notebook) -> Observation:
+def model(note: Notebook) -> Observation:
     """Drop the cache line that holds a guest's last word."""
     note.setup("A machine with write-back caches; a guest that sets a flag, and clears it when the password is wrong.")
     platform = model_lab.machine(note, cache=True)
@@ -63,6 +63,6 @@ ATTACK = Attack(
     mitigations=(Mitigation.INVD_MICROCODE,),
     mitigated=Expectation(Outcome.STOPPED, "invd-microcode: INVD writes back"),
     claim="replay",
-    experiment=experiment,
+    model=model,
     breaks_claim=Source("CVE-2023-20592, AMD-SB-3005"),
 )

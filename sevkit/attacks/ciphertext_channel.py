@@ -27,7 +27,7 @@ turn:
 """
 
 
-def experiment(note: Notebook) -> Observation:
+def model(note: Notebook) -> Observation:
     """Watch one block of memory over the turns of a key-dependent loop."""
     note.setup("A guest works through a 16-bit key; each turn it stores the bit at one fixed address.", f"{_KEY:016b}")
     platform = model_lab.machine(note)
@@ -71,5 +71,5 @@ ATTACK = Attack(
     mitigations=(Mitigation.CIPHERTEXT_HIDING, Mitigation.VMSA_REG_PROT),
     mitigated=Expectation(Outcome.STOPPED, "ciphertext-hiding: the host reads a constant"),
     claim="architectural-channels",
-    experiment=experiment,
+    model=model,
 )

@@ -2,10 +2,13 @@
 
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Notebook, Observation, Outcome, Source
 from sevkit.attacks.labs import model_lab
+from sevkit.attacks.labs.account import BLOCK, open_account
+from sevkit.attacks.labs.guest_lab import GuestLab
+from sevkit.errors import CaptureError
 from sevkit.vocabulary import Mode
 
 
-def experiment(note: Notebook) -> Observation:
+def model(note: Notebook) -> Observation:
     """Flip one bit of the guest's memory as it lies in DRAM."""
     note.setup("A guest keeps two blocks of 16 bytes in private memory.")
     platform = model_lab.machine(note)
@@ -35,6 +38,32 @@ def experiment(note: Notebook) -> Observation:
     )
 
 
+def guest(lab: GuestLab, note: Notebook) -> Observation:
+    """Flip one bit of a real guest's page in DRAM."""
+    account, page = open_account(
+        lab, note, "With encryption one flipped bit makes a whole block of 16 bytes random; nothing notices."
+    )
+    before = account.page()
+    target = page + 3 * BLOCK
+    try:
+        with lab.host.held():
+            lab.host.write(target, bytes([lab.host.read(target, 1)[0] ^ 1]))
+    except CaptureError as refusal:
+        return model_lab.refused(note, "rmp-host-write-assigned", f"The host flips one bit: {refusal.message}")
+    note.host("The host flips one bit of one byte in DRAM.")
+    after = account.page()
+    changed = [at for at, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
+    blocks = sorted({at // BLOCK for at in changed})
+    note.guest(
+        f"The guest reads: {len(changed)} bytes differ, in blocks {blocks} of 16 bytes.", after[3 * BLOCK : 4 * BLOCK]
+    )
+    if blocks == [3]:
+        text = "The guest computes on with what the host has spoiled, and no fault is raised"
+        ending = "." if len(changed) == 1 else ": one flipped bit makes a whole block random."
+        return note.works("no-integrity", text + ending, bytes_changed=len(changed))
+    return note.stopped("unknown", "The change did not reach the guest as expected.", blocks=blocks)
+
+
 _WORKS = Expectation(Outcome.WORKS, "memory has no integrity protection")
 ATTACK = Attack(
     name="corruption",
@@ -52,5 +81,6 @@ ATTACK = Attack(
     mitigations=(),
     mitigated=None,
     claim="data-corruption",
-    experiment=experiment,
+    model=model,
+    guest=guest,
 )

@@ -12,7 +12,7 @@ _PROGRAM = """
 """
 
 
-def experiment(note: Notebook) -> Observation:
+def model(note: Notebook) -> Observation:
     """Answer CPUID 8000_001F with zeros to a guest that asks whether memory is encrypted."""
     note.setup("At boot a guest asks CPUID 8000_001F whether it has a C-bit; the host answers emulated CPUID.")
     platform = model_lab.machine(note)
@@ -58,5 +58,5 @@ ATTACK = Attack(
     mitigations=(Mitigation.CPUID_PAGE,),
     mitigated=Expectation(Outcome.STOPPED, "cpuid-page: values checked by the firmware"),
     claim="cpuid",
-    experiment=experiment,
+    model=model,
 )

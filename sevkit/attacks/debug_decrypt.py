@@ -9,7 +9,7 @@ from sevkit.model.snp_commands import POLICY_DEBUG, POLICY_DEFAULT
 from sevkit.vocabulary import Mode
 
 
-def experiment(note: Notebook) -> Observation:
+def model(note: Notebook) -> Observation:
     """Launch with a policy that allows debugging, or forbids it, and call the firmware's debug command."""
     policy = _policy(note)
     note.setup("The guest's owner launched it with this policy.", f"policy = {policy:#x}")
@@ -66,6 +66,6 @@ ATTACK = Attack(
     mitigations=(Mitigation.DEBUG_FORBIDDEN,),
     mitigated=Expectation(Outcome.STOPPED, "policy-debug: the firmware refuses"),
     claim="vm-memory",
-    experiment=experiment,
+    model=model,
     breaks_claim=Source("by design: the owner's policy allowed it (SEV-SNP firmware ABI, guest policy)"),
 )

@@ -6,7 +6,7 @@ from sevkit.model.vcpu import Vcpu
 from sevkit.vocabulary import Mode
 
 
-def experiment(note: Notebook) -> Observation:
+def model(note: Notebook) -> Observation:
     """Take a page of the guest's away and see whether it can go on."""
     note.setup("A guest that counts in memory.")
     platform = model_lab.machine(note)
@@ -37,5 +37,5 @@ ATTACK = Attack(
     mitigations=(),
     mitigated=None,
     claim="host-to-guest-dos",
-    experiment=experiment,
+    model=model,
 )

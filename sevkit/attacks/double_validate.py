@@ -19,7 +19,7 @@ _PROGRAM = """
 """
 
 
-def experiment(note: Notebook) -> Observation:
+def model(note: Notebook) -> Observation:
     """Give the guest a fresh page under an address it has in use, and see whether it takes it."""
     careless = not note.has(Mitigation.VALIDATE_ONCE)
     kind = "validates again whenever a page turns out invalid" if careless else "remembers what it has validated"
@@ -62,6 +62,6 @@ ATTACK = Attack(
     mitigations=(Mitigation.VALIDATE_ONCE,),
     mitigated=Expectation(Outcome.STOPPED, "rmp-validated: the guest stops at #VC 0x404"),
     claim="memory-remapping",
-    experiment=experiment,
+    model=model,
     breaks_claim=Source(f"{model_lab.WHITEPAPER}: the claim holds for guests that validate each address once"),
 )

@@ -1,20 +1,36 @@
-"""What an attack is: an experiment as data, and the notebook it is written down in."""
+"""What an attack is: data about it, and its experiments: one in the software model, one on a real guest.
+
+A file that defines an attack takes all names that it needs from here.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING
 
-from sevkit.vocabulary import Mode
+from sevkit.attacks.mitigations import Mitigation, effective
+from sevkit.attacks.notebook import Notebook, Observation, Outcome, Stage, Step
+from sevkit.vocabulary import Level, Mode
 
+if TYPE_CHECKING:
+    from sevkit.attacks.labs.guest_lab import GuestLab
 
-class Outcome(StrEnum):
-    """What an attack achieved. For one that reads memory, ``works`` is what a leak test calls ``leaked``."""
-
-    WORKS = "works"
-    STOPPED = "stopped"
-    NOT_APPLICABLE = "n/a"
-    INCONCLUSIVE = "inconclusive"
+__all__ = [
+    "COLUMNS",
+    "Aim",
+    "Attack",
+    "Expectation",
+    "Form",
+    "GuestExperiment",
+    "Mitigation",
+    "ModelExperiment",
+    "Notebook",
+    "Observation",
+    "Outcome",
+    "Source",
+    "Stage",
+    "Step",
+]
 
 
 class Aim(StrEnum):
@@ -25,27 +41,11 @@ class Aim(StrEnum):
     AVAILABILITY = "availability"
 
 
-class Mitigation(StrEnum):
-    """What stops an attack beyond what the mode itself does."""
+class Form(StrEnum):
+    """The two ways to perform an attack: in the software model, or on a running guest."""
 
-    CIPHERTEXT_HIDING = "ciphertext-hiding"
-    VMSA_REG_PROT = "vmsa-reg-prot"
-    ALIAS_CHECK = "alias-check"
-    RESTRICTED_INJECTION = "restricted-injection"
-    INVD_MICROCODE = "invd-microcode"
-    DEBUG_FORBIDDEN = "debug-forbidden"
-    VALIDATE_ONCE = "validate-once"
-    ENCRYPTED_IO = "encrypted-io"
-    CPUID_PAGE = "cpuid-page"
-
-
-# Mitigations that do not need SEV-SNP; the others are without effect in the other modes.
-BEFORE_SNP = frozenset({Mitigation.DEBUG_FORBIDDEN, Mitigation.ENCRYPTED_IO, Mitigation.INVD_MICROCODE})
-
-
-def effective(mode: Mode, mitigations: frozenset[Mitigation]) -> frozenset[Mitigation]:
-    """Those of the mitigations that a mode can have."""
-    return mitigations if mode is Mode.SEV_SNP else mitigations & BEFORE_SNP
+    MODEL = "model"
+    GUEST = "guest"
 
 
 @dataclass(frozen=True)
@@ -67,101 +67,8 @@ class Expectation:
     why: str
 
 
-@dataclass(frozen=True)
-class Observation:
-    """What did happen. ``check`` names the check that fired, or the property that let the attack through."""
-
-    outcome: Outcome
-    check: str
-    detail: Mapping[str, Any] = field(default_factory=dict)
-
-
-class Stage(StrEnum):
-    """The order of a lab notebook."""
-
-    SETUP = "setup"
-    PREDICTION = "prediction"
-    HOST = "what the host does"
-    GUEST = "what the guest sees"
-    VERDICT = "verdict"
-
-
-@dataclass(frozen=True)
-class Step:
-    """One entry of the notebook: where in the experiment it stands, and what happened, with bytes where they tell."""
-
-    stage: Stage
-    text: str
-    data: str | None = None
-
-
-class Notebook:
-    """What an experiment writes down while it runs; ``listener`` hears each entry at once (the narrated demo)."""
-
-    def __init__(
-        self,
-        mode: Mode,
-        mitigations: frozenset[Mitigation] = frozenset(),
-        *,
-        seed: int = 1,
-        listener: Callable[[Step], None] | None = None,
-        disabled_checks: frozenset[str] = frozenset(),
-    ) -> None:
-        self.mode = mode
-        self.mitigations = effective(mode, mitigations)
-        self.seed = seed
-        self.disabled_checks = disabled_checks  # checks of the RMP to leave out: mutation tests
-        self.steps: list[Step] = []
-        self._listener = listener
-
-    def has(self, mitigation: Mitigation) -> bool:
-        """Whether this run has the mitigation on."""
-        return mitigation in self.mitigations
-
-    def setup(self, text: str, data: str | bytes | None = None) -> None:
-        """What is prepared."""
-        self._write(Stage.SETUP, text, data)
-
-    def predict(self, text: str, data: str | bytes | None = None) -> None:
-        """What should happen if the attack works, and if it does not."""
-        self._write(Stage.PREDICTION, text, data)
-
-    def host(self, text: str, data: str | bytes | None = None) -> None:
-        """What the host does, as the attacker."""
-        self._write(Stage.HOST, text, data)
-
-    def guest(self, text: str, data: str | bytes | None = None) -> None:
-        """What the guest does or sees."""
-        self._write(Stage.GUEST, text, data)
-
-    def verdict(self, text: str, data: str | bytes | None = None) -> None:
-        """What follows."""
-        self._write(Stage.VERDICT, text, data)
-
-    def works(self, check: str, text: str, **detail: Any) -> Observation:
-        """Close the experiment: the attack got through, because of ``check``."""
-        self.verdict(text)
-        return Observation(Outcome.WORKS, check, detail)
-
-    def stopped(self, check: str, text: str, **detail: Any) -> Observation:
-        """Close the experiment: ``check`` stopped the attack."""
-        self.verdict(text)
-        return Observation(Outcome.STOPPED, check, detail)
-
-    def _write(self, stage: Stage, text: str, data: str | bytes | None) -> None:
-        step = Step(stage, text, _shown(data) if isinstance(data, bytes) else data)
-        self.steps.append(step)
-        if self._listener is not None:
-            self._listener(step)
-
-
-def _shown(data: bytes) -> str:
-    """Bytes in hexadecimal, and as text where they are text."""
-    text = f'  "{data.decode()}"' if data and all(0x20 <= byte < 0x7F for byte in data) else ""
-    return data.hex(" ", 4) + text
-
-
-Experiment = Callable[[Notebook], Observation]
+ModelExperiment = Callable[[Notebook], Observation]
+GuestExperiment = Callable[["GuestLab", Notebook], Observation]
 
 # The columns of the matrix: a mode, and whether all mitigations are on.
 COLUMNS: tuple[tuple[Mode, bool], ...] = (
@@ -177,11 +84,17 @@ COLUMNS: tuple[tuple[Mode, bool], ...] = (
 class Attack:
     """An attack as executable data.
 
-    ``expected`` has an entry for every mode; ``mitigated`` is what is expected with ``mitigations`` on (the decisive
-    one stands first; None: no mitigation changes anything). ``generations`` says since when and on what the attack was
-    shown. ``claim`` names the row of AMD's table of claims
-    (attacks/claims.py) that it tests: the oracle of the matrix. ``breaks_claim`` cites the CVE or paper for the modes
-    where the table is contradicted. ``experiment`` performs it in the software model.
+    ``model`` performs it in the software model, ``guest`` on a real guest (hardware or emulator). ``expected`` has an
+    entry for every mode and holds at every level; ``differs`` names the cells where a level cannot show what the
+    model shows, with the reason. ``guest_modes``: the modes in which the real-guest form can show something; None:
+    all that the attack applies to. ``on_mock``: the real-guest form needs only the guest protocol, so that
+    `attack run` performs it on the mock's guests at level model. ``captures``: the real-guest form captures the VMM's
+    memory, and so honours ``--capture`` and ``--keep``.
+
+    ``mitigated`` is what is expected with ``mitigations`` on (the decisive one stands first; None: no mitigation
+    changes anything). ``generations`` says since when and on what the attack was shown. ``claim`` names the row of
+    AMD's table of claims (attacks/claims.py) that it tests: the oracle of the matrix. ``breaks_claim`` cites the CVE
+    or paper for the modes where the table is contradicted.
     """
 
     name: str
@@ -192,23 +105,45 @@ class Attack:
     generations: str
     sources: Sequence[Source]
     expected: Mapping[Mode, Expectation]
-    mitigations: Sequence[Mitigation]
-    mitigated: Expectation | None
-    claim: str | None
-    experiment: Experiment
+    mitigations: Sequence[Mitigation] = ()
+    mitigated: Expectation | None = None
+    claim: str | None = None
+    model: ModelExperiment | None = None
+    guest: GuestExperiment | None = None
+    guest_modes: frozenset[Mode] | None = None
+    differs: Mapping[tuple[Level, Mode], Expectation] = field(default_factory=dict)
+    on_mock: bool = False
+    captures: bool = False
     breaks_claim: Source | None = None
 
-    def expectation(self, mode: Mode, mitigations: frozenset[Mitigation] = frozenset()) -> Expectation:
-        """What should happen in a mode with these mitigations on; the first one that an attack names is decisive."""
-        plain = self.expected[mode]
+    def expectation(
+        self, mode: Mode, mitigations: frozenset[Mitigation] = frozenset(), level: Level = Level.MODEL
+    ) -> Expectation:
+        """What should happen in a mode at a level with these mitigations on; the first mitigation named is decisive."""
+        plain = self.differs.get((level, mode), self.expected[mode])
         if self.mitigated is None or plain.outcome is Outcome.NOT_APPLICABLE:
             return plain
         return self.mitigated if self.mitigations[0] in effective(mode, mitigations) else plain
 
+    def applies(self, mode: Mode) -> bool:
+        """Whether a guest of this mode has what the attack is about."""
+        return self.expected[mode].outcome is not Outcome.NOT_APPLICABLE
+
+    def has_guest_form(self, mode: Mode) -> bool:
+        """Whether the attack can be performed on a real guest of this mode."""
+        return self.guest is not None and self.applies(mode) and (self.guest_modes is None or mode in self.guest_modes)
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """Where the attack can be performed, the strongest first."""
+        real = (Level.HARDWARE, Level.EMULATOR) if self.guest is not None else ()
+        return (*real, Level.MODEL) if self.model is not None or self.on_mock else real
+
     def perform(self, notebook: Notebook) -> Observation:
         """Run the experiment in the model, unless the mode lacks what the attack is about."""
-        expectation = self.expected[notebook.mode]
-        if expectation.outcome is Outcome.NOT_APPLICABLE:
-            notebook.setup(expectation.why)
-            return Observation(Outcome.NOT_APPLICABLE, expectation.why)
-        return self.experiment(notebook)
+        if not self.applies(notebook.mode):
+            why = self.expected[notebook.mode].why
+            notebook.setup(why)
+            return Observation(Outcome.NOT_APPLICABLE, why)
+        assert self.model is not None, f"{self.name} has no experiment in the model"
+        return self.model(notebook)

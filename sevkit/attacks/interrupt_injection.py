@@ -27,7 +27,7 @@ gate:
 _GATE = model_lab.CODE + 8 * 8
 
 
-def experiment(note: Notebook) -> Observation:
+def model(note: Notebook) -> Observation:
     """Inject vector 0x80 between a guest's password check and its decision."""
     note.setup("A guest checks a password; its result is in RAX. Its handler for vector 0x80 writes RAX.")
     idt = bytes(_VECTOR * 8) + _GATE.to_bytes(8, "little")
@@ -69,5 +69,5 @@ ATTACK = Attack(
     mitigations=(Mitigation.RESTRICTED_INJECTION,),
     mitigated=Expectation(Outcome.STOPPED, "restricted-injection: only #HV"),
     claim="injection",
-    experiment=experiment,
+    model=model,
 )

@@ -10,7 +10,7 @@ _FIRST = b"check password; "
 _SECOND = b"open the door;  "
 
 
-def experiment(note: Notebook) -> Observation:
+def model(note: Notebook) -> Observation:
     """Launch the same bytes twice, at swapped addresses, and compare the measurements."""
     note.setup("Two blocks of firmware: one checks a password, the next opens the door.")
     note.predict("If the digest names no addresses, swapping the two leaves it as it is: the owner cannot tell.")
@@ -78,5 +78,5 @@ ATTACK = Attack(
     mitigations=(),
     mitigated=None,
     claim=None,
-    experiment=experiment,
+    model=model,
 )

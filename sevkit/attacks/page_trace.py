@@ -25,7 +25,7 @@ zero:
 """
 
 
-def experiment(note: Notebook) -> Observation:
+def model(note: Notebook) -> Observation:
     """Step through a guest one instruction at a time and log the pages it touches."""
     note.setup(
         "A guest works through a key; for a one it also multiplies, on a page of its own (0x5000).", f"{_KEY:08b}"
@@ -73,5 +73,5 @@ ATTACK = Attack(
     mitigations=(),
     mitigated=None,
     claim="page-channels",
-    experiment=experiment,
+    model=model,
 )

@@ -15,7 +15,7 @@ _PROGRAM = """
 """
 
 
-def experiment(note: Notebook) -> Observation:
+def model(note: Notebook) -> Observation:
     """Stop a guest while a key is in its registers, and read its save area."""
     note.setup("A guest loads an AES key from private memory into registers.")
     platform = model_lab.machine(note)
@@ -56,5 +56,5 @@ ATTACK = Attack(
     mitigations=(),
     mitigated=None,
     claim="vm-register-state",
-    experiment=experiment,
+    model=model,
 )

@@ -17,7 +17,7 @@ granted:
 _GRANTED = model_lab.CODE + 3 * 8
 
 
-def experiment(note: Notebook) -> Observation:
+def model(note: Notebook) -> Observation:
     """Set RIP of a stopped guest to the code behind its password check."""
     note.setup("A guest stops in the middle of a password check.")
     platform = model_lab.machine(note)
@@ -60,5 +60,5 @@ ATTACK = Attack(
     mitigations=(),
     mitigated=None,
     claim="vm-register-state",
-    experiment=experiment,
+    model=model,
 )

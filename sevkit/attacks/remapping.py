@@ -10,7 +10,7 @@ from sevkit.model.launch import Launched
 from sevkit.vocabulary import Mode
 
 
-def experiment(note: Notebook) -> Observation:
+def model(note: Notebook) -> Observation:
     """Point the guest address of a public page at the page that holds a secret."""
     note.setup("A web server in the guest serves a public page (0x3000); a secret lies in another page (0x2000).")
     platform = model_lab.machine(note)
@@ -68,5 +68,5 @@ ATTACK = Attack(
     mitigations=(),
     mitigated=None,
     claim="memory-remapping",
-    experiment=experiment,
+    model=model,
 )

@@ -2,10 +2,14 @@
 
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Notebook, Observation, Outcome, Source
 from sevkit.attacks.labs import model_lab
+from sevkit.attacks.labs.account import open_account
+from sevkit.attacks.labs.guest_lab import GuestLab
+from sevkit.errors import CaptureError
+from sevkit.memory.sources.base import PAGE
 from sevkit.vocabulary import Mode
 
 
-def experiment(note: Notebook) -> Observation:
+def model(note: Notebook) -> Observation:
     """Take a copy of a page of the guest's, let the guest change it, put the copy back."""
     note.setup("A guest keeps an account in private memory: 100 coins.")
     platform = model_lab.machine(note)
@@ -20,7 +24,8 @@ def experiment(note: Notebook) -> Observation:
     old = platform.host_read(place, 16)
     note.host("The host copies the page as it lies in DRAM.", old)
     guest.vm.write(model_lab.DATA, b"balance:   0    ")
-    note.guest("The guest pays: the balance is 0 now.", platform.host_read(place, 16))
+    note.guest("The guest pays: the balance is 0 now.", guest.vm.read(model_lab.DATA, 16))
+    note.host("The host sees that the page has changed.", platform.host_read(place, 16))
 
     _, check = model_lab.attempt(lambda: platform.host_write(place, old))
     if check:
@@ -33,6 +38,31 @@ def experiment(note: Notebook) -> Observation:
             "no-integrity", "The old state is back and the guest believes it: encryption is no integrity."
         )
     return note.stopped(check or "unknown", "The guest did not accept the old state.")
+
+
+def guest(lab: GuestLab, note: Notebook) -> Observation:
+    """Write back the page's older bytes after a real guest has paid."""
+    account, page = open_account(
+        lab,
+        note,
+        "Encryption hides the account. If the host can write, the old balance comes back and nothing notices.",
+    )
+    with lab.host.held():
+        old = lab.host.read(page, PAGE)
+    note.host("The host copies the page as it lies in DRAM.", old[:32])
+    account.set_balance(0)
+    note.guest(f"The guest pays, and reads: {account.balance()}")
+    try:
+        with lab.host.held():
+            lab.host.write(page, old)
+    except CaptureError as refusal:
+        return model_lab.refused(note, "rmp-host-write-assigned", f"The host writes back: {refusal.message}")
+    note.host("The host writes the old bytes back.")
+    seen = account.balance()
+    note.guest(f"The guest reads: {seen}")
+    if seen.endswith("balance 0100"):
+        return note.works("no-integrity", "The old state is back and the guest believes it.", balance=seen)
+    return note.stopped("unknown", "The guest did not accept the old state.", balance=seen)
 
 
 _WORKS = Expectation(Outcome.WORKS, "memory has no integrity protection")
@@ -55,5 +85,6 @@ ATTACK = Attack(
     mitigations=(),
     mitigated=None,
     claim="replay",
-    experiment=experiment,
+    model=model,
+    guest=guest,
 )

@@ -5,7 +5,7 @@ from sevkit.attacks.labs import model_lab
 from sevkit.vocabulary import Mode
 
 
-def experiment(note: Notebook) -> Observation:
+def model(note: Notebook) -> Observation:
     """Read the bounce buffer of a guest that does plaintext I/O."""
     note.setup(
         "The guest has a virtio disk; its buffers are shared memory (C-bit clear), or the device could not work."
@@ -44,5 +44,5 @@ ATTACK = Attack(
     mitigations=(Mitigation.ENCRYPTED_IO,),
     mitigated=Expectation(Outcome.STOPPED, "the guest encrypts what leaves it"),
     claim=None,
-    experiment=experiment,
+    model=model,
 )

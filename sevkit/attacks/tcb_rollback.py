@@ -12,7 +12,7 @@ _NEWEST = report.Tcb()
 _OLD_SVN = 3
 
 
-def experiment(note: Notebook) -> Observation:
+def model(note: Notebook) -> Observation:
     """Run a guest on an old firmware, and make it attest to the newest."""
     note.setup("The host loads a firmware of last year: correctly signed, with a hole through which its keys are read.")
     platform = model_lab.machine(note, firmware_svn=_OLD_SVN)
@@ -78,5 +78,5 @@ ATTACK = Attack(
     mitigations=(),
     mitigated=None,
     claim="tcb-rollback",
-    experiment=experiment,
+    model=model,
 )

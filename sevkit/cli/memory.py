@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sevkit.cli.output import colour, finish, json_option
+from sevkit.cli.output import colour, reporting
 from sevkit.cli.target import byte_progress, target_options
 from sevkit.errors import ExitCode, InconclusiveError, SevkitError, UsageError
+from sevkit.memory.payload import Extract, Maps
 from sevkit.memory.search.request import find_guest, make_patterns, opened
 from sevkit.result import Result
 
@@ -38,7 +39,7 @@ def command() -> None:
 @click.option("--secrets-file", metavar="FILE", help="Mark where these lines stand; '-' is standard input.")
 @click.option("--secret", "secrets", multiple=True, metavar="TEXT", help="Mark where this text stands (seen by `ps`).")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="To .png, .svg, .html or .json.")
-@json_option
+@reporting
 def map_(
     pids: Sequence[int],
     cores: Sequence[Path],
@@ -47,8 +48,7 @@ def map_(
     secrets_file: str | None,
     secrets: Sequence[str],
     output: Path | None,
-    as_json: bool,
-) -> None:
+) -> Result[Maps]:
     """Draw guest memory, a point a page, in classes plaintext, ciphertext, zero and hole.
 
     Several --pid and --core are drawn side by side (first the PIDs). Without -o a short form is printed.
@@ -64,9 +64,9 @@ def map_(
     if output is not None:
         _draw(pictures, output)
     doubts = [InconclusiveError(f"{p.title}: {why}", hint="the map is incomplete") for p, ways in found for why in ways]
-    data = {"maps": [picture.as_dict() for picture in pictures], "output": str(output) if output else None}
+    data: Maps = {"maps": [picture.as_dict() for picture in pictures], "output": str(output) if output else None}
     code = ExitCode.INCONCLUSIVE if doubts else ExitCode.DONE
-    finish(Result("memory map", data, code, doubts), as_json=as_json, human=lambda _: _show(pictures, output))
+    return Result("memory map", data, code, doubts, human=lambda _: _show(pictures, output))
 
 
 def _patterns(secrets: Sequence[str], secrets_file: str | None) -> list[Any]:
@@ -131,16 +131,16 @@ def _draw(pictures: "Sequence[Picture]", output: Path) -> None:
         raise SevkitError(f"cannot write {output}: {error.strerror}") from error
 
 
-def _show(pictures: "Sequence[Picture]", output: Path | None) -> None:
+def _show(pictures: "Sequence[Picture]", output: Path | None) -> Iterator[str]:
     from sevkit.render import memory_map
 
     if output is not None:
-        click.echo("\n".join(memory_map.summary(picture, colour=colour(sys.stdout)) for picture in pictures))
-        click.echo(f"written to {output}")
+        yield "\n".join(memory_map.summary(picture, colour=colour(sys.stdout)) for picture in pictures)
+        yield f"written to {output}"
         return
     width = shutil.get_terminal_size((80, 24)).columns
     for picture in pictures:
-        click.echo(memory_map.text(picture, width=width, colour=colour(sys.stdout)))
+        yield memory_map.text(picture, width=width, colour=colour(sys.stdout))
 
 
 @command.command(name="extract")
@@ -156,10 +156,10 @@ def _show(pictures: "Sequence[Picture]", output: Path | None) -> None:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="Made with mode 0600."
 )
-@json_option
+@reporting
 def extract(
-    pid: int | None, core: Path | None, qmp: Path | None, hold: bool, layout: str, output: Path, as_json: bool
-) -> None:
+    pid: int | None, core: Path | None, qmp: Path | None, hold: bool, layout: str, output: Path
+) -> Result[Extract]:
     """Write a guest's RAM, by guest-physical address, to a file that memory forensics reads.
 
     The file holds all that the guest knows: it is yours to guard and to delete.
@@ -172,17 +172,15 @@ def extract(
         guest = _guest(source, pid, qmp)
         progress = stack.enter_context(byte_progress("extracting"))
         done = write(source, guest, output, Format(layout), progress=progress)
-    data = {**done.as_dict(), "origin": guest.origin}
+    data: Extract = done.as_dict(guest.origin)
     errors = []
     if done.missing_bytes:
         errors.append(InconclusiveError(f"{done.missing_bytes} bytes of guest RAM are not there and stand as zeros"))
     code = ExitCode.INCONCLUSIVE if errors else ExitCode.DONE
-    finish(Result("memory extract", data, code, errors), as_json=as_json, human=_extracted)
+    return Result("memory extract", data, code, errors, human=_extracted)
 
 
-def _extracted(data: dict[str, Any]) -> None:
-    click.echo(
-        f"{data['path']}: {data['read_bytes']} of {data['guest_ram_bytes']} bytes of guest RAM ({data['format']})"
-    )
+def _extracted(data: Extract) -> Iterator[str]:
+    yield (f"{data['path']}: {data['read_bytes']} of {data['guest_ram_bytes']} bytes of guest RAM ({data['format']})")
     if data["origin"] == "guess":
-        click.echo("the place of guest RAM is a guess: give --qmp to be sure")
+        yield "the place of guest RAM is a guess: give --qmp to be sure"

@@ -4,9 +4,9 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from sevkit.doctor import looks
+from sevkit.doctor.payload import AbilityRow, Examination, NeedRow
 
 
 @dataclass(frozen=True)
@@ -108,10 +108,10 @@ ABILITIES = (
 )
 
 
-def examine() -> dict[str, Any]:
+def examine() -> Examination:
     """Try every need; the outcome as JSON values."""
     found = {need.name: _tried(need) for need in NEEDS}
-    needs = [
+    needs: list[NeedRow] = [
         {
             "name": need.name,
             "what": need.what,
@@ -122,7 +122,7 @@ def examine() -> dict[str, Any]:
         }
         for need in NEEDS
     ]
-    abilities = [
+    abilities: list[AbilityRow] = [
         {
             "what": ability.what,
             "command": ability.command,

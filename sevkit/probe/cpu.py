@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sevkit.probe.leaf import LEAF, Registers
 
@@ -54,10 +54,6 @@ class Identity(NamedTuple):
     max_extended_leaf: int | None
     hypervisor: str | None
     hypervisor_bit: bool | None
-
-    def as_dict(self) -> dict[str, Any]:
-        """The identity as JSON-ready mapping."""
-        return self._asdict()
 
 
 def printable(raw: bytes) -> str:

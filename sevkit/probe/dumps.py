@@ -7,6 +7,7 @@ guess could turn into a wrong "supported".
 import re
 from typing import NamedTuple, NoReturn
 
+from sevkit import textfile
 from sevkit.errors import BadInputError
 from sevkit.probe.leaf import LEAF, Registers
 
@@ -63,8 +64,8 @@ def read_dump(data: bytes, name: str = "the dump") -> Dump:
 
 
 def looks_like_dump(data: bytes) -> bool:
-    """Whether the beginning of a file has a line of either style."""
-    return _first_style(_decode(data[: 1 << 20]).split("\n")) is not None
+    """Whether the beginning of a plain text (see `textfile.plain`) has a line of either style."""
+    return _first_style(data[: 1 << 20].decode("utf-8", "replace").split("\n")) is not None
 
 
 class _Reader:
@@ -178,20 +179,7 @@ def _lines(data: bytes, name: str) -> list[str]:
         raise BadInputError(
             f"{name}: larger than {MAX_BYTES >> 20} MiB", hint="a CPUID dump is a few kilobytes per CPU"
         )
-    text = _decode(data)
-    if "\0" in text:
-        number = text.count("\n", 0, text.index("\0")) + 1
-        _refuse(
-            name, number, "binary data", "this wants a text dump (`cpuid -r`, InstLatx64) or a host saved by sevkit"
-        )
-    return text.split("\n")
-
-
-def _decode(data: bytes) -> str:
-    """Text of a dump. Windows writes UTF-16 with a byte order mark; stray bytes become U+FFFD, which no line takes."""
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return data.decode("utf-16", errors="replace")
-    return data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", errors="replace")
+    return textfile.text(data, name, MAX_BYTES).split("\n")
 
 
 def _quote(line: str) -> str:

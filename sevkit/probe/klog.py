@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from sevkit import textfile
+from sevkit.errors import BadInputError
 from sevkit.probe.collect.kernel import LOG_WORDS
 from sevkit.probe.shape import clean_text
 
@@ -227,12 +229,6 @@ def _usable(feature: str, effects: set[str], role: str) -> str:
 
 def read_log(data: bytes, name: str) -> list[str]:
     """The lines of a saved kernel log; raises BadInputError for what is no text."""
-    from sevkit.errors import BadInputError
-
     if not data.strip():
         raise BadInputError(f"{name}: the file is empty", hint="save a log with `dmesg > FILE`")
-    nul = data.find(b"\0")
-    if nul >= 0:
-        line = data.count(b"\n", 0, nul) + 1
-        raise BadInputError(f"{name}, line {line}: binary data", hint="a kernel log is text: `dmesg > FILE`")
-    return data.decode("utf-8", "replace").split("\n")
+    return textfile.text(data, name).split("\n")

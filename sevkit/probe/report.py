@@ -1,16 +1,17 @@
 """From facts to what `sevkit probe` reports. Pure: the same facts give the same report on any machine."""
 
-from typing import Any
+from typing import cast
 
 from sevkit.probe.checks.frame import Case
 from sevkit.probe.checks.readiness import readiness, run_checks
 from sevkit.probe.collect.kernel import log_lines
 from sevkit.probe.facts import Facts
 from sevkit.probe.klog import judge
+from sevkit.probe.payload import Cpu, Report, Source
 from sevkit.probe.report_leaf import leaf_report
 
 
-def source_report(facts: Facts) -> dict[str, Any]:
+def source_report(facts: Facts) -> Source:
     """``data.source``: where the facts come from. ``recorded`` is what they were when they were saved."""
     kind = facts.raw["source"]["kind"]
     return {
@@ -22,14 +23,14 @@ def source_report(facts: Facts) -> dict[str, Any]:
     }
 
 
-def report(facts: Facts) -> dict[str, Any]:
+def report(facts: Facts) -> Report:
     """All of ``data``."""
     kernel_log = judge(log_lines(facts.reading("kernel.log").value), bare=True)
     case = Case(facts, kernel_log)
     checks = run_checks(case)
     return {
         "source": source_report(facts),
-        "cpu": facts.identity.as_dict(),
+        "cpu": cast(Cpu, facts.identity._asdict()),
         "leaf": leaf_report(facts),
         "guest": case.guest,
         "kernel_log": kernel_log,

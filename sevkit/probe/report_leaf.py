@@ -5,6 +5,7 @@ from typing import Any
 from sevkit.probe import leaf as leaf_table
 from sevkit.probe.facts import Facts
 from sevkit.probe.leaf import Registers
+from sevkit.probe.payload import Asids, Differing, Leaf
 
 _STATUS_WORDS = {
     "present": "the CPU reports leaf 0x8000001F",
@@ -14,7 +15,7 @@ _STATUS_WORDS = {
 }
 
 
-def leaf_report(facts: Facts) -> dict[str, Any]:
+def leaf_report(facts: Facts) -> Leaf:
     """``data.leaf``: status, raw registers, every field, unknown bits, what follows, differences between CPUs.
 
     ``raw``, ``fields``, ``unknown_bits`` and ``derived`` are None where the status is ``beyond_max_leaf`` or
@@ -63,7 +64,7 @@ def reason(facts: Facts, status: str | None, registers: Registers | None) -> str
     )
 
 
-def _derived(registers: Registers) -> dict[str, Any]:
+def _derived(registers: Registers) -> Asids:
     counts = leaf_table.asids(registers)
     return {
         "sev_asids": counts.sev,
@@ -73,12 +74,12 @@ def _derived(registers: Registers) -> dict[str, Any]:
     }
 
 
-def differences(facts: Facts) -> list[dict[str, Any]]:
+def differences(facts: Facts) -> list[Differing]:
     """Fields of the leaf that are not the same on all CPUs, with the CPUs that hold each value."""
     rows = [(cpu, _flat(registers)) for cpu, registers in facts.leaf_values()]
     if len({tuple(sorted(row.items())) for _, row in rows}) < 2:
         return []
-    found = []
+    found: list[Differing] = []
     for name in (*leaf_table.BY_NAME, "unknown_bits", "leaf"):
         values: dict[Any, list[int]] = {}
         for cpu, row in rows:

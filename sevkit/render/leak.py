@@ -7,6 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sevkit.render import provenance
+
 _COLOURS = {"leaked": "bold red", "protected": "bold green", "inconclusive": "bold yellow"}
 _HYPERVISORS = {"qemu": "QEMU", "emulated": "QEMU with engine", "mock": "software model"}
 _WORTH_SHOWING = ("plaintext", "ciphertext", "zero", "hole")
@@ -32,7 +34,8 @@ def text(data: dict[str, Any], *, colour: bool = False, width: int = 100) -> str
             console.print(f"  note: {note}", style="dim")
         for confound in e["details"]["confounds"]:
             console.print(f"  also differs from nosev: {confound}", style="dim")
-    _provenance(console, experiments)
+    for words in provenance.lines(e["provenance"] for e in experiments):
+        console.print(words, style="dim")
     seconds = data["seconds"]
     outcome = "as predicted" if data["as_predicted"] else "NOT as predicted"
     console.print(f"The outcome is {outcome}, in {seconds:.1f} s.", style="bold")
@@ -98,14 +101,3 @@ _ROWS = (
     ("verdict", _verdict),
     ("time", lambda e: f"{e['seconds']:.1f} s"),
 )
-
-
-def _provenance(console: Console, experiments: list[dict[str, Any]]) -> None:
-    """Say in words what stands behind each side, where it is not hardware."""
-    words = {
-        "emulated": "a real Linux guest in QEMU, its instructions (and encryption, if any) emulated",
-        "mock": "a software model, not a virtual machine: it shows the logic, it proves nothing about hardware",
-    }
-    for kind in dict.fromkeys(e["provenance"] for e in experiments):
-        if kind in words:
-            console.print(f"{kind}: {words[kind]}", style="dim")

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from sevkit.cli import root
-from sevkit.cli.output import run_root
+from sevkit.cli import main
+from tests.cli.conftest import check_against_schema
 
 FIO = Path(__file__).parent.parent / "golden/bench/fio"
 MODES = [word for mode in ("nosev", "sev", "sev-es", "sev-snp") for word in ("--mode", mode)]
@@ -20,7 +20,10 @@ Capture = pytest.CaptureFixture[str]
 
 
 def call(capsys: Capture, *argv: str | Path) -> tuple[int, str, str]:
-    status = run_root(root, ["bench", *map(str, argv)])
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", *map(str, argv)])
+    status = ended.value.code
+    assert isinstance(status, int)
     out = capsys.readouterr()
     return status, out.out, out.err
 
@@ -30,6 +33,7 @@ def envelope(capsys: Capture, *argv: str | Path) -> dict[str, Any]:
     data: dict[str, Any] = json.loads(out)
     assert data["exit_code"] == status
     assert err == ""
+    check_against_schema(data, ["bench"])
     return data
 
 

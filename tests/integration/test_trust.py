@@ -326,20 +326,22 @@ def test_no_shell_is_ever_started() -> None:
 
 def test_cycles_of_launch_attack_stop_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Number of cycles: SEVKIT_TEST_CYCLES (8 by default, 200 for the figures in docs/reliability.md)."""
-    from sevkit.attacks.leak import attack as leak
+    from sevkit import attacks
+    from sevkit.attacks import runner
+    from sevkit.attacks.plan import Target
     from sevkit.vocabulary import Mode
 
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     cycles = int(os.environ.get("SEVKIT_TEST_CYCLES", "8"))
     me = psutil.Process()
-    setup = leak.Setup(modes=(Mode.NOSEV,), hypervisor="mock", capture="live", spec=GuestSpec(memory_mib=64))
+    target = Target(hypervisor="mock", capture="live", spec=GuestSpec(memory_mib=64))
     before: tuple[int, int, int] | None = None
     settled = max(3, cycles // 4)
     others = me.children(recursive=True)  # of tests that ran before, such as multiprocessing's resource tracker
     for number in range(cycles):
-        (found,) = leak.run(setup, lambda _: None)
-        assert found.as_predicted
+        (found,) = runner.run(attacks.find("leak"), [Mode.NOSEV], target)
+        assert found.as_expected
         if number == settled - 1:
             before = me.num_fds(), me.num_threads(), me.memory_info().rss
     assert before is not None

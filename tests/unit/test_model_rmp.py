@@ -7,7 +7,7 @@ import pytest
 
 from sevkit.attacks import discover
 from sevkit.attacks.experiment import COLUMNS
-from sevkit.attacks.matrix import run_cell
+from sevkit.attacks.matrix import in_model
 from sevkit.model import vmsa
 from sevkit.model.cipher import PAGE
 from sevkit.model.faults import Fault
@@ -334,7 +334,7 @@ def test_without_the_check_its_vector_fails(name: str) -> None:
 def test_without_the_check_an_attack_of_the_matrix_gets_through(name: str) -> None:
     """What the matrix rests on: take the check away and a cell is no longer as expected."""
     cells = [
-        run_cell(attack, mode, mitigated, disabled_checks=frozenset({name}))[0]
+        in_model(attack, mode, mitigated, disabled_checks=frozenset({name})).run
         for attack in discover().values()
         for mode, mitigated in COLUMNS
         if mode is Mode.SEV_SNP

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from sevkit.attacks.experiment import Mitigation, Notebook, Observation
+from sevkit.attacks.mitigations import Mitigation
+from sevkit.attacks.notebook import Notebook, Observation
 from sevkit.model import vmsa
 from sevkit.model.faults import Fault
 from sevkit.model.isa import assemble

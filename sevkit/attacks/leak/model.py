@@ -1,15 +1,15 @@
 """Memory dump: the host reads the memory of the VMM, as gcore does, and looks for a secret of the guest's.
 
-The experiment in the software model; sevkit/attacks/leak/attack.py performs it on real guests.
+The experiment in the software model; leak/guest.py performs it on real guests.
 """
 
-from sevkit.attacks.experiment import Aim, Attack, Expectation, Notebook, Observation, Outcome, Source
 from sevkit.attacks.labs import model_lab
+from sevkit.attacks.notebook import Notebook, Observation, Outcome
 from sevkit.model.launch import Launched
 from sevkit.vocabulary import Mode
 
 
-def experiment(note: Notebook) -> Observation:
+def model(note: Notebook) -> Observation:
     """Read all of a guest's memory as the host and search it for the guest's secret."""
     note.setup("A guest starts with 12 pages of memory; page 0x4000 is shared with the host by design.")
     platform = model_lab.machine(note)
@@ -45,24 +45,3 @@ def _vmm_sees(note: Notebook, guest: Launched, gpa: int) -> bytes:
     if note.mode is Mode.SEV_SNP and gpa not in guest.shared:
         return bytes(4096)
     return guest.platform.host_read(guest.spa(gpa), 4096)
-
-
-ATTACK = Attack(
-    name="leak",
-    title="Memory dump",
-    aim=Aim.CONFIDENTIALITY,
-    summary="The host dumps the VMM's memory and searches it for a secret that the guest holds.",
-    preconditions=("root on the host, or the VMM's user",),
-    generations="every part without memory encryption",
-    sources=(Source("The published experiment: gcore of the VMM, then grep"), Source(model_lab.WHITEPAPER)),
-    expected={
-        Mode.NOSEV: Expectation(Outcome.WORKS, "memory is plaintext"),
-        Mode.SEV: Expectation(Outcome.STOPPED, "ciphertext"),
-        Mode.SEV_ES: Expectation(Outcome.STOPPED, "ciphertext"),
-        Mode.SEV_SNP: Expectation(Outcome.STOPPED, "private pages are not mapped by the VMM (guest_memfd)"),
-    },
-    mitigations=(),
-    mitigated=None,
-    claim="vm-memory",
-    experiment=experiment,
-)

@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sevkit.bench.analysis import checks, stats
 from sevkit.bench.model import AGAIN, Conditions, Direction, Metric, Sample
+from sevkit.bench.payload import ComparisonRow
 from sevkit.vocabulary import Mode
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class Comparison:
         """The 95 % interval of the ratio."""
         return None if self.effect is None else (self.effect.low, self.effect.high)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> ComparisonRow:
         """The comparison as JSON values; ``interval`` is null where nothing is known of the variation."""
         found = self.effect
         return {

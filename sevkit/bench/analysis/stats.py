@@ -15,7 +15,11 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtr, stdtrit
+
+from sevkit.extras import extra
+
+with extra("bench"):
+    from scipy.special import ndtri, stdtr, stdtrit
 
 Array = NDArray[np.float64]
 

@@ -13,7 +13,8 @@ from sevkit.bench.campaign import executors
 from sevkit.bench.campaign.block import Done, Emit, run_block
 from sevkit.bench.campaign.plan import Plan
 from sevkit.bench.campaign.run import Block
-from sevkit.errors import MissingToolError, SevkitError, UsageError
+from sevkit.errors import SevkitError, UsageError
+from sevkit.extras import extra
 
 _CONNECT = 20
 
@@ -43,12 +44,8 @@ class Dask:
     """Runs blocks on the workers of a scheduler. ``resource`` is what each block needs one of, or empty."""
 
     def __init__(self, address: str, setup: executors.Setup, resource: str = "") -> None:
-        try:
+        with extra("cluster"):
             from distributed import Client
-        except ImportError as error:
-            raise MissingToolError(
-                "--scheduler needs the library distributed", hint="pip install 'sevkit[cluster]'"
-            ) from error
         connect: Any = Client
         try:
             self._client: Any = connect(address, timeout=_CONNECT, set_as_default=False)

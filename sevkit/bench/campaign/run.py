@@ -73,7 +73,6 @@ class Recorder:
         self._boots = campaign.boots
         self._metrics: dict[Any, Metric] = {}
         self._order = max((s.order for s in campaign.samples), default=-1) + 1
-        self._raws = 0
         self._offset = _clock_offset()
 
     def append(self, record: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sevkit.bench.payload import FindingRow
 from sevkit.errors import BadInputError, UsageError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Finding:
     fix: str
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> FindingRow:
         """The finding as JSON values."""
         return {
             "rule": self.rule,

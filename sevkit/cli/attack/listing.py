@@ -1,23 +1,31 @@
 """``sevkit attack list``."""
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
 
-from sevkit import attacks
-from sevkit.cli.output import finish, json_option
+from sevkit.cli.attack.options import attacks_option
+from sevkit.cli.output import reporting
 from sevkit.result import Result
 
 
 @click.command("list")
-@json_option
-def list_attacks(as_json: bool) -> None:
-    """List the attacks."""
-    data = {"attacks": [{"name": a.name, "title": a.title, "summary": a.summary} for a in attacks.discover().values()]}
-    finish(Result("attack list", data), as_json=as_json, human=_show)
+@attacks_option
+@reporting
+def list_attacks(folder: Path | None) -> Result[dict[str, Any]]:
+    """List the attacks, and at which levels each can be performed."""
+    from sevkit import attacks
+
+    rows = [
+        {"name": a.name, "title": a.title, "summary": a.summary, "levels": [str(each) for each in a.levels]}
+        for a in attacks.discover(folder).values()
+    ]
+    return Result("attack list", {"attacks": rows}, human=_show)
 
 
-def _show(data: dict[str, Any]) -> None:
+def _show(data: dict[str, Any]) -> Iterator[str]:
     width = max(len(each["name"]) for each in data["attacks"])
     for each in data["attacks"]:
-        click.echo(f"{each['name']:<{width}}  {each['title']}")
+        yield f"{each['name']:<{width}}  {each['title']}  [{', '.join(each['levels'])}]"

@@ -1,12 +1,14 @@
 """`sevkit bench compare`."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
+from sevkit.bench.payload import Comparisons
 from sevkit.cli.bench.common import DIRECTORY, FILE, rule_options, rules_from, write_text
-from sevkit.cli.output import finish, json_option
+from sevkit.cli.output import reporting
 from sevkit.errors import BadInputError, UsageError
 from sevkit.result import Result
 
@@ -20,16 +22,15 @@ from sevkit.result import Result
 )
 @click.option("--output", "-o", type=FILE, help="Write the table to a file.")
 @rule_options
-@json_option
+@reporting
 def command(
     results: tuple[Path, ...],
     with_study: bool,
     first_job_only: bool,
     form: str,
     output: Path | None,
-    as_json: bool,
     **options: Any,
-) -> None:
+) -> Result[Comparisons]:
     """Compare the modes in RESULTS (made by `bench run` or `bench import`; several directories are joined)."""
     from sevkit.bench.analysis.compare import compare
     from sevkit.render.bench_tables import FORMATS
@@ -42,18 +43,18 @@ def command(
             f"nothing to compare: no workload was measured both in mode {rules.baseline} and in another",
             hint="give --baseline, or measure the baseline as well",
         )
-    data = {"comparisons": comparisons, "provenance": sorted({str(s.at.provenance) for s in samples})}
+    data: Comparisons = {"comparisons": comparisons, "provenance": sorted({str(s.at.provenance) for s in samples})}
     table = FORMATS[form](comparisons)
     if output is not None:
         write_text(output, table)
 
-    def human(data: dict[str, Any]) -> None:
+    def human(data: Comparisons) -> Iterator[str]:
         if output is None:
             if form == "text":
-                click.echo(f"provenance: {', '.join(data['provenance'])}")
-            click.echo(table, nl=False)
+                yield f"provenance: {', '.join(data['provenance'])}"
+            yield table
 
-    finish(Result("bench compare", data, errors=errors), as_json=as_json, human=human)
+    return Result("bench compare", data, errors=errors, human=human)
 
 
 def _samples(results: tuple[Path, ...], with_study: bool, first_job_only: bool) -> tuple[list[Any], list[Any]]:

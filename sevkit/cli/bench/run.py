@@ -1,13 +1,15 @@
 """`sevkit bench run`."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
+from sevkit.bench.payload import Measured, RunPlan, Skipped
 from sevkit.cli.bench.common import DIRECTORY, FILE, MODE
 from sevkit.cli.bench.progress import Line
-from sevkit.cli.output import finish, json_option
+from sevkit.cli.output import json_wanted, reporting
 from sevkit.errors import ExitCode, GuestError, SevkitError, UsageError
 from sevkit.result import Result
 
@@ -48,20 +50,19 @@ from sevkit.result import Result
 @click.option("--resource", default="", help="With --scheduler: what each block needs one of, as workers offer it.")
 @click.option("--mock-delay", type=click.FloatRange(0), default=0.0, hidden=True)
 @click.option("--dry-run", is_flag=True, help="Show the plan and measure nothing.")
-@json_option
-def command(**options: Any) -> None:
+@reporting
+def command(**options: Any) -> Result[Measured] | Result[RunPlan]:
     """Measure a profile's workloads in every mode that this machine can run, and keep every value.
 
     Kill it at any moment and give the same command again: it goes on where it stopped.
     """
-    as_json = options["as_json"]
     wish = _wish(options)
     from sevkit.bench.campaign import directory as campaign
 
-    line = Line(quiet=as_json)
+    line = Line(quiet=json_wanted())
     prepared = campaign.prepare(wish, line.say)
     if options["dry_run"]:
-        finish(Result("bench run", _plan(prepared)), as_json=as_json, human=_print_plan)
+        return Result("bench run", _plan(prepared), human=_print_plan)
     if options["output"] is None:
         raise UsageError("--output is missing", hint="give a directory for the results: --output results")
     scheduler = _scheduler(options, prepared)
@@ -71,8 +72,7 @@ def command(**options: Any) -> None:
         line.end()
         if scheduler is not None:
             scheduler.close()
-    result = _result(outcome, prepared, options["output"])
-    finish(result, as_json=as_json, human=_print)
+    return _result(outcome, prepared, options["output"]).shown_as(_print)
 
 
 def _wish(options: dict[str, Any]) -> Any:
@@ -112,7 +112,7 @@ def _scheduler(options: dict[str, Any], prepared: Any) -> Any:
     return Dask(options["scheduler"], prepared.setup, options["resource"])
 
 
-def _plan(prepared: Any) -> dict[str, Any]:
+def _plan(prepared: Any) -> RunPlan:
     plan = prepared.plan
     blocks = [[slot.identity for slot in plan.block(config, boot)] for boot in range(2) for config in plan.configs]
     return {
@@ -130,21 +130,21 @@ def _plan(prepared: Any) -> dict[str, Any]:
     }
 
 
-def _print_plan(data: dict[str, Any]) -> None:
-    click.echo(f"profile {data['profile']} in {data['where']}: arms {', '.join(data['arms'])}")
+def _print_plan(data: RunPlan) -> Iterator[str]:
+    yield f"profile {data['profile']} in {data['where']}: arms {', '.join(data['arms'])}"
     for mode, reason in data["missing_modes"].items():
-        click.echo(f"  not here: {mode}: {reason}")
+        yield f"  not here: {mode}: {reason}"
     for config in data["configs"]:
-        click.echo(f"  {config['label']}: {', '.join(config['workloads'])}")
+        yield f"  {config['label']}: {', '.join(config['workloads'])}"
     least, most = data["boots"]
-    click.echo(
+    yield (
         f"  {least} to {most} boots of each arm, {data['warmups']} warm-ups and {data['iterations']} samples in each; "
         f"until every interval is within {data['target']:.1%}, at most {data['budget_seconds']:.0f} s"
     )
-    click.echo("  order: " + " | ".join(" ".join(block) for block in data["first_blocks"]) + " | …")
+    yield "  order: " + " | ".join(" ".join(block) for block in data["first_blocks"]) + " | …"
 
 
-def _result(outcome: Any, prepared: Any, output: Path) -> Result:
+def _result(outcome: Any, prepared: Any, output: Path) -> Result[Measured]:
     from sevkit.bench.analysis.compare import compare
 
     errors: list[SevkitError] = [
@@ -152,7 +152,7 @@ def _result(outcome: Any, prepared: Any, output: Path) -> Result:
         for record in outcome.failures
     ]
     comparisons = [c.as_dict() for c in compare(outcome.samples)]
-    data = {
+    data: Measured = {
         "output": str(output),
         "stopped": outcome.reason,
         "rounds": outcome.rounds,
@@ -178,22 +178,22 @@ def _unfinished(outcome: Any, plan: Any) -> list[str]:
     return [c.label for c in plan.configs if len(boots.get(c.index, ())) < plan.profile.boots]
 
 
-def _skipped(records: list[Any]) -> list[dict[str, str]]:
+def _skipped(records: list[Any]) -> list[Skipped]:
     reasons = {(str(r["workload"]), str(r["reason"])) for r in records}
     return [{"workload": workload, "reason": reason} for workload, reason in sorted(reasons)]
 
 
-def _print(data: dict[str, Any]) -> None:
+def _print(data: Measured) -> Iterator[str]:
     from sevkit.render import bench_tables
 
     why = {"narrow": "every interval is narrow enough", "budget": "the budget is spent", "boots": "all boots are done"}
-    click.echo(f"{data['samples']} samples (provenance: {', '.join(data['provenance'])}); {why[data['stopped']]}")
+    yield f"{data['samples']} samples (provenance: {', '.join(data['provenance'])}); {why[data['stopped']]}"
     for mode, reason in data["missing_modes"].items():
-        click.echo(f"not measured: {mode}: {reason}")
+        yield f"not measured: {mode}: {reason}"
     for entry in data["skipped"]:
-        click.echo(f"left out: {entry['workload']}: {entry['reason']}")
+        yield f"left out: {entry['workload']}: {entry['reason']}"
     for label in data["unfinished"]:
-        click.echo(f"too few boots within the budget: {label} (give the command again with a larger --budget)")
+        yield f"too few boots within the budget: {label} (give the command again with a larger --budget)"
     if data["comparisons"]:
-        click.echo("\n" + bench_tables.text(data["comparisons"]), nl=False)
-    click.echo(f"\nresults: {data['output']}  (sevkit bench report {data['output']} --html report.html)")
+        yield "\n" + bench_tables.text(data["comparisons"])
+    yield f"\nresults: {data['output']}  (sevkit bench report {data['output']} --html report.html)"

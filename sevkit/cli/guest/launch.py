@@ -1,18 +1,18 @@
 """``sevkit guest launch``."""
 
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
 
 from sevkit import processes
 from sevkit.cli.guest.options import guest_options, hypervisor_option, make_spec, storage_options
-from sevkit.cli.output import finish, json_option
+from sevkit.cli.output import json_wanted, reporting
 from sevkit.cli.progress import progress
 from sevkit.errors import UsageError
 from sevkit.guest.spec import GuestSpec
+from sevkit.hypervisor.payload import GuestRow, Launched, LaunchPlan
 from sevkit.hypervisor.protocols import Guest, Hypervisor
 from sevkit.result import Result
 from sevkit.vocabulary import Mode
@@ -28,7 +28,7 @@ from sevkit.vocabulary import Mode
 @hypervisor_option
 @guest_options
 @storage_options
-@json_option
+@reporting
 def launch(
     mode: str,
     name: str,
@@ -37,9 +37,8 @@ def launch(
     timeout: float,
     dry_run: bool,
     hypervisor: str,
-    as_json: bool,
     **options: Any,
-) -> None:
+) -> Result[Launched] | Result[LaunchPlan]:
     """Launch guests and wait until they answer.
 
     Without --detach the guests run until Ctrl-C, and die with this command however it ends.
@@ -49,7 +48,7 @@ def launch(
     names = [name] if count == 1 else [f"{name}-{i + 1}" for i in range(count)]
     specs = [make_spec(each, Mode(mode), options) for each in names]
     if dry_run:
-        _dry_run(specs, hypervisor, as_json)
+        return _dry_run(specs, hypervisor)
     if count > 1 and options["disk"]:
         raise UsageError("several guests cannot share one --disk", hint="leave --disk out: each gets a scratch disk")
     with progress(f"launching {', '.join(names)}") as say:
@@ -57,7 +56,7 @@ def launch(
         started = time.monotonic()
         guests = choice.hypervisor.launch_many(specs, detach=detach, timeout=timeout)
         seconds = time.monotonic() - started
-    data = {
+    data: Launched = {
         "guests": [describe(guest) for guest in guests],
         "hypervisor": {
             "name": choice.hypervisor.name,
@@ -67,45 +66,43 @@ def launch(
         "seconds": round(seconds, 3),
     }
     if detach:
-        finish(Result("guest launch", data), as_json=as_json, human=_show)
-    _stay(guests, data, as_json)
+        return Result("guest launch", data, human=_show)
+    click.get_current_context().find_root().call_on_close(lambda: _stop(guests))  # however this command ends
+    return Result("guest launch", data, human=_show, then=lambda: _stay(guests))
 
 
-def _dry_run(specs: list[GuestSpec], hypervisor: str, as_json: bool) -> None:
+def _dry_run(specs: list[GuestSpec], hypervisor: str) -> Result[LaunchPlan]:
     from sevkit.hypervisor import select
 
     name = "qemu" if hypervisor == "auto" else hypervisor
     chosen: Hypervisor = select.make(name)
     lines = [list(chosen.command_line(spec)) for spec in specs]
     able = chosen.availability(specs[0].mode)
-    if not able.available and not as_json:
-        click.echo(f"note: this would not run here: {able.reason}", err=True)
-    data = {"command_lines": lines, "dry_run": True, "runs_here": able.available, "reason": able.reason}
-    finish(
-        Result("guest launch", data),
-        as_json=as_json,
-        human=lambda data: click.echo("\n".join(processes.pasteable(line) for line in data["command_lines"])),
-    )
+    data: LaunchPlan = {"command_lines": lines, "dry_run": True, "runs_here": able.available, "reason": able.reason}
+    return Result("guest launch", data, human=_show_plan)
 
 
-def _stay(guests: Sequence[Guest], data: dict[str, Any], as_json: bool) -> None:
-    """Show the guests, then keep them until they end or the user does."""
-    try:
-        if as_json:
-            sys.stdout.write(Result("guest launch", data).to_json())
-            sys.stdout.flush()
-        else:
-            _show(data)
-            click.echo("running until Ctrl-C (use --detach to leave it running)", err=True)
-        while any(guest.alive() for guest in guests):
-            time.sleep(0.2)
-    finally:
-        for guest in guests:
-            guest.stop()
-    raise SystemExit(0)
+def _show_plan(data: LaunchPlan) -> Iterator[str]:
+    if not data["runs_here"]:
+        click.echo(f"note: this would not run here: {data['reason']}", err=True)
+    for line in data["command_lines"]:
+        yield processes.pasteable(line)
 
 
-def describe(guest: Guest) -> dict[str, Any]:
+def _stay(guests: Sequence[Guest]) -> None:
+    """Keep guests until they end or the user ends this command."""
+    if not json_wanted():
+        click.echo("running until Ctrl-C (use --detach to leave it running)", err=True)
+    while any(guest.alive() for guest in guests):
+        time.sleep(0.2)
+
+
+def _stop(guests: Sequence[Guest]) -> None:
+    for guest in guests:
+        guest.stop()
+
+
+def describe(guest: Guest) -> GuestRow:
     """A running guest as JSON values."""
     return {
         "name": guest.name,
@@ -123,16 +120,14 @@ def describe(guest: Guest) -> dict[str, Any]:
     }
 
 
-def _show(data: dict[str, Any]) -> None:
+def _show(data: Launched) -> Iterator[str]:
     for guest in data["guests"]:
-        click.echo(
-            f"{guest['name']}: {guest['mode']}, {guest['provenance']} ({guest['accel']}), VMM is PID {guest['pid']}"
-        )
+        yield (f"{guest['name']}: {guest['mode']}, {guest['provenance']} ({guest['accel']}), VMM is PID {guest['pid']}")
         for note in guest["notes"]:
-            click.echo(f"  note: {note}")
+            yield f"  note: {note}"
         for confound in guest["confounds"]:
-            click.echo(f"  differs from nosev: {confound}")
+            yield f"  differs from nosev: {confound}"
     chosen = data["hypervisor"]
     for reason in chosen["passed_over"]:
-        click.echo(f"  passed over {reason}")
-    click.echo(f"up in {data['seconds']:.1f} s on {chosen['name']} ({chosen['reason']})")
+        yield f"  passed over {reason}"
+    yield f"up in {data['seconds']:.1f} s on {chosen['name']} ({chosen['reason']})"

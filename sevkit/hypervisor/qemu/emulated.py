@@ -1,5 +1,6 @@
 """The emulator as hypervisor: QEMU built from emulator/, whose guests' RAM is really encrypted, on any machine."""
 
+import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,19 @@ from sevkit.vocabulary import Mode
 
 
 def find() -> Path | None:
-    """The emulator's QEMU: the one that SEVKIT_EMULATOR names, else the one built last; None when there is none."""
+    """The emulator's QEMU: what SEVKIT_EMULATOR names, else what was built last, else the package sevkit-emulator's."""
     if named := os.environ.get("SEVKIT_EMULATOR"):
         return Path(named)
     path = cache_dir() / "emulator/current/bin/qemu-system-x86_64"
+    return path if path.exists() else _packaged()
+
+
+def _packaged() -> Path | None:
+    """The binary of the package sevkit-emulator, where it is installed."""
+    spec = importlib.util.find_spec("sevkit_emulator")
+    if spec is None or spec.origin is None:
+        return None
+    path = Path(spec.origin).parent / "bin/qemu-system-x86_64"
     return path if path.exists() else None
 
 
@@ -24,7 +34,7 @@ class _Missing(QemuHypervisor):
 
     def availability(self, mode: Mode) -> Availability:
         """Say how to get it."""
-        return Availability(mode, False, "the emulator is not built (make emulator)")
+        return Availability(mode, False, "the emulator is not there (make emulator, or pip install sevkit[emulator])")
 
 
 def emulated(progress: Callable[[str], None] | None = None) -> QemuHypervisor:

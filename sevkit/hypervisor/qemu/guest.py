@@ -77,10 +77,6 @@ class QemuGuest:
         """Copy a file out of the guest."""
         self._agent.get(source, target)
 
-    def ssh_options(self) -> list[str]:
-        """Options with which ssh and scp reach this guest as ``root@127.0.0.1``."""
-        return self._ssh.options()
-
     def monitor(self, line: str) -> str:
         """What QEMU's human monitor prints for a line."""
         return qmp.monitor(self._folder / "qmp", line)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sevkit.errors import CaptureError, NoSpaceError
 from sevkit.memory.guest_ram.layout import GuestMap
+from sevkit.memory.payload import Extract
 from sevkit.memory.sources.base import PAGE, MemorySource, State, intersect
 
 _BUFFER = 4 << 20
@@ -42,16 +43,17 @@ class Extracted:
     missing_bytes: int
     stretches: tuple[tuple[int, int], ...]  # guest-physical address, size
 
-    def as_dict(self) -> dict[str, object]:
+    def as_dict(self, origin: str) -> Extract:
         """As it stands in JSON."""
         return {
             "path": str(self.path),
-            "format": str(self.format),
+            "format": self.format.value,
             "guest_ram_bytes": self.guest_bytes,
             "read_bytes": self.written_bytes,
             "unpopulated_bytes": self.unpopulated_bytes,
             "missing_bytes": self.missing_bytes,
             "stretches": [{"gpa": gpa, "size": size} for gpa, size in self.stretches],
+            "origin": origin,
         }
 
 

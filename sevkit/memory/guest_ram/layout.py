@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_right
+from typing import TYPE_CHECKING, NamedTuple
 
-from sevkit.light import TYPE_CHECKING, NamedTuple
 from sevkit.memory.sources.base import Region
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sevkit.errors import BadInputError
 from sevkit.memory.guest_ram.classes import PageClass, classify, count
 from sevkit.memory.guest_ram.layout import GuestMap, GuestRange
+from sevkit.memory.payload import Map
 from sevkit.memory.sources.base import PAGE, MemorySource, SourceGoneError, State, intersect
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ class Picture:
             at -= block.size
         return at
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Map:
         """As it stands in JSON; points are compressed (zlib, base64)."""
         return {
             "title": self.title,

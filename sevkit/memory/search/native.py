@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+from typing import TYPE_CHECKING, NamedTuple
 
-from sevkit.light import TYPE_CHECKING, NamedTuple
 from sevkit.memory.sources.base import page_up
 
 if TYPE_CHECKING:

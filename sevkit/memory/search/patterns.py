@@ -12,9 +12,9 @@ hyperscan keeps the very short ones and those in any case.
 from __future__ import annotations
 
 import ctypes
+from typing import TYPE_CHECKING, NamedTuple
 
 from sevkit.errors import UsageError
-from sevkit.light import TYPE_CHECKING, NamedTuple
 from sevkit.memory.search.native import Finder, groups
 
 if TYPE_CHECKING:

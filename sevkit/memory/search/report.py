@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from sevkit.light import TYPE_CHECKING
+from typing import TYPE_CHECKING
+
 from sevkit.memory.sources.base import State, intersect, normalise, region_at
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
 
     from sevkit.memory.guest_ram.layout import GuestMap
+    from sevkit.memory.payload import GuestRam, HitRow, Placed, Scan
     from sevkit.memory.search.patterns import Pattern
     from sevkit.memory.search.scan import ScanResult
     from sevkit.memory.search.workers import Hit
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 CONTEXT = 24  # bytes on each side of a hit
 
 
-def place(source: MemorySource, guest: GuestMap | None, address: int) -> dict[str, Any]:
+def place(source: MemorySource, guest: GuestMap | None, address: int) -> Placed:
     """Where an address lies: guest-physical address and RAM block where it is guest RAM, and the mapping."""
     region = region_at(source.regions(), address)
     at = guest.place(address) if guest else None
@@ -34,16 +35,17 @@ def place(source: MemorySource, guest: GuestMap | None, address: int) -> dict[st
 
 def hits(
     source: MemorySource, result: ScanResult, patterns: Sequence[Pattern], guest: GuestMap | None, *, show: bool
-) -> list[dict[str, Any]]:
+) -> list[HitRow]:
     """All hits as JSON values; the bytes themselves only with ``show``."""
-    found = []
-    for hit in result.hits:
-        entry = place(source, guest, hit.address)
-        entry["pattern"] = patterns[hit.pattern].label(hit.pattern)
-        entry["length"] = hit.length
-        entry["context"] = context(source, hit, show=show)
-        found.append(entry)
-    return found
+    return [
+        {
+            **place(source, guest, hit.address),
+            "pattern": patterns[hit.pattern].label(hit.pattern),
+            "length": hit.length,
+            "context": context(source, hit, show=show),
+        }
+        for hit in result.hits
+    ]
 
 
 def context(source: MemorySource, hit: Hit, *, show: bool) -> str:
@@ -76,7 +78,7 @@ def _kinds(data: bytes) -> str:
     return "".join("x" if 32 <= byte < 127 else "0" if byte == 0 else "." for byte in data)
 
 
-def guest_ram(source: MemorySource, guest: GuestMap | None) -> dict[str, Any] | None:
+def guest_ram(source: MemorySource, guest: GuestMap | None) -> GuestRam | None:
     """Guest RAM against what the source has of it, in bytes; ``origin`` says how its place is known."""
     if guest is None:
         return None
@@ -97,7 +99,7 @@ def guest_ram(source: MemorySource, guest: GuestMap | None) -> dict[str, Any] | 
     }
 
 
-def doubts(result: ScanResult, patterns: Sequence[Pattern], ram: dict[str, Any] | None) -> list[str]:
+def doubts(result: ScanResult, patterns: Sequence[Pattern], ram: GuestRam | None) -> list[str]:
     """Why "not found" proves nothing here; empty when it does, or when nothing was not found."""
     reasons = []
     if result.stopped:
@@ -113,7 +115,7 @@ def doubts(result: ScanResult, patterns: Sequence[Pattern], ram: dict[str, Any] 
 
 def as_dict(
     source: MemorySource, result: ScanResult, patterns: Sequence[Pattern], guest: GuestMap | None, *, show: bool
-) -> dict[str, Any]:
+) -> Scan:
     """The whole search as the ``data`` of a result envelope."""
     ram = guest_ram(source, guest)
     counts = [0] * len(patterns)

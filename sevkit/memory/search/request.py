@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from typing import TYPE_CHECKING, NamedTuple
 
 from sevkit.errors import BadInputError, ExitCode, InconclusiveError, UsageError
-from sevkit.light import TYPE_CHECKING, NamedTuple
 from sevkit.memory.guest_ram.layout import command_line_of, guess, guess_largest
 from sevkit.memory.search import report
 from sevkit.memory.search.patterns import Pattern
@@ -13,10 +14,10 @@ from sevkit.memory.search.scan import MAX_HITS, scan
 from sevkit.result import Result
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Sequence
 
     from sevkit.memory.guest_ram.layout import GuestMap
+    from sevkit.memory.payload import Scan
     from sevkit.memory.search.workers import Progress
     from sevkit.memory.sources.base import MemorySource
 
@@ -40,7 +41,7 @@ class Request(NamedTuple):
     threads: int | None = None
 
 
-def answer(request: Request, progress: Progress | None = None) -> Result:
+def answer(request: Request, progress: Progress | None = None) -> Result[Scan]:
     """Do it. The result's ``data`` is what `--json` prints."""
     patterns = make_patterns(request.secrets, request.secrets_file, request.regexes, wide=request.wide)
     with opened(request.pid, request.core, hold=request.hold) as source:
@@ -97,14 +98,14 @@ def make_patterns(
     secrets: Sequence[str], secrets_file: str | None, regexes: Sequence[str], wide: bool
 ) -> list[Pattern]:
     """The patterns that the options name. Raises UsageError when there are none."""
-    literal = [(f"secret {number}", value.encode()) for number, value in enumerate(secrets, 1)]
+    literal = [(f"secret {number}", os.fsencode(value)) for number, value in enumerate(secrets, 1)]
     if secrets_file is not None:
         literal += [(f"line {number}", line) for number, line in _lines(secrets_file)]
     patterns = [Pattern(value, name=name) for name, value in literal]
     if wide:
         texts = [(name, value.decode(errors="ignore")) for name, value in literal]
         patterns += [Pattern(text.encode("utf-16-le"), name=f"{name} (UTF-16)") for name, text in texts if text]
-    patterns += [Pattern(value.encode(), regex=True, name=f"regex {n}") for n, value in enumerate(regexes, 1)]
+    patterns += [Pattern(os.fsencode(value), regex=True, name=f"regex {n}") for n, value in enumerate(regexes, 1)]
     if not patterns:
         raise UsageError("nothing to search for", hint="give --secret, --secrets-file or --regex")
     return patterns

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import time
+from typing import TYPE_CHECKING, NamedTuple
 
-from sevkit.light import TYPE_CHECKING, NamedTuple
 from sevkit.memory.search.patterns import compile_patterns
 from sevkit.memory.search.workers import Limits, Sweep
 from sevkit.memory.sources.base import Coverage, SourceGoneError, State, intersect, normalise, runs

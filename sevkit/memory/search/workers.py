@@ -7,11 +7,11 @@ piece by piece, page by page where some cannot be read.
 
 from __future__ import annotations
 
-import _thread  # what threading is made of, without the import of all that it is made for
 import ctypes
 import mmap
+import threading
+from typing import TYPE_CHECKING, NamedTuple
 
-from sevkit.light import TYPE_CHECKING, NamedTuple
 from sevkit.memory.search import native
 from sevkit.memory.search.patterns import Searcher
 from sevkit.memory.sources.base import PAGE, SourceGoneError, page_up
@@ -85,35 +85,32 @@ class Sweep:
         self.read = self.unreadable = 0
         self._runs, self._left = iter(searchable), self.total
         self._rest: Piece | None = None  # of the run that the last piece was taken from
-        self._lock = _thread.allocate_lock()
+        self._lock = threading.Lock()
 
     def run(self) -> None:
         """Search, on all threads, of which this is one. Raises what one of them raises."""
         errors: list[BaseException] = []
 
-        def other(running: _thread.LockType) -> None:
+        def other() -> None:
             try:
                 _Worker(self).work()
             except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
                 errors.append(error)
                 self.ending = True
-            finally:
-                running.release()
 
-        others: list[_thread.LockType] = []
+        others: list[threading.Thread] = []
         try:
             for _ in range(1, self.threads):
-                running = _thread.allocate_lock()
-                running.acquire()
-                _thread.start_new_thread(other, (running,))
-                others.append(running)
+                thread = threading.Thread(target=other)
+                thread.start()
+                others.append(thread)
             _Worker(self).work()
         except BaseException:
             self.ending = True
             raise
         finally:
-            for running in others:
-                running.acquire()
+            for thread in others:
+                thread.join()
         if errors:
             raise errors[0]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
+from typing import TYPE_CHECKING
 
-from sevkit.light import TYPE_CHECKING
 from sevkit.memory.sources.base import Place
 
 if TYPE_CHECKING:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from bisect import bisect_right
+from enum import StrEnum
+from typing import TYPE_CHECKING, NamedTuple
 
 from sevkit.errors import CaptureError, UsageError
-from sevkit.light import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from contextlib import AbstractContextManager
     from typing import Self
+
+    from sevkit.memory.payload import CoverageRow
 
 PAGE = 4096
 Range = tuple[int, int]  # addresses: start, end (exclusive)
@@ -51,7 +54,7 @@ class Region(NamedTuple):
         return self.name or "[anonymous]"
 
 
-class State:
+class State(StrEnum):
     """What can be said of a stretch of mapped memory before it is read."""
 
     DATA = "data"
@@ -64,7 +67,7 @@ class Stretch(NamedTuple):
 
     start: int
     end: int
-    state: str = State.DATA
+    state: State = State.DATA
     reason: str = ""
 
     @property
@@ -215,7 +218,7 @@ class Coverage(NamedTuple):
         """Whether every mapped byte was read, or is known never to have been populated."""
         return not self.unreadable_bytes and not self.unread_bytes
 
-    def as_dict(self) -> dict[str, object]:
+    def as_dict(self) -> CoverageRow:
         """As it stands in JSON."""
         return {
             "mapped_bytes": self.mapped_bytes,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_right
+from typing import TYPE_CHECKING
 
 from sevkit.errors import BadInputError
-from sevkit.light import TYPE_CHECKING
 from sevkit.memory.sources.base import MemorySource, Place, Region, State, Stretch
 from sevkit.memory.sources.elf import parse
 from sevkit.memory.sources.lease import Lease

@@ -10,9 +10,9 @@ from __future__ import annotations
 import itertools
 import os
 import struct
+from typing import TYPE_CHECKING, NamedTuple
 
 from sevkit.errors import BadInputError
-from sevkit.light import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,8 +7,7 @@ that cannot read a block: that ends any program which maps files.
 """
 
 import fcntl
-
-from sevkit.light import signal
+import signal
 
 _PATIENCE = "/proc/sys/fs/lease-break-time"
 _ENOUGH = 5  # seconds; a window is looked at within a fraction of one

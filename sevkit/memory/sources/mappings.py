@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from sevkit.errors import NotPermittedError
-from sevkit.light import NamedTuple
 from sevkit.memory.sources.base import Region, SourceGoneError
 from sevkit.procfs import ptrace_hint
 

@@ -14,8 +14,8 @@ import errno
 import fcntl
 import os
 from bisect import bisect_left, bisect_right
+from typing import TYPE_CHECKING
 
-from sevkit.light import TYPE_CHECKING
 from sevkit.memory.sources.base import PAGE, normalise, page_up
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+from typing import TYPE_CHECKING
 
 from sevkit import procfs
 from sevkit.errors import NotPermittedError
-from sevkit.light import TYPE_CHECKING
 from sevkit.memory.sources.backing import Backing
 from sevkit.memory.sources.base import PAGE, MemorySource, SourceGoneError, State, Stretch, normalise, page_up
 from sevkit.memory.sources.mappings import read_mappings

@@ -9,6 +9,7 @@ from sevkit.probe.collect.msr import NAMED, name_of
 from sevkit.probe.facts import Facts, Reading
 from sevkit.probe.guest import guest_report
 from sevkit.probe.leaf import Registers
+from sevkit.probe.payload import GuestState
 
 PASS, FAIL, SKIP, UNKNOWN = "pass", "fail", "skip", "unknown"
 
@@ -82,7 +83,7 @@ class Case:
         return leaf_table.status(identity.vendor, identity.max_extended_leaf, self.facts.leaf)
 
     @cached_property
-    def guest(self) -> dict[str, Any]:
+    def guest(self) -> GuestState:
         """The guest report."""
         return guest_report(self.facts, self.kernel_log)
 

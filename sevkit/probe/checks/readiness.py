@@ -1,9 +1,8 @@
 """Run all checks over the facts of a host, and conclude which modes are ready. Pure."""
 
-from typing import Any
-
 from sevkit.probe.checks import cpu, platform, system
 from sevkit.probe.checks.frame import ADVICE, ALL, FAIL, REQUIRED, SKIP, UNKNOWN, Case, Check, Outcome
+from sevkit.probe.payload import CheckRow, Readiness
 
 
 def table() -> tuple[Check, ...]:
@@ -11,10 +10,10 @@ def table() -> tuple[Check, ...]:
     return (*cpu.CHECKS, *platform.CHECKS, *system.CHECKS)
 
 
-def run_checks(case: Case) -> list[dict[str, Any]]:
+def run_checks(case: Case) -> list[CheckRow]:
     """Run the whole table. A check whose parent failed or was skipped is skipped, and says which."""
     results: dict[str, Outcome] = {}
-    rows = []
+    rows: list[CheckRow] = []
     for check in table():
         blocked = next((p for p in check.depends_on if results[p].status in (FAIL, SKIP)), None)
         outcome = Outcome(SKIP, f"{blocked} did not pass") if blocked else check.run(case)
@@ -37,9 +36,9 @@ def run_checks(case: Case) -> list[dict[str, Any]]:
     return rows
 
 
-def readiness(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def readiness(rows: list[CheckRow]) -> dict[str, Readiness]:
     """The verdict for each mode: ``ready``, ``not_ready`` or ``unknown``, with the checks that stand in the way."""
-    verdicts = {}
+    verdicts: dict[str, Readiness] = {}
     for mode in ALL:
         mine = [row for row in rows if mode in row["modes"]]
         failing = [row["id"] for row in mine if row["status"] == FAIL and row["weight"] != ADVICE]

@@ -1,14 +1,8 @@
-"""testinfra for guests: ``testinfra.get_host("sevkit://NAME")`` asserts on a running guest.
-
-A pytest plugin of the installed package: pytest knows the backend by itself; elsewhere, import this module first.
-"""
+"""testinfra for guests: ``testinfra.get_host("sevkit://NAME")`` asserts on a running guest."""
 
 from typing import Any
 
-import testinfra.backend
 from testinfra.backend import base
-
-testinfra.backend.BACKENDS["sevkit"] = "sevkit.testing.SevkitBackend"
 
 _TIMEOUT = 120.0
 

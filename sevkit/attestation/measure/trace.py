@@ -1,0 +1,42 @@
+"""Each step of a launch digest, for people and programs that look for the first difference. Pure."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from sevkit.model.digest import LaunchInputs, check, legacy_pieces, snp_runs, start_of
+from sevkit.model.measure import PageRun, running
+from sevkit.vocabulary import Mode
+
+
+class Line(NamedTuple):
+    """A step: what it is, its kind of page, guest address and size in bytes, its contents' hash, the digest after it."""
+
+    what: str
+    kind: str
+    gpa: int | None
+    size: int
+    contents: str
+    digest: str
+
+
+def trace(inputs: LaunchInputs) -> Iterator[Line]:
+    """The steps of a launch digest in order; the last one's digest is the launch digest."""
+    check(inputs)
+    if inputs.mode is Mode.SEV_SNP:
+        yield from trace_runs(start_of(inputs), snp_runs(inputs))
+        return
+    digest = hashlib.sha256()
+    for what, data in legacy_pieces(inputs):
+        digest.update(data)
+        yield Line(what, "data", None, len(data), hashlib.sha256(data).hexdigest(), digest.hexdigest())
+
+
+def trace_runs(value: bytes, runs: Iterable[PageRun]) -> Iterator[Line]:
+    """One line per page."""
+    for run in runs:
+        gpa = run.gpa
+        for contents, after in zip(run.contents, running(value, run), strict=True):
+            value = after
+            yield Line(run.what, run.kind.name, gpa, 4096, contents.hex(), after.hex())
+            gpa += run.stride

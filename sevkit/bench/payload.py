@@ -1,0 +1,205 @@
+"""What the commands of `sevkit bench` print as ``data``, as types."""
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+
+class Equivalence(TypedDict):
+    """The test that two arms differ by less than ``margin``."""
+
+    margin: float
+    p: float | None
+
+
+class ComparisonRow(TypedDict):
+    """Two modes compared on one workload; ``ratio`` is value / baseline_value, ``interval`` its 95 % interval."""
+
+    workload: str
+    storage: str | None
+    metric: str
+    unit: str
+    direction: str
+    baseline_mode: str
+    mode: str
+    ratio: float | None
+    interval: list[float] | None
+    verdict: str
+    reason: str
+    warnings: list[str]
+    control: bool
+    conditions: dict[str, Any]
+    family: str | None
+    provenance: list[str]
+    baseline_value: float | None
+    value: float | None
+    boots: list[int]
+    samples: list[int]
+    p_value: float | None
+    p_holm: float | None
+    noise_floor: float | None
+    equivalence: Equivalence | None
+    smallest_detectable: float | None
+    study_ratio: NotRequired[float | None]
+    article_ratio: NotRequired[float | None]
+
+
+class Comparisons(TypedDict):
+    """A table of comparisons."""
+
+    comparisons: list[ComparisonRow]
+    provenance: list[str]
+
+
+class ReportData(TypedDict):
+    """A campaign reported."""
+
+    title: str
+    provenance: list[str]
+    summary: list[str]
+    comparisons: list[ComparisonRow]
+    failures: list[dict[str, Any]]
+    html: str | None
+
+
+class Config(TypedDict):
+    """A configuration of the plan."""
+
+    label: str
+    workloads: list[str]
+
+
+class RunPlan(TypedDict):
+    """What `bench run --dry-run` would measure."""
+
+    profile: str
+    where: str
+    arms: list[str]
+    missing_modes: dict[str, str]
+    configs: list[Config]
+    boots: list[int]
+    iterations: int
+    warmups: int
+    budget_seconds: float
+    target: float
+    first_blocks: list[list[str]]
+
+
+class Skipped(TypedDict):
+    """A workload that was left out."""
+
+    workload: str
+    reason: str
+
+
+class Measured(TypedDict):
+    """What `bench run` measured."""
+
+    output: str
+    stopped: Literal["narrow", "budget", "boots"]
+    rounds: int
+    samples: int
+    warmups: int
+    modes: list[str]
+    missing_modes: dict[str, str]
+    provenance: list[str]
+    skipped: list[Skipped]
+    unfinished: list[str]
+    comparisons: list[ComparisonRow]
+
+
+class LintRules(TypedDict):
+    """The rules, with what each is about."""
+
+    rules: dict[str, str]
+
+
+class FindingRow(TypedDict):
+    """One thing that is wrong with how something was measured."""
+
+    rule: str
+    severity: str
+    file: str
+    message: str
+    evidence: dict[str, Any]
+    fix: str
+
+
+class Lint(TypedDict):
+    """All findings."""
+
+    files: int
+    counts: dict[str, int]
+    findings: list[FindingRow]
+
+
+class SkippedFile(TypedDict):
+    """A file that was not taken over."""
+
+    file: str
+    reason: str
+
+
+class Imported(TypedDict):
+    """Results taken over."""
+
+    output: str
+    samples: int
+    files: list[str]
+    skipped: list[SkippedFile]
+    workloads: list[str]
+    modes: list[str]
+    provenance: str
+
+
+class ProfileRow(TypedDict):
+    """A profile."""
+
+    name: str
+    title: str
+    workloads: list[str]
+
+
+class WorkloadRow(TypedDict):
+    """A workload."""
+
+    name: str
+    family: str
+    title: str
+    metric: str
+    unit: str
+    direction: str
+    needs: list[str]
+    where: list[str]
+    image: str | None
+    disk: Any
+
+
+class Listing(TypedDict):
+    """Profiles and workloads."""
+
+    profiles: list[ProfileRow]
+    workloads: list[WorkloadRow]
+
+
+class StudyRow(TypedDict):
+    """A row of the published study's tables."""
+
+    table: str
+    workload: str
+    storage: str
+    metric: str
+    unit: str
+    direction: str
+    nosev: float
+    sev: float
+    ratio: float
+    ratio_all_jobs: float | None
+
+
+class Published(TypedDict):
+    """The published study, and figures of others."""
+
+    about: dict[str, Any]
+    tables: list[StudyRow]
+    others: list[dict[str, str]]
+    samples: NotRequired[int]
+    output: NotRequired[str]

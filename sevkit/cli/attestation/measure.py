@@ -1,0 +1,138 @@
+"""``sevkit measure``: the launch digest that a guest will report."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sevkit.cli.attestation import files
+from sevkit.cli.attestation.explain import explain
+from sevkit.cli.attestation.idblock import idblock
+from sevkit.cli.attestation.launch_options import FILE, MODES, launch_inputs, launch_options
+from sevkit.cli.output import finish, json_option
+from sevkit.errors import ExitCode, UsageError
+from sevkit.result import Result
+
+
+@click.group("measure", invoke_without_command=True)
+@launch_options
+@click.option("--igvm", type=FILE, help="An IGVM file in place of firmware and vCPUs.")
+@click.option("--native-zero", is_flag=True, help="Pages without data count as zero pages, with --igvm.")
+@click.option("--trace", "with_trace", is_flag=True, help="Print each page with the digest after it.")
+@click.option("--dump-vmsa", type=click.Path(file_okay=False, path_type=Path), help="Write save areas to a folder.")
+@click.option("--output-format", type=click.Choice(["hex", "base64"]), default="hex", show_default=True)
+@json_option
+@click.pass_context
+def command(ctx: click.Context, as_json: bool, **options: Any) -> None:
+    """Compute the launch digest of a SEV, SEV-ES or SEV-SNP guest, equal to what the hardware measures.
+
+    \b
+    sevkit measure --mode sev-snp --vcpus 4 --vcpu-type EPYC-v4 --ovmf OVMF.fd
+    sevkit measure explain ... --expected HEX    why a report has another digest
+    sevkit measure idblock ... --id-key KEY      the ID block that a guest's owner signs
+    """
+    if ctx.invoked_subcommand is not None:
+        given = [name for name in options if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
+        if given or as_json:
+            raise UsageError(f"options of `measure {ctx.invoked_subcommand}` stand behind its name")
+        return
+    data = _igvm(options) if options["igvm"] is not None else _launch(options)
+    code = ExitCode.NO if data.get("id_block_matches") is False else ExitCode.DONE
+    finish(Result("measure", data, code), as_json=as_json, human=lambda shown: _show(shown, options["output_format"]))
+
+
+def _launch(options: dict[str, Any]) -> dict[str, Any]:
+    from sevkit.attestation.measure import cpus
+    from sevkit.attestation.measure.trace import trace
+    from sevkit.model.digest import firmware_run, launch_digest
+    from sevkit.model.measure import fold
+    from sevkit.model.ovmf import parse
+
+    if options["native_zero"]:
+        raise UsageError("--native-zero is for --igvm")
+    if options["mode"] == "snp:ovmf-hash":
+        options = {**options, "vcpus": options["vcpus"] or 1, "vcpu_sig": options["vcpu_sig"] or 0}
+    inputs = launch_inputs(options)
+    digest = launch_digest(inputs)
+    if options["mode"] == "snp:ovmf-hash":
+        digest = fold(bytes(48), [firmware_run("firmware", parse(inputs.firmware))])
+    data: dict[str, Any] = {
+        "launch_digest": digest.hex(),
+        "mode": inputs.mode.value,
+        "vcpus": inputs.vcpus,
+        "vcpu_sig": f"{inputs.signature:#x}",
+        "vcpu_type": cpus.type_of(inputs.signature),
+        "guest_features": f"{inputs.features:#x}",
+        "vmm": inputs.vmm,
+        "kernel_hashes": inputs.kernel is not None,
+    }
+    if options["with_trace"]:
+        data["trace"] = [line._asdict() for line in trace(inputs)]
+    if options["dump_vmsa"] is not None:
+        data["vmsa_files"] = _dump(inputs, options["dump_vmsa"])
+    return data
+
+
+def _dump(inputs: Any, folder: Path) -> list[str]:
+    from sevkit.model.digest import save_areas
+    from sevkit.model.ovmf import parse
+    from sevkit.vocabulary import Mode
+
+    if inputs.mode is Mode.SEV or inputs.svsm is not None:
+        raise UsageError("--dump-vmsa is for SEV-ES and SEV-SNP without an SVSM")
+    folder.mkdir(parents=True, exist_ok=True)
+    names = []
+    for number, page in enumerate(save_areas(inputs, parse(inputs.firmware))):
+        path = folder / f"vmsa{number}.bin"
+        path.write_bytes(page)
+        names.append(str(path))
+    return names
+
+
+_WITH_IGVM = {"igvm", "mode", "native_zero", "with_trace", "output_format"}
+
+
+def _igvm(options: dict[str, Any]) -> dict[str, Any]:
+    from sevkit.attestation.measure import igvm
+    from sevkit.attestation.measure.trace import trace_runs
+    from sevkit.vocabulary import Mode
+
+    ctx = click.get_current_context()
+    for name in set(options) - _WITH_IGVM:
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise UsageError(f"--{name.replace('_', '-')} has no effect with --igvm: the file says it all")
+    mode = MODES[options["mode"] or "sev-snp"]
+    file = igvm.parse(files.read(options["igvm"]))
+    measured = igvm.measure(file, mode, native_zero=options["native_zero"])
+    data: dict[str, Any] = {
+        "launch_digest": measured.digest.hex(),
+        "mode": mode.value,
+        "policy": None if measured.policy is None else f"{measured.policy:#x}",
+        "warnings": list(measured.warnings),
+        "id_block_digest": measured.id_block_digest.hex() if measured.id_block_digest else None,
+        "id_block_matches": measured.id_block_digest == measured.digest if measured.id_block_digest else None,
+    }
+    if options["with_trace"]:
+        if mode is not Mode.SEV_SNP:
+            raise UsageError("--trace of an IGVM file is for SEV-SNP")
+        runs = igvm.snp_runs(file, native_zero=options["native_zero"])
+        data["trace"] = [line._asdict() for line in trace_runs(bytes(48), runs)]
+    return data
+
+
+def _show(data: dict[str, Any], output_format: str) -> None:
+    import base64
+
+    for line in data.get("trace", ()):
+        where = f"{line['gpa']:#014x}" if line["gpa"] is not None else f"{line['size']:>8} bytes"
+        click.echo(f"{where} {line['kind']:<10} {line['what']:<14} {line['contents'][:16]} -> {line['digest']}")
+    for warning in data.get("warnings", ()):
+        click.echo(f"warning: {warning}", err=True)
+    if data.get("id_block_matches") is False:
+        click.echo(f"the file's ID block expects another digest: {data['id_block_digest']}", err=True)
+    raw = bytes.fromhex(data["launch_digest"])
+    click.echo(base64.b64encode(raw).decode() if output_format == "base64" else raw.hex())
+
+
+command.add_command(explain)
+command.add_command(idblock)
