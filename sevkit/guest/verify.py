@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sevkit.guest.result import CommandResult
-from sevkit.vocabulary import Mode
+from sevkit.vocabulary import ENCRYPTED, MODE_FACTS, Mode
 
 SEV_STATUS_MSR = 0xC0010131
 SEV_LEAF = 0x8000001F
@@ -58,8 +58,7 @@ class GuestFacts:
         """The features that SEV_STATUS shows as active, in the words of the modes."""
         if self.sev_status is None:
             return []
-        names = ((0, "sev"), (1, "sev-es"), (2, "sev-snp"))
-        return [name for bit, name in names if self.sev_status >> bit & 1]
+        return [str(mode) for mode in ENCRYPTED if self.sev_status >> (MODE_FACTS[mode].status_bit or 0) & 1]
 
     @property
     def log_lines(self) -> list[str]:

@@ -79,7 +79,7 @@ class GuestEvidence(TypedDict):
 
 
 class VerifyFinding(TypedDict):
-    """Whether one source agrees with what was asked for; null when it could not be judged."""
+    """Whether one source agrees with the mode that was asked for; None: it could not be read."""
 
     source: str
     agrees: bool | None
@@ -87,22 +87,13 @@ class VerifyFinding(TypedDict):
 
 
 class Verified(TypedDict):
-    """Which protection is active in a guest, on what evidence; ``as_asked`` is null when SEV_STATUS is unreadable."""
+    """Which protection is active in a guest, and on what evidence. ``as_asked`` None: SEV_STATUS cannot be read."""
 
     guest: GuestRow
     active: list[str]
     as_asked: bool | None
     findings: list[VerifyFinding]
     evidence: GuestEvidence
-
-
-class GuestCertificates(TypedDict):
-    """The certificates of an emulated platform, and the files that hold them: ``vcek``, ``ask``, ``ark``."""
-
-    guest: str
-    provenance: str
-    chip_id: str
-    files: dict[str, str]
 
 
 class Executed(TypedDict):
