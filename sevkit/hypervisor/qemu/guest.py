@@ -104,8 +104,7 @@ class QemuGuest:
     @property
     def encrypted_by_engine(self) -> bool:
         """Whether the emulator's engine encrypts this guest's RAM."""
-        names = set(argv_builder.EMULATED_OBJECT.values())
-        return any(word.partition(",")[0] in names for word in self._record.command_line)
+        return any(word.partition(",")[0] in argv_builder.EMULATED_OBJECTS for word in self._record.command_line)
 
     def pause(self) -> None:
         """Hold all vCPUs."""

@@ -73,10 +73,12 @@ class QemuHypervisor:
             able = self._capabilities()
         except MissingToolError:
             able = Capabilities("qemu-system-x86_64", "unknown", frozenset())
-        accel = Accel.TCG if able.emulates_sev or spec.accel is Accel.TCG else Accel.KVM
+        emulates = self.name == "emulated" or able.emulates_sev
+        accel = Accel.TCG if emulates or spec.accel is Accel.TCG else Accel.KVM
         known = self._encryption(spec, able) if spec.mode is not Mode.NOSEV and able.objects else None
-        assumed = replace(able, objects=able.objects | argv_builder.HARDWARE_OBJECTS)
-        place = self._place(spec, images.expected(spec.image), able, assume=True)
+        present = argv_builder.EMULATED_OBJECTS if emulates else argv_builder.HARDWARE_OBJECTS
+        assumed = replace(able, objects=able.objects | present)
+        place = self._place(spec, images.expected(spec.image), assumed, assume=True)
         return argv_builder.build(spec, assumed, accel, place, known or argv_builder.UNKNOWN_ENCRYPTION)
 
     def launch(self, spec: GuestSpec, *, detach: bool = False, timeout: float = 120.0) -> QemuGuest:
