@@ -40,7 +40,12 @@ def certificates(name: str, folder: Path) -> Result[Certificates]:
         path = folder / f"{kind}.pem"
         path.write_bytes(x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM))
         files[kind] = str(path)
-    data: Certificates = {"guest": name, "provenance": record.provenance, "chip_id": keys.info.chip_id.hex(), "files": files}
+    data: Certificates = {
+        "guest": name,
+        "provenance": record.provenance,
+        "chip_id": keys.info.chip_id.hex(),
+        "files": files,
+    }
     return Result("guest certificates", data, human=_show)
 
 
