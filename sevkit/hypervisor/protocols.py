@@ -93,6 +93,10 @@ class Guest(Protocol):
         """For every place where a secret was planted, whether the guest still has it there."""
         ...
 
+    def write_back(self) -> None:
+        """Write back to DRAM what caches hold of guest memory, as WBINVD does: DRAM is what is captured."""
+        ...
+
     def word(self) -> GuestWord:
         """What the guest says of its own memory; asked after ``plant``."""
         ...

@@ -99,6 +99,7 @@ def _look(lab: GuestLab, nonce: bytes, clock: "_Clock") -> Seen:
     """Capture, search, and class every page of guest RAM."""
     ram = GuestMap(lab.guest.ram_blocks())
     word = lab.guest.word()
+    lab.guest.write_back()  # what never reached DRAM would be missed there whatever protects it
     lab.say(f"capturing the VMM's memory ({lab.capture})")
     with _captured(lab) as (source, what):
         clock.lap("capture")

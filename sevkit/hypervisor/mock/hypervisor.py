@@ -66,6 +66,9 @@ class MockGuest:
         places = self._ask({"op": "holds", "nonce": nonce.hex()})["places"]
         return {str(place): bool(held) for place, held in places.items()}
 
+    def write_back(self) -> None:
+        """Nothing to do: the mock's guest writes through."""
+
     def word(self) -> secrets.GuestWord:
         """What the guest says of its memory."""
         told = self._ask({"op": "word"})
