@@ -63,13 +63,19 @@ class QemuGuest:
         return channel.run(command, stdin=stdin, timeout=timeout)
 
     def plant(self, nonce: bytes) -> None:
-        """Plant the secrets, then pass the shared marker through the guest's I/O buffers."""
+        """Plant the secrets; a marker passes through the guest's shared buffers before that, and one after it."""
+        before, after = secrets.MARKERS
+        secrets.mark_shared(self, nonce, before)
         secrets.plant(self, nonce)
-        secrets.mark_shared(self, nonce)
+        secrets.mark_shared(self, nonce, after)
 
     def holds(self, nonce: bytes) -> dict[str, bool]:
         """Which secrets the guest still has."""
         return secrets.holds(self, nonce)
+
+    def word(self) -> secrets.GuestWord:
+        """What the guest says of its memory."""
+        return secrets.guest_word(self)
 
     def put(self, source: Path, target: str) -> None:
         """Copy a file into the guest."""
