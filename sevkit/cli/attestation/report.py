@@ -10,6 +10,7 @@ from sevkit.attestation.payload import ShownReport, VerifiedReport
 from sevkit.attestation.report.certificates import Certificate, Store
 from sevkit.attestation.report.evidence import Evidence
 from sevkit.cli.attestation import files
+from sevkit.cli.attestation.vectors import vectors
 from sevkit.cli.output import reporting
 from sevkit.errors import BadInputError, ExitCode, UsageError
 from sevkit.render import attestation as text
@@ -152,3 +153,6 @@ def _fetch(evidence: Evidence, store: Store, base: str | None) -> list[str]:
     from sevkit.attestation.report import fetch
 
     return fetch.missing(evidence, store, base)
+
+
+command.add_command(vectors)
