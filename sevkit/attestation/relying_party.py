@@ -93,7 +93,7 @@ class RelyingParty:
         return nonce
 
     def release(self, nonce: bytes, offer: Offer) -> Sealed:
-        """The secret, sealed for the guest's key. Raises NotTrustedError with the reasons, and releases nothing then."""
+        """The secret, sealed for the guest's key; raises NotTrustedError with the reasons when it is not released."""
         if nonce not in self._open:
             raise NotTrustedError("this nonce was not given out, or was used before")
         self._open.remove(nonce)

@@ -32,10 +32,10 @@ def vectors(keys: Keys, product_lines: tuple[Product, ...] = PRODUCTS) -> Iterat
             _fields,
             _bits,
             _reserved,
-            _certificates,
-            _chains,
-            _demands,
-            _missing,
+            chains.of_chip,
+            chains.of_issuers,
+            policies.demands,
+            policies.missing,
         ):
             yield from make(bench)
 
