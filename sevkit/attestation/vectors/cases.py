@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from sevkit.attestation.report import layout, products
 from sevkit.attestation.report.finding import Trust
 from sevkit.attestation.report.products import Product
+from sevkit.attestation.vectors import chains, policies
 from sevkit.attestation.vectors.authority import Keys
 from sevkit.attestation.vectors.bench import Bench, Vector
 from sevkit.attestation.vectors.platform import make_chip, with_scalars
