@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from sevkit.cli import root
+from sevkit.cli.tree import root
 from sevkit.cli.output import run_root
 from sevkit.errors import SevkitError
 from sevkit.guest import firmware, image, verify

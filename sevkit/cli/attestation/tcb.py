@@ -23,8 +23,14 @@ _MODES = [mode.value for mode in Mode if mode is not Mode.NOSEV]
 @click.option("--mode", type=click.Choice(_MODES), default="sev-snp", show_default=True, help="Kind of guest.")
 @click.option("--ignore", multiple=True, metavar="ID", help="A bulletin or CVE that does not count for the exit code.")
 @click.option("--physical", is_flag=True, help="Attacks with hands on the hardware count for the exit code too.")
-@click.option("--format", "form", type=click.Choice(["text", "json", "sarif", "openvex"]), default="text",
-              show_default=True, help="sarif and openvex are documents of their own, for other programs.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "sarif", "openvex"]),
+    default="text",
+    show_default=True,
+    help="sarif and openvex are documents of their own, for other programs.",
+)
 @json_option
 def command(as_json: bool, **options: Any) -> None:
     """Say which published attacks apply: yes, no or unknown, with what fixes each and where that is written.
@@ -120,7 +126,9 @@ def _show(data: dict[str, Any]) -> None:
     click.echo(f"{data['product'] or 'unknown processor'}, TCB {tcb}, {data['mode']} guests, from {data['source']}")
     for item in sorted(data["bulletins"], key=lambda item: ("yes", "unknown", "no").index(item["applies"])):
         mark = " (ignored)" if set(data["ignored"]) & {item["id"], *item["cves"]} else ""
-        click.echo(f"{item['applies']:<8} {item['id']:<18} {item['name']} [{item['severity']}, {item['how_sure']}]{mark}")
+        click.echo(
+            f"{item['applies']:<8} {item['id']:<18} {item['name']} [{item['severity']}, {item['how_sure']}]{mark}"
+        )
         click.echo(f"         {item['why']}")
         if item["applies"] != "no" and item["fixed_by"]:
             click.echo(f"         fixed by: {'; or '.join(item['fixed_by'])}")
