@@ -46,7 +46,7 @@ class QemuGuest:
     accel = property(lambda self: self._record.accel)
     command_line = property(lambda self: self._record.command_line)
     notes = property(lambda self: self._record.notes)
-    confounds = property(lambda self: argv_builder.forced_differences(self._spec))
+    confounds = property(lambda self: argv_builder.forced_differences(self._spec, emulated=self.encrypted_by_engine))
     folder = property(lambda self: self._folder)
 
     @property
