@@ -75,14 +75,24 @@ class GuestEvidence(TypedDict):
     sev_status_msr: int | None
     leaf_8000001f: list[int] | None
     kernel_log: list[str]
+    cpuid_table_entries: int | None
+
+
+class VerifyFinding(TypedDict):
+    """Whether one source agrees with the mode that was asked for; None: it could not be read."""
+
+    source: str
+    agrees: bool | None
+    seen: str
 
 
 class Verified(TypedDict):
-    """Which protection is active in a guest, and on what evidence."""
+    """Which protection is active in a guest, and on what evidence. ``as_asked`` None: SEV_STATUS cannot be read."""
 
     guest: GuestRow
     active: list[str]
-    as_asked: bool
+    as_asked: bool | None
+    findings: list[VerifyFinding]
     evidence: GuestEvidence
 
 
@@ -109,7 +119,7 @@ class GuestLog(TypedDict):
     console: str
 
 
-class Certificates(TypedDict):
+class GuestCertificates(TypedDict):
     """The certificates of an emulated guest's reports, as PEM files."""
 
     guest: str

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from sevkit import processes
-from sevkit.cli.guest.options import guest_options, make_spec, real_hypervisor_option, storage_options
+from sevkit.cli.guest.options import guest_options, make_spec, media_options, real_hypervisor_option, storage_options
 from sevkit.cli.output import json_wanted, reporting
 from sevkit.cli.progress import progress
 from sevkit.cli.sizes import SECONDS
@@ -31,6 +31,7 @@ from sevkit.vocabulary import Mode
 @real_hypervisor_option
 @guest_options
 @storage_options
+@media_options
 @reporting
 def launch(
     mode: str,
