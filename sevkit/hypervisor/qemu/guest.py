@@ -167,10 +167,7 @@ class QemuGuest:
     def set_up(self) -> None:
         """What a guest that has come up still needs: name resolution, shared folders, the user's ssh keys."""
         lines = ["echo nameserver 10.0.2.3 >/etc/resolv.conf"] if self._spec.outgoing and self._own_system else []
-        for number, share in enumerate(self._spec.shares):
-            where = f"/mnt/{share.name or 'root'}" + (f"-{number}" if number else "")
-            disk = f"$(grep -l sevkit-share{number} /sys/block/*/serial | cut -d/ -f4)"
-            lines.append(f"mkdir -p {shlex.quote(where)} && mount -o ro /dev/{disk} {shlex.quote(where)}")
+        lines += [_mount_share(number, share.name) for number, share in enumerate(self._spec.shares)]
         if lines and self._spec.has_agent:
             done = self._agent.run(" && ".join(lines), timeout=60)
             if done.status:
@@ -186,7 +183,7 @@ class QemuGuest:
     def ssh_command(self, words: Sequence[str], *, terminal: bool) -> list[str]:
         """The command line of ssh into the guest, for a shell or for ``words``."""
         ssh = processes.find_tool("ssh", package="openssh-client")
-        line = [shlex.join(words)] if words else []
+        line = [words[0] if len(words) == 1 else shlex.join(words)] if words else []  # one word: a line for the shell
         return [ssh, *self._ssh.options(), *(["-t"] if terminal else []), "root@127.0.0.1", *line]
 
     def _await_end(self) -> None:
@@ -207,3 +204,11 @@ def _text(path: Path) -> str:
         return path.read_text(errors="replace")
     except FileNotFoundError:
         return ""
+
+
+def _mount_share(number: int, name: str) -> str:
+    """Shell: find the disk that holds a shared folder by its serial, and mount it."""
+    where = shlex.quote(f"/mnt/{name or 'root'}{f'-{number}' if number else ''}")
+    disk = f"$(grep -l sevkit-share{number} /sys/block/*/serial 2>/dev/null | cut -d/ -f4)"
+    missing = "echo 'no disk with the shared folder: has the kernel virtio_blk and ext4?' >&2; false"
+    return f'd={disk}; {{ [ -n "$d" ] || {{ {missing}; }}; }} && mkdir -p {where} && mount -o ro /dev/$d {where}'
