@@ -117,7 +117,9 @@ def _text(data: bytes) -> Evidence | None:
     if found is None:
         return None
     encoding = "hex" if _HEX.fullmatch(text) else "base64"
-    return Evidence(found.report, f"{found.form} in {encoding}", found.certificates, found.runtime_data, found.runtime_hash)
+    return Evidence(
+        found.report, f"{found.form} in {encoding}", found.certificates, found.runtime_data, found.runtime_hash
+    )
 
 
 _HEX = re.compile(r"(?:0x)?(?:[0-9a-fA-F]{2}[\s:,]*)+")

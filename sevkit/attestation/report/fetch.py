@@ -22,7 +22,9 @@ def get(url: str, timeout: float = TIMEOUT) -> bytes:
         with urllib.request.urlopen(url, timeout=timeout) as answer:  # noqa: S310 - the scheme is checked
             data: bytes = answer.read(MOST_BYTES + 1)
     except urllib.error.HTTPError as error:
-        hint = "the service limits requests: wait, or keep certificates in a folder" if error.code == _TOO_MANY else None
+        hint = (
+            "the service limits requests: wait, or keep certificates in a folder" if error.code == _TOO_MANY else None
+        )
         raise MissingToolError(f"{url}: HTTP {error.code} {error.reason}", hint=hint) from error
     except (OSError, ValueError) as error:
         hint = "fetch it on another machine and give the file with --certs"

@@ -19,8 +19,12 @@ _MOST_FIRMWARE = 64 << 20
 @click.command("explain")
 @launch_options
 @click.option("--expected", type=Hex(), help="The digest that was reported, in hex or base64.")
-@click.option("--report", "report_file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="Take the digest from a report.")
+@click.option(
+    "--report",
+    "report_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Take the digest from a report.",
+)
 @click.option("--also-ovmf", multiple=True, type=_PLACE, help="A firmware image, or a folder of them, to try.")
 @click.option("--also-kernel", multiple=True, type=_PLACE, help="A kernel, or a folder of them, to try.")
 @click.option("--also-initrd", multiple=True, type=_PLACE, help="An initrd, or a folder of them, to try.")

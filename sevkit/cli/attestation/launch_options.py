@@ -70,7 +70,9 @@ _OPTIONS = [
     click.option("--initrd", type=FILE, help="Its initrd."),
     click.option("--append", metavar="TEXT", help="Its command line."),
     click.option("--guest-features", type=Number(), default=1, show_default=True, help="SEV_FEATURES (SNP)."),
-    click.option("--vmm", "--vmm-type", type=click.Choice(VMMS, case_sensitive=False), default="qemu", show_default=True),
+    click.option(
+        "--vmm", "--vmm-type", type=click.Choice(VMMS, case_sensitive=False), default="qemu", show_default=True
+    ),
     click.option("--ovmf-hash", "--snp-ovmf-hash", type=Hex(), help="The firmware's digest, in place of its pages."),
     click.option("--svsm", type=FILE, help="An SVSM image that is loaded below the firmware."),
     click.option("--vars-size", type=int, help="Size of the firmware's variables, with --svsm."),

@@ -47,8 +47,12 @@ def show(file: Path, as_json: bool) -> None:
 @command.command("verify")
 @click.argument("file", type=_PLACE)
 @click.option("--certs", multiple=True, type=_PLACE, help="Certificates and revocation lists: files or folders.")
-@click.option("--policy", "policy_file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="Demands on the report (TOML or JSON).")
+@click.option(
+    "--policy",
+    "policy_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Demands on the report (TOML or JSON).",
+)
 @click.option("--root", "roots", multiple=True, type=_PLACE, help="A root to trust beside AMD's.")
 @click.option("--only-root", is_flag=True, help="Trust the roots of --root alone, not AMD's.")
 @click.option("--report-data", metavar="HEX", help="REPORT_DATA that the report must have; zeros follow if short.")
