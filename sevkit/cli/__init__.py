@@ -14,6 +14,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "memory": ("sevkit.cli.memory", "Guest memory as a picture, and as a file."),
     "measure": ("sevkit.cli.attestation.measure", "The launch digest that a guest will report, and why one differs."),
     "report": ("sevkit.cli.attestation.report", "Attestation reports: every field, and whether to believe them."),
+    "tcb": ("sevkit.cli.attestation.tcb", "Which published attacks apply to a host, a guest and its policy."),
     "bench": ("sevkit.cli.bench", "Benchmarks whose numbers can be believed."),
     "emulator": ("sevkit.cli.emulator", "Build and inspect the memory-encrypting QEMU."),
     "container": ("sevkit.cli.container", "Run sevkit in a container."),

@@ -15,9 +15,10 @@ from sevkit.probe.collect.kernel import LOG_WORDS
 from sevkit.probe.logforms import Record, record, records
 from sevkit.probe.logtable import COUNT, DRIVERS, FEATURES, LISTS, LOADED, RANGE, RULES, SILENT, STATUS
 from sevkit.probe.shape import clean_text
+from sevkit.vocabulary import ENCRYPTED, MODE_FACTS
 
 HOST_FEATURES = ("sev", "sev_es", "sev_snp")
-_MODES = {"SME": "sme", "SEV": "sev", "SEV-ES": "sev-es", "SEV-SNP": "sev-snp"}
+_MODES = {"SME": "sme"} | {MODE_FACTS[mode].label: str(mode) for mode in ENCRYPTED}
 _WORDS = (*(word.decode() for word in LOG_WORDS), " active", "AMD ", "oot", "CSV")
 _ENCRYPTION = re.compile(r"\b(?:SEV|SNP|T?SME|CSV[23]?|RMP)\b")
 _TEXT_LIMIT = 300

@@ -6,6 +6,7 @@ from typing import Any
 from sevkit.probe.checks.frame import (
     ADVICE,
     ALL,
+    COUNTER,
     ES_UP,
     REQUIRED,
     SEV_UP,
@@ -207,6 +208,29 @@ def _alias(status: dict[str, Any]) -> Outcome:
     return decide(status["alias_check_complete"], "done", "not done: open to memory aliasing (CVE-2024-21944)")
 
 
+# (family, first model, last model, byte of the SNP SPL in TCB_VERSION, SPL that refuses SEV-ES beside SNP).
+# Source: Linux drivers/crypto/ccp/sev-dev.c, sev_firmware_allows_es; the fix of CVE-2025-48514 (AMD-SB-3023).
+_REFUSES_ES = ((0x19, 0x00, 0xFF, 6, 0x1B), (0x1A, 0x00, 0x1F, 3, 0x04))
+
+
+def _es_beside_snp(case: Case) -> Outcome:
+    """Fixed firmware refuses SEV-ES guests while SNP is on; older kernels go on announcing the VM type."""
+    reading = case.read("sev.snp_platform_status")
+    if not reading.known:
+        return unknown(reading)
+    if reading.value["state"] != "init":
+        return passed("SNP is not on")
+    family, model = case.facts.identity.family, case.facts.identity.model
+    for own, first, last, byte, least in _REFUSES_ES:
+        if family == own and model is not None and first <= model <= last:
+            level = reading.value["current_tcb"] >> 8 * byte & 0xFF
+            words = f"SNP is on, and its SPL is {level:#x}"
+            return decide(
+                level < least, words, f"{words}: from {least:#x} on SEV-ES guests are refused (CVE-2025-48514)"
+            )
+    return unknown("not known for this processor")
+
+
 def _tcb(status: dict[str, Any]) -> Outcome:
     current, reported = status["current_tcb"], status["reported_tcb"]
     same = f"{current:#018x}"
@@ -253,6 +277,10 @@ CHECKS: tuple[Check, ...] = (
     Check("firmware.es_initialised", "firmware", ES_UP, REQUIRED, "The SEV firmware is initialised for SEV-ES", "/dev/sev, PLATFORM_STATUS: es",
           "modprobe kvm_amd sev_es=1; the kernel log tells when the trusted memory region was not to be had",
           ("firmware.sev_initialised", "cpu.sev_es"), lambda case: _sev(case, _es_init)),
+    Check("firmware.es_beside_snp", "firmware", ("sev-es",), COUNTER, "The firmware takes SEV-ES guests while SNP is on",
+          "/dev/sev, SNP_PLATFORM_STATUS: current_tcb",
+          "run SNP guests in place of SEV-ES ones, or load kvm_amd with sev_snp=0: both at once are not to be had",
+          ("firmware.es_initialised",), _es_beside_snp),
     Check("firmware.version", "firmware", SNP, REQUIRED, "The firmware is new enough for SEV-SNP (1.51)",
           "/dev/sev, PLATFORM_STATUS: api_major, api_minor, build", "update the BIOS, or put AMD's SEV firmware under /lib/firmware/amd",
           ("cpu.sev_snp",), _version),
