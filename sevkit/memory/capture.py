@@ -14,6 +14,10 @@ from sevkit.memory.sources.base import SourceGoneError
 from sevkit.paths import work_dir
 from sevkit.procfs import ptrace_hint
 
+# gdb's gcore.c (gcore_copy_callback), and Linux's Documentation/x86/x86_64/mm.
+_UNREAD = re.compile(r"Memory read failed for corefile section, \d+ bytes at 0x([0-9a-f]+)")
+_VSYSCALL = range(0xFFFFFFFFFF600000, 0xFFFFFFFFFF601000)
+
 
 def command(pid: int, target: Path, *, all_mappings: bool = False) -> list[str]:
     """The gdb command line. It is what gdb's own ``gcore`` script runs, as one process, so that no child outlives us.
@@ -103,6 +107,11 @@ def _judge(pid: int, target: Path, done: processes.Completed) -> None:
     """Raise what gdb's words mean: its exit status is 0 even when the core is cut short."""
     words = f"{done.text}\n{done.error_text}"
     error = _cause(pid, words)
+    if error is None and (lost := _unread_by_gdb(done.error_text)):
+        error = CaptureError(
+            f"gdb could not read all memory of process {pid}: from {lost[0]:#x} on a mapping is zeros in the core",
+            hint="read the process live, without gdb: `--capture live`, or `sevkit scan --pid`",
+        )
     if error is None and (done.status != 0 or not target.exists() or target.stat().st_size == 0):
         error = CaptureError(f"gcore wrote no core of process {pid}")
     if error is None and (missing := _missing_bytes(target)):
@@ -110,6 +119,15 @@ def _judge(pid: int, target: Path, done: processes.Completed) -> None:
     if error is not None:
         error.detail = done.error_text
         raise error
+
+
+def _unread_by_gdb(words: str) -> list[int]:
+    """Addresses from which on gdb gave up on a mapping; then the rest of it is zeros in the core, and the status is 0.
+
+    [vsyscall] is no memory of the process, and cannot be read by a debugger.
+    """
+    found = [int(address, 16) for address in _UNREAD.findall(words)]
+    return [address for address in found if address not in _VSYSCALL]
 
 
 def _cause(pid: int, words: str) -> SevkitError | None:

@@ -113,7 +113,7 @@ class Literals:
         return hits
 
 
-def starts(finder: native.Finder, data: memoryview, core_start: int, core_end: int, limit: int) -> list[tuple[int, int]]:
+def starts(finder: native.Finder, data: memoryview, core_start: int, core_end: int, limit: int) -> native.Found:
     """Where literals start that end in the core, by the compiled search: (start, index of the literal)."""
     held = ctypes.c_char.from_buffer(data)
     try:

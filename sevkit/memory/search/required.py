@@ -172,6 +172,8 @@ class _Walk:
 
     def _subpattern(self, argument: Any, _: Any) -> None:
         _, added, removed, inside = argument
+        if added & re.LOCALE:
+            raise ValueError("what a byte matches depends on the locale")
         before = self.flags
         self.flags = before & ~removed | added
         self.all(inside)
