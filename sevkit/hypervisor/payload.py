@@ -119,6 +119,15 @@ class GuestLog(TypedDict):
     console: str
 
 
+class Certificates(TypedDict):
+    """The certificates of an emulated guest's reports, as PEM files."""
+
+    guest: str
+    provenance: str
+    chip_id: str
+    files: dict[str, str]
+
+
 class EmulatorStatus(TypedDict):
     """Whether the emulator is built, and of what."""
 

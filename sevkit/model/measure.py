@@ -99,8 +99,8 @@ def fold(start: bytes, runs: Iterable[PageRun]) -> bytes:
     """The digest after all pages of all runs."""
     value = start
     for run in runs:
-        for value in running(value, run):
-            pass
+        for after in running(value, run):
+            value = after
     return value
 
 

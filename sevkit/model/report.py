@@ -105,6 +105,7 @@ class KeyChain:
     """Root key, signing key and the chip key of a TCB version, as keys and as certificates."""
 
     NAMES = ("sevkit model root", "sevkit model signing key", "sevkit model chip key")
+    PRODUCT = b"Milan-B1"
 
     def __init__(self, entropy: Entropy, tcb: Tcb | None = None) -> None:
         self.tcb = tcb or Tcb()
@@ -125,6 +126,8 @@ class KeyChain:
     def _chip_extensions(self) -> list[x509.UnrecognizedExtension]:
         """What AMD's chip certificates say of the chip and its firmware, under AMD's object identifiers."""
         values = {
+            f"{AMD_OID}.1": _der_integer(0),
+            f"{AMD_OID}.2": bytes([0x16, len(self.PRODUCT)]) + self.PRODUCT,
             f"{AMD_OID}.3.1": _der_integer(self.tcb.boot_loader),
             f"{AMD_OID}.3.2": _der_integer(self.tcb.tee),
             f"{AMD_OID}.3.3": _der_integer(self.tcb.snp),
