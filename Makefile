@@ -18,7 +18,7 @@ setup: .venv/ready ## Make .venv and install the system packages (as root; other
 
 .PHONY: demo-leak
 demo-leak: setup ## The published experiment: what the host can read of a guest, with and without encryption
-	@$(SEVKIT) attack run leak $(ARGS)
+	@$(SEVKIT) attack run leak --modes nosev,strongest $(ARGS)
 
 .PHONY: emulator
 emulator: ## Build the memory-encrypting QEMU (minutes, once; then both sides of the demo are real guests)

@@ -72,6 +72,17 @@ def plan(
     return [_planned(attack, mode, target, chosen[mode], encrypted=real) for mode in modes]
 
 
+def strongest(attack: Attack, target: Target) -> Mode:
+    """The strongest mode that real guests can have here; SEV-SNP where the software model runs everything."""
+    named = _named(target)
+    names = [named] if named is not None else ["qemu", "emulated"]
+    for mode in (Mode.SEV_SNP, Mode.SEV_ES, Mode.SEV):
+        able = (select.make(name).availability(mode).available for name in names)
+        if attack.has_guest_form(mode) and any(able):
+            return mode
+    return Mode.SEV_SNP
+
+
 def _check(attack: Attack, modes: Sequence[Mode], target: Target) -> None:
     """Refuse what cannot be honoured."""
     named = _named(target)

@@ -184,23 +184,3 @@ def checked(value: Any) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{number!r} is not finite")
     return number
-
-
-_MODE_WORDS = {
-    "nosev": Mode.NOSEV,
-    "no-sev": Mode.NOSEV,
-    "plain": Mode.NOSEV,
-    "none": Mode.NOSEV,
-    "sev": Mode.SEV,
-    "sev-es": Mode.SEV_ES,
-    "seves": Mode.SEV_ES,
-    "es": Mode.SEV_ES,
-    "sev-snp": Mode.SEV_SNP,
-    "sevsnp": Mode.SEV_SNP,
-    "snp": Mode.SEV_SNP,
-}
-
-
-def mode_from_word(word: str) -> Mode | None:
-    """The mode that a word in a file name or column means, or None."""
-    return _MODE_WORDS.get(word.strip().lower().replace("_", "-"))

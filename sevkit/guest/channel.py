@@ -39,7 +39,7 @@ class AgentChannel:
             if check is not None:
                 check()
             if time.monotonic() > deadline:
-                raise DeadlineError("the guest's agent did not answer in time", hint="give a longer --timeout")
+                raise DeadlineError("the guest's agent did not answer in time")
             if not self._path.exists():  # QEMU has not come to making its sockets yet
                 time.sleep(0.01)
                 continue

@@ -75,14 +75,24 @@ class GuestEvidence(TypedDict):
     sev_status_msr: int | None
     leaf_8000001f: list[int] | None
     kernel_log: list[str]
+    cpuid_table_entries: int | None
+
+
+class VerifyFinding(TypedDict):
+    """Whether one source agrees with the mode that was asked for; None: it could not be read."""
+
+    source: str
+    agrees: bool | None
+    seen: str
 
 
 class Verified(TypedDict):
-    """Which protection is active in a guest, and on what evidence."""
+    """Which protection is active in a guest, and on what evidence. ``as_asked`` None: SEV_STATUS cannot be read."""
 
     guest: GuestRow
     active: list[str]
-    as_asked: bool
+    as_asked: bool | None
+    findings: list[VerifyFinding]
     evidence: GuestEvidence
 
 
@@ -107,6 +117,15 @@ class GuestLog(TypedDict):
     """What a guest printed on its console."""
 
     console: str
+
+
+class Certificates(TypedDict):
+    """The certificates of an emulated guest's reports, as PEM files."""
+
+    guest: str
+    provenance: str
+    chip_id: str
+    files: dict[str, str]
 
 
 class EmulatorStatus(TypedDict):

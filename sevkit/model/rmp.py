@@ -180,7 +180,8 @@ class Rmp:
             return answer
         entry = request.access.entry
         rights = [perms if level == target else right for level, right in enumerate(entry.perms)]
-        self._store_ruling(spa, replace(entry, perms=rights, vmsa=vmsa or entry.vmsa), "RMPADJUST")
+        is_save_area = vmsa if vmpl == 0 else entry.vmsa  # VMPL0 sets the bit and clears it, as Linux does at unplug
+        self._store_ruling(spa, replace(entry, perms=rights, vmsa=is_save_area), "RMPADJUST")
         return SUCCESS
 
     def psmash(self, spa: int) -> int:

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from sevkit.errors import ExitCode, SevkitError
+from sevkit.errors import ExitCode, InconclusiveError, SevkitError
 from sevkit.probe.facts import Facts
 from sevkit.probe.payload import LogReport, Report, Required
 from sevkit.result import Result
@@ -99,5 +99,17 @@ def judge_log(path: str) -> Result[LogReport]:
     from sevkit.textfile import read_bytes
 
     data, name = read_bytes(path)
-    verdict = judge_lines(read_log(data, name))
-    return Result("probe", {"source": {"kind": "log", "file": name}, "kernel_log": verdict})
+    verdict = judge_lines(read_log(data, name), name=name)
+    errors: list[SevkitError] = []
+    if not verdict["evidence"]:
+        errors.append(
+            InconclusiveError(
+                f"{name}: {verdict['notes'][-1]}", hint="give the whole log of the kernel: `dmesg > FILE`"
+            )
+        )
+    return Result(
+        "probe",
+        {"source": {"kind": "log", "file": name}, "kernel_log": verdict},
+        errors[0].exit_code if errors else ExitCode.DONE,
+        errors,
+    )

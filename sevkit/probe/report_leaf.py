@@ -23,7 +23,7 @@ def leaf_report(facts: Facts) -> Leaf:
     """
     identity = facts.identity
     registers = facts.leaf
-    status = leaf_table.status(identity.vendor, identity.max_extended_leaf, registers)
+    status = leaf_table.status(identity.vendor, identity.max_extended_leaf, registers, identity.family)
     if (
         identity.vendor is None
         and not facts.cpus
@@ -56,6 +56,8 @@ def reason(facts: Facts, status: str | None, registers: Registers | None) -> str
             "the source does not hold leaf 0x8000001F" if registers is None else "the source does not name the vendor"
         )
     highest = identity.max_extended_leaf
+    if status == "beyond_max_leaf" and highest is None:
+        return f"CPUs of family 0x{identity.family:02x} have no leaf 0x8000001F: it came with family 0x17"
     machine = facts.reading("kernel.machine").value
     return _STATUS_WORDS[status].format(
         who="a hypervisor" if identity.hypervisor_bit else "a hypervisor, or a firmware setting,",

@@ -13,6 +13,7 @@ SEV_OBJECT = {Mode.SEV: "sev-guest", Mode.SEV_ES: "sev-guest", Mode.SEV_SNP: "se
 HARDWARE_OBJECTS = frozenset(SEV_OBJECT.values())
 # The engine of emulator/ has the same objects under names of its own.
 EMULATED_OBJECT = {Mode.SEV: "sev-tcg-guest", Mode.SEV_ES: "sev-tcg-guest", Mode.SEV_SNP: "sev-snp-tcg-guest"}
+EMULATED_OBJECTS = frozenset(EMULATED_OBJECT.values())
 # What TCG must not offer to a guest whose exits end in #VC, and so, for fair pairs, to none. MONITOR: OVMF's idle vCPUs
 # would wait by MWAIT, which exits, at a time when no #VC handler is there. LA57: Linux clears its CPU features for a
 # moment in identify_cpu(); an MMIO #VC in that moment walks five-level page tables as if they had four.

@@ -76,6 +76,7 @@ def _experiment(e: Mapping[str, Any]) -> dict[str, Any]:
         "mode": e["mode"],
         "provenance": e["provenance"],
         "verdict": e["verdict"],
+        "guest_log": e.get("guest_log", []),
         "evidence": e.get("evidence"),
         "evidence_words": EVIDENCE.get(e.get("evidence") or "", ""),
         "predicted": e.get("predicted"),

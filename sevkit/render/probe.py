@@ -58,6 +58,12 @@ def log(verdict: Mapping[str, Any]) -> str:
         f"as host: {host}",
     ]
     lines += [f"  line {x['line']}: {x['text']}\n    {x['means']}" for x in verdict["evidence"]]
+    unknown = verdict["not_understood"]
+    if unknown["count"]:
+        shown = ", ".join(str(number) for number in unknown["first"])
+        more = ", …" if unknown["count"] > len(unknown["first"]) else ""
+        lines.append(f"not understood: {unknown['count']} lines with words of memory encryption (line {shown}{more})")
+    lines += [f"note: {note}" for note in verdict["notes"]]
     return "\n".join(lines) + "\n"
 
 

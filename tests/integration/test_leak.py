@@ -1,6 +1,8 @@
 """The attacks on real guests, and each way in which the published experiment must refuse to conclude."""
 
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -104,3 +106,18 @@ def test_a_guest_form_that_gives_up_is_inconclusive_and_says_why(emulator: None)
     (found,) = runner.run(attack, [Mode.NOSEV], Target(level=Level.EMULATOR))
     assert found.outcome is Outcome.INCONCLUSIVE
     assert found.steps[-1].text == "no page was found: 2 candidates are left"
+
+
+def test_the_attack_of_the_tutorial_on_a_real_guest(emulator: None, tmp_path: Path) -> None:
+    """The last chapter of the tutorial: its shell blocks make an attack with two forms, and both agree."""
+    from tests.docs.test_blocks import ROOT, blocks
+
+    page = ROOT / "docs/tutorial/attack-of-your-own.md"
+    script = "\n".join(block.text for block in blocks(page) if block.reason is None and "END" in block.text)
+    lines = [line for line in script.splitlines() if not line.startswith("sevkit ")]
+    subprocess.run(["bash", "-ec", "\n".join(lines)], cwd=tmp_path, check=True)
+    eraser = attacks.find("eraser", tmp_path / "mine")
+    cells = [*matrix.run_model([eraser])]
+    (found,) = runner.run(eraser, [Mode.SEV], Target(level=Level.EMULATOR))
+    assert found.as_expected, found.steps
+    assert {cell.run.outcome for cell in cells if cell.run.mode is Mode.SEV} == {found.outcome}

@@ -316,6 +316,7 @@ def test_a_dump_alone_decides_nothing_about_the_host() -> None:
     raw = sample.ready()
     raw["readings"] = {}
     raw["source"]["kind"] = "cpuid-r"
+    raw["cpuid"]["method"] = "dump"
     assert set(verdicts(raw).values()) == {"unknown"}
     assert results(raw)["bios.smee"]["message"].endswith("not part of a CPUID dump")
 

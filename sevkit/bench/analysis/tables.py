@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sevkit.bench import names
-from sevkit.bench.model import BANDWIDTH, IOPS, LATENCY, Direction, Metric, checked, mode_from_word
+from sevkit.bench.model import BANDWIDTH, IOPS, LATENCY, Direction, Metric, checked
 from sevkit.errors import BadInputError
-from sevkit.vocabulary import Mode
+from sevkit.vocabulary import Mode, mode_from_word
 
 MILLISECONDS = Metric("time", "ms", Direction.LOWER)
 COPY_RATE = Metric("copy_rate", "MB/s", Direction.HIGHER)

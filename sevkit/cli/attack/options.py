@@ -57,16 +57,21 @@ def parse_mitigations(text: str | None) -> "frozenset[Mitigation]":
         raise UsageError(f"--mitigations: {error}", hint=f"known: all, {', '.join(Mitigation)}") from error
 
 
-def parse_modes(text: str) -> list[Mode]:
-    """The modes that the option names, each once; raises UsageError with the modes there are."""
-    return list(dict.fromkeys(_mode(word.strip()) for word in text.split(",")))
+def parse_modes(text: str, strongest: Callable[[], Mode]) -> list[Mode]:
+    """The modes that the option names, each once; raises UsageError with the modes there are.
+
+    The word ``strongest`` stands for the mode that ``strongest`` returns.
+    """
+    return list(dict.fromkeys(_mode(word.strip(), strongest) for word in text.split(",")))
 
 
-def _mode(word: str) -> Mode:
+def _mode(word: str, strongest: Callable[[], Mode]) -> Mode:
+    if word == "strongest":
+        return strongest()
     try:
         return Mode(word)
     except ValueError as error:
-        raise UsageError(f"{word!r} is not a mode", hint=f"modes: {', '.join(Mode)}") from error
+        raise UsageError(f"{word!r} is not a mode", hint=f"modes: {', '.join(Mode)}, strongest") from error
 
 
 def output_file(path: Path | None, option: str) -> Path | None:

@@ -1,5 +1,6 @@
 """``sevkit attack run``."""
 
+import functools
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from sevkit.attacks.runner import Run
 
 # Options that only some attacks or levels can honour; the others refuse them.
-_OF_CAPTURES = ("capture", "keep")
+_OF_CAPTURES = ("capture", "keep", "as_published")
 _OF_GUESTS = (
     *("image", "memory_mib", "vcpus", "accel", "cpu", "firmware", "qemu_machine", "cmdline", "policy_text"),
     *("kernel_hashes", "timeout"),
@@ -41,7 +42,7 @@ _OF_GUESTS = (
 
 @click.command()
 @click.argument("name")
-@click.option("--modes", default="nosev,sev", show_default=True, help="Modes, separated by commas.")
+@click.option("--modes", default="nosev,sev", show_default=True, help="Modes, with commas; strongest: that runs here.")
 @level_option
 @click.option("--capture", type=click.Choice(["gcore", "live"]), default="gcore", show_default=True)
 @click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Keep the cores (secret data!) here.")
@@ -55,6 +56,7 @@ _OF_GUESTS = (
     help="For a guest to come up.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be performed and launched, and start nothing.")
+@click.option("--as-published", is_flag=True, help="Print the article's own commands, and what each gave here.")
 @click.option("--step", is_flag=True, help="Tell the experiment as it happens, key by key.")
 @click.option("--seed", default=1, show_default=True, help="Seed of the software model.")
 @mitigations_option
@@ -72,9 +74,10 @@ def run(name: str, modes: str, folder: Path | None, **options: Any) -> Result[di
     from sevkit import attacks
     from sevkit.attacks import plan, runner
 
-    attack, chosen = attacks.find(name, folder), parse_modes(modes)
+    attack = attacks.find(name, folder)
     report = output_file(options["report"], "--report")
     target = _target(attack, options)
+    chosen = parse_modes(modes, lambda: plan.strongest(attack, target))
     with progress("choosing") as say:
         planned = plan.plan(attack, chosen, target, only_show=options["dry_run"], progress=say)
         _refuse(attack, planned)
@@ -89,7 +92,8 @@ def run(name: str, modes: str, folder: Path | None, **options: Any) -> Result[di
     if report is not None:
         _write_report(report, data, runs)
     code = runner.exit_code(runs)
-    return Result("attack run", data, code, human=lambda data: _show(data, told=options["step"], report=report))
+    show = _show_published if options["as_published"] else functools.partial(_show, told=options["step"])
+    return Result("attack run", data, code, human=lambda data: [*show(data), *_written(report)])
 
 
 def _target(attack: "Attack", options: dict[str, Any]) -> "Target":
@@ -98,6 +102,8 @@ def _target(attack: "Attack", options: dict[str, Any]) -> "Target":
 
     if options["step"] and json_wanted():
         raise UsageError("--step tells the story to people, --json to programs: give one of them")
+    if options["as_published"] and (json_wanted() or options["step"]):
+        raise UsageError("--as-published tells the story in its own way: give it without --json and --step")
     if options["keep"] is not None and options["capture"] == "live":
         raise UsageError("--keep keeps cores, and --capture live makes none", hint="--capture gcore")
     return Target(
@@ -165,12 +171,20 @@ def _show_plan(data: dict[str, Any]) -> Iterator[str]:
         yield f"# --{option} would write {path}"
 
 
-def _show(data: dict[str, Any], *, told: bool, report: Path | None) -> Iterator[str]:
+def _show(data: dict[str, Any], *, told: bool) -> Iterator[str]:
     from sevkit.render import attack as renderer
 
     yield renderer.text(data, colour=colour(sys.stdout), width=width(120), told=told)
-    if report is not None:
-        yield f"report: {report}"
+
+
+def _show_published(data: dict[str, Any]) -> Iterator[str]:
+    from sevkit.render import leak
+
+    yield from leak.as_published(data)
+
+
+def _written(report: Path | None) -> list[str]:
+    return [] if report is None else [f"report: {report}"]
 
 
 def _write_report(path: Path, data: dict[str, Any], runs: "Sequence[Run]") -> None:

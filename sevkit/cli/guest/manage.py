@@ -9,7 +9,6 @@ from sevkit.cli.output import reporting
 from sevkit.errors import ExitCode, SevkitError, UsageError
 from sevkit.hypervisor.payload import GuestList, ListedGuest, Stopped, Verified
 from sevkit.result import Result
-from sevkit.vocabulary import Mode
 
 
 @click.command("list")
@@ -77,25 +76,30 @@ def _show_stopped(data: Stopped) -> Iterator[str]:
 @click.argument("name")
 @reporting
 def verify(name: str) -> Result[Verified]:
-    """Show which protection the guest itself sees, and on what evidence. Exits 1 when it is not what was asked for."""
+    """Show which protection the guest itself sees, and on what evidence.
+
+    Exits 1 when a source contradicts what was asked for, 3 when the one that counts, SEV_STATUS, cannot be read.
+    """
     from sevkit.guest import verify as verifier
     from sevkit.hypervisor import select
 
     guest = select.attach(name)
     facts = verifier.collect(guest)
-    wanted = [] if guest.spec.mode is Mode.NOSEV else [str(guest.spec.mode)]
-    agrees = all(mode in facts.active for mode in wanted) and bool(facts.active) == bool(wanted)
+    findings = verifier.judge(facts, guest.spec.mode)
+    agrees = None if findings[0].agrees is None else all(finding.agrees is not False for finding in findings)
     data: Verified = {
         "guest": describe(guest),
         "active": facts.active,
         "as_asked": agrees,
+        "findings": [{"source": f.source, "agrees": f.agrees, "seen": f.seen} for f in findings],
         "evidence": {
             "sev_status_msr": facts.sev_status,
             "leaf_8000001f": None if facts.leaf is None else list(facts.leaf),
             "kernel_log": facts.log_lines,
+            "cpuid_table_entries": facts.cpuid_entries,
         },
     }
-    code = ExitCode.DONE if agrees else ExitCode.NO
+    code = {True: ExitCode.DONE, False: ExitCode.NO, None: ExitCode.INCONCLUSIVE}[agrees]
     return Result("guest verify", data, code, human=_show_verify)
 
 
@@ -109,5 +113,7 @@ def _show_verify(data: Verified) -> Iterator[str]:
     yield f"  CPUID 0x8000001f: {'not there' if leaf is None else ' '.join(f'{word:08x}' for word in leaf)}"
     for line in evidence["kernel_log"]:
         yield f"  kernel log: {line}"
-    if not data["as_asked"]:
-        yield "  this is not what was asked for"
+    for finding in data["findings"]:
+        if finding["agrees"] is not True:
+            words = "could not be judged" if finding["agrees"] is None else "is not what was asked for"
+            yield f"  {finding['source']} ({finding['seen']}) {words}"

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from sevkit.cli.sizes import SIZE
 from sevkit.guest import policy
 from sevkit.guest.spec import Accel, Firmware, GuestSpec, Storage, StorageKind
 from sevkit.vocabulary import Mode
@@ -19,7 +20,7 @@ _OPTIONS = [
         show_default=True,
         help="mini, bench, with a kernel series as in mini-6.12; or a cloud image's path.",
     ),
-    click.option("--memory", "memory_mib", default=512, show_default=True, metavar="MIB", help="Guest RAM in MiB."),
+    click.option("--memory", "memory_mib", type=SIZE, default="512M", show_default=True, help="Guest RAM: 512M, 16G."),
     click.option("--vcpus", default=1, show_default=True, help="Number of virtual CPUs."),
     click.option("--accel", type=click.Choice(list(map(str, Accel))), default="auto", show_default=True),
     click.option("--cpu", help="QEMU CPU model; the default is the same for all modes."),
@@ -39,7 +40,7 @@ _OPTIONS = [
 _STORAGE_OPTIONS = [
     click.option("--storage", type=click.Choice(list(map(str, StorageKind))), default="none", show_default=True),
     click.option("--disk", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Default: scratch."),
-    click.option("--disk-size", default=256, show_default=True, metavar="MIB", help="Size of a scratch disk in MiB."),
+    click.option("--disk-size", type=SIZE, default="256M", show_default=True, help="Size of a scratch disk: 256M, 4G."),
     click.option("--cache", default="none", show_default=True, help="QEMU cache mode of the disk."),
     click.option("--aio", default="threads", show_default=True, type=click.Choice(["threads", "native", "io_uring"])),
     click.option("--iothread", is_flag=True, help="Serve the disk from a thread of its own."),
@@ -62,14 +63,17 @@ def storage_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def hypervisor_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--hypervisor``."""
-    return click.option(
-        "--hypervisor",
-        type=click.Choice(HYPERVISORS),
-        default="auto",
-        show_default=True,
-        help="auto: hardware, else the emulator, else the mock.",
-    )(function)
+    """Add ``--hypervisor``, where a result says its provenance."""
+    return _hypervisor("auto: hardware, else the emulator, else the mock.")(function)
+
+
+def real_hypervisor_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--hypervisor`` for commands that give the user a guest."""
+    return _hypervisor("auto: hardware, else the emulator; the mock only by name.")(function)
+
+
+def _hypervisor(words: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option("--hypervisor", type=click.Choice(HYPERVISORS), default="auto", show_default=True, help=words)
 
 
 def make_spec(name: str, mode: Mode, options: dict[str, Any]) -> GuestSpec:

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from sevkit.cli.output import json_wanted, pass_on, reporting
+from sevkit.cli.sizes import SECONDS
 from sevkit.errors import UsageError
 from sevkit.hypervisor.payload import Copied, Executed, GuestLog
 from sevkit.hypervisor.protocols import Guest
@@ -27,7 +28,7 @@ def _guest(name: str) -> Guest:
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[--] CMD...")
 @click.option("-i", "--interactive", is_flag=True, help="Pass standard input to the command.")
 @click.option("--private", is_flag=True, help="Go by ssh, so that the VMM sees nothing in clear.")
-@click.option("--timeout", default=3600.0, show_default=True, metavar="SECONDS")
+@click.option("--timeout", type=SECONDS, default=3600.0, show_default=True, metavar="SECONDS")
 @reporting
 def execute(
     name: str, words: tuple[str, ...], interactive: bool, private: bool, timeout: float

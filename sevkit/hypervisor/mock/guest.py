@@ -12,10 +12,9 @@ from sevkit.guest import secrets
 from sevkit.hypervisor.mock.layout import HEAP, KERNEL, SHARED_CONSOLE, SHARED_SIZE
 from sevkit.model.cipher import PAGE
 from sevkit.model.vm import Vm
-from sevkit.vocabulary import Mode
+from sevkit.vocabulary import labels_of
 
 # What Linux says at boot (arch/x86/coco/core.c and mem_encrypt.c of 6.x).
-_FEATURES = {Mode.SEV: "SEV", Mode.SEV_ES: "SEV SEV-ES", Mode.SEV_SNP: "SEV SEV-ES SEV-SNP"}
 
 
 @dataclass(frozen=True)
@@ -44,13 +43,13 @@ class MockGuestKernel:
     # --- memory
 
     def store(self, data: bytes) -> Extent:
-        """Keep bytes in fresh private pages."""
+        """Keep bytes in fresh private pages, the rest of the last one zeroed first, as a kernel does."""
         pages = max(1, -(-len(data) // PAGE))
         if self._heap + pages * PAGE > self.ram - SHARED_SIZE:
             raise MemoryError("the guest is out of memory")
         extent = Extent(self._heap, len(data))
         self._heap += pages * PAGE
-        self.vm.write(extent.gpa, data)
+        self.vm.write(extent.gpa, data.ljust(pages * PAGE, b"\0"))
         return extent
 
     def load(self, extent: Extent) -> bytes:
@@ -123,6 +122,10 @@ class MockGuestKernel:
         }
         return {place: secrets.secret(nonce, place) in held[place] for place in secrets.PLACES}
 
+    def secret_pages(self) -> list[int]:
+        """Guest addresses of the pages of the processes that hold a secret."""
+        return [extent.gpa for extent in self.processes.values()]
+
     # --- inside
 
     def _process(self, name: str) -> bytes:
@@ -159,8 +162,8 @@ class MockGuestKernel:
         for offset in range(0, size, 2 << 20):
             self.vm.write(base + offset, data[offset : offset + (2 << 20)])
         self.print_kernel("Linux version 6.1.0-sevkit-model (a model, not Linux)")
-        if self.vm.mode in _FEATURES:
-            self.print_kernel(f"Memory Encryption Features active: AMD {_FEATURES[self.vm.mode]}")
+        if self.vm.encrypted:
+            self.print_kernel(f"Memory Encryption Features active: AMD {labels_of(self.vm.mode)}")
         self.write_file("/etc/hostname", b"mock\n")
         self.write_file("/etc/os-release", b'NAME="sevkit mock"\nID=sevkit-mock\n')
         self.print_kernel("mock guest ready")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sevkit.guest.result import CommandResult
 from sevkit.model.faults import Fault
-from sevkit.vocabulary import Mode
+from sevkit.vocabulary import sev_status
 
 if TYPE_CHECKING:
     from sevkit.hypervisor.mock.guest import MockGuestKernel
@@ -264,8 +264,7 @@ class MockShell:
         del stdin
         if int(arguments[-1], 0) != 0xC0010131:
             raise ValueError("this CPU has only SEV_STATUS (0xc0010131)")
-        bits = {Mode.NOSEV: 0, Mode.SEV: 1, Mode.SEV_ES: 3, Mode.SEV_SNP: 7}
-        return 0, f"{bits[self.kernel.vm.mode]:x}\n".encode(), b""
+        return 0, f"{sev_status(self.kernel.vm.mode):x}\n".encode(), b""
 
 
 def _tokens(text: str) -> list[tuple[str, str]]:

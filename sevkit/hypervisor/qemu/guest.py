@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sevkit import processes
-from sevkit.errors import GuestError, HypervisorError
-from sevkit.guest import secrets
+from sevkit.errors import DeadlineError, GuestError, HypervisorError
+from sevkit.guest import diagnosis, secrets
 from sevkit.guest.channel import AgentChannel, SshChannel
 from sevkit.guest.result import CommandResult
 from sevkit.guest.spec import GuestSpec
@@ -22,6 +22,8 @@ from sevkit.vocabulary import Provenance
 
 if TYPE_CHECKING:
     import subprocess
+
+_ENDING = 2.0  # seconds in which a QEMU that closes its sockets has ended, or will not
 
 
 class QemuGuest:
@@ -61,13 +63,19 @@ class QemuGuest:
         return channel.run(command, stdin=stdin, timeout=timeout)
 
     def plant(self, nonce: bytes) -> None:
-        """Plant the secrets, then pass the shared marker through the guest's I/O buffers."""
+        """Plant the secrets; a marker passes through the guest's shared buffers before that, and one after it."""
+        before, after = secrets.MARKERS
+        secrets.mark_shared(self, nonce, before)
         secrets.plant(self, nonce)
-        secrets.mark_shared(self, nonce)
+        secrets.mark_shared(self, nonce, after)
 
     def holds(self, nonce: bytes) -> dict[str, bool]:
         """Which secrets the guest still has."""
         return secrets.holds(self, nonce)
+
+    def word(self) -> secrets.GuestWord:
+        """What the guest says of its memory."""
+        return secrets.guest_word(self)
 
     def put(self, source: Path, target: str) -> None:
         """Copy a file into the guest."""
@@ -104,8 +112,7 @@ class QemuGuest:
     @property
     def encrypted_by_engine(self) -> bool:
         """Whether the emulator's engine encrypts this guest's RAM."""
-        names = set(argv_builder.EMULATED_OBJECT.values())
-        return any(word.partition(",")[0] in names for word in self._record.command_line)
+        return any(word.partition(",")[0] in argv_builder.EMULATED_OBJECTS for word in self._record.command_line)
 
     def pause(self) -> None:
         """Hold all vCPUs."""
@@ -132,18 +139,34 @@ class QemuGuest:
 
     def wait_ready(self, timeout: float) -> None:
         """Wait until the guest's agent answers; raises with QEMU's or the kernel's words when it does not come up."""
-        self._agent.wait_ready(time.monotonic() + timeout, check=self.check)
+        try:
+            self._agent.wait_ready(time.monotonic() + timeout, check=self.check)
+        except DeadlineError as error:
+            why = diagnosis.late(self.console(), timeout)
+            raise DeadlineError(why.message, hint=why.hint, detail=self._last_words()) from error
+        except HypervisorError:
+            self._await_end()
+            raise
 
     def check(self) -> None:
-        """Raise when QEMU has ended or the guest's kernel has panicked."""
-        console = self.console()
-        if "Kernel panic" in console:
-            raise GuestError("the guest's kernel panicked", detail=_tail(console))
+        """Raise when QEMU has ended, or the console shows that the guest will not come up."""
         if not self.alive():
-            raise HypervisorError(
-                f"QEMU ended while the guest {self.name} started",
-                detail=_text(self._folder / "qemu.log") or _tail(console),
-            )
+            raise HypervisorError(f"QEMU ended while the guest {self.name} started", detail=self._last_words())
+        cause = diagnosis.cause(self.console())
+        if cause is not None:
+            raise GuestError(cause.message, hint=cause.hint, detail=self._last_words())
+
+    def _await_end(self) -> None:
+        """A socket broke: raise with QEMU's own words if it is because QEMU ends, which takes it a moment."""
+        deadline = time.monotonic() + _ENDING
+        while time.monotonic() < deadline:
+            self.check()
+            time.sleep(0.05)
+
+    def _last_words(self) -> str:
+        """What QEMU wrote to stderr, then the console's last lines."""
+        parts = (_text(self._folder / "qemu.log").strip(), diagnosis.tail(self.console()))
+        return "\n".join(part for part in parts if part)
 
 
 def _text(path: Path) -> str:
@@ -151,7 +174,3 @@ def _text(path: Path) -> str:
         return path.read_text(errors="replace")
     except FileNotFoundError:
         return ""
-
-
-def _tail(text: str, lines: int = 15) -> str:
-    return "\n".join(text.strip().splitlines()[-lines:])

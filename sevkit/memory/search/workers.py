@@ -83,6 +83,7 @@ class Sweep:
         self.stopped: str | None = None
         self.hits: list[Hit] = []
         self.read = self.unreadable = 0
+        self.lost: list[Range] = []  # what could not be read
         self._runs, self._left = iter(searchable), self.total
         self._rest: Piece | None = None  # of the run that the last piece was taken from
         self._lock = threading.Lock()
@@ -135,12 +136,13 @@ class Sweep:
         run = next(self._runs, None)
         return Piece(*run, run) if run else None
 
-    def account(self, found: list[Hit], read: int, lost: int = 0) -> None:
-        """Note what was found and how many bytes were read, or could not be. Raises TooManyHits."""
+    def account(self, found: list[Hit], read: int, lost: Sequence[Range] = ()) -> None:
+        """Note what was found, how many bytes were read, and what could not be. Raises TooManyHits."""
         with self._lock:
             self.hits += found
             self.read += read
-            self.unreadable += lost
+            self.lost += lost
+            self.unreadable += sum(end - start for start, end in lost)
             too_many = len(self.hits) > self.limits.max_hits
             if self.limits.progress is not None:
                 self.limits.progress(self.read + self.unreadable, self.total)
@@ -210,14 +212,17 @@ class _Worker:
             end = min(start + CHUNK, piece.end)
             low, high = (start & ~(PAGE - 1)) - self.behind, end + self.ahead
             found: list[Hit] = []
-            read = 0
+            lost: list[Range] = []
+            reached = start
             for at, data in self._islands(max(piece.run[0], low), min(piece.run[1], high)):
-                first, last = max(start, at) - at, min(end, at + len(data)) - at
+                first, last = max(start, at), min(end, at + len(data))
                 if last > first:
-                    read += last - first
+                    lost += [(reached, first)] if first > reached else []
+                    reached = last
                     for searcher in self.searchers:
-                        found += _hits(at, searcher.find(data, first, last))
-            self.sweep.account(found, read, end - start - read)
+                        found += _hits(at, searcher.find(data, first - at, last - at))
+            lost += [(reached, end)] if end > reached else []
+            self.sweep.account(found, end - start - sum(high - low for low, high in lost), lost)
 
     def _islands(self, low: int, high: int) -> Iterator[tuple[int, memoryview]]:
         """What can be read of ``[low, high)``, as (address, bytes)."""

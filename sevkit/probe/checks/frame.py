@@ -80,7 +80,7 @@ class Case:
     def leaf_status(self) -> str | None:
         """The status of the leaf, as `leaf.status` names it."""
         identity = self.facts.identity
-        return leaf_table.status(identity.vendor, identity.max_extended_leaf, self.facts.leaf)
+        return leaf_table.status(identity.vendor, identity.max_extended_leaf, self.facts.leaf, identity.family)
 
     @cached_property
     def guest(self) -> GuestState:

@@ -17,9 +17,9 @@ from sevkit.probe.checks.frame import (
     passed,
     unknown,
 )
+from sevkit.vocabulary import ENCRYPTED, MODE_FACTS
 
-# KVM VM types (Linux arch/x86/include/uapi/asm/kvm.h): the bit in KVM_CAP_VM_TYPES.
-_VM_TYPES = {"sev": 2, "sev-es": 3, "sev-snp": 4}
+_VM_TYPES = {str(mode): MODE_FACTS[mode].vm_type or 0 for mode in ENCRYPTED}
 _IOMMU_SNP = 43  # AMD I/O Virtualization Technology specification 48882, extended feature register, SNPSup
 _ON, _OFF = ("y", "1", "on", "true"), ("n", "0", "off", "false")
 

@@ -18,6 +18,7 @@ PARAMETERS = {"sev": ("sev",), "sev_es": ("sev_es", "sev-es"), "sev_snp": ("sev_
 LOG_WORDS = (
     b"SEV", b"SME", b"RMP", b"ccp ", b"AMD-Vi", b"Memory Encryption", b"Hypervisor detected", b"aravirtualized kernel",
     b"Linux version", b"DMI: ", b"Isolation Config", b"psp", b"sev-guest", b"kvm_amd", b"SVM", b"TDX", b"SNP",
+    b"unchecked MSR", b"PSP", b"kvm: ", b"CSV", b"HYGON",
 )  # fmt: skip
 CMDLINE_WORDS = (
     "mem_encrypt", "kvm_amd", "kvm-amd", "kvm.", "amd_iommu", "iommu", "ccp.", "sev", "nosmt", "psp", "clearcpuid",
