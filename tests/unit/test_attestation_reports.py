@@ -85,7 +85,11 @@ def test_with_the_certificates_of_all_others_the_right_one_is_taken(name: str) -
     assert verify(read(data(name)), everything, now=NOW).verdict is Trust.ACCEPTED
 
 
-@given(name=st.sampled_from([key for key, row in GENUINE.items() if row[0]]), where=st.integers(0, 0x2A0 + 95), bit=st.integers(0, 7))
+@given(
+    name=st.sampled_from([key for key, row in GENUINE.items() if row[0]]),
+    where=st.integers(0, 0x2A0 + 95),
+    bit=st.integers(0, 7),
+)
 def test_no_changed_report_is_accepted(name: str, where: int, bit: int) -> None:
     certificate = GENUINE[name][0]
     assert certificate
@@ -206,9 +210,7 @@ def test_every_field_is_shown() -> None:
 def test_the_address_of_a_certificate() -> None:
     report = parse(data("genoa-v3.bin"))
     chip = report.bytes_of("chip_id").hex()
-    assert kds.url(report) == (
-        f"https://kdsintf.amd.com/vcek/v1/Genoa/{chip}?blSPL=10&teeSPL=00&snpSPL=23&ucodeSPL=84"
-    )
+    assert kds.url(report) == (f"https://kdsintf.amd.com/vcek/v1/Genoa/{chip}?blSPL=10&teeSPL=00&snpSPL=23&ucodeSPL=84")
     turin = kds.url(parse(data("turin-v5.bin")))
     assert turin is not None
     assert "/vcek/v1/Turin/59790fb1c39f35c1?" in turin

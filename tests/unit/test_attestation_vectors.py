@@ -129,9 +129,7 @@ def test_certificates_are_fetched_from_a_service_on_loopback() -> None:
 
 
 def party(bench: Bench, policy: Policy | None = None) -> rp.RelyingParty:
-    where = setting(
-        store_of(bench.good()), policy=policy, extra_roots=[root(bench.product)], now=NOW, amd=False
-    )
+    where = setting(store_of(bench.good()), policy=policy, extra_roots=[root(bench.product)], now=NOW, amd=False)
     return rp.RelyingParty(where, b"the disk key")
 
 
