@@ -152,15 +152,6 @@ class GuestLog(TypedDict):
     console: str
 
 
-class GuestCertificates(TypedDict):
-    """The certificates of an emulated guest's reports, as PEM files."""
-
-    guest: str
-    provenance: str
-    chip_id: str
-    files: dict[str, str]
-
-
 class EmulatorStatus(TypedDict):
     """Whether the emulator is built, and of what."""
 
