@@ -113,6 +113,30 @@ class Executed(TypedDict):
     stderr: str
 
 
+class RanInGuest(TypedDict):
+    """A command that ran in a guest of its own."""
+
+    mode: str
+    hypervisor: str
+    provenance: str
+    status: int
+    stdout: str
+    stderr: str
+
+
+class GuestState(TypedDict):
+    """A guest that was suspended or resumed."""
+
+    guest: str
+    state: str
+
+
+class Rebooted(TypedDict):
+    """A guest that was launched again."""
+
+    guest: GuestRow
+
+
 class Copied(TypedDict):
     """What was copied."""
 

@@ -109,6 +109,7 @@ class KeyChain:
 
     # The common names that verifiers go by; the organisation says whose they are.
     NAMES = (f"ARK-{PRODUCT}", f"SEV-{PRODUCT}", "SEV-VCEK")
+    PRODUCT_NAME = f"{PRODUCT}-{STEPPING}".encode()
 
     def __init__(self, entropy: Entropy, tcb: Tcb | None = None) -> None:
         self.tcb = tcb or Tcb()
@@ -128,10 +129,9 @@ class KeyChain:
 
     def _chip_extensions(self) -> list[x509.UnrecognizedExtension]:
         """What AMD's chip certificates say of the chip and its firmware, under AMD's object identifiers."""
-        product = f"{PRODUCT}-{STEPPING}".encode()
         values = {
             f"{AMD_OID}.1": _der_integer(0),
-            f"{AMD_OID}.2": bytes([_IA5_STRING, len(product)]) + product,
+            f"{AMD_OID}.2": bytes([_IA5_STRING, len(self.PRODUCT_NAME)]) + self.PRODUCT_NAME,
             f"{AMD_OID}.3.1": _der_integer(self.tcb.boot_loader),
             f"{AMD_OID}.3.2": _der_integer(self.tcb.tee),
             f"{AMD_OID}.3.3": _der_integer(self.tcb.snp),

@@ -180,9 +180,8 @@ class Rmp:
             return answer
         entry = request.access.entry
         rights = [perms if level == target else right for level, right in enumerate(entry.perms)]
-        # VMPL0 sets the VMSA bit and takes it back: Linux frees save areas that way.
-        kind = vmsa if vmpl == 0 else entry.vmsa
-        self._store_ruling(spa, replace(entry, perms=rights, vmsa=kind), "RMPADJUST")
+        is_save_area = vmsa if vmpl == 0 else entry.vmsa  # VMPL0 sets the bit and clears it, as Linux does at unplug
+        self._store_ruling(spa, replace(entry, perms=rights, vmsa=is_save_area), "RMPADJUST")
         return SUCCESS
 
     def psmash(self, spa: int) -> int:

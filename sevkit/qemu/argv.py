@@ -71,6 +71,8 @@ class Place:
     root_format: str = "raw"
     seed: Path | None = None  # cloud-init's NoCloud seed
     data_disk: Path | None = None
+    cdrom: Path | None = None
+    shares: tuple[Path, ...] = ()  # disks that hold shared folders
     firmware_search: tuple[Path, ...] = ()
     firmware_model: Path | None = None  # the socket of the process that signs for an emulated SEV-SNP guest
 
@@ -128,11 +130,17 @@ def build(
     argv += _control(place)
     argv += _disks(spec, place)
     if spec.network:
-        argv += ["-netdev", "user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:0-:22"]
+        argv += ["-netdev", _network(spec)]
         argv += ["-device", _pci("virtio-net-pci", "netdev=net0", "romfile=")]
     argv += ["-object", "rng-random,id=rng0,filename=/dev/urandom"]
     argv += ["-device", _pci("virtio-rng-pci", "rng=rng0")]
     return argv
+
+
+def _network(spec: GuestSpec) -> str:
+    """User networking: ssh and the ports asked for come in on the host's loopback; nothing leaves unless asked for."""
+    options = ["user", "id=net0", *([] if spec.outgoing else ["restrict=on"]), "hostfwd=tcp:127.0.0.1:0-:22"]
+    return ",".join([*options, *(f"hostfwd=tcp:127.0.0.1:{host}-:{guest}" for host, guest in spec.ports)])
 
 
 def _machine(spec: GuestSpec, accel: Accel) -> list[str]:
@@ -207,7 +215,8 @@ def _boot(spec: GuestSpec, place: Place, *, flash: bool) -> list[str]:
             argv += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={_escaped(place.firmware)}"]
     if place.kernel is None:
         return argv
-    argv += ["-kernel", str(place.kernel), "-initrd", str(place.initrd)]
+    argv += ["-kernel", str(place.kernel)]
+    argv += [] if place.initrd is None else ["-initrd", str(place.initrd)]
     words = ["console=ttyS0", "panic=-1", "quiet", "loglevel=6", f"sevkit.name={spec.name}"]
     if place.root_disk is not None:
         words.append("sevkit.root=LABEL=sevkit-root")
@@ -238,6 +247,12 @@ def _disks(spec: GuestSpec, place: Place) -> list[str]:
     if place.seed is not None:
         argv += ["-drive", f"if=none,id=seed0,file={_escaped(place.seed)},format=raw,readonly=on"]
         argv += ["-device", _pci("virtio-blk-pci", "drive=seed0", "serial=sevkit-seed")]
+    if place.cdrom is not None:
+        argv += ["-drive", f"if=none,id=cd0,media=cdrom,readonly=on,format=raw,file={_escaped(place.cdrom)}"]
+        argv += ["-device", "ide-cd,drive=cd0,bootindex=0"]
+    for number, share in enumerate(place.shares):
+        argv += ["-drive", f"if=none,id=share{number},file={_escaped(share)},format=raw,readonly=on"]
+        argv += ["-device", _pci("virtio-blk-pci", f"drive=share{number}", f"serial=sevkit-share{number}")]
     storage = spec.storage
     if storage.kind is StorageKind.NONE:
         return argv
