@@ -88,7 +88,11 @@ def pass_on(out: bytes, err: bytes, status: int) -> int:
 
 
 def _write(lines: Iterable[str]) -> None:
-    for line in lines:
+    from sevkit.render.plain import ASCII, ascii_only
+
+    plain = ascii_only(sys.stdout)
+    for each in lines:
+        line = each.translate(ASCII) if plain else each
         sys.stdout.write(line if line.endswith("\n") else line + "\n")
 
 
@@ -198,7 +202,7 @@ def command_name(argv: Sequence[str]) -> str:
                 break
             continue
         words.append(word)
-    single = {"probe", "scan", "doctor", "schema"}
+    single = {"probe", "scan", "doctor", "schema", "completion"}
     alone = words and words[0] in single and words[1:2] != ["diff"]
     return " ".join(words[:1] if alone else words[:2])
 
