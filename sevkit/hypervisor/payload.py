@@ -96,6 +96,15 @@ class Verified(TypedDict):
     evidence: GuestEvidence
 
 
+class GuestCertificates(TypedDict):
+    """The certificates of an emulated platform, and the files that hold them: ``vcek``, ``ask``, ``ark``."""
+
+    guest: str
+    provenance: str
+    chip_id: str
+    files: dict[str, str]
+
+
 class Executed(TypedDict):
     """A command that ran in a guest."""
 
@@ -141,15 +150,6 @@ class GuestLog(TypedDict):
     """What a guest printed on its console."""
 
     console: str
-
-
-class GuestCertificates(TypedDict):
-    """The certificates of an emulated guest's reports, as PEM files."""
-
-    guest: str
-    provenance: str
-    chip_id: str
-    files: dict[str, str]
 
 
 class EmulatorStatus(TypedDict):

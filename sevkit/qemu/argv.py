@@ -93,17 +93,21 @@ def cpu_model(spec: GuestSpec, accel: Accel) -> str:
     return spec.cpu or ("EPYC-v4" if accel is Accel.KVM else TCG_CPU)
 
 
-def forced_differences(spec: GuestSpec) -> list[str]:
-    """In what, besides encryption, this guest must differ from the plain guest of the same spec."""
+def forced_differences(spec: GuestSpec, *, emulated: bool = False) -> list[str]:
+    """In what, besides encryption, this guest must differ from the plain guest of the same spec.
+
+    ``emulated``: the engine of emulator/ runs it.
+    """
     found = []
     if spec.mode is not Mode.NOSEV:
         if firmware_of(spec) is not firmware_of(spec.with_mode(Mode.NOSEV)):
             found.append(f"firmware: {firmware_of(spec)}, the plain guest {firmware_of(spec.with_mode(Mode.NOSEV))}")
         found.append("DMA goes through bounce buffers (swiotlb)")
     if spec.mode is Mode.SEV_SNP:
-        found.append("memory backing: private pages in guest_memfd, the plain guest's in a memfd")
-        if firmware_of(spec) is Firmware.OVMF:
-            found.append("firmware is mapped by -bios, the plain guest's as pflash")
+        own = "sealed memory of the engine's" if emulated else "guest_memfd"
+        found.append(f"memory backing: private pages in {own}, the plain guest's in a memfd")
+    if _by_bios(spec.mode, emulated=emulated):
+        found.append("firmware is mapped by -bios, the plain guest's as pflash")
     return found
 
 
@@ -122,7 +126,7 @@ def build(
     argv += ["-object", f"memory-backend-memfd,id=ram0,size={spec.memory_mib}M,share=on"]
     if spec.mode is not Mode.NOSEV:
         argv += ["-object", _encryption_object(spec, capabilities, place, encryption)]
-    argv += _boot(spec, place)
+    argv += _boot(spec, place, flash=not _by_bios(spec.mode, emulated=capabilities.emulates_sev))
     argv += _control(place)
     argv += _disks(spec, place)
     if spec.network:
@@ -190,13 +194,22 @@ def _encryption_object(spec: GuestSpec, capabilities: Capabilities, place: Place
     return ",".join(parts)
 
 
-def _boot(spec: GuestSpec, place: Place) -> list[str]:
+def _by_bios(mode: Mode, *, emulated: bool) -> bool:
+    """Whether firmware is mapped by -bios and not as flash: SEV-SNP refuses flash, emulated SEV-ES cannot use ours.
+
+    With a flash of code alone OVMF reads the missing variable store as MMIO, by an instruction that its #VC handler
+    does not know.
+    """
+    return mode is Mode.SEV_SNP or (emulated and mode is Mode.SEV_ES)
+
+
+def _boot(spec: GuestSpec, place: Place, *, flash: bool) -> list[str]:
     argv = []
     for folder in place.firmware_search:
         argv += ["-L", str(folder)]
     if firmware_of(spec) is Firmware.OVMF:
         assert place.firmware is not None
-        if spec.mode is Mode.SEV_SNP:  # pflash is refused for SEV-SNP
+        if not flash:
             argv += ["-bios", str(place.firmware)]
         else:
             argv += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={_escaped(place.firmware)}"]

@@ -7,6 +7,7 @@ from sevkit.attestation.report import kds, parse
 from sevkit.attestation.report.certificates import Role, Store
 from sevkit.attestation.report.evidence import Evidence
 from sevkit.attestation.report.layout import SigningKey
+from sevkit.attestation.report.products import Product
 from sevkit.errors import BadInputError, MissingToolError
 
 TIMEOUT = 20.0
@@ -41,7 +42,7 @@ def missing(evidence: Evidence, store: Store, base: str | None = None) -> list[s
     """
     report = parse.parse(evidence.report)
     if report.product is None:
-        report = parse.parse(evidence.report, parse.Product.MILAN)
+        report = parse.parse(evidence.report, Product.MILAN)
     base = (base or kds.BASE).rstrip("/")
     fetched = []
     address = kds.url(report, base)

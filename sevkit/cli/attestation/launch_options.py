@@ -25,7 +25,7 @@ MODES = {
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-class Number(click.ParamType):
+class Number(click.ParamType[int]):
     """A number in decimal or with 0x."""
 
     name = "number"
@@ -40,7 +40,7 @@ class Number(click.ParamType):
             self.fail(f"{value!r} is no number", param, ctx)
 
 
-class Hex(click.ParamType):
+class Hex(click.ParamType[bytes]):
     """Bytes in hex or base64."""
 
     name = "hex"

@@ -56,13 +56,23 @@ class MockGuest:
 
     def plant(self, nonce: bytes) -> None:
         """Have the guest derive its secrets from a public nonce and keep one in every place."""
+        before, after = secrets.MARKERS
+        secrets.mark_shared(self, nonce, before)
         self._ask({"op": "plant", "nonce": nonce.hex()})
-        secrets.mark_shared(self, nonce)
+        secrets.mark_shared(self, nonce, after)
 
     def holds(self, nonce: bytes) -> dict[str, bool]:
         """For every place, whether the guest still reads its secret there."""
         places = self._ask({"op": "holds", "nonce": nonce.hex()})["places"]
         return {str(place): bool(held) for place, held in places.items()}
+
+    def write_back(self) -> None:
+        """Nothing to do: the mock's guest writes through."""
+
+    def word(self) -> secrets.GuestWord:
+        """What the guest says of its memory."""
+        told = self._ask({"op": "word"})
+        return secrets.GuestWord(int(told["used_pages"]), tuple(int(page) for page in told["secret_pages"]))
 
     def put(self, source: Path, target: str) -> None:
         """Copy a file into the guest."""

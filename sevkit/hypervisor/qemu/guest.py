@@ -47,7 +47,7 @@ class QemuGuest:
     accel = property(lambda self: self._record.accel)
     command_line = property(lambda self: self._record.command_line)
     notes = property(lambda self: self._record.notes)
-    confounds = property(lambda self: argv_builder.forced_differences(self._spec))
+    confounds = property(lambda self: argv_builder.forced_differences(self._spec, emulated=self.encrypted_by_engine))
     folder = property(lambda self: self._folder)
 
     @property
@@ -64,13 +64,19 @@ class QemuGuest:
         return channel.run(command, stdin=stdin, timeout=timeout)
 
     def plant(self, nonce: bytes) -> None:
-        """Plant the secrets, then pass the shared marker through the guest's I/O buffers."""
+        """Plant the secrets; a marker passes through the guest's shared buffers before that, and one after it."""
+        before, after = secrets.MARKERS
+        secrets.mark_shared(self, nonce, before)
         secrets.plant(self, nonce)
-        secrets.mark_shared(self, nonce)
+        secrets.mark_shared(self, nonce, after)
 
     def holds(self, nonce: bytes) -> dict[str, bool]:
         """Which secrets the guest still has."""
         return secrets.holds(self, nonce)
+
+    def word(self) -> secrets.GuestWord:
+        """What the guest says of its memory."""
+        return secrets.guest_word(self)
 
     def put(self, source: Path, target: str) -> None:
         """Copy a file into the guest."""
