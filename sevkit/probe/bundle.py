@@ -14,6 +14,7 @@ from sevkit.probe.foreign import Said, said
 from sevkit.probe.leaf import LEAF, decode
 
 _MAX_MEMBERS = 500_000
+_MAX_TAKEN = 400
 _MAX_FILE = 16 << 20
 _MAX_TOTAL = 512 << 20
 # Names of files that may say something; others in a report of gigabytes are not opened.
@@ -140,10 +141,12 @@ def _first_leaf(cpuid: dict[str, Any]) -> list[int] | None:
 
 def _files(path: str) -> Iterator[tuple[str, bytes]]:
     """Names and bytes of the files that may say something, settings of /etc before those of /usr."""
-    total = 0
+    total = count = 0
     source = _in_folder(path) if os.path.isdir(path) else _in_archive(path)
     for name, data in source:
-        total += len(data)
+        total, count = total + len(data), count + 1
+        if count > _MAX_TAKEN:
+            raise BadInputError(f"{path}: more than {_MAX_TAKEN} logs and dumps in it", hint="give the report of one host")
         if total > _MAX_TOTAL:
             raise textfile.too_large(path, _MAX_TOTAL)
         yield name, data
