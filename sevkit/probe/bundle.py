@@ -146,7 +146,9 @@ def _files(path: str) -> Iterator[tuple[str, bytes]]:
     for name, data in source:
         total, count = total + len(data), count + 1
         if count > _MAX_TAKEN:
-            raise BadInputError(f"{path}: more than {_MAX_TAKEN} logs and dumps in it", hint="give the report of one host")
+            raise BadInputError(
+                f"{path}: more than {_MAX_TAKEN} logs and dumps in it", hint="give the report of one host"
+            )
         if total > _MAX_TOTAL:
             raise textfile.too_large(path, _MAX_TOTAL)
         yield name, data

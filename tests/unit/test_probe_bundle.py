@@ -117,7 +117,10 @@ def test_a_bundle_gives_all_that_it_holds(tmp_path: Path, form: str) -> None:
 
 
 def test_contradictions_are_named(tmp_path: Path) -> None:
-    other = {"a/snphost.txt": OK.replace("location: 51", "location: 47").encode(), "z/module/kvm_amd/parameters/sev": b"N\n"}
+    other = {
+        "a/snphost.txt": OK.replace("location: 51", "location: 47").encode(),
+        "z/module/kvm_amd/parameters/sev": b"N\n",
+    }
     (tmp_path / "x.tar").write_bytes(tar(FILES | other))
     found = report(read_source(str(tmp_path / "x.tar")))["source"]["contradictions"]
     assert found == [

@@ -4,6 +4,7 @@ import click
 
 from sevkit.cli.guest.certificates import certificates
 from sevkit.cli.guest.launch import launch
+from sevkit.cli.guest.lint import lint
 from sevkit.cli.guest.manage import list_guests, stop, verify
 from sevkit.cli.guest.use import console, copy, execute, log
 
@@ -13,5 +14,5 @@ def command() -> None:
     """Launch and use guests in every mode."""
 
 
-for each in (launch, list_guests, execute, copy, console, log, verify, certificates, stop):
+for each in (launch, lint, list_guests, execute, copy, console, log, verify, certificates, stop):
     command.add_command(each)
