@@ -10,7 +10,8 @@ import numpy as np
 
 from sevkit.bench import names
 from sevkit.bench.analysis import checks, stats
-from sevkit.bench.analysis.compare import FEWEST_BOOTS, Series, arms_of
+from sevkit.bench.analysis.compare import arms_of
+from sevkit.bench.analysis.comparison import FEWEST_BOOTS, Series
 from sevkit.bench.imports import documents, fio, json_results, terse
 from sevkit.bench.imports import files as imports
 from sevkit.bench.lint import fio as lint_fio
