@@ -80,6 +80,7 @@ def _human_coverage(data: Scan) -> Iterator[str]:
     if ram:
         how = {"qmp": "by QMP", "core": "by the dump", "guess": "a guess: give --qmp to be sure"}
         yield f"guest RAM: {_size(ram['bytes'])} ({how.get(ram['origin'], ram['origin'])})"
+    yield from data["limits"]
 
 
 def _size(count: int) -> str:
