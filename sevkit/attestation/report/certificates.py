@@ -231,9 +231,9 @@ def _pem(data: bytes) -> tuple[list[Certificate], list[x509.CertificateRevocatio
     for block in _PEM_BLOCK.finditer(data):
         try:
             if block[1] in {b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE"}:
-                certificates.append(Certificate(x509.load_pem_x509_certificate(block[0])))
+                certificates.append(_whole(x509.load_pem_x509_certificate(block[0])))
             elif block[1] == b"X509 CRL":
-                crls.append(x509.load_pem_x509_crl(block[0]))
+                crls.append(_whole_list(x509.load_pem_x509_crl(block[0])))
         except ValueError as error:
             raise BadInputError(f"a PEM block is damaged: {error}") from error
     if not certificates and not crls:
@@ -241,11 +241,22 @@ def _pem(data: bytes) -> tuple[list[Certificate], list[x509.CertificateRevocatio
     return certificates, crls
 
 
+def _whole(x: x509.Certificate) -> Certificate:
+    """A certificate all of whose names and dates can be read: the library reads them when they are asked for."""
+    _ = (x.subject, x.issuer, x.not_valid_before_utc, x.not_valid_after_utc, x.serial_number)
+    return Certificate(x)
+
+
+def _whole_list(crl: x509.CertificateRevocationList) -> x509.CertificateRevocationList:
+    _ = (crl.issuer, crl.last_update_utc, crl.next_update_utc, [entry.serial_number for entry in crl])
+    return crl
+
+
 def _der(data: bytes) -> tuple[list[Certificate], list[x509.CertificateRevocationList]]:
     try:
-        return [Certificate(x509.load_der_x509_certificate(data))], []
+        return [_whole(x509.load_der_x509_certificate(data))], []
     except ValueError as refused:
         try:
-            return [], [x509.load_der_x509_crl(data)]
+            return [], [_whole_list(x509.load_der_x509_crl(data))]
         except ValueError:
             raise BadInputError(f"neither a certificate nor a revocation list: {refused}") from refused

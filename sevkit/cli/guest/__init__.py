@@ -2,6 +2,7 @@
 
 import click
 
+from sevkit.cli.guest.attest import attest
 from sevkit.cli.guest.certificates import certificates
 from sevkit.cli.guest.launch import launch
 from sevkit.cli.guest.manage import list_guests, stop, verify
@@ -13,5 +14,5 @@ def command() -> None:
     """Launch and use guests in every mode."""
 
 
-for each in (launch, list_guests, execute, copy, console, log, verify, certificates, stop):
+for each in (launch, list_guests, execute, copy, console, log, verify, attest, certificates, stop):
     command.add_command(each)
