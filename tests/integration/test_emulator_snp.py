@@ -16,8 +16,7 @@ from sevkit.attestation.report import certtable
 from sevkit.attestation.report.certificates import Store, load
 from sevkit.attestation.report.policy import Policy
 from sevkit.attestation.report.verify import setting
-from sevkit.cli import root
-from sevkit.cli.output import run_root
+from sevkit.cli import main
 from sevkit.errors import SevkitError
 from sevkit.guest import firmware, image, verify
 from sevkit.guest.spec import GuestSpec, Storage, StorageKind
@@ -207,7 +206,9 @@ def test_many_reports_at_once_and_in_order(snp: QemuGuest) -> None:
 
 
 def test_the_chain_is_written_for_verifiers(snp: QemuGuest, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_root(root, ["guest", "certificates", snp.name, str(tmp_path / "certs"), "--json"]) == 0
+    with pytest.raises(SystemExit) as ended:
+        main(["guest", "certificates", snp.name, str(tmp_path / "certs"), "--json"])
+    assert ended.value.code == 0
     data = json.loads(capsys.readouterr().out)["data"]
     assert data["provenance"] == "emulated"
     written = [
@@ -222,7 +223,9 @@ def test_the_chain_is_written_for_verifiers(snp: QemuGuest, tmp_path: Path, caps
 def test_a_guest_is_attested_and_measures_what_its_launch_should(
     snp: QemuGuest, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_root(root, ["guest", "attest", snp.spec.name, "--json"]) == 0
+    with pytest.raises(SystemExit) as ended:
+        main(["guest", "attest", snp.name, "--json"])
+    assert ended.value.code == 0
     data = json.loads(capsys.readouterr().out)["data"]
     assert data["verdict"] == "accepted", data["reasons"]
     assert data["equal"]
