@@ -11,6 +11,7 @@ from enum import StrEnum
 from functools import cached_property
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
@@ -24,6 +25,16 @@ _TCB = {"bootloader": f"{AMD}.3.1", "tee": f"{AMD}.3.2", "snp": f"{AMD}.3.3", "m
 _FMC = f"{AMD}.3.9"
 _INTEGER, _OCTETS, _IA5, _UTF8 = 0x02, 0x04, 0x16, 0x0C
 MOST_BYTES = 1 << 20
+# What the library raises for certificates that it cannot read, some of it only when a part is asked for.
+DAMAGED = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+    UnsupportedAlgorithm,
+)
 
 
 class Role(StrEnum):
@@ -117,7 +128,7 @@ class Certificate:
     def _extensions(self) -> dict[str, bytes]:
         try:
             found = list(self.x509.extensions)
-        except (ValueError, x509.DuplicateExtension) as error:
+        except DAMAGED as error:
             raise BadInputError(f"{self.name}: {error}") from error
         return {
             item.oid.dotted_string: item.value.value
@@ -234,7 +245,7 @@ def _pem(data: bytes) -> tuple[list[Certificate], list[x509.CertificateRevocatio
                 certificates.append(_whole(x509.load_pem_x509_certificate(block[0])))
             elif block[1] == b"X509 CRL":
                 crls.append(_whole_list(x509.load_pem_x509_crl(block[0])))
-        except ValueError as error:
+        except DAMAGED as error:
             raise BadInputError(f"a PEM block is damaged: {error}") from error
     if not certificates and not crls:
         raise BadInputError("no certificate in this PEM file")
@@ -255,8 +266,8 @@ def _whole_list(crl: x509.CertificateRevocationList) -> x509.CertificateRevocati
 def _der(data: bytes) -> tuple[list[Certificate], list[x509.CertificateRevocationList]]:
     try:
         return [_whole(x509.load_der_x509_certificate(data))], []
-    except ValueError as refused:
+    except DAMAGED as refused:
         try:
             return [], [_whole_list(x509.load_der_x509_crl(data))]
-        except ValueError:
+        except DAMAGED:
             raise BadInputError(f"neither a certificate nor a revocation list: {refused}") from refused

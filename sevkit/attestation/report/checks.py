@@ -3,12 +3,11 @@
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sevkit.attestation.report import layout, products
 from sevkit.attestation.report.case import ROLES, Case, made_by
-from sevkit.attestation.report.certificates import Certificate
+from sevkit.attestation.report.certificates import DAMAGED, Certificate
 from sevkit.attestation.report.chain import (
     algorithm_findings,
     authority_findings,
@@ -159,7 +158,7 @@ def _signature(case: Case) -> Iterator[str]:
 def _key_problem(leaf: Certificate) -> str | None:
     try:
         key = leaf.x509.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except DAMAGED as error:
         return f"{leaf.name}: {error}"
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
         return f"{leaf.name} has no key on the curve P-384"

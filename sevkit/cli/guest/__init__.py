@@ -17,10 +17,6 @@ def command() -> None:
     """Launch and use guests in every mode."""
 
 
-<<<<<<< HEAD
-for each in (launch, list_guests, execute, copy, console, log, verify, attest, certificates, stop):
-=======
-_USE = (execute, ssh, copy, console, log, verify, certificates)
+_USE = (execute, ssh, copy, console, log, verify, attest, certificates)
 for each in (launch, run, list_guests, *_USE, suspend, resume, reboot, stop):
->>>>>>> main
     command.add_command(each)
