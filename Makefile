@@ -40,6 +40,10 @@ faults: setup ## Every fault on every main path, real guests included (ARGS=--re
 fuzz: setup ## Fuzz every reader of foreign bytes (ARGS="--seconds 600 core" for one, longer)
 	@$(PY) -m tests.fuzz $(ARGS)
 
+.PHONY: fuzz-regex
+fuzz-regex: setup ## A million random expressions and texts: the scanner against Python's re (ARGS="PAIRS SEED")
+	@$(PY) -m tests.property.regex_fuzz $(or $(ARGS),1000000)
+
 .PHONY: check
 check: .venv/ready ## Style, types, dead code and the import contracts
 	@.venv/bin/ruff check .

@@ -6,7 +6,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${SEVKIT_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/sevkit}/emulator
 binary=qemu-system-x86_64
-meson=1.12.1 ninja=1.13.0
+objects=(sev-tcg-guest sev-snp-tcg-guest)
 packages=(gcc libc6-dev flex bison patch xz-utils pkg-config python3 python3-venv
           libglib2.0-dev libslirp-dev libfdt-dev zlib1g-dev)
 
@@ -14,7 +14,7 @@ usage() {
     cat <<EOF
 usage: emulator/build.sh [options]
 
-Builds $binary with the object sev-tcg-guest into
+Builds $binary with the objects ${objects[*]} into
 $cache/HASH/bin/ and prints its path. HASH covers
 the engine, the patches, the pinned source and the configure options, so that
 a second call does nothing.
@@ -22,6 +22,8 @@ a second call does nothing.
   --print-path         only print the path; status 4 if it is not built
   --source PATH|URL    a QEMU source tarball instead of Debian's
   --source-sha256 HEX  its checksum, where it is not in source.pins
+  --sanitize           with AddressSanitizer and UndefinedBehaviorSanitizer, as
+                       a build of its own (slow; for tests of the emulator)
   --jobs N             parallel jobs (default: processors)
   --help               this text
 
@@ -51,11 +53,16 @@ tree_sha() {
         xargs -0 sha256sum | sha256sum | cut -d' ' -f1)
 }
 
+configure_flags() {
+    lines "$here/configure.flags"
+    [[ -z $sanitize ]] || printf '%s\n' --enable-asan --enable-ubsan
+}
+
 content_hash() {
     {
         tree_sha "$here/engine"
         tree_sha "$here/patches"
-        lines "$here/configure.flags"
+        configure_flags
         if [[ -n $source ]]; then echo "$source_sha"; else lines "$here/source.pins"; fi
     } | sha256sum | cut -c1-16
 }
@@ -89,13 +96,18 @@ need_packages() {
     } >>"$log" 2>&1 || die 4 "apt-get could not install: $missing" "see $log"
 }
 
+# Of meson and ninja, as VERSION-VERSION.
+tool_versions() { sed -n 's/^[a-z]*==\([0-9.]*\).*/\1/p' "$here/requirements.txt" | paste -sd-; }
+
 need_venv() {
-    local venv=$cache/venv-$meson-$ninja
+    local venv
+    venv=$cache/venv-$(tool_versions)
     if [[ ! -x $venv/bin/ninja || ! -x $venv/bin/meson ]]; then
-        note "installing meson $meson and ninja $ninja from PyPI"
+        note "installing meson and ninja from PyPI"
         rm -rf "$venv"
         { python3 -m venv "$venv" &&
-            "$venv/bin/pip" install --disable-pip-version-check "meson==$meson" "ninja==$ninja"
+            "$venv/bin/pip" install --disable-pip-version-check --only-binary :all: \
+                --require-hashes -r "$here/requirements.txt"
         } >>"$log" 2>&1 || {
             rm -rf "$venv"
             die 4 "could not install meson and ninja from PyPI" "see $log; PIP_INDEX_URL names another index"
@@ -212,8 +224,8 @@ failed() {
 
 configure_tree() {
     local flags stamp
-    mapfile -t flags < <(lines "$here/configure.flags")
-    stamp="${flags[*]} $meson $ninja"
+    mapfile -t flags < <(configure_flags)
+    stamp="${flags[*]} $(tool_versions | tr - " ")"
     [[ -f $tree/obj/build.ninja && $(cat "$tree/configure.stamp" 2>/dev/null) == "$stamp" ]] && return 0
     note "configuring"
     rm -rf "$tree/obj" && mkdir -p "$tree/obj"
@@ -246,20 +258,22 @@ names = ("content_hash", "qemu_version", "source", "source_sha256", "engine_sha2
          "patches_sha256", "compiler")
 info = dict(zip(names, sys.argv[1:]))
 info["configure_flags"] = sys.argv[1 + len(names):]
-info["features"] = ["sev-tcg-guest"]
+info["features"] = ["sev-tcg-guest", "sev-snp-tcg-guest"]
 print(json.dumps(info, indent=2))
 EOF
 }
 
 # Nothing appears under its final name before it is whole and has run once.
 install_result() {
-    local stage=$cache/.stage.$$ version flags
-    mapfile -t flags < <(lines "$here/configure.flags")
+    local stage=$cache/.stage.$$ version flags object
+    mapfile -t flags < <(configure_flags)
     rm -rf "$stage" && mkdir -p "$stage/bin"
     cp "$tree/obj/$binary" "$stage/bin/"
     version=$("$stage/bin/$binary" --version | sed -n '1s/.*version \([0-9.]*\).*/\1/p')
-    "$stage/bin/$binary" -object help | grep -q '^  sev-tcg-guest' ||
-        failed "the new $binary lacks sev-tcg-guest"
+    for object in "${objects[@]}"; do
+        "$stage/bin/$binary" -object help | grep -q "^  $object" ||
+            failed "the new $binary lacks $object"
+    done
     build_info "$hash" "$version" "$(basename "$tarball")" "$tarball_sha" "$(tree_sha "$here/engine")" \
         "$(tree_sha "$here/patches")" "$(gcc --version | head -n 1)" "${flags[@]}" >"$stage/build-info.json"
     cp "$here/COPYING" "$stage/"
@@ -269,6 +283,7 @@ install_result() {
 
 # The link by which sevkit finds the emulator that was asked for last.
 point_current() {
+    [[ -z $sanitize ]] || return 0
     [[ $(readlink "$cache/current" 2>/dev/null) == "$hash" ]] && return 0
     ln -s "$hash" "$cache/.current.$$"
     mv -T "$cache/.current.$$" "$cache/current"
@@ -276,10 +291,11 @@ point_current() {
 
 # ---- ----
 
-source='' source_sha='' print_path='' jobs=$(nproc)
+source='' source_sha='' print_path='' sanitize='' jobs=$(nproc)
 while (($#)); do
     case $1 in
         --print-path) print_path=1 ;;
+        --sanitize) sanitize=1 ;;
         --source | --source-sha256 | --jobs)
             (($# > 1)) || die 2 "$1 needs a value"
             case $1 in
@@ -308,7 +324,7 @@ if [[ -x $result && -f $cache/$hash/build-info.json ]]; then
 fi
 [[ -z $print_path ]] || die 4 "the emulator is not built" "make emulator, or emulator/build.sh"
 
-tree=$cache/tree downloads=$cache/downloads log=$cache/build.log
+tree=$cache/tree${sanitize:+-sanitize} downloads=$cache/downloads log=$cache/build.log
 mkdir -p "$tree" "$downloads"
 exec 9>"$cache/lock"
 flock -n 9 || { note "another build is running: waiting for it"; flock 9; }

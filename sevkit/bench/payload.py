@@ -11,7 +11,11 @@ class Equivalence(TypedDict):
 
 
 class ComparisonRow(TypedDict):
-    """Two modes compared on one workload; ``ratio`` is value / baseline_value, ``interval`` its 95 % interval."""
+    """Two modes compared on one workload; ``ratio`` is value / baseline_value, ``interval`` its interval.
+
+    ``confidence`` is the interval's: 0.95, or 0.9 where two one-sided tests decided. ``blocks``: paired by block.
+    ``smallest_detectable`` is a fraction, ``boots_for_margin`` the boots per mode that would show the margin.
+    """
 
     workload: str
     storage: str | None
@@ -22,6 +26,8 @@ class ComparisonRow(TypedDict):
     mode: str
     ratio: float | None
     interval: list[float] | None
+    confidence: float | None
+    blocks: bool
     verdict: str
     reason: str
     warnings: list[str]
@@ -38,6 +44,7 @@ class ComparisonRow(TypedDict):
     noise_floor: float | None
     equivalence: Equivalence | None
     smallest_detectable: float | None
+    boots_for_margin: int | None
     study_ratio: NotRequired[float | None]
     article_ratio: NotRequired[float | None]
 

@@ -34,7 +34,7 @@ def reporting_commands(group: click.Group, ctx: click.Context) -> Iterator[tuple
         found = group.get_command(ctx, name)
         assert found is not None
         inner = click.Context(found, info_name=name, parent=ctx)
-        if any("--json" in parameter.opts for parameter in found.params):
+        if any("--json" in parameter.opts and not parameter.expose_value for parameter in found.params):
             yield inner.command_path.removeprefix("sevkit "), found
         if isinstance(found, click.Group):
             yield from reporting_commands(found, inner)

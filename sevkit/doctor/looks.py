@@ -190,7 +190,7 @@ def search() -> Found:
     """find.c, compiled when sevkit was installed."""
     from sevkit.memory.search import native
 
-    words = "built" if native.built else "not built: hyperscan searches, several times slower"
+    words = "built" if native.built else "not built: Python's own engine searches, many times slower"
     return Found(
         native.built, words, None if native.built else "install a C compiler (gcc libc6-dev), then sevkit again"
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sevkit import processes
 from sevkit.errors import BadInputError, MissingToolError, UsageError
-from sevkit.guest import cloud, cpio, debian
+from sevkit.guest import cloud, cpio, debian, media
 from sevkit.paths import cache_dir
 
 Progress = Callable[[str], None]
@@ -78,6 +78,8 @@ class Image:
     root_disk: Path | None
     info: dict[str, object]
     root_format: str = "raw"
+    uefi: bool = True  # whether UEFI firmware, and BIOS, can boot it
+    bios: bool = True
 
 
 def get(name: str, *, progress: Progress | None = None) -> Image:
@@ -85,7 +87,7 @@ def get(name: str, *, progress: Progress | None = None) -> Image:
 
     Raises UsageError for a name that is none, MissingToolError when what the build needs is not here.
     """
-    if cloud.is_path(name):
+    if parts(name)[0] not in _BUILDERS and cloud.is_path(name):
         return _users_own(Path(name))
     if parts(name)[0] not in _BUILDERS:
         raise UsageError(
@@ -116,8 +118,16 @@ def expected(name: str) -> Image:
 
 
 def _users_own(path: Path) -> Image:
-    form = cloud.disk_format(path)
-    return Image("cloud", None, None, path.resolve(), {"image": "cloud", "path": str(path)}, form)
+    found = media.disk(path)
+    info: dict[str, object] = {"image": "cloud", "path": str(path)}
+    return Image("cloud", None, None, path.resolve(), info, found.format, uefi=found.uefi, bios=found.bios)
+
+
+def least_memory(name: str, *, ovmf: bool) -> int:
+    """The least MiB with which a built-in image comes up: its initramfs and the firmware have to fit (measured)."""
+    if cloud.is_path(name):
+        return 128 if ovmf else 32
+    return 192 if ovmf else 96
 
 
 def _folder(name: str) -> Path:

@@ -96,12 +96,45 @@ class Verified(TypedDict):
     evidence: GuestEvidence
 
 
+class GuestCertificates(TypedDict):
+    """The certificates of an emulated platform, and the files that hold them: ``vcek``, ``ask``, ``ark``."""
+
+    guest: str
+    provenance: str
+    chip_id: str
+    files: dict[str, str]
+
+
 class Executed(TypedDict):
     """A command that ran in a guest."""
 
     status: int
     stdout: str
     stderr: str
+
+
+class RanInGuest(TypedDict):
+    """A command that ran in a guest of its own."""
+
+    mode: str
+    hypervisor: str
+    provenance: str
+    status: int
+    stdout: str
+    stderr: str
+
+
+class GuestState(TypedDict):
+    """A guest that was suspended or resumed."""
+
+    guest: str
+    state: str
+
+
+class Rebooted(TypedDict):
+    """A guest that was launched again."""
+
+    guest: GuestRow
 
 
 class Copied(TypedDict):

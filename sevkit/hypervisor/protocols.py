@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from sevkit.guest.result import CommandResult
+from sevkit.guest.secrets import GuestWord
 from sevkit.guest.spec import GuestSpec
 from sevkit.memory.guest_ram.layout import GuestRange as RamBlock
 from sevkit.vocabulary import Mode, Provenance
@@ -90,6 +91,14 @@ class Guest(Protocol):
 
     def holds(self, nonce: bytes) -> dict[str, bool]:
         """For every place where a secret was planted, whether the guest still has it there."""
+        ...
+
+    def write_back(self) -> None:
+        """Write back to DRAM what caches hold of guest memory, as WBINVD does: DRAM is what is captured."""
+        ...
+
+    def word(self) -> GuestWord:
+        """What the guest says of its own memory; asked after ``plant``."""
         ...
 
     def put(self, source: Path, target: str) -> None:

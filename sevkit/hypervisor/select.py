@@ -37,12 +37,13 @@ def make(name: str, progress: Callable[[str], None] | None = None) -> Hypervisor
     raise UsageError(f"there is no hypervisor {name!r}", hint=f"hypervisors: auto, {', '.join(NAMES)}")
 
 
-def choose(name: str, mode: Mode, progress: Callable[[str], None] | None = None) -> Choice:
+def choose(name: str, mode: Mode, progress: Callable[[str], None] | None = None, *, real: bool = False) -> Choice:
     """The hypervisor called ``name``, or for ``auto`` the first of hardware, emulator, mock that runs ``mode`` here.
 
+    With ``real``, ``auto`` never takes the mock: a test that passes on no guest at all is worse than one that fails.
     Raises UnsupportedModeError with each reason when none can.
     """
-    names = NAMES if name == "auto" else (name,)
+    names = (name,) if name != "auto" else NAMES[:-1] if real else NAMES
     passed: list[str] = []
     for candidate in names:
         hypervisor = make(candidate, progress)
@@ -52,8 +53,14 @@ def choose(name: str, mode: Mode, progress: Callable[[str], None] | None = None)
         passed.append(f"{candidate}: {able.reason}")
     raise UnsupportedModeError(
         f"no hypervisor here runs mode {mode}: {'; '.join(passed)}",
-        hint=None if name == "auto" else "--hypervisor auto takes the most real one that can",
+        hint=_hint(name, real),
     )
+
+
+def _hint(name: str, real: bool) -> str | None:
+    if name != "auto":
+        return "--hypervisor auto takes the most real one that can"
+    return "`make emulator` builds the emulator; --hypervisor mock takes the software model instead" if real else None
 
 
 def attach(name: str) -> Guest:

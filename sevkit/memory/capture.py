@@ -10,9 +10,13 @@ from pathlib import Path
 
 from sevkit import processes, procfs
 from sevkit.errors import CaptureError, DeadlineError, NoSpaceError, NotPermittedError, SevkitError
-from sevkit.memory.sources.base import SourceGoneError
+from sevkit.memory.sources.base import SourceGoneError, State, intersect, normalise, region_at
+from sevkit.memory.sources.process import LiveMemory
 from sevkit.paths import work_dir
 from sevkit.procfs import ptrace_hint
+
+# gdb's gcore.c, gcore_copy_callback.
+_UNREAD = re.compile(r"Memory read failed for corefile section, \d+ bytes at 0x([0-9a-f]+)")
 
 
 def command(pid: int, target: Path, *, all_mappings: bool = False) -> list[str]:
@@ -103,6 +107,11 @@ def _judge(pid: int, target: Path, done: processes.Completed) -> None:
     """Raise what gdb's words mean: its exit status is 0 even when the core is cut short."""
     words = f"{done.text}\n{done.error_text}"
     error = _cause(pid, words)
+    if error is None and (lost := _lost_by_gdb(pid, done.error_text)):
+        error = CaptureError(
+            f"gdb could not read all memory of process {pid}: {lost} bytes with data are zeros in the core",
+            hint="read the process live, without gdb: `--capture live`, or `sevkit scan --pid`",
+        )
     if error is None and (done.status != 0 or not target.exists() or target.stat().st_size == 0):
         error = CaptureError(f"gcore wrote no core of process {pid}")
     if error is None and (missing := _missing_bytes(target)):
@@ -110,6 +119,20 @@ def _judge(pid: int, target: Path, done: processes.Completed) -> None:
     if error is not None:
         error.detail = done.error_text
         raise error
+
+
+def _lost_by_gdb(pid: int, words: str) -> int:
+    """How many bytes with data gdb gave up on: from such an address on a mapping is zeros in the core, with status 0.
+
+    A mapping has no data beyond the end of its file, and [vsyscall] is no memory of the process.
+    """
+    addresses = [int(address, 16) for address in _UNREAD.findall(words)]
+    if not addresses:
+        return 0
+    with LiveMemory(pid) as live:
+        regions = [(address, region_at(live.regions(), address)) for address in addresses]
+        zeros = normalise((address, region.end) for address, region in regions if region)
+        return sum(part.size for part in intersect(live.stretches(), zeros) if part.state == State.DATA)
 
 
 def _cause(pid: int, words: str) -> SevkitError | None:

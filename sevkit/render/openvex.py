@@ -6,12 +6,13 @@ import json
 from typing import Any
 
 from sevkit import __version__
+from sevkit.attestation.payload import BulletinRow, BulletinTable
 
 _CONTEXT = "https://openvex.dev/ns/v0.2.0"
 _STATUS = {"yes": "affected", "unknown": "under_investigation"}
 
 
-def document(data: dict[str, Any], now: dt.datetime) -> dict[str, Any]:
+def document(data: BulletinTable, now: dt.datetime) -> dict[str, Any]:
     """The document: one statement per CVE, or per bulletin without one."""
     product = {"@id": f"pkg:generic/amd-epyc-sev-firmware@{_version(data)}?product={data['product'] or 'unknown'}"}
     statements = [
@@ -29,11 +30,11 @@ def document(data: dict[str, Any], now: dt.datetime) -> dict[str, Any]:
     }
 
 
-def _version(data: dict[str, Any]) -> str:
+def _version(data: BulletinTable) -> str:
     return ".".join(f"{name}{value}" for name, value in (data["tcb"] or {}).items()) or "unknown"
 
 
-def _statement(item: dict[str, Any], name: str, product: dict[str, str]) -> dict[str, Any]:
+def _statement(item: BulletinRow, name: str, product: dict[str, str]) -> dict[str, Any]:
     statement: dict[str, Any] = {
         "vulnerability": {"name": name, "description": item["what"], "aliases": [item["id"]]},
         "products": [product],

@@ -3,12 +3,13 @@
 from typing import Any
 
 from sevkit import __version__
+from sevkit.attestation.payload import BulletinRow, BulletinTable
 
 _LEVELS = {"yes": "error", "unknown": "note"}
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
-def document(data: dict[str, Any]) -> dict[str, Any]:
+def document(data: BulletinTable) -> dict[str, Any]:
     """The document: one rule per bulletin, one result per bulletin that applies or cannot be told."""
     rows = data["bulletins"]
     driver = {
@@ -21,7 +22,7 @@ def document(data: dict[str, Any]) -> dict[str, Any]:
     return {"$schema": _SCHEMA, "version": "2.1.0", "runs": [{"tool": {"driver": driver}, "results": results}]}
 
 
-def _rule(item: dict[str, Any]) -> dict[str, Any]:
+def _rule(item: BulletinRow) -> dict[str, Any]:
     help_text = "; or ".join(item["fixed_by"]) or "no fix is known"
     return {
         "id": item["id"],
@@ -32,7 +33,7 @@ def _rule(item: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _result(number: int, item: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
+def _result(number: int, item: BulletinRow, data: BulletinTable) -> dict[str, Any]:
     place = {"logicalLocations": [{"name": f"{data['product'] or 'unknown processor'} ({data['mode']})"}]}
     result: dict[str, Any] = {
         "ruleId": item["id"],

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from sevkit.cli import root
-from sevkit.cli.output import run_root
+from sevkit.cli import main
 from sevkit.errors import SevkitError
 from sevkit.guest import firmware, image, verify
 from sevkit.guest.spec import GuestSpec, Storage, StorageKind
@@ -201,7 +200,9 @@ def test_many_reports_at_once_and_in_order(snp: QemuGuest) -> None:
 
 
 def test_the_chain_is_written_for_verifiers(snp: QemuGuest, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_root(root, ["guest", "certificates", snp.name, str(tmp_path / "certs"), "--json"]) == 0
+    with pytest.raises(SystemExit) as ended:
+        main(["guest", "certificates", snp.name, str(tmp_path / "certs"), "--json"])
+    assert ended.value.code == 0
     data = json.loads(capsys.readouterr().out)["data"]
     assert data["provenance"] == "emulated"
     written = [

@@ -45,7 +45,7 @@ class Memory:
         self.file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
         os.ftruncate(self.file, SIZE)
         self.readable = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        self.finder = Finder(VALUES, native.groups(VALUES)[0])
+        self.finder = Finder(VALUES, native.groups(VALUES))
         self.step = 2 * PAGE
         needed = self.finder.buffer_size(self.step)
         self.area = mmap.mmap(-1, needed + 2 * PAGE, flags=PRIVATE)

@@ -159,12 +159,3 @@ def test_the_seed_is_what_cloud_init_looks_for(tmp_path: Path) -> None:
             text = stream.read().decode()
         assert text == cloud.user_data() if name == "user-data" else json.loads(text)["local-hostname"] == "vm"
     iso.close()
-
-
-def test_a_disk_is_known_by_its_first_bytes(tmp_path: Path) -> None:
-    (tmp_path / "a.img").write_bytes(b"QFI\xfb" + bytes(100))
-    (tmp_path / "b.img").write_bytes(bytes(100))
-    assert cloud.disk_format(tmp_path / "a.img") == "qcow2"
-    assert cloud.disk_format(tmp_path / "b.img") == "raw"
-    with pytest.raises(UsageError, match="cannot read"):
-        cloud.disk_format(tmp_path / "none.img")

@@ -173,7 +173,7 @@ def test_whoever_wants_to_cut_a_core_waits_for_the_search_and_no_longer(write: W
 def test_a_search_gives_the_file_back_even_when_it_stops_early(write: Write) -> None:
     path = write(core([Load(0x1000, b"many-many-many-" * 1000)]))
     with CoreMemory(path) as memory:
-        for pattern in (Pattern(b"many-many-many"), Pattern(b"m.ny", regex=True), Pattern(b"MANY", ignore_case=True)):
+        for pattern in (Pattern(b"many-many-many"), Pattern(b"m.ny", regex=True), Pattern(b"(?i)MANY", regex=True)):
             result = scan(memory, [pattern], max_hits=5)
             assert not result.finished
             assert result.stopped == "more than 5 hits"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sevkit.errors import NotPermittedError
+from sevkit.errors import CaptureError, NotPermittedError
 from sevkit.memory import capture
 from sevkit.memory.search.patterns import Pattern
 from sevkit.memory.search.scan import scan
@@ -45,7 +45,7 @@ private, shared = place(0x22), place(1, memfd)
 of_file, copied = place(1, file), place(2, file)
 hidden = place(0x22)
 libc.mprotect(ctypes.c_void_p(hidden), ctypes.c_size_t(size), 0)
-short = libc.mmap(None, size, 3, 1, memfd, size // 2)
+short = libc.mmap(None, size, 3, 1, memfd, size // 2 if sys.argv[4] == "short" else 0)
 print(private, shared, of_file, copied, hidden, short, flush=True)
 sys.stdin.read()
 """
@@ -59,11 +59,12 @@ class Target:
         self.at = dict(zip(names, map(int, process.stdout.readline().split()), strict=True))
 
 
-@pytest.fixture
-def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+@pytest.fixture(params=["short"])
+def target(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Target]:
+    """Its last mapping reaches beyond the end of the file, or does not with the parameter ``whole``."""
     file = tmp_path_factory.mktemp("target") / "backing"
     file.touch()
-    argv = [sys.executable, "-c", TARGET, *PIECES, str(file)]
+    argv = [sys.executable, "-c", TARGET, *PIECES, str(file), request.param]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         yield Target(process)
         process.kill()
@@ -211,6 +212,13 @@ def test_smaps_are_read_with_odd_names_and_without_the_kernels_pages() -> None:
     assert not device.region.readable
 
 
+def test_a_file_that_ends_within_a_mapping_makes_gdb_lose_all_of_it(target: Target, tmp_path: Path) -> None:
+    with pytest.raises(CaptureError, match="with data are zeros in the core"):
+        capture.capture(target.pid, tmp_path, timeout=60)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("target", ["whole"], indirect=True)
 def test_gcore_gives_a_private_file_in_which_the_secret_is_found(target: Target, tmp_path: Path) -> None:
     from sevkit.memory.sources.core import CoreMemory
 

@@ -16,7 +16,8 @@ from sevkit.memory.guest_ram.extract import Format, extract
 from sevkit.memory.guest_ram.layout import GIB, GuestMap, GuestRange
 from sevkit.memory.guest_ram.picture import MAX_POINTS, Picture, draw, from_dict, guest_pages, shrink
 from sevkit.memory.search import report
-from sevkit.memory.search.patterns import Pattern, Searcher
+from sevkit.memory.search.patterns import Pattern
+from sevkit.memory.search.regexes import Expression
 from sevkit.memory.search.scan import scan
 from sevkit.memory.sources.core import CoreMemory
 from sevkit.render import memory_map
@@ -79,7 +80,7 @@ def test_an_interruption_stays_one_while_memory_is_looked_at(
     monkeypatch.setattr("sevkit.memory.guest_ram.picture.classify", interrupted)
     with pytest.raises(KeyboardInterrupt):
         guest_pages(memory, GUEST)
-    monkeypatch.setattr(Searcher, "find", lambda self, data, first, last: interrupted(data, self, first, last))
+    monkeypatch.setattr(Expression, "find", lambda self, data, *rest: interrupted(data, self, *rest))
     with pytest.raises(KeyboardInterrupt):
         scan(memory, [Pattern(b"n[e]ver", regex=True)], threads=1)
 

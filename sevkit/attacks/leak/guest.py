@@ -7,6 +7,7 @@ process's environment and in the kernel's log. How a verdict is earned is in doc
 import contextlib
 import secrets as randomness
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,12 +18,22 @@ from sevkit.attacks.notebook import Notebook, Observation, Outcome
 from sevkit.errors import GuestError
 from sevkit.guest import secrets
 from sevkit.memory import capture
+from sevkit.memory.guest_ram.classes import PageClass
 from sevkit.memory.guest_ram.layout import GuestMap
 from sevkit.memory.guest_ram.picture import GuestPages, draw, guest_pages
 from sevkit.memory.search.patterns import Pattern
 from sevkit.memory.search.scan import ScanResult, scan
 from sevkit.memory.search.workers import Hit
-from sevkit.memory.sources.base import PAGE, MemorySource, SourceGoneError, State, intersect, normalise, region_at
+from sevkit.memory.sources.base import (
+    PAGE,
+    MemorySource,
+    SourceGoneError,
+    State,
+    Stretch,
+    intersect,
+    normalise,
+    region_at,
+)
 from sevkit.memory.sources.core import CoreMemory
 from sevkit.memory.sources.process import LiveMemory
 from sevkit.vocabulary import Evidence, Mode, Verdict
@@ -32,7 +43,7 @@ OUTCOMES = {
     Verdict.PROTECTED: Outcome.STOPPED,
     Verdict.INCONCLUSIVE: Outcome.INCONCLUSIVE,
 }
-SHARED, VMM, NEVER = "shared", "vmm", "never-planted"
+VMM, NEVER = "vmm", "never-planted"
 
 
 @dataclass(frozen=True)
@@ -47,13 +58,19 @@ class PlacedHit:
 
 @dataclass
 class Seen:
-    """What a capture showed, before it is weighed. ``what`` says how it was captured."""
+    """What a capture showed, before it is weighed. ``what`` says how it was captured.
+
+    ``second_look`` is how often the process itself shows a secret, where the capture is a file; ``word`` what the guest
+    says of its memory.
+    """
 
     what: dict[str, Any]
     found: ScanResult
     pages: GuestPages
     coverage: dict[str, int]
     placed: list[PlacedHit]
+    word: secrets.GuestWord
+    second_look: int = 0
 
 
 def guest(lab: GuestLab, note: Notebook) -> Observation:
@@ -81,6 +98,8 @@ def guest(lab: GuestLab, note: Notebook) -> Observation:
 def _look(lab: GuestLab, nonce: bytes, clock: "_Clock") -> Seen:
     """Capture, search, and class every page of guest RAM."""
     ram = GuestMap(lab.guest.ram_blocks())
+    word = lab.guest.word()
+    lab.guest.write_back()  # what never reached DRAM would be missed there whatever protects it
     lab.say(f"capturing the VMM's memory ({lab.capture})")
     with _captured(lab) as (source, what):
         clock.lap("capture")
@@ -90,16 +109,35 @@ def _look(lab: GuestLab, nonce: bytes, clock: "_Clock") -> Seen:
         clock.lap("search")
         lab.say("looking at every page of guest RAM")
         pages = guest_pages(source, ram)
-        coverage = _coverage(source, ram, pages.counts())
+        coverage = _coverage(source, ram, found, pages.counts())
         placed = [_place(hit, patterns[hit.pattern].name, source, ram) for hit in found.hits]
         clock.lap("classify")
-    return Seen(what, found, pages, coverage, placed)
+    seen = Seen(what, found, pages, coverage, placed, word)
+    if lab.capture != "live" and not any(hit.secret in secrets.PLACES for hit in placed):
+        lab.say("looking again, past gcore")
+        seen.second_look = _second_look(lab.guest.pid, ram, patterns)
+        clock.lap("second look")
+    return seen
+
+
+def _second_look(pid: int, ram: GuestMap, patterns: list[Pattern]) -> int:
+    """How often the secrets stand in guest RAM as it is read without gcore: a core may lack what it does not name.
+
+    gdb writes zeros for what it could not read, and for all of the mapping after that.
+    """
+    with LiveMemory(pid) as live:
+        found = scan(live, patterns, within=ram.host_ranges())
+    return sum(patterns[hit.pattern].name in secrets.PLACES for hit in found.hits)
+
+
+def _marker(when: str) -> str:
+    return f"shared, {when}"
 
 
 def _patterns(nonce: bytes, name: str) -> list[Pattern]:
-    """What is searched for: the secret of each place, and the three controls."""
+    """What is searched for: the secret of each place, and the controls."""
     wanted = [Pattern(secrets.secret(nonce, place), name=place) for place in secrets.PLACES]
-    wanted.append(Pattern(secrets.shared_marker(nonce), name=SHARED))
+    wanted += [Pattern(secrets.shared_marker(nonce, when), name=_marker(when)) for when in secrets.MARKERS]
     wanted.append(Pattern(name.encode(), name=VMM))
     wanted.append(Pattern(b"SEVKIT-never-" + randomness.token_hex(32).encode(), name=NEVER))
     return wanted
@@ -132,15 +170,48 @@ def _place(hit: Hit, secret: str, source: MemorySource, ram: GuestMap) -> Placed
     return PlacedHit(secret, hit.address, None, f"VMM: {region.label if region else 'unknown mapping'}")
 
 
-def _coverage(source: MemorySource, ram: GuestMap, counts: dict[str, int]) -> dict[str, int]:
-    """How much of guest RAM the capture holds, in bytes. What was never touched is known to be empty: not missing."""
-    inside = intersect(source.stretches(), normalise(ram.host_ranges()))
+def _coverage(source: MemorySource, ram: GuestMap, found: ScanResult, counts: dict[str, int]) -> dict[str, int]:
+    """How much of guest RAM was searched, in bytes. What was never touched is known to be empty: not missing.
+
+    ``unreadable_bytes`` could not be read, by the search or by the look at each page after it.
+    """
+    ranges = normalise(ram.host_ranges())
+    sizes = dict.fromkeys(State, 0)
+    for part in intersect(source.stretches(), ranges):
+        sizes[part.state] += part.size
+    lost = sum(part.size for part in intersect([Stretch(*span) for span in found.lost], ranges))
     return {
         "guest_ram_bytes": ram.size,
-        "read_bytes": sum(counts[word] for word in ("plaintext", "ciphertext", "zero")) * PAGE,
-        "unreadable_bytes": counts["unread"] * PAGE,
-        "unpopulated_bytes": sum(part.size for part in inside if part.state == State.UNPOPULATED),
+        "read_bytes": sizes[State.DATA] - lost,
+        "unreadable_bytes": max(sizes[State.UNREADABLE] + lost, counts["unread"] * PAGE),
+        "unpopulated_bytes": sizes[State.UNPOPULATED],
     }
+
+
+def _secret_pages(seen: Seen) -> dict[str, int]:
+    """How the capture shows the pages that hold a secret by the guest's word: class -> pages."""
+    indexes = seen.pages.marks(seen.word.secret_pages)
+    classes = [PageClass(int(seen.pages.classes[index])).word for index in indexes]
+    return dict(Counter(classes))
+
+
+def _weigh(mode: Mode, seen: Seen, hits: int, controls: judge.Controls) -> judge.Decision:
+    coverage = seen.coverage
+    absent = coverage["guest_ram_bytes"] - coverage["read_bytes"] - coverage["unpopulated_bytes"]
+    finished = seen.found.finished and seen.pages.stopped is None
+    return judge.decide(
+        mode,
+        judge.Seen(
+            secret_hits=hits,
+            finished=finished,
+            missing_bytes=max(absent, coverage["unreadable_bytes"]),
+            pages=seen.pages.counts(),
+            secret_pages=_secret_pages(seen),
+            used_pages=seen.word.used_pages,
+            second_look=seen.second_look,
+        ),
+        controls,
+    )
 
 
 class _Clock:
@@ -163,17 +234,15 @@ def _conclude(
     mode = lab.guest.spec.mode
     predicted = Verdict.LEAKED if mode is Mode.NOSEV else Verdict.PROTECTED
     hits = [hit for hit in seen.placed if hit.secret in secrets.PLACES]
-    in_ram = any(hit.secret == SHARED and hit.gpa is not None for hit in seen.placed)
+    in_ram = {when: _in_ram(seen, _marker(when)) for when in secrets.MARKERS}
     in_vmm = any(hit.secret == VMM and hit.gpa is None for hit in seen.placed)
     controls = judge.Controls(
-        positive=in_ram and in_vmm,
+        positive=all(in_ram.values()) and in_vmm,
         negative=not any(hit.secret == NEVER for hit in seen.placed),
         secret_alive=all(alive.values()),
     )
     counts, coverage = seen.pages.counts(), seen.coverage
-    missing = coverage["guest_ram_bytes"] - coverage["read_bytes"] - coverage["unpopulated_bytes"]
-    finished = seen.found.finished and seen.pages.stopped is None
-    decision = judge.decide(judge.Seen(len(hits), finished, missing, counts), controls)
+    decision = _weigh(mode, seen, len(hits), controls)
     note.verdict("; ".join(decision.reasons))
     marks = [(hit.gpa, hit.secret) for hit in hits if hit.gpa is not None]
     detail = {
@@ -196,15 +265,23 @@ def _conclude(
             "capture": seen.what,
             "dump_coverage": seen.found.coverage.as_dict(),
             "controls": {
-                "shared_marker_in_guest_ram": in_ram,
+                "shared_marker_in_guest_ram": all(in_ram.values()),
+                "shared_markers": in_ram,
                 "vmm_marker_in_vmm": in_vmm,
                 "secret_alive": alive,
                 "search_stopped": seen.found.stopped,
+                "secret_pages": _secret_pages(seen),
+                "second_look": seen.second_look,
             },
+            "guest_used_pages": seen.word.used_pages,
         },
     }
     picture = draw(seen.pages, str(mode), f"{lab.guest.provenance}, {decision.verdict}", marks)
     return Observation(OUTCOMES[decision.verdict], _check(decision), detail, picture)
+
+
+def _in_ram(seen: Seen, name: str) -> bool:
+    return any(hit.secret == name and hit.gpa is not None for hit in seen.placed)
 
 
 def _check(decision: judge.Decision) -> str:

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import combinations, product
 from math import prod
-from typing import Any
 
 from sevkit.attestation.measure import alternatives
 from sevkit.attestation.measure.alternatives import MOST_VCPUS, Dimension, Material, Option
 from sevkit.attestation.measure.candidates import Candidates
 from sevkit.attestation.measure.trace import trace
+from sevkit.attestation.payload import ChangeRow, Explanation
 from sevkit.errors import UsageError
 from sevkit.model.digest import LaunchInputs, check, launch_digest
 from sevkit.vocabulary import Mode
@@ -30,10 +30,14 @@ class Change:
     given: str
     actual: str
 
+    def as_dict(self) -> ChangeRow:
+        """The change, JSON-ready."""
+        return {"input": self.input, "given": self.given, "actual": self.actual}
+
 
 @dataclass
 class Answer:
-    """What was found: ``found`` is the first of the smallest changes (None: nothing explains it; empty: it is equal)."""
+    """What was found. ``found`` is the first of the smallest changes: None when there is none, empty when equal."""
 
     expected: bytes
     computed: bytes
@@ -44,9 +48,9 @@ class Answer:
     complete: bool = True
     ruled_out: list[str] = field(default_factory=list)
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Explanation:
         """The answer, JSON-ready."""
-        rows = [[vars(change) for change in changes] for changes in (self.found or [], *self.others)]
+        rows = [[change.as_dict() for change in changes] for changes in (self.found or [], *self.others)]
         return {
             "equal": self.expected == self.computed,
             "expected": self.expected.hex(),
@@ -97,11 +101,20 @@ def explain(
 
 
 def _inside(inputs: LaunchInputs, expected: bytes) -> str | None:
-    """Whether the expected digest is one on the way: then the rest was not measured."""
+    """Whether the expected digest is one on the way: then the rest was not measured.
+
+    Fewer save areas are fewer vCPUs, which the search finds; so are SEV-ES without any, and SEV.
+    """
+    if inputs.mode is not Mode.SEV_SNP:
+        return None
     for number, line in enumerate(trace(inputs)):
-        if bytes.fromhex(line.digest) == expected:
+        if bytes.fromhex(line.digest) == expected and not line.what.startswith("vmsa"):
             return f"only up to step {number} ({line.what}): what follows was not measured"
     return None
+
+
+def _silent(done: int, text: str) -> None:
+    del done, text
 
 
 class _Search:
@@ -111,9 +124,8 @@ class _Search:
         self, inputs: LaunchInputs, answer: Answer, material: Material, limits: Limits, progress: Progress | None
     ) -> None:
         self.inputs, self.answer, self.limits = inputs, answer, limits
-        self.progress = progress or (lambda done, text: None)
+        self.progress = progress or _silent
         self.dimensions = alternatives.dimensions(inputs, material)
-        self.modes = [inputs.mode] if inputs.mode is Mode.SEV_SNP else [Mode.SEV, Mode.SEV_ES]
         self.candidates = Candidates(inputs)
         self.most = max(limits.vcpus, inputs.vcpus)
 

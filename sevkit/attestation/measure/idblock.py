@@ -37,7 +37,11 @@ class IdBlock:
 
     def pack(self) -> bytes:
         """The block as the firmware reads it; raises UsageError for values that do not fit."""
-        sizes = {"launch digest": (self.launch_digest, 48), "family id": (self.family_id, 16), "image id": (self.image_id, 16)}
+        sizes = {
+            "launch digest": (self.launch_digest, 48),
+            "family id": (self.family_id, 16),
+            "image id": (self.image_id, 16),
+        }
         for name, (value, size) in sizes.items():
             if len(value) != size:
                 raise UsageError(f"the {name} of an ID block has {size} bytes, not {len(value)}")
@@ -81,7 +85,9 @@ def unpack_key(raw: bytes) -> ec.EllipticCurvePublicKey:
     if len(raw) != KEY_SIZE or curve != _P384 or any(raw[4 + 2 * SCALAR :]):
         raise BadInputError("this is no public key on P-384 as the firmware reads it")
     try:
-        numbers = ec.EllipticCurvePublicNumbers(int.from_bytes(x, "little"), int.from_bytes(y, "little"), ec.SECP384R1())
+        numbers = ec.EllipticCurvePublicNumbers(
+            int.from_bytes(x, "little"), int.from_bytes(y, "little"), ec.SECP384R1()
+        )
         return numbers.public_key()
     except ValueError as error:
         raise BadInputError(f"the point is not on the curve: {error}") from error

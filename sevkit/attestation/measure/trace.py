@@ -4,13 +4,14 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from sevkit.attestation.payload import TraceLine
 from sevkit.model.digest import LaunchInputs, check, legacy_pieces, snp_runs, start_of
 from sevkit.model.measure import PageRun, running
 from sevkit.vocabulary import Mode
 
 
 class Line(NamedTuple):
-    """A step: what it is, its kind of page, guest address and size in bytes, its contents' hash, the digest after it."""
+    """A step: what it is, kind of page, guest address, size in bytes, hash of the contents, the digest after it."""
 
     what: str
     kind: str
@@ -18,6 +19,17 @@ class Line(NamedTuple):
     size: int
     contents: str
     digest: str
+
+    def as_dict(self) -> TraceLine:
+        """The step, JSON-ready."""
+        return {
+            "what": self.what,
+            "kind": self.kind,
+            "gpa": self.gpa,
+            "size": self.size,
+            "contents": self.contents,
+            "digest": self.digest,
+        }
 
 
 def trace(inputs: LaunchInputs) -> Iterator[Line]:

@@ -85,10 +85,16 @@ class Certificate:
 
     @cached_property
     def role(self) -> Role:
-        """By name, as the KDS specification has them."""
+        """By name, as the KDS specification has them; certificates of other roots by what they hold."""
         for role, pattern in _NAMES.items():
             if re.fullmatch(pattern, self.name):
                 return role
+        try:
+            values = self._extensions()
+        except BadInputError:
+            return Role.OTHER
+        if _HWID in values or _CSP_ID in values:
+            return Role.VCEK if _HWID in values else Role.VLEK
         return Role.OTHER
 
     @cached_property

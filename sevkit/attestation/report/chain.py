@@ -98,7 +98,9 @@ def _weak(certificate: x509.Certificate) -> str | None:
     except (ValueError, UnsupportedAlgorithm) as error:
         return str(error)
     if certificate.signature_algorithm_oid not in _ALGORITHMS or not isinstance(digest, hashes.SHA384):
-        return f"signed with {certificate.signature_algorithm_oid.dotted_string}, not with SHA-384 and RSASSA-PSS or ECDSA"
+        return (
+            f"signed with {certificate.signature_algorithm_oid.dotted_string}, not with SHA-384 and RSASSA-PSS or ECDSA"
+        )
     if isinstance(key, rsa.RSAPublicKey) and key.key_size < _LEAST_RSA_BITS:
         return f"an RSA key of {key.key_size} bits is too short"
     if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):

@@ -117,14 +117,16 @@ def _text(data: bytes) -> Evidence | None:
     if found is None:
         return None
     encoding = "hex" if _HEX.fullmatch(text) else "base64"
-    return Evidence(found.report, f"{found.form} in {encoding}", found.certificates, found.runtime_data, found.runtime_hash)
+    return Evidence(
+        found.report, f"{found.form} in {encoding}", found.certificates, found.runtime_data, found.runtime_hash
+    )
 
 
 _HEX = re.compile(r"(?:0x)?(?:[0-9a-fA-F]{2}[\s:,]*)+")
 
 
 def decode(text: str) -> bytes | None:
-    """Bytes of hex (with or without 0x, spaces, colons) or of base64 (either alphabet, padded or not); None otherwise."""
+    """Bytes of hex (also with 0x, spaces, colons) or of base64 (either alphabet, padded or not); None otherwise."""
     if _HEX.fullmatch(text):
         return bytes.fromhex(re.sub(r"0x|[\s:,]", "", text))
     packed = re.sub(r"\s", "", text).replace("-", "+").replace("_", "/").rstrip("=")

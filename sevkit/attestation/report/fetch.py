@@ -7,6 +7,7 @@ from sevkit.attestation.report import kds, parse
 from sevkit.attestation.report.certificates import Role, Store
 from sevkit.attestation.report.evidence import Evidence
 from sevkit.attestation.report.layout import SigningKey
+from sevkit.attestation.report.products import Product
 from sevkit.errors import BadInputError, MissingToolError
 
 TIMEOUT = 20.0
@@ -22,7 +23,9 @@ def get(url: str, timeout: float = TIMEOUT) -> bytes:
         with urllib.request.urlopen(url, timeout=timeout) as answer:  # noqa: S310 - the scheme is checked
             data: bytes = answer.read(MOST_BYTES + 1)
     except urllib.error.HTTPError as error:
-        hint = "the service limits requests: wait, or keep certificates in a folder" if error.code == _TOO_MANY else None
+        hint = (
+            "the service limits requests: wait, or keep certificates in a folder" if error.code == _TOO_MANY else None
+        )
         raise MissingToolError(f"{url}: HTTP {error.code} {error.reason}", hint=hint) from error
     except (OSError, ValueError) as error:
         hint = "fetch it on another machine and give the file with --certs"
@@ -39,7 +42,7 @@ def missing(evidence: Evidence, store: Store, base: str | None = None) -> list[s
     """
     report = parse.parse(evidence.report)
     if report.product is None:
-        report = parse.parse(evidence.report, parse.Product.MILAN)
+        report = parse.parse(evidence.report, Product.MILAN)
     base = (base or kds.BASE).rstrip("/")
     fetched = []
     address = kds.url(report, base)

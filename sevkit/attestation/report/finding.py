@@ -4,6 +4,8 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
+from sevkit.attestation.payload import CheckRow
+
 
 class Status(StrEnum):
     """The outcome of one check."""
@@ -29,7 +31,7 @@ class Finding(NamedTuple):
     status: Status
     text: str
 
-    def as_dict(self) -> dict[str, str]:
+    def as_dict(self) -> CheckRow:
         """The finding, JSON-ready."""
         return {"check": self.check, "status": self.status.value, "text": self.text}
 

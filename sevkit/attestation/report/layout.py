@@ -119,7 +119,7 @@ def bits(value: int, names: dict[str, int]) -> dict[str, bool]:
 
 def reserved_ranges(version: int) -> list[tuple[int, int]]:
     """The bytes that no field of a version takes, as (start, end): they must be zero."""
-    taken = sorted((f.offset, f.offset + f.size) for f in FIELDS.values() if f.since <= version)
+    taken = sorted((f.offset, f.offset + f.size) for f in FIELDS.values() if f.since <= max(version, 2))
     gaps, at = [], 0
     for start, end in [*taken, (SIGNED, SIGNED)]:
         if start > at:

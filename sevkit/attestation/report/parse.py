@@ -27,7 +27,7 @@ class Report:
     def bytes_of(self, name: str) -> bytes:
         """A field as bytes; empty for one that this version does not have."""
         field = FIELDS[name]
-        if field.since > self.version:
+        if field.since > max(self.version, 2):
             return b""
         return self.raw[field.offset : field.offset + field.size]
 
@@ -87,7 +87,7 @@ class Report:
         """All fields, JSON-ready: byte strings as hex, versions as text, bit fields by their names."""
         values: dict[str, Any] = {}
         for name, field in FIELDS.items():
-            if field.since <= self.version:
+            if field.since <= max(self.version, 2):
                 values[name] = self._value(name, field.kind)
         policy, platform, key_info = (self.number(name) for name in ("policy", "platform_info", "key_info"))
         values["policy"] = {

@@ -3,8 +3,8 @@
 import datetime as dt
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
+from sevkit.attestation.payload import Verdict
 from sevkit.attestation.report import chain, kds, roots
 from sevkit.attestation.report.case import Case, Setting
 from sevkit.attestation.report.certificates import Certificate, Store
@@ -36,7 +36,7 @@ class Verification:
         shown = worst if self.verdict is not Trust.ACCEPTED else [*worst, *self.findings]
         return list(dict.fromkeys(f"{item.check}: {item.text}" for item in shown))
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Verdict:
         """The verification, JSON-ready."""
         return {
             "verdict": self.verdict.value,

@@ -1,8 +1,8 @@
 """Whether a bulletin applies: yes, no or unknown, each with the reason. Pure."""
 
 from dataclasses import dataclass
-from typing import Any
 
+from sevkit.attestation.payload import BulletinRow
 from sevkit.attestation.tcb.known import Known
 from sevkit.attestation.tcb.table import Bulletin, Condition, bulletins
 from sevkit.errors import ExitCode
@@ -20,7 +20,7 @@ class Judgement:
     why: str
     fixed_by: tuple[str, ...]
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> BulletinRow:
         """The judgement, JSON-ready."""
         entry = self.bulletin
         return {
@@ -91,19 +91,20 @@ def _holds(condition: Condition, known: Known) -> Answer:
 
 def _level(condition: Condition, known: Known) -> Answer:
     """A security version number; one that is for other models or steppings says nothing of this one."""
-    for own, wanted, name in (
+    for own, wanted, what in (
         (known.model, condition.models, "model"),
         (known.stepping, condition.steppings, "stepping"),
     ):
         if wanted and own is None:
-            return None, f"the {name} is not known, and the {condition.tcb} level depends on it"
+            return None, f"the {what} is not known, and the {condition.tcb} level depends on it"
         if wanted and own not in wanted:
-            return None, f"no {condition.tcb} level is known for {name} {own:#x}"
+            return None, f"no {condition.tcb} level is known for {what} {own:#x}"
     levels = known.current_tcb if condition.which == "current" else known.tcb
-    if levels is None or condition.tcb not in levels:
-        return None, f"the {condition.tcb} SPL is not known"
-    have, least, most = levels[condition.tcb], min(condition.minimum), max(condition.minimum)
-    text = f"{condition.tcb} SPL is {have:#x}"
+    name = condition.tcb or ""
+    if levels is None or name not in levels:
+        return None, f"the {name} SPL is not known"
+    have, least, most = levels[name], min(condition.minimum), max(condition.minimum)
+    text = f"{name} SPL is {have:#x}"
     if have >= most:
         return True, f"{text}, fixed from {most:#x} on"
     if have < least:
@@ -115,7 +116,7 @@ def _vector(bit: int, known: Known) -> Answer:
     """A mitigation counts when the guest was launched under it and it is still there."""
     if known.launch_vector is None or known.current_vector is None:
         return None, f"MIT_VECTOR is not known (bit {bit}): reports have it from version 5 on"
-    if known.launch_vector & known.current_vector >> bit & 1 and known.launch_vector >> bit & 1:
+    if (known.launch_vector & known.current_vector) >> bit & 1:
         return True, f"MIT_VECTOR bit {bit} is set"
     return False, f"MIT_VECTOR bit {bit} is clear"
 

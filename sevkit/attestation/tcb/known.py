@@ -71,7 +71,7 @@ def of_host(family: int | None, model: int | None, stepping: int | None, reading
             "ciphertext_hiding": bool(status["ciphertext_hiding_enabled"]),
             "rapl_dis": bool(status["rapl_disabled"]),
         }
-        if line in {*products.Product}:
+        if line is not None and line in {*products.Product}:
             known = replace(
                 known, tcb=_tcb(status["reported_tcb"], line), current_tcb=_tcb(status["current_tcb"], line)
             )

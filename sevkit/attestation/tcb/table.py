@@ -92,7 +92,9 @@ def _bulletin(entry: dict[str, Any]) -> Bulletin:
         conditions = {
             line: tuple(_condition(item) for item in items) for line, items in entry.pop("fixed_when").items()
         }
-        lists = {key: tuple(entry.pop(key)) for key in ("sources", "cves", "also", "attacks") if key in entry}
+        lists: dict[str, Any] = {
+            key: tuple(entry.pop(key)) for key in ("sources", "cves", "also", "attacks") if key in entry
+        }
         modes = tuple(Mode(mode) for mode in entry.pop("modes", ["sev-snp"]))
         bulletin = Bulletin(**entry, **lists, fixed_when=conditions, modes=modes)
     except (KeyError, TypeError, ValueError) as error:
@@ -121,7 +123,7 @@ def _condition(item: Mapping[str, Any]) -> Condition:
         cannot_tell=item.get("cannot_tell"),
     )
     good = (
-        (condition.tcb is None or condition.tcb in products.COMPONENTS and bool(condition.minimum))
+        (condition.tcb is None or (condition.tcb in products.COMPONENTS and bool(condition.minimum)))
         and (condition.platform is None or condition.platform in layout.PLATFORM_BITS)
         and (condition.policy is None or condition.policy in layout.POLICY_BITS)
     )

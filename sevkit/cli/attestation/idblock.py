@@ -6,10 +6,12 @@ from typing import Any
 
 import click
 
+from sevkit.attestation.payload import SignedBlock
 from sevkit.cli.attestation import files
 from sevkit.cli.attestation.launch_options import FILE, Hex, Number, launch_inputs, launch_options
-from sevkit.cli.output import finish, json_option
+from sevkit.cli.output import reporting
 from sevkit.errors import UsageError
+from sevkit.render import attestation as text
 from sevkit.result import Result
 
 
@@ -23,8 +25,8 @@ from sevkit.result import Result
 @click.option("--image-id", type=Hex(), default="00" * 16, help="16 bytes in hex.")
 @click.option("--guest-svn", type=Number(), default=0, show_default=True)
 @click.option("--output", type=click.Path(file_okay=False, path_type=Path), help="Write id-block.bin and id-auth.bin.")
-@json_option
-def idblock(as_json: bool, **options: Any) -> None:
+@reporting
+def idblock(**options: Any) -> Result[SignedBlock]:
     """Make and sign the ID block: the firmware then starts the guest only with this digest and policy.
 
     The values are base64, as QEMU's sev-snp-guest object takes them: id-block=…,id-auth=…
@@ -50,18 +52,11 @@ def idblock(as_json: bool, **options: Any) -> None:
         options["output"].mkdir(parents=True, exist_ok=True)
         (options["output"] / "id-block.bin").write_bytes(signed.block)
         (options["output"] / "id-auth.bin").write_bytes(signed.auth)
-    data = {
+    data: SignedBlock = {
         "launch_digest": digest.hex(),
         "id_block": base64.b64encode(signed.block).decode(),
         "id_auth": base64.b64encode(signed.auth).decode(),
         "id_key_digest": signed.id_key_digest.hex(),
         "author_key_digest": signed.author_key_digest.hex() if signed.author_key_digest else None,
     }
-    finish(Result("measure idblock", data), as_json=as_json, human=_show)
-
-
-def _show(data: dict[str, Any]) -> None:
-    click.echo(f"id-block={data['id_block']},id-auth={data['id_auth']}")
-    click.echo(f"id_key_digest: {data['id_key_digest']}")
-    if data["author_key_digest"]:
-        click.echo(f"author_key_digest: {data['author_key_digest']}")
+    return Result("measure idblock", data, human=text.id_block)

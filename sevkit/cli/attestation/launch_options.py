@@ -25,7 +25,7 @@ MODES = {
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-class Number(click.ParamType):
+class Number(click.ParamType[int]):
     """A number in decimal or with 0x."""
 
     name = "number"
@@ -40,7 +40,7 @@ class Number(click.ParamType):
             self.fail(f"{value!r} is no number", param, ctx)
 
 
-class Hex(click.ParamType):
+class Hex(click.ParamType[bytes]):
     """Bytes in hex or base64."""
 
     name = "hex"
@@ -70,7 +70,9 @@ _OPTIONS = [
     click.option("--initrd", type=FILE, help="Its initrd."),
     click.option("--append", metavar="TEXT", help="Its command line."),
     click.option("--guest-features", type=Number(), default=1, show_default=True, help="SEV_FEATURES (SNP)."),
-    click.option("--vmm", "--vmm-type", type=click.Choice(VMMS, case_sensitive=False), default="qemu", show_default=True),
+    click.option(
+        "--vmm", "--vmm-type", type=click.Choice(VMMS, case_sensitive=False), default="qemu", show_default=True
+    ),
     click.option("--ovmf-hash", "--snp-ovmf-hash", type=Hex(), help="The firmware's digest, in place of its pages."),
     click.option("--svsm", type=FILE, help="An SVSM image that is loaded below the firmware."),
     click.option("--vars-size", type=int, help="Size of the firmware's variables, with --svsm."),

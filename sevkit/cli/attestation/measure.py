@@ -5,12 +5,14 @@ from typing import Any
 
 import click
 
+from sevkit.attestation.payload import IgvmMeasurement, Measurement
 from sevkit.cli.attestation import files
 from sevkit.cli.attestation.explain import explain
 from sevkit.cli.attestation.idblock import idblock
 from sevkit.cli.attestation.launch_options import FILE, MODES, launch_inputs, launch_options
-from sevkit.cli.output import finish, json_option
+from sevkit.cli.output import reporting
 from sevkit.errors import ExitCode, UsageError
+from sevkit.render import attestation as text
 from sevkit.result import Result
 
 
@@ -21,10 +23,10 @@ from sevkit.result import Result
 @click.option("--trace", "with_trace", is_flag=True, help="Print each page with the digest after it.")
 @click.option("--dump-vmsa", type=click.Path(file_okay=False, path_type=Path), help="Write save areas to a folder.")
 @click.option("--output-format", type=click.Choice(["hex", "base64"]), default="hex", show_default=True)
-@json_option
+@reporting
 @click.pass_context
-def command(ctx: click.Context, as_json: bool, **options: Any) -> None:
-    """Compute the launch digest of a SEV, SEV-ES or SEV-SNP guest, equal to what the hardware measures.
+def command(ctx: click.Context, /, **options: Any) -> Result[Measurement] | Result[IgvmMeasurement] | None:
+    r"""Compute the launch digest of a SEV, SEV-ES or SEV-SNP guest, equal to what the hardware measures.
 
     \b
     sevkit measure --mode sev-snp --vcpus 4 --vcpu-type EPYC-v4 --ovmf OVMF.fd
@@ -33,15 +35,18 @@ def command(ctx: click.Context, as_json: bool, **options: Any) -> None:
     """
     if ctx.invoked_subcommand is not None:
         given = [name for name in options if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
-        if given or as_json:
+        if given:
             raise UsageError(f"options of `measure {ctx.invoked_subcommand}` stand behind its name")
-        return
-    data = _igvm(options) if options["igvm"] is not None else _launch(options)
-    code = ExitCode.NO if data.get("id_block_matches") is False else ExitCode.DONE
-    finish(Result("measure", data, code), as_json=as_json, human=lambda shown: _show(shown, options["output_format"]))
+        return None
+    base64 = options["output_format"] == "base64"
+    if options["igvm"] is None:
+        return Result("measure", _launch(options), human=lambda data: text.measurement(data, base64=base64))
+    measured = _igvm(options)
+    code = ExitCode.NO if measured["id_block_matches"] is False else ExitCode.DONE
+    return Result("measure", measured, code, human=lambda data: text.igvm(data, base64=base64))
 
 
-def _launch(options: dict[str, Any]) -> dict[str, Any]:
+def _launch(options: dict[str, Any]) -> Measurement:
     from sevkit.attestation.measure import cpus
     from sevkit.attestation.measure.trace import trace
     from sevkit.model.digest import firmware_run, launch_digest
@@ -56,7 +61,7 @@ def _launch(options: dict[str, Any]) -> dict[str, Any]:
     digest = launch_digest(inputs)
     if options["mode"] == "snp:ovmf-hash":
         digest = fold(bytes(48), [firmware_run("firmware", parse(inputs.firmware))])
-    data: dict[str, Any] = {
+    data: Measurement = {
         "launch_digest": digest.hex(),
         "mode": inputs.mode.value,
         "vcpus": inputs.vcpus,
@@ -67,7 +72,7 @@ def _launch(options: dict[str, Any]) -> dict[str, Any]:
         "kernel_hashes": inputs.kernel is not None,
     }
     if options["with_trace"]:
-        data["trace"] = [line._asdict() for line in trace(inputs)]
+        data["trace"] = [line.as_dict() for line in trace(inputs)]
     if options["dump_vmsa"] is not None:
         data["vmsa_files"] = _dump(inputs, options["dump_vmsa"])
     return data
@@ -92,7 +97,7 @@ def _dump(inputs: Any, folder: Path) -> list[str]:
 _WITH_IGVM = {"igvm", "mode", "native_zero", "with_trace", "output_format"}
 
 
-def _igvm(options: dict[str, Any]) -> dict[str, Any]:
+def _igvm(options: dict[str, Any]) -> IgvmMeasurement:
     from sevkit.attestation.measure import igvm
     from sevkit.attestation.measure.trace import trace_runs
     from sevkit.vocabulary import Mode
@@ -104,7 +109,7 @@ def _igvm(options: dict[str, Any]) -> dict[str, Any]:
     mode = MODES[options["mode"] or "sev-snp"]
     file = igvm.parse(files.read(options["igvm"]))
     measured = igvm.measure(file, mode, native_zero=options["native_zero"])
-    data: dict[str, Any] = {
+    data: IgvmMeasurement = {
         "launch_digest": measured.digest.hex(),
         "mode": mode.value,
         "policy": None if measured.policy is None else f"{measured.policy:#x}",
@@ -116,22 +121,8 @@ def _igvm(options: dict[str, Any]) -> dict[str, Any]:
         if mode is not Mode.SEV_SNP:
             raise UsageError("--trace of an IGVM file is for SEV-SNP")
         runs = igvm.snp_runs(file, native_zero=options["native_zero"])
-        data["trace"] = [line._asdict() for line in trace_runs(bytes(48), runs)]
+        data["trace"] = [line.as_dict() for line in trace_runs(bytes(48), runs)]
     return data
-
-
-def _show(data: dict[str, Any], output_format: str) -> None:
-    import base64
-
-    for line in data.get("trace", ()):
-        where = f"{line['gpa']:#014x}" if line["gpa"] is not None else f"{line['size']:>8} bytes"
-        click.echo(f"{where} {line['kind']:<10} {line['what']:<14} {line['contents'][:16]} -> {line['digest']}")
-    for warning in data.get("warnings", ()):
-        click.echo(f"warning: {warning}", err=True)
-    if data.get("id_block_matches") is False:
-        click.echo(f"the file's ID block expects another digest: {data['id_block_digest']}", err=True)
-    raw = bytes.fromhex(data["launch_digest"])
-    click.echo(base64.b64encode(raw).decode() if output_format == "base64" else raw.hex())
 
 
 command.add_command(explain)

@@ -6,12 +6,14 @@ from typing import Any
 
 import click
 
+from sevkit.attestation.payload import ShownReport, VerifiedReport
 from sevkit.attestation.report.certificates import Certificate, Store
 from sevkit.attestation.report.evidence import Evidence
 from sevkit.cli.attestation import files
-from sevkit.cli.output import finish, json_option
+from sevkit.cli.attestation.vectors import vectors
+from sevkit.cli.output import reporting
 from sevkit.errors import BadInputError, ExitCode, UsageError
-from sevkit.render import report as text
+from sevkit.render import attestation as text
 from sevkit.result import Result
 
 _MOST_REPORT, _MOST_CERTIFICATE = 4 << 20, 1 << 20
@@ -26,37 +28,41 @@ def command() -> None:
 
 @command.command("show")
 @click.argument("file", type=_PLACE)
-@json_option
-def show(file: Path, as_json: bool) -> None:
+@reporting
+def show(file: Path) -> Result[ShownReport]:
     """Show every field of a report. Nothing is verified."""
     from sevkit.attestation.report import kds
     from sevkit.attestation.report.parse import parse
 
     evidence = _evidence(file)
     report = parse(evidence.report)
-    data = {
+    data: ShownReport = {
         "form": evidence.form,
         "certificates": sorted(evidence.certificates),
         "kds_url": kds.url(report),
         "report": report.as_dict(),
         "runtime_data_bound": evidence.runtime_bound(),
     }
-    finish(Result("report show", data), as_json=as_json, human=lambda shown: click.echo(text.fields(shown)))
+    return Result("report show", data, human=text.fields)
 
 
 @command.command("verify")
 @click.argument("file", type=_PLACE)
 @click.option("--certs", multiple=True, type=_PLACE, help="Certificates and revocation lists: files or folders.")
-@click.option("--policy", "policy_file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
-              help="Demands on the report (TOML or JSON).")
+@click.option(
+    "--policy",
+    "policy_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Demands on the report (TOML or JSON).",
+)
 @click.option("--root", "roots", multiple=True, type=_PLACE, help="A root to trust beside AMD's.")
 @click.option("--only-root", is_flag=True, help="Trust the roots of --root alone, not AMD's.")
 @click.option("--report-data", metavar="HEX", help="REPORT_DATA that the report must have; zeros follow if short.")
 @click.option("--at", metavar="TIME", help="Judge as of this time (ISO 8601), not of now.")
 @click.option("--fetch", is_flag=True, help="Fetch missing certificates from AMD's key distribution service.")
 @click.option("--kds", default=None, metavar="URL", help="The service's address, with --fetch.")
-@json_option
-def verify(file: Path, as_json: bool, **options: Any) -> None:
+@reporting
+def verify(file: Path, **options: Any) -> Result[VerifiedReport]:
     """Judge a report: accepted (exit 0), rejected (1) or inconclusive (3), with every reason.
 
     AMD's root and intermediate certificates are built in; the chip's own certificate comes with the report, from
@@ -80,9 +86,13 @@ def verify(file: Path, as_json: bool, **options: Any) -> None:
         now=_time(options["at"]),
         amd=not options["only_root"],
     )
-    data = {"form": evidence.form, "fetched": fetched, "unreadable": store.unreadable, **result.as_dict()}
-    code = _CODES[data["verdict"]]
-    finish(Result("report verify", data, code), as_json=as_json, human=lambda shown: click.echo(text.verdict(shown)))
+    data: VerifiedReport = {
+        **result.as_dict(),
+        "form": evidence.form,
+        "fetched": fetched,
+        "unreadable": store.unreadable,
+    }
+    return Result("report verify", data, _CODES[data["verdict"]], human=text.verdict)
 
 
 def _evidence(path: Path) -> Evidence:
@@ -117,14 +127,16 @@ def _roots(paths: tuple[Path, ...]) -> list[Certificate]:
 def _policy(path: Path | None, report_data: str | None) -> Any:
     from dataclasses import replace
 
-    from sevkit.attestation.report.evidence import decode
     from sevkit.attestation.report.policy import Policy, read
 
     policy = read(files.read(path, _MOST_CERTIFICATE), str(path)) if path is not None else Policy()
     if report_data is None:
         return policy
-    raw = decode(report_data)
-    if raw is None or not 0 < len(raw) <= 64:
+    try:
+        raw = bytes.fromhex(report_data.removeprefix("0x"))
+    except ValueError as error:
+        raise UsageError(f"--report-data: {report_data!r} is no hex string") from error
+    if not 0 < len(raw) <= 64:
         raise UsageError("--report-data takes 1 to 64 bytes in hex")
     return replace(policy, report_data=frozenset({raw.ljust(64, b"\0")}))
 
@@ -143,3 +155,6 @@ def _fetch(evidence: Evidence, store: Store, base: str | None) -> list[str]:
     from sevkit.attestation.report import fetch
 
     return fetch.missing(evidence, store, base)
+
+
+command.add_command(vectors)

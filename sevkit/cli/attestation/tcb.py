@@ -2,14 +2,17 @@
 
 import datetime as dt
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
+from sevkit.attestation.payload import BulletinTable
 from sevkit.cli.attestation import files
-from sevkit.cli.output import finish, json_option
+from sevkit.cli.output import json_wanted, reporting, want_json
 from sevkit.errors import BadInputError, UsageError
+from sevkit.render import attestation as text
 from sevkit.result import Result
 from sevkit.vocabulary import Mode
 
@@ -23,10 +26,16 @@ _MODES = [mode.value for mode in Mode if mode is not Mode.NOSEV]
 @click.option("--mode", type=click.Choice(_MODES), default="sev-snp", show_default=True, help="Kind of guest.")
 @click.option("--ignore", multiple=True, metavar="ID", help="A bulletin or CVE that does not count for the exit code.")
 @click.option("--physical", is_flag=True, help="Attacks with hands on the hardware count for the exit code too.")
-@click.option("--format", "form", type=click.Choice(["text", "json", "sarif", "openvex"]), default="text",
-              show_default=True, help="sarif and openvex are documents of their own, for other programs.")
-@json_option
-def command(as_json: bool, **options: Any) -> None:
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "sarif", "openvex"]),
+    default="text",
+    show_default=True,
+    help="sarif and openvex are documents of their own, for other programs.",
+)
+@reporting
+def command(**options: Any) -> Result[BulletinTable]:
     """Say which published attacks apply: yes, no or unknown, with what fixes each and where that is written.
 
     Exits 1 when one applies, 3 when one cannot be told, 0 when all are fixed or do not concern this machine. What a
@@ -34,26 +43,26 @@ def command(as_json: bool, **options: Any) -> None:
     """
     from sevkit.attestation.tcb import judge
 
-    if options["form"] != "text" and as_json and options["form"] != "json":
+    if options["form"] in _DOCUMENTS and json_wanted():
         raise UsageError("--json and --format exclude each other")
+    if options["form"] == "json":
+        want_json()
     known = _known(options)
     mode = Mode(options["mode"])
     judgements = judge.judge_all(known, mode)
     ignored = _ignored(options["ignore"], judgements)
     code = judge.exit_code(judgements, ignored, physical=options["physical"])
-    data = {
+    data: BulletinTable = {
         "source": known.origin,
         "product": known.line,
-        "tcb": known.tcb,
+        "tcb": dict(known.tcb) if known.tcb is not None else None,
         "mode": mode.value,
         "verified": False if options["report_file"] is not None else None,
         "ignored": sorted(ignored),
         "bulletins": [item.as_dict() for item in judgements],
     }
-    if options["form"] in {"sarif", "openvex"}:
-        _document(data, options["form"])
-        raise SystemExit(code)
-    finish(Result("tcb", data, code), as_json=as_json or options["form"] == "json", human=_show)
+    human = _DOCUMENTS.get(options["form"], text.bulletins)
+    return Result("tcb", data, code, human=human)
 
 
 def _known(options: dict[str, Any]) -> Any:
@@ -107,24 +116,16 @@ def _ignored(names: tuple[str, ...], judgements: list[Any]) -> frozenset[str]:
     return frozenset(names)
 
 
-def _document(data: dict[str, Any], form: str) -> None:
-    from sevkit.render import openvex, sarif
+def _sarif(data: BulletinTable) -> Iterator[str]:
+    from sevkit.render import sarif
 
-    now = dt.datetime.now(dt.UTC)
-    document = sarif.document(data) if form == "sarif" else openvex.document(data, now)
-    click.echo(json.dumps(document, indent=2))
+    yield json.dumps(sarif.document(data), indent=2)
 
 
-def _show(data: dict[str, Any]) -> None:
-    tcb = " ".join(f"{name} {value}" for name, value in (data["tcb"] or {}).items()) or "not known"
-    click.echo(f"{data['product'] or 'unknown processor'}, TCB {tcb}, {data['mode']} guests, from {data['source']}")
-    for item in sorted(data["bulletins"], key=lambda item: ("yes", "unknown", "no").index(item["applies"])):
-        mark = " (ignored)" if set(data["ignored"]) & {item["id"], *item["cves"]} else ""
-        click.echo(f"{item['applies']:<8} {item['id']:<18} {item['name']} [{item['severity']}, {item['how_sure']}]{mark}")
-        click.echo(f"         {item['why']}")
-        if item["applies"] != "no" and item["fixed_by"]:
-            click.echo(f"         fixed by: {'; or '.join(item['fixed_by'])}")
-        if item["applies"] != "no" and item["note"]:
-            click.echo(f"         note: {item['note']}")
-    if data["verified"] is False:
-        click.echo("The report was taken at its word: `sevkit report verify` says whether to believe it.")
+def _openvex(data: BulletinTable) -> Iterator[str]:
+    from sevkit.render import openvex
+
+    yield json.dumps(openvex.document(data, dt.datetime.now(dt.UTC)), indent=2)
+
+
+_DOCUMENTS = {"sarif": _sarif, "openvex": _openvex}

@@ -1,20 +1,21 @@
 """``sevkit guest certificates``."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
-from sevkit.cli.output import finish, json_option
+from sevkit.cli.output import reporting
 from sevkit.errors import UsageError
+from sevkit.hypervisor.payload import GuestCertificates
 from sevkit.result import Result
 
 
 @click.command()
 @click.argument("name")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-@json_option
-def certificates(name: str, folder: Path, as_json: bool) -> None:
+@reporting
+def certificates(name: str, folder: Path) -> Result[GuestCertificates]:
     """Write the certificates that a guest's attestation reports are signed under to FOLDER.
 
     The files are vcek.pem, ask.pem and ark.pem: of sevkit's own chain, for emulated SEV-SNP guests. The chain of a real
@@ -39,10 +40,14 @@ def certificates(name: str, folder: Path, as_json: bool) -> None:
         path = folder / f"{kind}.pem"
         path.write_bytes(x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM))
         files[kind] = str(path)
-    data = {"guest": name, "provenance": record.provenance, "chip_id": keys.info.chip_id.hex(), "files": files}
-    finish(Result("guest certificates", data), as_json=as_json, human=_show)
+    data: GuestCertificates = {
+        "guest": name,
+        "provenance": record.provenance,
+        "chip_id": keys.info.chip_id.hex(),
+        "files": files,
+    }
+    return Result("guest certificates", data, human=_show)
 
 
-def _show(data: dict[str, Any]) -> None:
-    for path in data["files"].values():
-        click.echo(path)
+def _show(data: GuestCertificates) -> Iterator[str]:
+    yield from data["files"].values()

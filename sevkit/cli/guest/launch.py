@@ -7,9 +7,10 @@ from typing import Any
 import click
 
 from sevkit import processes
-from sevkit.cli.guest.options import guest_options, hypervisor_option, make_spec, storage_options
+from sevkit.cli.guest.options import guest_options, make_spec, media_options, real_hypervisor_option, storage_options
 from sevkit.cli.output import json_wanted, reporting
 from sevkit.cli.progress import progress
+from sevkit.cli.sizes import SECONDS
 from sevkit.errors import UsageError
 from sevkit.guest.spec import GuestSpec
 from sevkit.hypervisor.payload import GuestRow, Launched, LaunchPlan
@@ -23,11 +24,14 @@ from sevkit.vocabulary import Mode
 @click.option("--name", default="guest", show_default=True, help="With --count: NAME-1, NAME-2, …")
 @click.option("--count", type=click.IntRange(1, 1000), default=1, show_default=True, help="Launch that many at once.")
 @click.option("--detach", is_flag=True, help="Leave the guest running when this command ends.")
-@click.option("--timeout", default=120.0, show_default=True, metavar="SECONDS", help="For a guest to come up.")
+@click.option(
+    "--timeout", type=SECONDS, default=120.0, show_default=True, metavar="SECONDS", help="For a guest to come up."
+)
 @click.option("--dry-run", is_flag=True, help="Print the command line and launch nothing.")
-@hypervisor_option
+@real_hypervisor_option
 @guest_options
 @storage_options
+@media_options
 @reporting
 def launch(
     mode: str,
@@ -48,11 +52,11 @@ def launch(
     names = [name] if count == 1 else [f"{name}-{i + 1}" for i in range(count)]
     specs = [make_spec(each, Mode(mode), options) for each in names]
     if dry_run:
-        return _dry_run(specs, hypervisor)
+        return plan("guest launch", specs, hypervisor)
     if count > 1 and options["disk"]:
         raise UsageError("several guests cannot share one --disk", hint="leave --disk out: each gets a scratch disk")
     with progress(f"launching {', '.join(names)}") as say:
-        choice = select.choose(hypervisor, Mode(mode), say)
+        choice = select.choose(hypervisor, Mode(mode), say, real=True)
         started = time.monotonic()
         guests = choice.hypervisor.launch_many(specs, detach=detach, timeout=timeout)
         seconds = time.monotonic() - started
@@ -71,7 +75,8 @@ def launch(
     return Result("guest launch", data, human=_show, then=lambda: _stay(guests))
 
 
-def _dry_run(specs: list[GuestSpec], hypervisor: str) -> Result[LaunchPlan]:
+def plan(command: str, specs: Sequence[GuestSpec], hypervisor: str) -> Result[LaunchPlan]:
+    """What a launch would run here."""
     from sevkit.hypervisor import select
 
     name = "qemu" if hypervisor == "auto" else hypervisor
@@ -79,7 +84,7 @@ def _dry_run(specs: list[GuestSpec], hypervisor: str) -> Result[LaunchPlan]:
     lines = [list(chosen.command_line(spec)) for spec in specs]
     able = chosen.availability(specs[0].mode)
     data: LaunchPlan = {"command_lines": lines, "dry_run": True, "runs_here": able.available, "reason": able.reason}
-    return Result("guest launch", data, human=_show_plan)
+    return Result(command, data, human=_show_plan)
 
 
 def _show_plan(data: LaunchPlan) -> Iterator[str]:

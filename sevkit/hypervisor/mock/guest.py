@@ -43,13 +43,13 @@ class MockGuestKernel:
     # --- memory
 
     def store(self, data: bytes) -> Extent:
-        """Keep bytes in fresh private pages."""
+        """Keep bytes in fresh private pages, the rest of the last one zeroed first, as a kernel does."""
         pages = max(1, -(-len(data) // PAGE))
         if self._heap + pages * PAGE > self.ram - SHARED_SIZE:
             raise MemoryError("the guest is out of memory")
         extent = Extent(self._heap, len(data))
         self._heap += pages * PAGE
-        self.vm.write(extent.gpa, data)
+        self.vm.write(extent.gpa, data.ljust(pages * PAGE, b"\0"))
         return extent
 
     def load(self, extent: Extent) -> bytes:
@@ -121,6 +121,10 @@ class MockGuestKernel:
             "kernel-log": self.kernel_log(),
         }
         return {place: secrets.secret(nonce, place) in held[place] for place in secrets.PLACES}
+
+    def secret_pages(self) -> list[int]:
+        """Guest addresses of the pages of the processes that hold a secret."""
+        return [extent.gpa for extent in self.processes.values()]
 
     # --- inside
 

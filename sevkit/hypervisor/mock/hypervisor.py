@@ -56,13 +56,23 @@ class MockGuest:
 
     def plant(self, nonce: bytes) -> None:
         """Have the guest derive its secrets from a public nonce and keep one in every place."""
+        before, after = secrets.MARKERS
+        secrets.mark_shared(self, nonce, before)
         self._ask({"op": "plant", "nonce": nonce.hex()})
-        secrets.mark_shared(self, nonce)
+        secrets.mark_shared(self, nonce, after)
 
     def holds(self, nonce: bytes) -> dict[str, bool]:
         """For every place, whether the guest still reads its secret there."""
         places = self._ask({"op": "holds", "nonce": nonce.hex()})["places"]
         return {str(place): bool(held) for place, held in places.items()}
+
+    def write_back(self) -> None:
+        """Nothing to do: the mock's guest writes through."""
+
+    def word(self) -> secrets.GuestWord:
+        """What the guest says of its memory."""
+        told = self._ask({"op": "word"})
+        return secrets.GuestWord(int(told["used_pages"]), tuple(int(page) for page in told["secret_pages"]))
 
     def put(self, source: Path, target: str) -> None:
         """Copy a file into the guest."""
@@ -139,6 +149,7 @@ class MockHypervisor:
 
     def launch(self, spec: GuestSpec, *, detach: bool = False, timeout: float = 120.0) -> MockGuest:
         """Start the two processes and wait until the guest answers."""
+        _refuse_what_it_lacks(spec)
         folder = registry.claim(spec.name)
         children: list[Any] = []
         try:
@@ -258,3 +269,19 @@ def _wait_ready(guest: MockGuest, processes: Sequence[Any], folder: Path, timeou
             words = (folder / "mock.log").read_text(errors="replace")
             raise HypervisorError("the mock's processes ended while the guest started", detail=words) from None
         return
+
+
+def _refuse_what_it_lacks(spec: GuestSpec) -> None:
+    """Raise for what only a real guest has: the mock boots no kernel, and has no disks and no network."""
+    asked = {
+        "--kernel": spec.kernel,
+        "--initrd": spec.initrd,
+        "--cdrom": spec.cdrom,
+        "--share": spec.shares,
+        "--publish": spec.ports,
+        "--outgoing": spec.outgoing,
+        "--ssh-key": spec.ssh_keys,
+    }
+    given = [option for option, value in asked.items() if value]
+    if given:
+        raise UsageError(f"the mock has no {', '.join(given)}", hint="leave it out, or launch a real guest")

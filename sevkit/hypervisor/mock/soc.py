@@ -22,6 +22,7 @@ from sevkit.hypervisor.mock.guest import MockGuestKernel
 from sevkit.hypervisor.mock.layout import SHARED_OUTPUT, SHARED_SIZE, Ring
 from sevkit.hypervisor.mock.machine import build
 from sevkit.hypervisor.mock.shell import MockShell
+from sevkit.model.cipher import PAGE
 from sevkit.model.faults import Fault
 from sevkit.vocabulary import Mode
 
@@ -67,6 +68,10 @@ class Soc:
 
     def _holds(self, message: dict[str, Any]) -> dict[str, Any]:
         return {"places": self.kernel.holds(bytes.fromhex(message["nonce"]))}
+
+    def _word(self, message: dict[str, Any]) -> dict[str, Any]:
+        del message
+        return {"used_pages": self.kernel.used // PAGE, "secret_pages": self.kernel.secret_pages()}
 
     def _put(self, message: dict[str, Any]) -> dict[str, Any]:
         self.kernel.write_file(message["path"], wire.unpack(message["data"]))

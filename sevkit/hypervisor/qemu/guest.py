@@ -1,5 +1,6 @@
 """A guest in QEMU: how to talk to it, to its VMM, and how to end it."""
 
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sevkit import processes
-from sevkit.errors import GuestError, HypervisorError
-from sevkit.guest import secrets
+from sevkit.errors import DeadlineError, GuestError, HypervisorError
+from sevkit.guest import diagnosis, secrets
 from sevkit.guest.channel import AgentChannel, SshChannel
 from sevkit.guest.result import CommandResult
 from sevkit.guest.spec import GuestSpec
@@ -22,6 +23,8 @@ from sevkit.vocabulary import Provenance
 
 if TYPE_CHECKING:
     import subprocess
+
+_ENDING = 2.0  # seconds in which a QEMU that closes its sockets has ended, or will not
 
 
 class QemuGuest:
@@ -44,7 +47,7 @@ class QemuGuest:
     accel = property(lambda self: self._record.accel)
     command_line = property(lambda self: self._record.command_line)
     notes = property(lambda self: self._record.notes)
-    confounds = property(lambda self: argv_builder.forced_differences(self._spec))
+    confounds = property(lambda self: argv_builder.forced_differences(self._spec, emulated=self.encrypted_by_engine))
     folder = property(lambda self: self._folder)
 
     @property
@@ -61,13 +64,19 @@ class QemuGuest:
         return channel.run(command, stdin=stdin, timeout=timeout)
 
     def plant(self, nonce: bytes) -> None:
-        """Plant the secrets, then pass the shared marker through the guest's I/O buffers."""
+        """Plant the secrets; a marker passes through the guest's shared buffers before that, and one after it."""
+        before, after = secrets.MARKERS
+        secrets.mark_shared(self, nonce, before)
         secrets.plant(self, nonce)
-        secrets.mark_shared(self, nonce)
+        secrets.mark_shared(self, nonce, after)
 
     def holds(self, nonce: bytes) -> dict[str, bool]:
         """Which secrets the guest still has."""
         return secrets.holds(self, nonce)
+
+    def word(self) -> secrets.GuestWord:
+        """What the guest says of its memory."""
+        return secrets.guest_word(self)
 
     def put(self, source: Path, target: str) -> None:
         """Copy a file into the guest."""
@@ -109,8 +118,7 @@ class QemuGuest:
     @property
     def encrypted_by_engine(self) -> bool:
         """Whether the emulator's engine encrypts this guest's RAM."""
-        names = set(argv_builder.EMULATED_OBJECT.values())
-        return any(word.partition(",")[0] in names for word in self._record.command_line)
+        return any(word.partition(",")[0] in argv_builder.EMULATED_OBJECTS for word in self._record.command_line)
 
     def pause(self) -> None:
         """Hold all vCPUs."""
@@ -137,18 +145,69 @@ class QemuGuest:
 
     def wait_ready(self, timeout: float) -> None:
         """Wait until the guest's agent answers; raises with QEMU's or the kernel's words when it does not come up."""
-        self._agent.wait_ready(time.monotonic() + timeout, check=self.check)
+        if not self._spec.has_agent:
+            self._await_qmp(time.monotonic() + timeout)
+            return
+        try:
+            self._agent.wait_ready(time.monotonic() + timeout, check=self.check)
+        except DeadlineError as error:
+            why = diagnosis.late(self.console(), timeout)
+            raise DeadlineError(why.message, hint=why.hint, detail=self._last_words()) from error
+        except HypervisorError:
+            self._await_end()
+            raise
 
     def check(self) -> None:
-        """Raise when QEMU has ended or the guest's kernel has panicked."""
-        console = self.console()
-        if "Kernel panic" in console:
-            raise GuestError("the guest's kernel panicked", detail=_tail(console))
+        """Raise when QEMU has ended, or the console shows that the guest will not come up."""
         if not self.alive():
-            raise HypervisorError(
-                f"QEMU ended while the guest {self.name} started",
-                detail=_text(self._folder / "qemu.log") or _tail(console),
-            )
+            raise HypervisorError(f"QEMU ended while the guest {self.name} started", detail=self._last_words())
+        cause = diagnosis.cause(self.console())
+        if cause is not None:
+            raise GuestError(cause.message, hint=cause.hint, detail=self._last_words())
+
+    def _await_qmp(self, deadline: float) -> None:
+        """Without an agent: until QEMU answers, and the firmware had a moment to fail in."""
+        while not (self._folder / "qmp").exists():
+            self.check()
+            if time.monotonic() > deadline:
+                raise DeadlineError("QEMU did not open its monitor in time", detail=self._last_words())
+            time.sleep(0.05)
+        qmp.execute(self._folder / "qmp", "query-status", timeout=max(0.1, deadline - time.monotonic()))
+        self.check()
+
+    def set_up(self) -> None:
+        """What a guest that has come up still needs: name resolution, shared folders, the user's ssh keys."""
+        lines = ["echo nameserver 10.0.2.3 >/etc/resolv.conf"] if self._spec.outgoing and self._own_system else []
+        lines += [_mount_share(number, share.name) for number, share in enumerate(self._spec.shares)]
+        if lines and self._spec.has_agent:
+            done = self._agent.run(" && ".join(lines), timeout=60)
+            if done.status:
+                raise GuestError("the guest could not be set up", detail=done.stderr.decode(errors="replace"))
+        if self._spec.ssh_keys and self._spec.has_agent:
+            self._ssh.allow("\n".join(self._spec.ssh_keys))
+
+    @property
+    def _own_system(self) -> bool:
+        """Whether the guest runs one of sevkit's images, which configure no resolver."""
+        return self._spec.image in ("mini", "bench") or self._spec.image.startswith(("mini-", "bench-"))
+
+    def ssh_command(self, words: Sequence[str], *, terminal: bool) -> list[str]:
+        """The command line of ssh into the guest, for a shell or for ``words``."""
+        ssh = processes.find_tool("ssh", package="openssh-client")
+        line = [words[0] if len(words) == 1 else shlex.join(words)] if words else []  # one word: a line for the shell
+        return [ssh, *self._ssh.options(), *(["-t"] if terminal else []), "root@127.0.0.1", *line]
+
+    def _await_end(self) -> None:
+        """A socket broke: raise with QEMU's own words if it is because QEMU ends, which takes it a moment."""
+        deadline = time.monotonic() + _ENDING
+        while time.monotonic() < deadline:
+            self.check()
+            time.sleep(0.05)
+
+    def _last_words(self) -> str:
+        """What QEMU wrote to stderr, then the console's last lines."""
+        parts = (_text(self._folder / "qemu.log").strip(), diagnosis.tail(self.console()))
+        return "\n".join(part for part in parts if part)
 
 
 def _text(path: Path) -> str:
@@ -158,5 +217,9 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _tail(text: str, lines: int = 15) -> str:
-    return "\n".join(text.strip().splitlines()[-lines:])
+def _mount_share(number: int, name: str) -> str:
+    """Shell: find the disk that holds a shared folder by its serial, and mount it."""
+    where = shlex.quote(f"/mnt/{name or 'root'}{f'-{number}' if number else ''}")
+    disk = f"$(grep -l sevkit-share{number} /sys/block/*/serial 2>/dev/null | cut -d/ -f4)"
+    missing = "echo 'no disk with the shared folder: has the kernel virtio_blk and ext4?' >&2; false"
+    return f'd={disk}; {{ [ -n "$d" ] || {{ {missing}; }}; }} && mkdir -p {where} && mount -o ro /dev/$d {where}'

@@ -1,6 +1,5 @@
 """QEMU as hypervisor: stock QEMU on this host's hardware, and the same QEMU with the emulator's engine."""
 
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sevkit import processes, procfs
-from sevkit.errors import HypervisorError, MissingToolError, NoSpaceError, UsageError
+from sevkit.errors import HypervisorError, MissingToolError, UsageError
 from sevkit.guest import cloud, policy
 from sevkit.guest import firmware as firmwares
 from sevkit.guest import image as images
@@ -16,7 +15,7 @@ from sevkit.guest import spec as spec_module
 from sevkit.guest.spec import Accel, Firmware, GuestSpec, StorageKind
 from sevkit.hypervisor import registry
 from sevkit.hypervisor.protocols import Availability
-from sevkit.hypervisor.qemu import firmware_model
+from sevkit.hypervisor.qemu import firmware_model, prepare
 from sevkit.hypervisor.qemu.guest import QemuGuest
 from sevkit.qemu import argv as argv_builder
 from sevkit.qemu import capabilities as capabilities_of
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 # Seconds within which a kernel under KVM has long printed something; one that has not never will.
 _KVM_PATIENCE = 8.0
-_SOCKET_PATH_LIMIT = 107  # sun_path in unix(7)
 
 Progress = Callable[[str], None]
 
@@ -73,10 +71,14 @@ class QemuHypervisor:
             able = self._capabilities()
         except MissingToolError:
             able = Capabilities("qemu-system-x86_64", "unknown", frozenset())
-        accel = Accel.TCG if able.emulates_sev or spec.accel is Accel.TCG else Accel.KVM
+        emulates = self.name == "emulated" or able.emulates_sev
+        accel = Accel.TCG if emulates or spec.accel is Accel.TCG else Accel.KVM
         known = self._encryption(spec, able) if spec.mode is not Mode.NOSEV and able.objects else None
-        assumed = replace(able, objects=able.objects | argv_builder.HARDWARE_OBJECTS)
-        place = self._place(spec, images.expected(spec.image), able, assume=True)
+        present = argv_builder.EMULATED_OBJECTS if emulates else argv_builder.HARDWARE_OBJECTS
+        assumed = replace(able, objects=able.objects | present)
+        image = images.expected(spec.image)
+        spec = prepare.settled(spec, image)
+        place = self._place(spec, image, assumed, assume=True)
         return argv_builder.build(spec, assumed, accel, place, known or argv_builder.UNKNOWN_ENCRYPTION)
 
     def launch(self, spec: GuestSpec, *, detach: bool = False, timeout: float = 120.0) -> QemuGuest:
@@ -123,6 +125,7 @@ class QemuHypervisor:
                 raise HypervisorError("KVM does not run a guest here, and SEV needs it")
             guest = guests[index] = self._start(spec, Accel.TCG, detach)
         guest.wait_ready(timeout)
+        guest.set_up()
         if guest.spec.mode is not Mode.NOSEV and guest.encrypted_by_engine:
             guest.note_weak_cache()
         if trying and guest.accel == "kvm":
@@ -140,13 +143,17 @@ class QemuHypervisor:
     def _start(self, spec: GuestSpec, accel: Accel, detach: bool) -> QemuGuest:
         able = self._capabilities()
         image = images.get(spec.image, progress=self._progress)
+        spec = prepare.settled(spec, image)
+        prepare.check_memory(spec)
         folder = registry.claim(spec.name)
         started: list[subprocess.Popen[bytes]] = []
         try:
             place = self._place(spec, image, able)
-            _check_sockets(place)
+            prepare.check_sockets(place)
             if place.data_disk is not None and spec.storage.path is None:
-                _scratch_disk(place.data_disk, spec.storage.size_mib)
+                prepare.scratch_disk(place.data_disk, spec.storage.size_mib)
+            for folder_shared, disk in zip(spec.shares, place.shares, strict=True):
+                prepare.share_disk(folder_shared, disk)
             if place.seed is not None:
                 cloud.write_seed(place.seed, spec.name)
             command = argv_builder.build(spec, able, accel, place, self._encryption(spec, able))
@@ -173,6 +180,7 @@ class QemuHypervisor:
             value = spec.policy if spec.policy is not None else policy.DEFAULTS[spec.mode]
             notes += policy.check(value, spec.mode)
             notes += _cpu_notes(spec, able)
+        notes += [] if spec.has_agent else ["no agent in this guest: use `sevkit guest console` and `guest log`"]
         return registry.Record(
             name=spec.name,
             hypervisor=self.name,
@@ -196,11 +204,13 @@ class QemuHypervisor:
         folder = registry.folder(spec.name)
         data = None if spec.storage.kind is StorageKind.NONE else spec.storage.path or folder / "data.img"
         return Place(
-            kernel=image.kernel,
-            initrd=image.initrd,
-            root_disk=image.root_disk,
+            kernel=None if spec.cdrom else spec.kernel or image.kernel,
+            initrd=None if spec.cdrom else spec.initrd or image.initrd,
+            root_disk=None if spec.cdrom else image.root_disk,
             root_format=image.root_format,
             seed=None if image.kernel else folder / "seed.iso",
+            cdrom=spec.cdrom,
+            shares=tuple(folder / f"share{number}.img" for number in range(len(spec.shares))),
             firmware=self._firmware(spec, able, assume),
             qmp=folder / "qmp",
             agent=folder / "agent",
@@ -246,23 +256,3 @@ def _kvm_amd_parameter(mode: Mode) -> str:
 def _blob_folders() -> tuple[Path, ...]:
     """Where distributions keep SeaBIOS and option ROMs: an emulator built from source carries none."""
     return tuple(path for path in map(Path, ("/usr/share/seabios", "/usr/share/qemu")) if path.is_dir())
-
-
-def _check_sockets(place: Place) -> None:
-    longest = max((place.qmp, place.agent, place.console), key=lambda path: len(str(path)))
-    if len(str(longest)) > _SOCKET_PATH_LIMIT:
-        raise UsageError(
-            f"{longest} is longer than a socket's path may be ({_SOCKET_PATH_LIMIT} bytes)",
-            hint="choose a shorter --name, or point SEVKIT_STATE_DIR at a shorter directory",
-        )
-
-
-def _scratch_disk(path: Path, size_mib: int) -> None:
-    free = shutil.disk_usage(path.parent).free
-    if free < size_mib << 20:
-        raise NoSpaceError(
-            f"a scratch disk of {size_mib} MiB does not fit: {free >> 20} MiB are free at {path.parent}",
-            hint="give a smaller --disk-size, or set SEVKIT_STATE_DIR to a larger disk",
-        )
-    with path.open("wb") as stream:
-        stream.truncate(size_mib << 20)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     Found = list[tuple[int, int]]  # where, which literal
 
 STEP = 1 << 20  # bytes that are copied in at once: still in the caches when they are searched
+_GRAM = 4
 _SHORT, _LONG = 6, 15  # bytes of a literal from which on grams of 4, and of 8, leave a stride that pays
 _WIDEST = 32
 _PLACES = 1 << 15  # kept grams, up to which their map stays in the second-level cache
@@ -126,22 +127,15 @@ def _collect(search: Callable[[ctypes.Array[ctypes.c_char], int], int], limit: i
 
 def _method(shortest: int, count: int) -> tuple[int, int]:
     """Gram and stride for ``count`` literals of at least ``shortest`` bytes; stride 0 is a sweep."""
-    gram = 8 if shortest >= _LONG else 4
+    gram = 8 if shortest >= _LONG else _GRAM
     stride = max(1, min(shortest - gram + 1, _WIDEST, _PLACES // count))
-    return gram, stride if shortest >= _SHORT and count * stride > _SWEEP else 0
+    return gram, stride if shortest >= _GRAM and count * stride > _SWEEP else 0
 
 
-def groups(values: Sequence[bytes]) -> tuple[list[list[int]], list[int]]:
-    """Which literals to search for together (indexes of ``values``), and which are none of our business.
-
-    These are many short ones, or all where the library was not built.
-    """
-    short: list[int] = []
-    medium: list[int] = []
-    long: list[int] = []
+def groups(values: Sequence[bytes]) -> list[list[int]]:
+    """Which literals to search for together (indexes of ``values``): those of about the same length."""
+    found: dict[int, list[int]] = {}
     for index, value in enumerate(values):
-        (long if len(value) >= _LONG else medium if len(value) >= _SHORT else short).append(index)
-    if not built:
-        return [], [*short, *medium, *long]
-    left = [] if len(short) <= _SWEEP // 8 else short
-    return [group for group in (short if not left else [], medium, long) if group], left
+        least = max(least for least in (0, _GRAM, _SHORT, _LONG) if len(value) >= least)
+        found.setdefault(least, []).append(index)
+    return list(found.values())

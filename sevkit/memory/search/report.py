@@ -99,7 +99,7 @@ def guest_ram(source: MemorySource, guest: GuestMap | None) -> GuestRam | None:
     }
 
 
-def doubts(result: ScanResult, patterns: Sequence[Pattern], ram: GuestRam | None) -> list[str]:
+def doubts(result: ScanResult, patterns: Sequence[Pattern], ram: GuestRam | None, partial: str = "") -> list[str]:
     """Why "not found" proves nothing here; empty when it does, or when nothing was not found."""
     reasons = []
     if result.stopped:
@@ -110,6 +110,8 @@ def doubts(result: ScanResult, patterns: Sequence[Pattern], ram: GuestRam | None
         reasons.append(f"{size} bytes were not searched ({reason})")
     if ram and ram["not_mapped_bytes"]:
         reasons.append(f"{ram['not_mapped_bytes']} bytes of guest RAM are not in what was searched")
+    if partial:
+        reasons.append(partial)
     return reasons
 
 
@@ -132,7 +134,7 @@ def as_dict(
         "guest_ram": ram,
         "finished": result.finished,
         "stopped": result.stopped,
-        "doubts": doubts(result, patterns, ram),
+        "doubts": doubts(result, patterns, ram, source.partial),
         "seconds": round(result.seconds, 6),
         "threads": result.threads,
     }

@@ -30,7 +30,8 @@ UNREADABLE = "unreadable"
 class ScanResult(NamedTuple):
     """What a search found, and what of the memory it saw.
 
-    ``finished`` is False when it stopped early; ``stopped`` then says why. Hits are in order of address.
+    ``finished`` is False when it stopped early; ``stopped`` then says why. Hits are in order of address. ``lost`` are
+    the addresses that were to be searched and could not be read; in order, disjoint.
     """
 
     hits: tuple[Hit, ...]
@@ -39,6 +40,7 @@ class ScanResult(NamedTuple):
     stopped: str | None
     seconds: float
     threads: int
+    lost: tuple[Range, ...] = ()
 
     @property
     def conclusive(self) -> bool:
@@ -79,7 +81,10 @@ def scan(
             sweep.stopped = error.message
     coverage = _coverage(stretches, sweep)
     hits = tuple(sorted(sweep.hits)[:max_hits])
-    return ScanResult(hits, coverage, sweep.stopped is None, sweep.stopped, time.monotonic() - started, sweep.threads)
+    took = time.monotonic() - started
+    return ScanResult(
+        hits, coverage, sweep.stopped is None, sweep.stopped, took, sweep.threads, tuple(normalise(sweep.lost))
+    )
 
 
 def _coverage(stretches: Sequence[Stretch], sweep: Sweep) -> Coverage:

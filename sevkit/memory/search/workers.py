@@ -13,13 +13,12 @@ import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 from sevkit.memory.search import native
-from sevkit.memory.search.patterns import Searcher
 from sevkit.memory.sources.base import PAGE, SourceGoneError, page_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from sevkit.memory.search.patterns import Engine, Match
+    from sevkit.memory.search.patterns import Engine, Literals, Match
     from sevkit.memory.sources.base import MemorySource, Range
 
     Progress = Callable[[int, int], None]  # bytes done, bytes in all
@@ -83,6 +82,7 @@ class Sweep:
         self.stopped: str | None = None
         self.hits: list[Hit] = []
         self.read = self.unreadable = 0
+        self.lost: list[Range] = []  # what could not be read
         self._runs, self._left = iter(searchable), self.total
         self._rest: Piece | None = None  # of the run that the last piece was taken from
         self._lock = threading.Lock()
@@ -135,12 +135,13 @@ class Sweep:
         run = next(self._runs, None)
         return Piece(*run, run) if run else None
 
-    def account(self, found: list[Hit], read: int, lost: int = 0) -> None:
-        """Note what was found and how many bytes were read, or could not be. Raises TooManyHits."""
+    def account(self, found: list[Hit], read: int, lost: Sequence[Range] = ()) -> None:
+        """Note what was found, how many bytes were read, and what could not be. Raises TooManyHits."""
         with self._lock:
             self.hits += found
             self.read += read
-            self.unreadable += lost
+            self.lost += lost
+            self.unreadable += sum(end - start for start, end in lost)
             too_many = len(self.hits) > self.limits.max_hits
             if self.limits.progress is not None:
                 self.limits.progress(self.read + self.unreadable, self.total)
@@ -159,19 +160,18 @@ class _Worker:
 
     def __init__(self, sweep: Sweep) -> None:
         self.sweep, self.source = sweep, sweep.source
-        self.searchers = [Searcher(engine, sweep.limits.max_hits) for engine in sweep.engines]
+        self.limit = sweep.limits.max_hits
         self.behind = page_up(max(engine.lookbehind for engine in sweep.engines))
         self.ahead = max(engine.lookahead for engine in sweep.engines)
         self._view: memoryview | None = None
-        database = sweep.engines[0].database
-        self._finder = database if isinstance(database, native.Finder) and len(sweep.engines) == 1 else None
+        self._literals = sweep.engines[0].literals if len(sweep.engines) == 1 else None
 
     def work(self) -> None:
         """Take pieces until there are none."""
         while not self.sweep.ending and (pieces := self.sweep.take()):
             try:
-                if self._finder is not None:
-                    pieces = self._stream(self._finder, pieces)
+                if self._literals is not None:
+                    pieces = self._stream(self._literals, pieces)
                 for piece in pieces:
                     self._search(piece)
             except SourceGoneError as error:
@@ -179,8 +179,9 @@ class _Worker:
             except TooManyHits:
                 self.sweep.halt(f"more than {self.sweep.limits.max_hits} hits")
 
-    def _stream(self, finder: native.Finder, pieces: list[Piece]) -> list[Piece]:
+    def _stream(self, literals: Literals, pieces: list[Piece]) -> list[Piece]:
         """Search by stream.c what lies where it can be read in one go; returns what is left."""
+        finder = literals.finder
         placed: list[tuple[Piece, native.Span]] = []
         left: list[Piece] = []
         for piece in pieces:
@@ -193,9 +194,9 @@ class _Worker:
                 placed.append((piece, native.Span(piece.start, piece.size, before, offset + before, origin, in_place)))
         while placed:
             base = ctypes.addressof(ctypes.c_char.from_buffer(self._buffer(finder.buffer_size())))
-            found, reached, done = finder.stream([span for _, span in placed], base, self.sweep.limits.max_hits)
+            found, reached, done = finder.stream([span for _, span in placed], base, self.limit)
             read = sum(piece.size for piece, _ in placed[:reached]) + done
-            self.sweep.account(_hits(0, self.searchers[0].matches(found)), read)
+            self.sweep.account(_hits(0, literals.matches(found)), read)
             if reached < len(placed):
                 piece = placed[reached][0]
                 left.append(piece._replace(start=piece.start + done))
@@ -210,14 +211,17 @@ class _Worker:
             end = min(start + CHUNK, piece.end)
             low, high = (start & ~(PAGE - 1)) - self.behind, end + self.ahead
             found: list[Hit] = []
-            read = 0
+            lost: list[Range] = []
+            reached = start
             for at, data in self._islands(max(piece.run[0], low), min(piece.run[1], high)):
-                first, last = max(start, at) - at, min(end, at + len(data)) - at
+                first, last = max(start, at), min(end, at + len(data))
                 if last > first:
-                    read += last - first
-                    for searcher in self.searchers:
-                        found += _hits(at, searcher.find(data, first, last))
-            self.sweep.account(found, read, end - start - read)
+                    lost += [(reached, first)] if first > reached else []
+                    reached = last
+                    for engine in self.sweep.engines:
+                        found += _hits(at, engine.find(data, first - at, last - at, self.limit))
+            lost += [(reached, end)] if end > reached else []
+            self.sweep.account(found, end - start - sum(high - low for low, high in lost), lost)
 
     def _islands(self, low: int, high: int) -> Iterator[tuple[int, memoryview]]:
         """What can be read of ``[low, high)``, as (address, bytes)."""

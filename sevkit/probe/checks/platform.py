@@ -225,7 +225,9 @@ def _es_beside_snp(case: Case) -> Outcome:
         if family == own and model is not None and first <= model <= last:
             level = reading.value["current_tcb"] >> 8 * byte & 0xFF
             words = f"SNP is on, and its SPL is {level:#x}"
-            return decide(level < least, words, f"{words}: from {least:#x} on SEV-ES guests are refused (CVE-2025-48514)")
+            return decide(
+                level < least, words, f"{words}: from {least:#x} on SEV-ES guests are refused (CVE-2025-48514)"
+            )
     return unknown("not known for this processor")
 
 

@@ -27,12 +27,11 @@
 #include "hw/boards.h"
 #include "hw/core/cpu.h"
 #include "exec/cputlb.h"
-#include "exec/soc-cache.h"
+#include "exec/soc-backing.h"
 #include "exec/tb-flush.h"
 #include "system/cpus.h"
 #include "system/runstate.h"
 #include <sys/mman.h>
-#include <sys/syscall.h>
 
 #define PAGE_BITS 12
 #define PAGE_BYTES SOC_XEX_PAGE_SIZE
@@ -57,6 +56,7 @@ typedef struct Slot {
 
 typedef struct SocCache {
     QemuMutex lock;
+    uint32_t npages;        /* pages of the guest: DRAM, then extra */
     uint32_t limit;         /* pages to keep at most */
     uint32_t nslots;
     uint32_t free;
@@ -73,12 +73,8 @@ typedef struct SocCache {
 } SocCache;
 
 SocCacheMap soc_cache_map;
+void (*soc_cache_on_tampering)(uint32_t page);
 static SocCache cache;
-
-static void *dram_page(uint32_t page)
-{
-    return (void *)(soc_cache_map.dram + ((uintptr_t)page << PAGE_BITS));
-}
 
 static void *slot_page(uint32_t slot)
 {
@@ -87,7 +83,12 @@ static void *slot_page(uint32_t slot)
 
 static uint32_t page_at(uintptr_t dram)
 {
-    return (dram - soc_cache_map.dram) >> PAGE_BITS;
+    uintptr_t offset = dram - soc_cache_map.dram;
+
+    if (offset >= soc_cache_map.dram_size) {
+        offset = dram - soc_cache_map.extra + soc_cache_map.dram_size;
+    }
+    return offset >> PAGE_BITS;
 }
 
 /* ---- leaving the cache (lock held) ---- */
@@ -97,7 +98,7 @@ static void write_back(uint32_t slot)
     uint32_t page = cache.slots[slot].page;
 
     if (qatomic_read(&cache.slots[slot].dirty)) {
-        soc_xex_encrypt_page(cache.xex, dram_page(page), slot_page(slot), page);
+        soc_backing_store(cache.xex, page, slot_page(slot));
         cache.stats.encryptions++;
     } else {
         cache.stats.clean_drops++;
@@ -189,15 +190,21 @@ static void flush_work(CPUState *cpu, run_on_cpu_data data)
     tlb_flush(cpu);
 }
 
-static void retire(uint32_t page)
+/* Take a page out of the cache while vCPUs may hold pointers into its slot. */
+static void put_in_limbo(uint32_t page)
 {
     uint32_t slot = cache.slot_of[page] - 1;
 
-    write_back(slot);
     qatomic_set(&cache.slot_of[page], 0);
     cache.slots[slot].state = SLOT_LIMBO;
     cache.limbo++;
     cache.stats.resident--;
+}
+
+static void retire(uint32_t page)
+{
+    write_back(cache.slot_of[page] - 1);
+    put_in_limbo(page);
     cache.stats.device_writebacks++;
 }
 
@@ -255,7 +262,9 @@ static uint32_t bring_in(uint32_t page)
         return cache.slot_of[page] - 1;
     }
     slot = allocate_slot(page);
-    soc_xex_decrypt_page(cache.xex, slot_page(slot), dram_page(page), page);
+    if (!soc_backing_load(cache.xex, page, slot_page(slot))) {
+        cache.stats.tampered++;
+    }
     cache.stats.decryptions++;
     cache.stats.resident++;
     qatomic_store_release(&cache.slot_of[page], slot + 1);
@@ -267,9 +276,10 @@ uintptr_t soc_cache_fill_slow(CPUState *cpu, uintptr_t dram, bool encrypted,
 {
     uint32_t page = page_at(dram);
     uint32_t slot = qatomic_load_acquire(&cache.slot_of[page]);
+    uint64_t tampered;
 
     if (!encrypted) {
-        if (unlikely(slot)) {
+        if (unlikely(slot) && !soc_backing_apart()) {
             retire_range(page, page);
         }
         return dram;
@@ -279,11 +289,16 @@ uintptr_t soc_cache_fill_slow(CPUState *cpu, uintptr_t dram, bool encrypted,
         qatomic_set(&cache.slots[slot].referenced, true);
     } else {
         qemu_mutex_lock(&cache.lock);
+        tampered = cache.stats.tampered;
         slot = bring_in(page);
         if (cache.stats.resident > cache.limit) {
             queue_tidy_work(cpu);
         }
+        tampered = cache.stats.tampered - tampered;
         qemu_mutex_unlock(&cache.lock);
+        if (unlikely(tampered) && soc_cache_on_tampering) {
+            soc_cache_on_tampering(page);
+        }
     }
     if (writable) {
         qatomic_set(&cache.slots[slot].dirty, true);
@@ -306,9 +321,13 @@ bool soc_cache_crowded_slow(CPUState *cpu)
 
 void soc_cache_before_device_write_slow(uintptr_t dram, size_t len)
 {
-    size_t room = soc_cache_map.dram + soc_cache_map.dram_size - dram;
     uint32_t first = page_at(dram);
-    uint32_t last = len ? page_at(dram + MIN(len, room) - 1) : first;
+    uint32_t last;
+
+    if (soc_backing_apart()) {
+        return;             /* shared memory is other memory */
+    }
+    last = len ? MIN(page_at(dram + len - 1), cache.npages - 1) : first;
 
     for (uint32_t page = first; page <= last; page++) {
         if (unlikely(qatomic_read(&cache.slot_of[page]))) {
@@ -322,7 +341,7 @@ uintptr_t soc_cache_to_dram_slow(uintptr_t slot_address)
 {
     uint32_t slot = (slot_address - soc_cache_map.slots) >> PAGE_BITS;
 
-    return (uintptr_t)dram_page(qatomic_read(&cache.slots[slot].page))
+    return (uintptr_t)soc_ram_page(qatomic_read(&cache.slots[slot].page))
         + (slot_address & (PAGE_BYTES - 1));
 }
 
@@ -330,6 +349,10 @@ void soc_cache_launch_write_slow(uintptr_t dram, const void *buf, size_t len)
 {
     const uint8_t *from = buf;
 
+    if (soc_backing_apart()) {
+        memcpy((void *)dram, buf, len);     /* not the guest's until measured */
+        return;
+    }
     qemu_mutex_lock(&cache.lock);
     while (len) {
         size_t offset = dram & (PAGE_BYTES - 1);
@@ -349,6 +372,81 @@ void soc_cache_launch_write_slow(uintptr_t dram, const void *buf, size_t len)
         len -= part;
     }
     qemu_mutex_unlock(&cache.lock);
+}
+
+void soc_cache_read_page(uint32_t page, void *buf)
+{
+    uint32_t slot;
+
+    qemu_mutex_lock(&cache.lock);
+    slot = cache.slot_of[page];
+    if (slot) {
+        memcpy(buf, slot_page(slot - 1), PAGE_BYTES);
+    } else if (!soc_backing_load(cache.xex, page, buf)) {
+        cache.stats.tampered++;
+    }
+    qemu_mutex_unlock(&cache.lock);
+}
+
+void soc_cache_write_page(uint32_t page, const void *buf)
+{
+    uint32_t slot;
+
+    qemu_mutex_lock(&cache.lock);
+    slot = cache.slot_of[page];
+    if (slot) {
+        memcpy(slot_page(slot - 1), buf, PAGE_BYTES);
+        qatomic_set(&cache.slots[slot - 1].dirty, true);
+    } else {
+        soc_backing_store(cache.xex, page, buf);
+    }
+    qemu_mutex_unlock(&cache.lock);
+}
+
+void soc_cache_discard(uint32_t first, uint32_t count)
+{
+    bool any = false;
+
+    qemu_mutex_lock(&cache.lock);
+    for (uint32_t page = first; page < first + count; page++) {
+        if (cache.slot_of[page]) {
+            put_in_limbo(page);
+            any = true;
+        }
+    }
+    soc_backing_discard(first, count);
+    if (any && first_cpu) {
+        queue_tidy_work(first_cpu);
+    }
+    qemu_mutex_unlock(&cache.lock);
+}
+
+void soc_cache_read_ciphertext(uint32_t page, void *buf)
+{
+    uint32_t slot;
+
+    qemu_mutex_lock(&cache.lock);
+    slot = cache.slot_of[page];
+    if (slot && qatomic_read(&cache.slots[slot - 1].dirty)) {
+        soc_backing_store(cache.xex, page, slot_page(slot - 1));
+    }
+    soc_backing_peek(page, buf);
+    qemu_mutex_unlock(&cache.lock);
+}
+
+uint32_t soc_cache_pages(void)
+{
+    return cache.npages;
+}
+
+void soc_cache_encrypt(uint32_t number, void *buf)
+{
+    soc_xex_encrypt_page(cache.xex, buf, buf, number);
+}
+
+void *soc_cache_private_map(size_t *size)
+{
+    return soc_backing_map(size);
 }
 
 void soc_cache_operate(SocCacheOp op)
@@ -382,29 +480,9 @@ void soc_cache_operate(SocCacheOp op)
 
 /* ---- start ---- */
 
-static void *map_secret(size_t size)
-{
-#ifdef SYS_memfd_secret
-    int fd = syscall(SYS_memfd_secret, O_CLOEXEC);
-#else
-    int fd = syscall(447, O_CLOEXEC);
-#endif
-    void *map = MAP_FAILED;
-
-    if (fd >= 0) {
-        if (ftruncate(fd, size) == 0) {
-            map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-        }
-        int saved = errno;
-        close(fd);
-        errno = saved;
-    }
-    return map;
-}
-
 static void *map_slots(size_t size, bool require_secret, Error **errp)
 {
-    void *map = map_secret(size);
+    void *map = soc_map_secret(size);
 
     cache.secret = map != MAP_FAILED;
     if (!cache.secret) {
@@ -459,7 +537,8 @@ bool soc_cache_start(void *dram, size_t dram_size,
 
     g_assert(!soc_cache_active());
     qemu_mutex_init(&cache.lock);
-    cache.limit = MIN(config->pages, dram_size >> PAGE_BITS);
+    cache.npages = (dram_size + config->extra_size) >> PAGE_BITS;
+    cache.limit = MIN(config->pages, cache.npages);
     cache.nslots = cache.limit + SLACK_PER_CPU * (cpus + 1);
     cache.free = cache.nslots;
     cache.crowded = CROWDED_PER_CPU * cpus;
@@ -473,10 +552,14 @@ bool soc_cache_start(void *dram, size_t dram_size,
     if (!load_key(config, errp)) {
         return false;
     }
-    cache.slot_of = g_new0(uint32_t, dram_size >> PAGE_BITS);
+    if (!soc_backing_open(config->backing, cache.npages, errp)) {
+        return false;
+    }
+    cache.slot_of = g_new0(uint32_t, cache.npages);
     cache.slots = g_new0(Slot, cache.nslots);
     soc_cache_map = (SocCacheMap) {
         .dram = (uintptr_t)dram, .dram_size = dram_size,
+        .extra = (uintptr_t)config->extra, .extra_size = config->extra_size,
         .slots = (uintptr_t)slots, .slots_size = slots_size,
     };
     return true;
