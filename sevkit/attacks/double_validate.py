@@ -64,7 +64,7 @@ def guest(lab: GuestLab, note: Notebook) -> Observation:
         seen = account.balance(timeout=PATIENCE)
     except (DeadlineError, GuestError):
         seen = ""
-    logged = [line for line in lab.guest.console().splitlines() if "#VC" in line or "0x404" in line]
+    logged = [line for line in lab.qemu.console().splitlines() if "#VC" in line or "0x404" in line]
     note.guest("Its kernel's last words:", logged[0] if logged else None)
     if logged:
         return note.stopped("rmp-validated", "The guest stops at #VC 0x404 (page not validated).")
