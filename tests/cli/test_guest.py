@@ -1,5 +1,6 @@
 """``sevkit guest`` on the mock: the same commands as on real hypervisors."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -145,3 +146,20 @@ def test_reboot_keeps_name_and_spec(sevkit_json: RunJson, mock_guest: str) -> No
     after = envelope["data"]["guest"]
     assert (after["name"], after["mode"]) == ("m", "sev")
     assert after["pid"] != before["pid"]
+
+
+@pytest.mark.parametrize("options", [["--mode", "sev"], ["--mode", "sev-snp", "--hypervisor", "qemu"], []])
+def test_a_seed_that_nothing_would_use_is_refused(options: list[str], sevkit: Run) -> None:
+    words = ["--hypervisor", "emulated", *options, "--platform-seed", "x", "--dry-run"]
+    status, _, err = sevkit("guest", "launch", *words)
+    assert status == 2
+    assert "--platform-seed" in err
+    assert sevkit("guest", "launch", "--hypervisor", "emulated", "--mode", "sev-snp", *words[-3:])[0] == 0
+
+
+def test_options_of_the_encryption_object_reach_it(sevkit: Run) -> None:
+    words = ["guest", "launch", "--hypervisor", "emulated", "--dry-run", "--sev-options", "host-data=AAAA"]
+    status, out, _ = sevkit(*words, "--mode", "sev-snp")
+    assert status == 0
+    assert re.search(r"sev-snp-tcg-guest,id=sev0,\S*,host-data=AAAA ", out)
+    assert sevkit(*words, "--mode", "nosev")[0] == 2
