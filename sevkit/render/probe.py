@@ -37,7 +37,7 @@ def human(data: Mapping[str, Any], *, colour: bool = False, everything: bool = F
     if "checks" not in data:
         return log(data["kernel_log"])
     paint = Painter(colour)
-    parts = [_cpu(data), *_leaf(data["leaf"]), *_guest(data["guest"]), ""]
+    parts = [*_bundle(data["source"]), _cpu(data), *_leaf(data["leaf"]), *_guest(data["guest"]), ""]
     parts += _tree(data["checks"], paint, everything)
     parts += ["", *_verdicts(data, paint)]
     return "\n".join(parts) + "\n"
@@ -68,6 +68,11 @@ def log(verdict: Mapping[str, Any]) -> str:
         lines.append(f"not understood: {unknown['count']} lines with words of memory encryption (line {shown}{more})")
     lines += [f"note: {note}" for note in verdict["notes"]]
     return "\n".join(lines) + "\n"
+
+
+def _bundle(source: Mapping[str, Any]) -> list[str]:
+    lines = [f"{row['file']}: {row['what']}" for row in source.get("used", ())]
+    return lines + [f"contradiction: {words}" for words in source.get("contradictions", ())]
 
 
 def _cpu(data: Mapping[str, Any]) -> str:
