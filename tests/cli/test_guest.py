@@ -145,3 +145,13 @@ def test_reboot_keeps_name_and_spec(sevkit_json: RunJson, mock_guest: str) -> No
     after = envelope["data"]["guest"]
     assert (after["name"], after["mode"]) == ("m", "sev")
     assert after["pid"] != before["pid"]
+
+
+def test_top_shows_what_memory_looks_like(sevkit: Run, sevkit_json: RunJson, mock_guest: str) -> None:
+    (row,) = sevkit_json("top")[1]["data"]["guests"]
+    assert (row["name"], row["mode"], row["provenance"]) == ("m", "sev", "mock")
+    assert sum(row["pages"].values()) == 512 << 8
+    assert row["pages"]["ciphertext"] > 0
+    out = sevkit("top", "--once")[1]
+    assert out.startswith("NAME")
+    assert "\nm " in out
