@@ -66,7 +66,7 @@ def test_sizes_as_people_write_them(sevkit: Run) -> None:
         assert sevkit("guest", "launch", f"--memory={text}", "--dry-run")[0] == 2
 
 
-@pytest.mark.parametrize("seconds", ["0", "-3"])
+@pytest.mark.parametrize("seconds", ["0", "-3", "nan", "inf", "1e99", "x"])
 def test_a_timeout_is_positive(seconds: str, sevkit: Run) -> None:
     assert sevkit("guest", "launch", "--hypervisor", "mock", f"--timeout={seconds}")[0] == 2
 
