@@ -77,9 +77,7 @@ def initrd(path: Path) -> None:
     """Check that a file is a cpio archive, or compressed as Linux takes it (usr/Kconfig); raises UsageError."""
     with _opened(path) as stream:
         head = stream.read(6)
-    if not head.startswith(
-        (b"070701", b"070702", b"\x1f\x8b", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"\x02\x21", b"BZh", b"\x5d\0\0")
-    ):
+    if not head.startswith(_INITRDS):
         raise UsageError(f"{path} is no initrd", hint="a cpio archive (newc), compressed or not")
 
 

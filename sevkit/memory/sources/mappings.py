@@ -36,6 +36,21 @@ class Mapping(NamedTuple):
         return self.inode == 0
 
     @property
+    def file(self) -> tuple[str, int]:
+        """Which file is behind it: device and inode."""
+        return self.device, self.inode
+
+    @property
+    def huge(self) -> bool:
+        """Whether it is of the huge pages of hugetlbfs."""
+        return "ht" in self.flags
+
+    @property
+    def nameless(self) -> bool:
+        """Whether nobody else can have its huge pages: mmap(2) with MAP_HUGETLB, private."""
+        return self.region.name.startswith("/anon_hugepage") and not self.shared
+
+    @property
     def doubtful(self) -> bool:
         """Whether only its flags can tell what it is: device memory, or huge pages."""
         region = self.region
