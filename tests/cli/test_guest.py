@@ -67,7 +67,7 @@ def test_sizes_as_people_write_them(sevkit: Run) -> None:
         assert sevkit("guest", "launch", f"--memory={text}", "--dry-run")[0] == 2
 
 
-@pytest.mark.parametrize("seconds", ["0", "-3"])
+@pytest.mark.parametrize("seconds", ["0", "-3", "nan", "inf", "1e99", "x"])
 def test_a_timeout_is_positive(seconds: str, sevkit: Run) -> None:
     assert sevkit("guest", "launch", "--hypervisor", "mock", f"--timeout={seconds}")[0] == 2
 
@@ -163,3 +163,13 @@ def test_options_of_the_encryption_object_reach_it(sevkit: Run) -> None:
     assert status == 0
     assert re.search(r"sev-snp-tcg-guest,id=sev0,\S*,host-data=AAAA ", out)
     assert sevkit(*words, "--mode", "nosev")[0] == 2
+
+
+def test_top_shows_what_memory_looks_like(sevkit: Run, sevkit_json: RunJson, mock_guest: str) -> None:
+    (row,) = sevkit_json("top")[1]["data"]["guests"]
+    assert (row["name"], row["mode"], row["provenance"]) == ("m", "sev", "mock")
+    assert sum(row["pages"].values()) == 512 << 8
+    assert row["pages"]["ciphertext"] > 0
+    out = sevkit("top", "--once")[1]
+    assert out.startswith("NAME")
+    assert "\nm " in out

@@ -9,7 +9,7 @@ import click
 from sevkit.bench.payload import Measured, RunPlan, Skipped
 from sevkit.cli.bench.common import DIRECTORY, FILE, MODE
 from sevkit.cli.bench.progress import Line
-from sevkit.cli.output import json_wanted, reporting
+from sevkit.cli.output import interrupted, json_wanted, reporting
 from sevkit.errors import ExitCode, GuestError, SevkitError, UsageError
 from sevkit.result import Result
 
@@ -68,6 +68,8 @@ def command(**options: Any) -> Result[Measured] | Result[RunPlan]:
     scheduler = _scheduler(options, prepared)
     try:
         outcome = campaign.measure(prepared, options["output"], scheduler=scheduler, report=line.show)
+    except KeyboardInterrupt:
+        raise interrupted(f"what was measured is kept in {options['output']}: the same command goes on") from None
     finally:
         line.end()
         if scheduler is not None:
