@@ -1,6 +1,6 @@
 """What the commands of `sevkit guest` and `sevkit emulator` print as ``data``, as types."""
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 
 class GuestRow(TypedDict):
@@ -43,6 +43,7 @@ class LaunchPlan(TypedDict):
     dry_run: bool
     runs_here: bool
     reason: str
+    domains: NotRequired[list[str]]  # with --emit libvirt-xml
 
 
 class ListedGuest(TypedDict):
