@@ -100,9 +100,7 @@ def _unexplained(mode: Mode, seen: Seen, evidence: Evidence | None) -> list[str]
         if count and word not in explained:
             found.append(f"{count} pages that hold a secret, by the guest's word, are {word} in the capture")
     if not explained:
-        found.append(
-            f"the secret was not found, but mode {mode} hides nothing: the search must have missed it"
-        )
+        found.append(f"the secret was not found, but mode {mode} hides nothing: the search must have missed it")
     elif evidence is None or evidence is Evidence.PLAINTEXT:
         found.append("the secret was not found, but guest RAM is readable: it may have been searched for wrongly")
     elif evidence not in explained:
