@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from sevkit.bench.analysis import report
-from sevkit.bench.analysis.compare import Rules
+from sevkit.bench.analysis.comparison import Rules
 from sevkit.bench.imports import write
 from sevkit.bench.imports.files import Imported
 from sevkit.bench.model import AGAIN, IOPS, LATENCY, Boot, Sample

@@ -15,10 +15,11 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 from sevkit.errors import BadInputError, MissingToolError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 LIMIT = 64 << 20  # bytes, before and after decompression
 _SAMPLE = 4096
+_ZSTD_INPUT = 4096  # bytes: a block of 4 bytes may stand for 128 KiB
 _NESTED = 2  # layers of compression that are taken off: .gz of a .zst happens, more is an attack
 
 
@@ -142,33 +143,34 @@ def _xz(data: bytes, size: int) -> bytes:
 def _zstd(data: bytes, size: int) -> bytes:
     import io
 
-    with zstd_reader(io.BytesIO(data)) as file:
-        found = file.read(size)
-    if len(found) < size:  # all of it: now that its size is bounded, look whether the last frame is whole
-        _whole_frames(data)
-    return found
+    found = bytearray()
+    for chunk in zstd_chunks(io.BytesIO(data)):
+        found += chunk
+        if len(found) >= size:
+            break
+    return bytes(found)
 
 
-def _whole_frames(data: bytes) -> None:
-    import zstandard
+def zstd_chunks(source: IO[bytes]) -> Iterator[bytes]:
+    """What a zstd file holds, in pieces of at most 128 MiB; raises EOFError where the last frame is not whole.
 
-    rest = data
-    while rest:
-        frame = zstandard.ZstdDecompressor().decompressobj()
-        frame.decompress(rest)
-        if not frame.eof:
-            raise EOFError("the last frame is not whole")
-        rest = frame.unused_data
-
-
-def zstd_reader(source: IO[bytes]) -> IO[bytes]:
-    """A stream of what a zstd file holds; raises MissingToolError without the library."""
+    Raises MissingToolError without the library.
+    """
     try:
         import zstandard
     except ImportError as error:
         raise MissingToolError("zstandard is not installed", hint="pip install zstandard, or: zstd -d FILE") from error
-    reader: IO[bytes] = zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True)
-    return reader
+    frame, rest, begun = None, b"", False
+    while rest or (rest := source.read(_ZSTD_INPUT)):
+        frame = frame or zstandard.ZstdDecompressor().decompressobj()
+        begun = True
+        yield frame.decompress(rest)
+        rest = b""
+        if frame.eof:
+            rest = frame.unused_data
+            frame = None
+    if frame is not None or not begun:
+        raise EOFError("the last frame is not whole")
 
 
 _PACKINGS = (

@@ -67,7 +67,7 @@ ATTACK = Attack(
         Source(
             "Buhren, Werling and Seifert, Insecure Until Proven Updated, CCS 2019", "https://arxiv.org/abs/1908.11680"
         ),
-        Source("Insecure Despite Proven Updated (Milan's root seed)", "https://arxiv.org/abs/2605.12990"),
+        Source("Insecure Despite Proven Updated (Milan's root seed), AMD-SB-3045", "https://arxiv.org/abs/2605.12990"),
     ),
     expected={
         Mode.NOSEV: Expectation(Outcome.NOT_APPLICABLE, "nothing attests"),

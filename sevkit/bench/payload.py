@@ -11,7 +11,11 @@ class Equivalence(TypedDict):
 
 
 class ComparisonRow(TypedDict):
-    """Two modes compared on one workload; ``ratio`` is value / baseline_value, ``interval`` its 95 % interval."""
+    """Two modes compared on one workload; ``ratio`` is value / baseline_value, ``interval`` its interval.
+
+    ``confidence`` is the interval's: 0.95, or 0.9 where two one-sided tests decided. ``blocks``: paired by block.
+    ``smallest_detectable`` is a fraction, ``boots_for_margin`` the boots per mode that would show the margin.
+    """
 
     workload: str
     storage: str | None
@@ -22,6 +26,8 @@ class ComparisonRow(TypedDict):
     mode: str
     ratio: float | None
     interval: list[float] | None
+    confidence: float | None
+    blocks: bool
     verdict: str
     reason: str
     warnings: list[str]
@@ -38,6 +44,7 @@ class ComparisonRow(TypedDict):
     noise_floor: float | None
     equivalence: Equivalence | None
     smallest_detectable: float | None
+    boots_for_margin: int | None
     study_ratio: NotRequired[float | None]
     article_ratio: NotRequired[float | None]
 
@@ -203,3 +210,29 @@ class Published(TypedDict):
     others: list[dict[str, str]]
     samples: NotRequired[int]
     output: NotRequired[str]
+
+
+class SelftestShape(TypedDict):
+    """What the statistics did on simulated campaigns of one shape of noise.
+
+    ``coverage``: how often the 95 % interval held the truth. ``family_wise_error``: how often a campaign without any
+    effect had a verdict. ``power``: how often the change printed as detectable was found; ``power_printed``: as printed.
+    """
+
+    shape: str
+    boots: int
+    rows: int
+    trials: int
+    coverage: float
+    family_wise_error: float
+    power: float
+    power_printed: float
+
+
+class Selftest(TypedDict):
+    """The statistics tried on simulated campaigns."""
+
+    trials: int
+    seed: int
+    shapes: list[SelftestShape]
+    outside: list[str]

@@ -5,12 +5,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from sevkit.cli.output import colour, reporting
-from sevkit.cli.target import byte_progress, target_options
+from sevkit.cli.target import byte_progress, of_guest, target_options
 from sevkit.errors import ExitCode, InconclusiveError, SevkitError, UsageError
 from sevkit.memory.payload import Extract, Maps
 from sevkit.memory.search.request import find_guest, make_patterns, opened
@@ -30,6 +30,7 @@ def command() -> None:
 
 
 @command.command(name="map")
+@click.option("--guest", "names", multiple=True, metavar="NAME", help="A guest that sevkit launched, live.")
 @click.option("--pid", "pids", type=click.IntRange(1), multiple=True, metavar="PID", help="A running VMM, live.")
 @click.option(
     "--core", "cores", type=click.Path(path_type=Path), multiple=True, metavar="FILE", help="A core of a VMM."
@@ -41,6 +42,7 @@ def command() -> None:
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="To .png, .svg, .html or .json.")
 @reporting
 def map_(
+    names: Sequence[str],
     pids: Sequence[int],
     cores: Sequence[Path],
     sockets: Sequence[Path],
@@ -51,15 +53,15 @@ def map_(
 ) -> Result[Maps]:
     """Draw guest memory, a point a page, in classes plaintext, ciphertext, zero and hole.
 
-    Several --pid and --core are drawn side by side (first the PIDs). Without -o a short form is printed.
+    Several inputs are drawn side by side (guests, then PIDs, then cores). Without -o a short form is printed.
     """
-    if not pids and not cores:
-        raise UsageError("whose memory?", hint="give --pid or --core, one or more")
+    if not names and not pids and not cores:
+        raise UsageError("no memory is named", hint="give --guest NAME, --pid PID or --core FILE, one or more")
     if output is not None and output.suffix not in _KINDS:
         raise UsageError(f"cannot draw to {output.name}", hint=f"choose a name that ends in {', '.join(_KINDS)}")
     if len(sockets) > len(pids):
         raise UsageError("more --qmp than --pid", hint="give a --qmp for each --pid, in order")
-    found = list(_pictures(pids, cores, sockets, titles, _patterns(secrets, secrets_file)))
+    found = list(_pictures(_inputs(names, pids, cores, sockets), titles, _patterns(secrets, secrets_file)))
     pictures = [picture for picture, _ in found]
     if output is not None:
         _draw(pictures, output)
@@ -73,15 +75,37 @@ def _patterns(secrets: Sequence[str], secrets_file: str | None) -> list[Any]:
     return make_patterns(secrets, secrets_file, (), wide=False) if secrets or secrets_file else []
 
 
+class _Input(NamedTuple):
+    """A memory to draw."""
+
+    pid: int | None = None
+    core: Path | None = None
+    qmp: Path | None = None
+    guest: "GuestMap | None" = None
+    title: str | None = None
+
+
+def _inputs(names: Sequence[str], pids: Sequence[int], cores: Sequence[Path], sockets: Sequence[Path]) -> list[_Input]:
+    guests = [_Input(*_named(name), title=name) for name in names]
+    asked: list[Path | None] = [*sockets, *[None] * (len(pids) - len(sockets))]
+    processes = [_Input(pid, qmp=socket) for pid, socket in zip(pids, asked, strict=True)]
+    return [*guests, *processes, *(_Input(core=core) for core in cores)]
+
+
+def _named(name: str) -> "tuple[int, None, None, GuestMap]":
+    found = of_guest(name)
+    assert found is not None
+    return found[0], None, None, found[1]
+
+
 def _pictures(
-    pids: Sequence[int], cores: Sequence[Path], sockets: Sequence[Path], titles: Sequence[str], patterns: Sequence[Any]
+    inputs: Sequence[_Input], titles: Sequence[str], patterns: Sequence[Any]
 ) -> "Iterator[tuple[Picture, list[str]]]":
     """A picture of each input, with what it cannot show."""
-    inputs: list[tuple[int | None, Path | None]] = [(pid, None) for pid in pids] + [(None, core) for core in cores]
-    for index, (pid, core) in enumerate(inputs):
-        with opened(pid, core) as source:
-            guest = _guest(source, pid, sockets[index] if index < len(sockets) else None)
-            title = titles[index] if index < len(titles) else source.title
+    for index, each in enumerate(inputs):
+        with opened(each.pid, each.core) as source:
+            guest = each.guest or _guest(source, each.pid, each.qmp)
+            title = titles[index] if index < len(titles) else each.title or source.title
             yield _picture(source, guest, title, patterns)
 
 
@@ -158,7 +182,7 @@ def _show(pictures: "Sequence[Picture]", output: Path | None) -> Iterator[str]:
 )
 @reporting
 def extract(
-    pid: int | None, core: Path | None, qmp: Path | None, hold: bool, layout: str, output: Path
+    name: str | None, pid: int | None, core: Path | None, qmp: Path | None, hold: bool, layout: str, output: Path
 ) -> Result[Extract]:
     """Write a guest's RAM, by guest-physical address, to a file that memory forensics reads.
 
@@ -168,8 +192,10 @@ def extract(
     from sevkit.memory.guest_ram.extract import extract as write
 
     with ExitStack() as stack:
+        found = of_guest(name, pid=pid, core=core, qmp=qmp)
+        pid, known = found or (pid, None)
         source = stack.enter_context(opened(pid, core, hold=hold))
-        guest = _guest(source, pid, qmp)
+        guest = known or _guest(source, pid, qmp)
         progress = stack.enter_context(byte_progress("extracting"))
         done = write(source, guest, output, Format(layout), progress=progress)
     data: Extract = done.as_dict(guest.origin)
@@ -183,4 +209,4 @@ def extract(
 def _extracted(data: Extract) -> Iterator[str]:
     yield (f"{data['path']}: {data['read_bytes']} of {data['guest_ram_bytes']} bytes of guest RAM ({data['format']})")
     if data["origin"] == "guess":
-        yield "the place of guest RAM is a guess: give --qmp to be sure"
+        yield "the place of guest RAM is a guess: give --guest or --qmp to be sure"

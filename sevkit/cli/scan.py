@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from sevkit.cli.output import reporting
-from sevkit.cli.target import byte_progress, target_options
+from sevkit.cli.target import byte_progress, of_guest, target_options
 from sevkit.memory.payload import Scan
 from sevkit.result import Result
 
@@ -25,6 +25,7 @@ _SHOWN = 50
 @click.option("--threads", type=click.IntRange(1, 256), help="[default: one a core, at most 16]")
 @reporting
 def command(
+    name: str | None,
     pid: int | None,
     core: Path | None,
     qmp: Path | None,
@@ -48,7 +49,11 @@ def command(
     """
     from sevkit.memory.search.request import Request, answer
 
-    request = Request(pid, core, qmp, hold, secrets, secrets_file, regexes, wide, ram_only, show, max_hits, threads)
+    found = of_guest(name, pid=pid, core=core, qmp=qmp)
+    pid, guest = found or (pid, None)
+    request = Request(
+        pid, core, qmp, hold, secrets, secrets_file, regexes, wide, ram_only, show, max_hits, threads, guest
+    )
     with byte_progress("searching") as progress:
         result = answer(request, progress)
     return result.shown_as(_human)
@@ -78,7 +83,12 @@ def _human_coverage(data: Scan) -> Iterator[str]:
         f" {_size(coverage['unreadable_bytes'])} unreadable"
     )
     if ram:
-        how = {"qmp": "by QMP", "core": "by the dump", "guess": "a guess: give --qmp to be sure"}
+        how = {
+            "qmp": "by QMP",
+            "core": "by the dump",
+            "guess": "a guess: give --guest or --qmp to be sure",
+            "hypervisor": "as the hypervisor says",
+        }
         yield f"guest RAM: {_size(ram['bytes'])} ({how.get(ram['origin'], ram['origin'])})"
     yield from data["limits"]
 

@@ -21,6 +21,8 @@ Progress = Callable[[str], None]
 
 VARIABLE = "SEVKIT_OVMF"  # names a firmware file that is taken before all others
 _INSTALLED = ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/edk2/x64/OVMF_CODE.fd")
+# Code and variable store in one file, for firmware that is mapped by -bios.
+_WHOLE = ("/usr/share/ovmf/OVMF.fd",)
 # The build for measured direct boot: what distributions that have it offer for SEV-SNP on hardware.
 _AMDSEV = ("/usr/share/ovmf/OVMF.amdsev.fd", "/usr/share/OVMF/OVMF.amdsev.fd")
 
@@ -64,14 +66,14 @@ def find(mode: Mode, *, emulated: bool = False, fetch: bool = True, progress: Pr
     be, for a command line that nobody runs. Raises MissingToolError where there is none.
     """
     candidates = [os.environ[VARIABLE]] if VARIABLE in os.environ else []
-    snp = mode is Mode.SEV_SNP
-    candidates += [] if snp and emulated else _AMDSEV if snp else _INSTALLED
+    snp, whole = mode is Mode.SEV_SNP, mode is Mode.SEV_ES and emulated
+    candidates += [] if snp and emulated else _AMDSEV if snp else _WHOLE if whole else _INSTALLED
     for path in candidates:
         if Path(path).exists():
             return Path(path)
     if VARIABLE in os.environ and fetch:
         raise MissingToolError(f"{VARIABLE} names {os.environ[VARIABLE]}, which does not exist")
-    if snp:
+    if snp or whole:
         return pinned(SNP_PINS, progress or (lambda _: None)) if fetch else _expected(SNP_PINS)
     if not fetch:
         return Path(candidates[0])

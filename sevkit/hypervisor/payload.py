@@ -96,12 +96,45 @@ class Verified(TypedDict):
     evidence: GuestEvidence
 
 
+class GuestCertificates(TypedDict):
+    """The certificates of an emulated platform, and the files that hold them: ``vcek``, ``ask``, ``ark``."""
+
+    guest: str
+    provenance: str
+    chip_id: str
+    files: dict[str, str]
+
+
 class Executed(TypedDict):
     """A command that ran in a guest."""
 
     status: int
     stdout: str
     stderr: str
+
+
+class RanInGuest(TypedDict):
+    """A command that ran in a guest of its own."""
+
+    mode: str
+    hypervisor: str
+    provenance: str
+    status: int
+    stdout: str
+    stderr: str
+
+
+class GuestState(TypedDict):
+    """A guest that was suspended or resumed."""
+
+    guest: str
+    state: str
+
+
+class Rebooted(TypedDict):
+    """A guest that was launched again."""
+
+    guest: GuestRow
 
 
 class Copied(TypedDict):
@@ -119,15 +152,6 @@ class GuestLog(TypedDict):
     console: str
 
 
-class Certificates(TypedDict):
-    """The certificates of an emulated guest's reports, as PEM files."""
-
-    guest: str
-    provenance: str
-    chip_id: str
-    files: dict[str, str]
-
-
 class EmulatorStatus(TypedDict):
     """Whether the emulator is built, and of what."""
 
@@ -135,3 +159,22 @@ class EmulatorStatus(TypedDict):
     binary: str | None
     modes: list[str]
     build: dict[str, Any] | None
+
+
+class LintedLaunch(TypedDict):
+    """A launch that was judged, and the mode that it is for."""
+
+    origin: str
+    mode: str
+
+
+class LaunchLint(TypedDict):
+    """What is wrong with launches: ``findings`` have rule, kind, origin, message and fix.
+
+    ``errors_explained`` have line, text, means and fix. ``c_bit_position`` is the CPU's, None where it is not known.
+    """
+
+    launches: list[LintedLaunch]
+    findings: list[dict[str, str]]
+    errors_explained: list[dict[str, Any]]
+    c_bit_position: int | None

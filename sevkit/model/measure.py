@@ -95,6 +95,11 @@ def running(value: bytes, run: PageRun) -> Iterator[bytes]:
         gpa += run.stride
 
 
+def page_info_end(kind: PageType, gpa: int) -> bytes:
+    """PAGE_INFO of one page behind its two digests: what a search over many digests prepares once."""
+    return _HEAD.pack(_PAGE_INFO.size, kind, 0, 0, 0, 0, 0) + gpa.to_bytes(8, "little")
+
+
 def fold(start: bytes, runs: Iterable[PageRun]) -> bytes:
     """The digest after all pages of all runs."""
     value = start

@@ -2,7 +2,7 @@
 
 Layout: SEV-SNP firmware ABI (56860), ATTESTATION_REPORT, version 3 of 1184 bytes; ECDSA P-384 with SHA-384 over the
 first 2A0h bytes, R and S as 72-byte little-endian numbers. The chain (root, signing key, chip key) is the model's own:
-nothing here can be mistaken for AMD's, its subject names say so.
+nothing here can be mistaken for AMD's, the organisation in its names says so.
 """
 
 import datetime as dt
@@ -30,9 +30,12 @@ SIGNED = 0x2A0
 VERSION = 3
 SIGNATURE_ALGORITHM = 1  # ECDSA P-384 with SHA-384
 _SCALAR = 72
-# AMD's arc in chip certificates (VCEK certificate and KDS interface specification, AMD 57230): .3.x are the security
-# version numbers, .4 is the chip ID.
+# AMD's arc in chip certificates (VCEK certificate and KDS interface specification, AMD 57230): .1 is the structure's
+# version, .2 the product, .3.x are the security version numbers, .4 is the chip ID.
 AMD_OID = "1.3.6.1.4.1.3704.1"
+PRODUCT, STEPPING = "Milan", "B1"  # the part of the published study
+ORGANISATION = "sevkit software model, not AMD"
+_IA5_STRING = 0x16
 _ORDER = int("FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFC7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973", 16)
 
 # field -> (offset, size), all little-endian numbers or byte strings
@@ -104,8 +107,9 @@ def fits(key: ec.EllipticCurvePublicKey, message: bytes, signature: bytes) -> bo
 class KeyChain:
     """Root key, signing key and the chip key of a TCB version, as keys and as certificates."""
 
-    NAMES = ("sevkit model root", "sevkit model signing key", "sevkit model chip key")
-    PRODUCT = b"Milan-B1"
+    # The common names that verifiers go by; the organisation says whose they are.
+    NAMES = (f"ARK-{PRODUCT}", f"SEV-{PRODUCT}", "SEV-VCEK")
+    PRODUCT_NAME = f"{PRODUCT}-{STEPPING}".encode()
 
     def __init__(self, entropy: Entropy, tcb: Tcb | None = None) -> None:
         self.tcb = tcb or Tcb()
@@ -127,7 +131,7 @@ class KeyChain:
         """What AMD's chip certificates say of the chip and its firmware, under AMD's object identifiers."""
         values = {
             f"{AMD_OID}.1": _der_integer(0),
-            f"{AMD_OID}.2": bytes([0x16, len(self.PRODUCT)]) + self.PRODUCT,
+            f"{AMD_OID}.2": bytes([_IA5_STRING, len(self.PRODUCT_NAME)]) + self.PRODUCT_NAME,
             f"{AMD_OID}.3.1": _der_integer(self.tcb.boot_loader),
             f"{AMD_OID}.3.2": _der_integer(self.tcb.tee),
             f"{AMD_OID}.3.3": _der_integer(self.tcb.snp),
@@ -135,6 +139,11 @@ class KeyChain:
             f"{AMD_OID}.4": self.chip_id,
         }
         return [x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value) for oid, value in values.items()]
+
+
+def _name(common: str) -> x509.Name:
+    values = {NameOID.ORGANIZATION_NAME: ORGANISATION, NameOID.COMMON_NAME: common}
+    return x509.Name([x509.NameAttribute(oid, value) for oid, value in values.items()])
 
 
 def _der_integer(value: int) -> bytes:
@@ -154,8 +163,8 @@ def _certificate(
 ) -> x509.Certificate:
     start = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
     builder = x509.CertificateBuilder(
-        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]),
-        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]),
+        _name(issuer),
+        _name(subject),
         key.public_key(),
         int.from_bytes(hashlib.sha256(subject.encode()).digest()[:8], "big"),
         start,

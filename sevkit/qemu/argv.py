@@ -71,6 +71,8 @@ class Place:
     root_format: str = "raw"
     seed: Path | None = None  # cloud-init's NoCloud seed
     data_disk: Path | None = None
+    cdrom: Path | None = None
+    shares: tuple[Path, ...] = ()  # disks that hold shared folders
     firmware_search: tuple[Path, ...] = ()
     firmware_model: Path | None = None  # the socket of the process that signs for an emulated SEV-SNP guest
 
@@ -91,17 +93,21 @@ def cpu_model(spec: GuestSpec, accel: Accel) -> str:
     return spec.cpu or ("EPYC-v4" if accel is Accel.KVM else TCG_CPU)
 
 
-def forced_differences(spec: GuestSpec) -> list[str]:
-    """In what, besides encryption, this guest must differ from the plain guest of the same spec."""
+def forced_differences(spec: GuestSpec, *, emulated: bool = False) -> list[str]:
+    """In what, besides encryption, this guest must differ from the plain guest of the same spec.
+
+    ``emulated``: the engine of emulator/ runs it.
+    """
     found = []
     if spec.mode is not Mode.NOSEV:
         if firmware_of(spec) is not firmware_of(spec.with_mode(Mode.NOSEV)):
             found.append(f"firmware: {firmware_of(spec)}, the plain guest {firmware_of(spec.with_mode(Mode.NOSEV))}")
         found.append("DMA goes through bounce buffers (swiotlb)")
     if spec.mode is Mode.SEV_SNP:
-        found.append("memory backing: private pages in guest_memfd, the plain guest's in a memfd")
-        if firmware_of(spec) is Firmware.OVMF:
-            found.append("firmware is mapped by -bios, the plain guest's as pflash")
+        own = "sealed memory of the engine's" if emulated else "guest_memfd"
+        found.append(f"memory backing: private pages in {own}, the plain guest's in a memfd")
+    if _by_bios(spec.mode, emulated=emulated):
+        found.append("firmware is mapped by -bios, the plain guest's as pflash")
     return found
 
 
@@ -120,15 +126,21 @@ def build(
     argv += ["-object", f"memory-backend-memfd,id=ram0,size={spec.memory_mib}M,share=on"]
     if spec.mode is not Mode.NOSEV:
         argv += ["-object", _encryption_object(spec, capabilities, place, encryption)]
-    argv += _boot(spec, place)
+    argv += _boot(spec, place, flash=not _by_bios(spec.mode, emulated=capabilities.emulates_sev))
     argv += _control(place)
     argv += _disks(spec, place)
     if spec.network:
-        argv += ["-netdev", "user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:0-:22"]
+        argv += ["-netdev", _network(spec)]
         argv += ["-device", _pci("virtio-net-pci", "netdev=net0", "romfile=")]
     argv += ["-object", "rng-random,id=rng0,filename=/dev/urandom"]
     argv += ["-device", _pci("virtio-rng-pci", "rng=rng0")]
     return argv
+
+
+def _network(spec: GuestSpec) -> str:
+    """User networking: ssh and the ports asked for come in on the host's loopback; nothing leaves unless asked for."""
+    options = ["user", "id=net0", *([] if spec.outgoing else ["restrict=on"]), "hostfwd=tcp:127.0.0.1:0-:22"]
+    return ",".join([*options, *(f"hostfwd=tcp:127.0.0.1:{host}-:{guest}" for host, guest in spec.ports)])
 
 
 def _machine(spec: GuestSpec, accel: Accel) -> list[str]:
@@ -182,19 +194,29 @@ def _encryption_object(spec: GuestSpec, capabilities: Capabilities, place: Place
     return ",".join(parts)
 
 
-def _boot(spec: GuestSpec, place: Place) -> list[str]:
+def _by_bios(mode: Mode, *, emulated: bool) -> bool:
+    """Whether firmware is mapped by -bios and not as flash: SEV-SNP refuses flash, emulated SEV-ES cannot use ours.
+
+    With a flash of code alone OVMF reads the missing variable store as MMIO, by an instruction that its #VC handler
+    does not know.
+    """
+    return mode is Mode.SEV_SNP or (emulated and mode is Mode.SEV_ES)
+
+
+def _boot(spec: GuestSpec, place: Place, *, flash: bool) -> list[str]:
     argv = []
     for folder in place.firmware_search:
         argv += ["-L", str(folder)]
     if firmware_of(spec) is Firmware.OVMF:
         assert place.firmware is not None
-        if spec.mode is Mode.SEV_SNP:  # pflash is refused for SEV-SNP
+        if not flash:
             argv += ["-bios", str(place.firmware)]
         else:
             argv += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={_escaped(place.firmware)}"]
     if place.kernel is None:
         return argv
-    argv += ["-kernel", str(place.kernel), "-initrd", str(place.initrd)]
+    argv += ["-kernel", str(place.kernel)]
+    argv += [] if place.initrd is None else ["-initrd", str(place.initrd)]
     words = ["console=ttyS0", "panic=-1", "quiet", "loglevel=6", f"sevkit.name={spec.name}"]
     if place.root_disk is not None:
         words.append("sevkit.root=LABEL=sevkit-root")
@@ -225,6 +247,12 @@ def _disks(spec: GuestSpec, place: Place) -> list[str]:
     if place.seed is not None:
         argv += ["-drive", f"if=none,id=seed0,file={_escaped(place.seed)},format=raw,readonly=on"]
         argv += ["-device", _pci("virtio-blk-pci", "drive=seed0", "serial=sevkit-seed")]
+    if place.cdrom is not None:
+        argv += ["-drive", f"if=none,id=cd0,media=cdrom,readonly=on,format=raw,file={_escaped(place.cdrom)}"]
+        argv += ["-device", "ide-cd,drive=cd0,bootindex=0"]
+    for number, share in enumerate(place.shares):
+        argv += ["-drive", f"if=none,id=share{number},file={_escaped(share)},format=raw,readonly=on"]
+        argv += ["-device", _pci("virtio-blk-pci", f"drive=share{number}", f"serial=sevkit-share{number}")]
     storage = spec.storage
     if storage.kind is StorageKind.NONE:
         return argv

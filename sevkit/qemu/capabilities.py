@@ -16,11 +16,22 @@ from sevkit.paths import cache_dir
 from sevkit.qemu.argv import Capabilities, Encryption
 
 _TIMEOUT = 20.0
+# RHEL and its kin install QEMU outside of PATH.
+PROGRAMS = ("qemu-system-x86_64", "qemu-kvm", "/usr/libexec/qemu-kvm")
 
 
 def find_qemu() -> str:
-    """The QEMU for x86_64 guests on PATH, or the one that SEVKIT_QEMU names; raises MissingToolError."""
-    return processes.find_tool(os.environ.get("SEVKIT_QEMU", "qemu-system-x86_64"), package="qemu-system-x86")
+    """The QEMU for x86_64 guests that SEVKIT_QEMU names, or the first one that is here; raises MissingToolError."""
+    named = os.environ.get("SEVKIT_QEMU")
+    if named:
+        return processes.find_tool(named, package="qemu-system-x86")
+    found = next((name for name in PROGRAMS if processes.have_tool(name)), None)
+    if found is None:
+        raise MissingToolError(
+            f"QEMU is not installed (looked for {', '.join(PROGRAMS)})",
+            hint="apt-get install qemu-system-x86, or dnf install qemu-kvm; SEVKIT_QEMU names another binary",
+        )
+    return processes.find_tool(found)
 
 
 def of_binary(binary: str) -> Capabilities:

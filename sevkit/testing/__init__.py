@@ -1,8 +1,1 @@
-"""Tests of guests: the pytest plugin, and the backend of testinfra. Importing this registers the backend."""
-
-from sevkit.extras import extra
-
-with extra("testing"):
-    import testinfra.backend
-
-testinfra.backend.BACKENDS["sevkit"] = "sevkit.testing.backend.SevkitBackend"
+"""Tests of guests: the pytest plugin (plugin.py), and the backend of testinfra (backend.py)."""

@@ -13,9 +13,13 @@ class SevkitBackend(base.BaseBackend):  # type: ignore[misc]
     NAME = "sevkit"
 
     def __init__(self, name: str, *args: Any, **kwargs: Any) -> None:
+        from sevkit.errors import UsageError
         from sevkit.hypervisor.select import attach
 
-        self._guest = attach(name)
+        try:
+            self._guest = attach(name)
+        except UsageError as error:  # testinfra's caller sees the message alone: the hint belongs to it
+            raise ValueError(f"sevkit://{name}: {error.message} ({error.hint})") from None
         super().__init__(name, *args, **kwargs)
 
     def run(self, command: str, *args: str, **kwargs: Any) -> base.CommandResult:

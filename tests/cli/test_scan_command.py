@@ -101,8 +101,8 @@ def test_too_many_hits_stop_the_search_and_say_so(sevkit_json, dump: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
-        (("--secret", "x"), 2, "whose memory"),
-        (("--pid", "1", "--core", "x", "--secret", "x"), 2, "whose memory"),
+        (("--secret", "x"), 2, "no memory is named"),
+        (("--pid", "1", "--core", "x", "--secret", "x"), 2, "no memory is named"),
         (("--core", "/nonexistent", "--secret", "x"), 2, "cannot open"),
         (("--core", "/dev/null", "--secret", "x"), 2, "not a regular file"),
         (("--pid", "4194305", "--secret", "x"), 4, "no process"),
@@ -154,7 +154,7 @@ def test_a_map_is_printed_and_drawn(sevkit, sevkit_json, dump: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((), "whose memory"),
+        ((), "no memory is named"),
         (("--core", "x", "-o", "map.bmp"), "cannot draw"),
         (("--core", "x", "--qmp", "s"), "more --qmp"),
     ],

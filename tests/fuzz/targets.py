@@ -241,6 +241,67 @@ def _facts_of_guest(data: bytes) -> None:
     verify.collect(Guest()).log_lines  # type: ignore[arg-type]
 
 
+def _evidence(data: bytes) -> None:
+    """A file that may hold an attestation report: what is no genuine report is never accepted."""
+    import datetime as dt
+
+    from sevkit.attestation.report.certificates import store_of
+    from sevkit.attestation.report.evidence import read
+    from sevkit.attestation.report.finding import Trust
+    from sevkit.attestation.report.verify import verify
+
+    evidence = read(data)
+    genuine = {path.read_bytes() for path in (CORPUS / "evidence").iterdir()}
+    found = verify(evidence, store_of({}), now=dt.datetime(2026, 11, 1, tzinfo=dt.UTC))
+    json.dumps(found.as_dict())
+    known = any(evidence.report in read(item).report for item in genuine if item[:4] != b"find")
+    assert found.verdict is not Trust.ACCEPTED or known
+
+
+def _certificates(data: bytes) -> None:
+    """A certificate file: PEM, DER, a table, or a revocation list."""
+    from sevkit.attestation.report.certificates import load
+
+    certificates, _ = load(data)
+    for certificate in certificates:
+        assert certificate.role
+        with contextlib.suppress(SevkitError):
+            certificate.endorsement.tcb.components()
+
+
+def _policy(data: bytes) -> None:
+    """A relying party's policy."""
+    from sevkit.attestation.report.policy import read
+
+    read(data)
+
+
+def _igvm(data: bytes) -> None:
+    """An IGVM file; its checksum is made right, so that what is behind it is read."""
+    import struct
+    import zlib
+
+    from sevkit.attestation.measure import igvm
+
+    if data[:4] == b"IGVM" and len(data) >= 24:
+        _, start, size = struct.unpack_from("<III", data, 4)
+        head = data[: 24 if data[4] == 1 else 32]
+        total = len(data).to_bytes(4, "little")
+        checksum = zlib.crc32(head[:16] + total + bytes(4) + head[24:] + data[start : start + size])
+        data = data[:16] + total + checksum.to_bytes(4, "little") + data[24:]
+    assert len(igvm.measure(igvm.parse(data)).digest) == 48
+
+
+def _firmware(data: bytes) -> None:
+    """An OVMF image: its footer table and metadata."""
+    from sevkit.model.digest import LaunchInputs, launch_digest
+    from sevkit.vocabulary import Mode
+
+    for mode in (Mode.SEV, Mode.SEV_ES, Mode.SEV_SNP):
+        with contextlib.suppress(SevkitError):
+            launch_digest(LaunchInputs(mode, data, 2))
+
+
 TARGETS = {
     target.name: target
     for target in (
@@ -254,6 +315,11 @@ TARGETS = {
         Target("results", _results, quick=200),
         Target("imported", _imported, quick=150),
         Target("report", _report),
+        Target("evidence", _evidence, quick=150),
+        Target("certificates", _certificates),
+        Target("policy", _policy),
+        Target("igvm", _igvm),
+        Target("firmware", _firmware, quick=150),
         Target("smaps", _smaps),
         Target("module", _module, ("sevkit", "elftools")),
         Target("spec", _spec),

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from sevkit.bench import store
-from sevkit.bench.analysis.compare import Outcome, compare
+from sevkit.bench.analysis.compare import compare
+from sevkit.bench.analysis.comparison import Outcome
 from sevkit.bench.campaign import directory as campaign
 from sevkit.bench.campaign.directory import Wish
 from sevkit.bench.suite import Profile

@@ -11,7 +11,6 @@ import psutil
 import pytest
 import testinfra
 
-import sevkit.testing  # noqa: F401 - where the installed pytest plugin is another tree's
 from sevkit import processes
 from sevkit.errors import DeadlineError, GuestError, HypervisorError, UsageError
 from sevkit.guest.spec import GuestSpec, Storage, StorageKind

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from sevkit.bench import store, suite
-from sevkit.bench.analysis.compare import Outcome, compare
+from sevkit.bench.analysis.compare import compare
+from sevkit.bench.analysis.comparison import Outcome
 from sevkit.bench.campaign import directory as campaign
 from sevkit.bench.campaign import environment, plan, run
 from sevkit.bench.campaign.block import Done

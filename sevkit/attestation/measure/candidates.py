@@ -15,7 +15,7 @@ from sevkit.model import ovmf as ovmf_format
 from sevkit.model import vmsa
 from sevkit.model.digest import LaunchInputs, Svsm, firmware_run, metadata_runs, start_of
 from sevkit.model.kernel_hashes import Kernel, KernelHashes
-from sevkit.model.measure import PageRun, PageType, fold, vmsa_digest
+from sevkit.model.measure import PageRun, PageType, fold, page_info_end, vmsa_digest
 from sevkit.model.ovmf import FOUR_GIB, Ovmf, SectionType
 from sevkit.vocabulary import Mode
 
@@ -51,14 +51,13 @@ class Candidates:
         if self.inputs.mode is not Mode.SEV_SNP:
             yield from self._legacy_walk(prefix, first, other, counts)
             return
-        gpa = self._quirk(choice).gpa
+        end, sha384 = page_info_end(PageType.VMSA, self._quirk(choice).gpa), hashlib.sha384
         value = prefix.value
-        step = _chained(gpa)
         for number in range(1, counts.stop):
             area = first if number == 1 else other
             if area is None:
                 return
-            value = step(value, area)
+            value = sha384(value + area + end).digest()
             if number >= counts.start:
                 yield number, value
 
@@ -167,15 +166,6 @@ def _with(page: bytes, registers: tuple[tuple[str, int], ...]) -> bytes:
         offset, size = vmsa.FIELDS[name]
         changed[offset : offset + size] = value.to_bytes(size, "little")
     return bytes(changed)
-
-
-def _chained(gpa: int) -> Callable[[bytes, bytes], bytes]:
-    """The step of a save area at an address: PAGE_INFO of one page."""
-
-    def step(value: bytes, area: bytes) -> bytes:
-        return fold(value, (PageRun("vmsa", PageType.VMSA, gpa, (area,), 0),))
-
-    return step
 
 
 def _legacy_prefix(inputs: LaunchInputs, firmware: Ovmf) -> Prefix:

@@ -101,9 +101,14 @@ def explain(
 
 
 def _inside(inputs: LaunchInputs, expected: bytes) -> str | None:
-    """Whether the expected digest is one on the way: then the rest was not measured."""
+    """Whether the expected digest is one on the way: then the rest was not measured.
+
+    Fewer save areas are fewer vCPUs, which the search finds; so are SEV-ES without any, and SEV.
+    """
+    if inputs.mode is not Mode.SEV_SNP:
+        return None
     for number, line in enumerate(trace(inputs)):
-        if bytes.fromhex(line.digest) == expected:
+        if bytes.fromhex(line.digest) == expected and not line.what.startswith("vmsa"):
             return f"only up to step {number} ({line.what}): what follows was not measured"
     return None
 
@@ -121,7 +126,6 @@ class _Search:
         self.inputs, self.answer, self.limits = inputs, answer, limits
         self.progress = progress or _silent
         self.dimensions = alternatives.dimensions(inputs, material)
-        self.modes = [inputs.mode] if inputs.mode is Mode.SEV_SNP else [Mode.SEV, Mode.SEV_ES]
         self.candidates = Candidates(inputs)
         self.most = max(limits.vcpus, inputs.vcpus)
 

@@ -1,46 +1,129 @@
 """What stands between two sets of samples and a verdict: confounds, provenance, order, drift, outliers, first runs."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sevkit.bench.analysis import stats
-from sevkit.bench.model import Sample
+from sevkit.bench.model import Boot, Sample, SlotId
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+BUSY = 0.5  # load of other programs per CPU of the host, above which numbers are about the neighbours
+
+
 def confounds(base: Sequence[Sample], other: Sequence[Sample]) -> list[str]:
-    """What differs between two arms besides the mode: declared by the guests, or seen in the facts of their boots."""
-    found = [f"confounded: {text}" for text in _declared(base, other)]
-    if base[0].mode == other[0].mode:
-        found = []
-    first, second = _facts(base), _facts(other)
-    for key in sorted(first.keys() | second.keys()):
-        left, right = first.get(key, set()), second.get(key, set())
-        if left != right and left and right:
-            found.append(f"confounded: {key} differs ({_some(left)} against {_some(right)})")
-    return found
+    """What may differ between two arms besides the mode: declared by the guests, or seen in the facts of their boots.
+
+    A fact that was not recorded is a confound, not a pass. Boots in blocks are compared block by block, so that
+    several hosts may take part; other boots must all have the same value of a fact.
+    """
+    first, second = boots_of(base), boots_of(other)
+    found = [] if base[0].mode == other[0].mode else _declared(first, second)
+    keys = sorted({key for at in (*first, *second) for key in at.facts})
+    if not keys:
+        return [*found, "confounded: nothing was recorded about the guests (CPU, memory, kernel, accelerator)"]
+    paired = _paired(first, second)
+    for key in keys:
+        words = _apart(key, first, second) if paired is None else _apart_in_blocks(key, paired)
+        if words:
+            found.append(f"confounded: {key} {words}")
+    return found + busy([*first, *second])
 
 
-def _declared(base: Sequence[Sample], other: Sequence[Sample]) -> list[str]:
-    mine = {c for at in {s.at.identity: s.at for s in base}.values() for c in at.confounds}
-    theirs = {c for at in {s.at.identity: s.at for s in other}.values() for c in at.confounds}
-    return sorted(mine | theirs)
+def _paired(first: Sequence[Boot], second: Sequence[Boot]) -> list[tuple[Boot, Boot]] | None:
+    """The boots of two arms that are of one block; None where boots were not laid out in blocks."""
+    blocks: dict[tuple[int, int, int], list[Boot]] = {}
+    for at in first:
+        slot = SlotId.parse(at.identity)
+        if slot is None:
+            return None
+        blocks.setdefault(slot.block, []).append(at)
+    pairs = []
+    for at in second:
+        slot = SlotId.parse(at.identity)
+        if slot is None:
+            return None
+        pairs += [(mine, at) for mine in blocks.get(slot.block, ())]
+    return pairs
 
 
-def _facts(samples: Sequence[Sample]) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
-    for at in {s.at.identity: s.at for s in samples}.values():
-        for key, value in at.facts.items():
-            found.setdefault(key, set()).add(value)
-    return found
+def _apart_in_blocks(key: str, pairs: Sequence[tuple[Boot, Boot]]) -> str:
+    """What is wrong with a fact of two arms, block by block; empty when it is the same in each block."""
+    values = [(one.facts.get(key), two.facts.get(key)) for one, two in pairs]
+    if unknown := sum(None in pair for pair in values):
+        return f"is not known in {unknown} of {len(values)} rounds"
+    unlike = [(str(one), str(two)) for one, two in values if one != two]
+    if not unlike:
+        return ""
+    (one, two), _ = Counter(unlike).most_common(1)[0]
+    where = "" if len(unlike) == len(values) else f" in {len(unlike)} of {len(values)} rounds"
+    return f"differs{where} ({one} against {two})"
 
 
-def _some(values: set[str]) -> str:
-    return ", ".join(sorted(values)[:3])
+def _apart(key: str, first: Sequence[Boot], second: Sequence[Boot]) -> str:
+    """What is wrong with a fact of two arms; empty when it is one value in all boots."""
+    counted = [Counter(at.facts.get(key) for at in boots) for boots in (first, second)]
+    if any(None in counts for counts in counted):
+        missing = [f"{counts[None]} of {counts.total()}" for counts in counted]
+        return f"is not known in {missing[0]} and {missing[1]} boots"
+    values = [{str(value): count for value, count in counts.items()} for counts in counted]
+    if len(values[0]) == len(values[1]) == 1:
+        if values[0].keys() == values[1].keys():
+            return ""
+        return f"differs ({_shares(values[0])} against {_shares(values[1])})"
+    return f"varies between boots ({_shares(values[0])} against {_shares(values[1])})"
+
+
+def _shares(values: Mapping[str, int]) -> str:
+    total = sum(values.values())
+    if len(values) == 1:
+        return next(iter(values))
+    shown = sorted(values.items(), key=lambda item: -item[1])[:3]
+    return ", ".join(f"{value} in {count} of {total}" for value, count in shown)
+
+
+def busy(boots: Sequence[Boot]) -> list[str]:
+    """Whether other programs kept the host busy when these boots came up."""
+    loads = [load_of(at) for at in boots]
+    high = [load for load in loads if load > BUSY]
+    if not high:
+        return []
+    return [f"the host was busy: others' load of {max(high):.1f} per CPU, in {len(high)} of {len(loads)} boots"]
+
+
+def load_of(at: Boot) -> float:
+    """The load of the last minute per CPU of the host without the campaign's own; 0 where it is not known."""
+    load, cpus, own = (at.environment.get(key) for key in ("load", "CPUs", "own CPUs"))
+    try:
+        return max(0.0, float(load[0]) - float(own or 1)) / float(cpus) if load and cpus else 0.0
+    except (TypeError, ValueError, LookupError, ZeroDivisionError):
+        return 0.0
+
+
+def mislabelled(samples: Sequence[Sample]) -> str | None:
+    """Whether samples of one boot claim to be of several: repetitions that are none."""
+    numbers: dict[str, set[int]] = {}
+    for sample in samples:
+        if sample.boot is not None and sample.at.identity:
+            numbers.setdefault(sample.at.identity, set()).add(sample.boot)
+    for identity, found in numbers.items():
+        if len(found) > 1:
+            return f"boot {identity} stands for {len(found)} boots: its samples are no independent repetitions"
+    return None
+
+
+def boots_of(samples: Sequence[Sample]) -> list[Boot]:
+    """The boots of some samples, each once."""
+    return list({s.at.identity: s.at for s in samples}.values())
+
+
+def _declared(first: Sequence[Boot], second: Sequence[Boot]) -> list[str]:
+    return [f"confounded: {text}" for text in sorted({c for at in (*first, *second) for c in at.confounds})]
 
 
 def mixed_provenance(base: Sequence[Sample], other: Sequence[Sample]) -> str | None:

@@ -69,7 +69,8 @@ def samples(*, first_job_only: bool = False) -> list[Sample]:
 @cache
 def ratios() -> Mapping[tuple[str, str, str], float]:
     """The study's ratios over all jobs: (workload, storage, metric) -> sev / nosev."""
-    from sevkit.bench.analysis.compare import Rules, compare
+    from sevkit.bench.analysis.compare import compare
+    from sevkit.bench.analysis.comparison import Rules
 
     found = compare(samples(), Rules(accept_confounds=True, all_metrics=True))
     return {(c.series.workload, c.series.storage, c.series.metric): c.ratio for c in found if c.ratio is not None}

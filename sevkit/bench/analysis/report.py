@@ -9,7 +9,8 @@ import numpy as np
 
 from sevkit.bench import store
 from sevkit.bench.analysis import published, stats
-from sevkit.bench.analysis.compare import ALPHA, Arm, Comparison, Outcome, Rules, Series, arms_of, compare
+from sevkit.bench.analysis.compare import arms_of, compare
+from sevkit.bench.analysis.comparison import ALPHA, Arm, Comparison, Outcome, Rules, Series
 from sevkit.bench.lint import rules as lint
 from sevkit.bench.model import Direction, Sample
 from sevkit.vocabulary import Provenance
@@ -182,7 +183,7 @@ def summarise(comparisons: Sequence[Comparison]) -> list[str]:
         lines.append(f"The largest cost with a verdict: {what}, {cost:.2f} times the baseline's.")
     if controls:
         bad = [c for c in controls if c.outcome is Outcome.UNEQUAL]
-        width = max((abs(c.effect.high - c.effect.low) / 2 for c in controls if c.effect), default=0.0)
+        width = max(((c.effect.high - c.effect.low) / 2 for c in controls if c.effect), default=0.0)
         equal = sum(c.outcome is Outcome.EQUAL for c in controls)
         verdict = f"{len(bad)} of {len(controls)} differ" if bad else f"none of {len(controls)} differs"
         verdict += f", {equal} shown equal within {controls[0].margin:.1%}"

@@ -5,13 +5,20 @@ the same guest differ more than two runs in one boot (memory placement, address 
 count as repetitions (Kalibera and Jones, "Rigorous benchmarking in reasonable time", ISMM 2013). All effects are
 differences of logarithms, so that they are ratios to the reader and symmetric: 2x and 0.5x are the same size.
 
-Boots are resampled with replacement and carry all their samples along; resampling the samples in a boot once more
-would count their variance twice (Davison and Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8).
+Two designs, and the design decides before any value is seen:
+
+* **Blocks.** A campaign of sevkit's own boots every arm once per round. A round is a block: what moves the host moves
+  all its arms. The difference of two arms within a block is one observation, so that the host's drift drops out, and
+  arms of unequal variance do no harm (paired t, n - 1 degrees of freedom).
+* **No blocks.** Results of others, with boots that are known but not paired: Welch's standard error with the smaller
+  arm's degrees of freedom, min(n1, n2) - 1. That keeps the error rate for every ratio of variances (Hsu 1938; Mickey
+  and Brown 1966), where the usual Welch-Satterthwaite degrees of freedom exceed it for few boots.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import expm1, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,34 +26,33 @@ from numpy.typing import NDArray
 from sevkit.extras import extra
 
 with extra("bench"):
-    from scipy.special import ndtri, stdtr, stdtrit
+    from scipy.special import gammaincinv, ndtr, stdtr, stdtrit
 
 Array = NDArray[np.float64]
 
 CONFIDENCE = 0.95
-RESAMPLES = 4000
 POWER = 0.8
+ALPHA = 0.05
 _NO_VARIANCE = 1e-24
+_GRID = 160  # quantiles of the chi-square distribution over which power is averaged
+_MOST_BOOTS = 200
 
 
 @dataclass(frozen=True)
 class Effect:
     """The ratio of one arm to another, with what is known about it.
 
-    ``log_ratio`` is ln(other / base). ``low`` and ``high`` bound the ratio itself (bootstrap), ``welch_low`` and
-    ``welch_high`` likewise (Welch's t on the boots' log means). ``p_value`` is Welch's, two-sided. ``degenerate``
-    says that at least one arm has no variation at all, which real measurements do not have.
+    ``log_ratio`` is ln(other / base); ``standard_error`` and ``df`` belong to it, ``p_value`` is two-sided. ``boots``
+    counts the observations of each arm (with blocks: the blocks, twice). ``degenerate`` says that at least one arm has
+    no variation at all, which real measurements do not have.
     """
 
     log_ratio: float
-    low: float
-    high: float
-    welch_low: float
-    welch_high: float
     standard_error: float
     df: float
     p_value: float
     boots: tuple[int, int]
+    blocks: bool = False
     degenerate: bool = False
 
     @property
@@ -54,10 +60,53 @@ class Effect:
         """The ratio itself, other / base."""
         return float(np.exp(self.log_ratio))
 
-    def smallest_detectable(self, *, alpha: float = 0.05, power: float = POWER) -> float:
-        """The smallest change (as a fraction, 0.05 = 5 %) that boots like these would show with this power."""
-        reach = (_t(1 - alpha / 2, self.df) + _t(power, self.df)) * self.standard_error
-        return float(np.expm1(reach))
+    def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
+        """Bounds of the ratio, by the same t distribution as the test: it excludes 1 exactly when the test rejects."""
+        reach = _t(0.5 + confidence / 2, self.df) * self.standard_error
+        return float(np.exp(self.log_ratio - reach)), float(np.exp(self.log_ratio + reach))
+
+    @property
+    def low(self) -> float:
+        """The lower bound of the 95 % interval."""
+        return self.interval()[0]
+
+    @property
+    def high(self) -> float:
+        """The upper bound of the 95 % interval."""
+        return self.interval()[1]
+
+    def smallest_detectable(self, tests: int = 1, margin: float = 0.0) -> float:
+        """The smallest change (a fraction, 0.05 = 5 %) that a campaign like this one shows with 80 % probability.
+
+        ``tests`` is the number of comparisons that Holm's correction covers: the first to be accepted must pass at
+        alpha / tests. A change must also not count as equivalent within ``margin``. The probability is over campaigns:
+        that the standard error is itself an estimate is allowed for.
+        """
+        if self.standard_error == 0:
+            return margin
+        room = round(min(1e4, float(np.log1p(margin)) / self.standard_error), 1)
+        return expm1(_detectable_errors(self.df, tests, room) * self.standard_error)
+
+    def boots_for(self, change: float, tests: int = 1) -> int | None:
+        """How many boots per arm show a ``change`` with 80 % probability, from this pilot; None for over 200.
+
+        The pilot's spread of boots holds both components of variance, between boots and within, as they are weighted
+        by its number of samples per boot.
+        """
+        spread = self.standard_error * sqrt(self.boots[0])  # of one block, or of one boot of each arm together
+        if spread == 0:
+            return max(self.boots)
+        wanted = np.log1p(change)
+        low, high = 3, _MOST_BOOTS
+        if _power(wanted * sqrt(high) / spread, high - 1, tests) < POWER:
+            return None
+        while low < high:
+            middle = (low + high) // 2
+            if _power(wanted * sqrt(middle) / spread, middle - 1, tests) >= POWER:
+                high = middle
+            else:
+                low = middle + 1
+        return low
 
     def equivalence_p(self, margin: float) -> float:
         """The p value of "the ratio is outside 1/(1+margin) … 1+margin": two one-sided tests (Schuirmann 1987)."""
@@ -76,71 +125,85 @@ def boot_means(values: Array, boots: NDArray[np.int64]) -> Array:
     return np.asarray(np.bincount(index, weights=logs) / np.bincount(index))
 
 
-def effect(base: Array, other: Array, *, confidence: float = CONFIDENCE, seed: int = 0) -> Effect | None:
-    """Compare the boots' log means of two arms; None when an arm has fewer than two boots."""
-    if len(base) < 2 or len(other) < 2:
+def effect(base: Array, other: Array, *, blocks: bool = False, satterthwaite: bool = False) -> Effect | None:
+    """Compare the boots' log means of two arms; None when an arm has fewer than two boots.
+
+    With ``blocks`` the two arrays are of one length, and the boots at one index are of one block. ``satterthwaite``
+    takes Welch's usual degrees of freedom, to describe results that get no verdict as others would.
+    """
+    if min(len(base), len(other)) < 2:
         return None
-    table = [float(column[0]) for column in effects(base[None, :], other[None, :], confidence=confidence, seed=seed)]
+    table = effects(base[None, :], other[None, :], blocks=blocks, satterthwaite=satterthwaite)
+    log_ratio, error, df, p = (float(column[0]) for column in table)
     same = bool(np.ptp(base) == 0 or np.ptp(other) == 0)
-    log_ratio, low, high, welch_low, welch_high, error, df, p = table
-    return Effect(log_ratio, low, high, welch_low, welch_high, error, df, p, (len(base), len(other)), same)
+    return Effect(log_ratio, error, df, p, (len(base), len(other)), blocks, same)
 
 
 def effects(
-    base: Array, other: Array, *, confidence: float = CONFIDENCE, seed: int = 0, resamples: int = RESAMPLES
-) -> tuple[Array, ...]:
+    base: Array, other: Array, *, blocks: bool = False, satterthwaite: bool = False
+) -> tuple[Array, Array, Array, Array]:
     """Many comparisons of one shape at once: ``base`` (trials, boots) against ``other`` (trials, boots).
 
-    Returns eight arrays (trials,): log ratio, low, high, Welch low, Welch high, standard error, df, p.
+    Returns four arrays (trials,): log ratio, standard error, degrees of freedom, two-sided p.
     """
     distance = other.mean(axis=1) - base.mean(axis=1)
-    error, df = _welch(base, other)
-    low, high = _bootstrap(base, other, distance, (error, df), (confidence, seed, resamples))
-    reach = _t_array(0.5 + confidence / 2, df) * error
+    df = np.full(len(distance), float(min(base.shape[1], other.shape[1]) - 1))
+    if blocks:
+        variance = (other - base).var(axis=1, ddof=1) / base.shape[1]
+    else:
+        first = base.var(axis=1, ddof=1) / base.shape[1]
+        second = other.var(axis=1, ddof=1) / other.shape[1]
+        variance = first + second
+        if satterthwaite:
+            df = _satterthwaite((first, base.shape[1]), (second, other.shape[1]), df)
+    # Below what a double can tell apart there is no variation, only rounding.
+    error = np.sqrt(np.where(variance < _NO_VARIANCE, 0.0, variance))
     with np.errstate(divide="ignore", invalid="ignore"):
         p = 2 * stdtr(df, -np.abs(distance) / error)
-    p = np.where(error == 0, np.where(distance == 0, 1.0, 0.0), p)
-    return distance, np.exp(low), np.exp(high), np.exp(distance - reach), np.exp(distance + reach), error, df, p
+    return distance, error, df, np.where(error == 0, np.where(distance == 0, 1.0, 0.0), p)
 
 
-def _welch(base: Array, other: Array) -> tuple[Array, Array]:
-    """Standard error of the difference of means, and the Welch-Satterthwaite degrees of freedom."""
-    first = base.var(axis=1, ddof=1) / base.shape[1]
-    second = other.var(axis=1, ddof=1) / other.shape[1]
-    total = first + second
-    # Below what a double can tell apart there is no variation, only rounding.
-    total = np.where(total < _NO_VARIANCE, 0.0, total)
+def _satterthwaite(first: tuple[Array, int], second: tuple[Array, int], least: Array) -> Array:
+    """Welch-Satterthwaite degrees of freedom of two variances of means, each with its count."""
+    total = first[0] + second[0]
     with np.errstate(divide="ignore", invalid="ignore"):
-        df = total**2 / (first**2 / (base.shape[1] - 1) + second**2 / (other.shape[1] - 1))
-    return np.sqrt(total), np.where(total == 0, float(base.shape[1] + other.shape[1] - 2), df)
+        df = total**2 / (first[0] ** 2 / (first[1] - 1) + second[0] ** 2 / (second[1] - 1))
+    return np.where(total < _NO_VARIANCE, least, df)
 
 
-def _bootstrap(
-    base: Array, other: Array, distance: Array, welch: tuple[Array, Array], how: tuple[float, int, int]
-) -> tuple[Array, Array]:
-    """Bootstrap interval of the distance, widened for few boots.
+@lru_cache(maxsize=4096)
+def _detectable_errors(df: float, tests: int, room: float) -> float:
+    """The effect, in standard errors as estimated, that is found with 80 % probability by the next such campaign.
 
-    The bootstrap distribution of few units is too narrow, by sqrt((n-1)/n) and by the normal quantile in place of
-    Student's (Hesterberg, "What Teachers Should Know About the Bootstrap", 2015, section 4.1); its deviations are
-    scaled by what is missing, so that its shape (skew) is kept.
+    The estimate is the true error times u, u² = chi² / df: the probability is averaged over the u of this campaign
+    and, in `_power`, over that of the next. ``room`` is the margin of equivalence in standard errors.
     """
-    error, df = welch
-    confidence, seed, resamples = how
-    tails = [0.5 - confidence / 2, 0.5 + confidence / 2]
-    shift = other @ _weights(other.shape[1], resamples, seed) - base @ _weights(base.shape[1], resamples, seed + 1)
-    deviation = np.quantile(shift - distance[:, None], tails, axis=1)
-    plug_in = np.sqrt(base.var(axis=1) / base.shape[1] + other.var(axis=1) / other.shape[1])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scale = error / plug_in * _t_array(tails[1], df) / ndtri(tails[1])
-    scale = np.where(error == 0, 1.0, scale)
-    return distance + deviation[0] * scale, distance + deviation[1] * scale
+    low, high = 0.0, 10.0 * _t(1 - ALPHA / 2 / tests, df) + 2 * room
+    scale = _chi(df)[:: _GRID // 40]
+    for _ in range(40):
+        middle = (low + high) / 2
+        if _power(middle * scale[:, None], df, tests, room * scale[:, None]) < POWER:
+            low = middle
+        else:
+            high = middle
+    return high
 
 
-@lru_cache(maxsize=64)
-def _weights(boots: int, resamples: int, seed: int) -> Array:
-    """How often each boot is drawn, as weights (boots, resamples) that sum to one."""
-    random = np.random.default_rng(seed)
-    return random.multinomial(boots, np.full(boots, 1 / boots), size=resamples).T / boots
+def _power(shift: float | Array, df: float, tests: int, room: float | Array = 0.0) -> float:
+    """The probability of a verdict at alpha / tests when the effect is ``shift`` true standard errors.
+
+    The estimate must pass the t test, and be too large for equivalence within ``room`` standard errors.
+    """
+    scale = _chi(df)
+    bar = np.maximum(_t(1 - ALPHA / 2 / tests, df) * scale, room - _t(1 - ALPHA, df) * scale)
+    return float(np.mean(ndtr(shift - bar) + ndtr(-shift - bar)))
+
+
+@lru_cache(maxsize=512)
+def _chi(df: float) -> Array:
+    """Quantiles of sqrt(chi² / df), at the middles of equal shares of probability."""
+    shares = (np.arange(_GRID) + 0.5) / _GRID
+    return np.asarray(np.sqrt(2 * gammaincinv(df / 2, shares) / df))
 
 
 def reach_of_mean(logs: Array, confidence: float = CONFIDENCE) -> float | None:
@@ -231,7 +294,3 @@ def drift(residuals: Array, order: Array) -> Drift | None:
 
 def _t(quantile: float, df: float) -> float:
     return float(stdtrit(df, quantile))
-
-
-def _t_array(quantile: float, df: Array) -> Array:
-    return np.asarray(stdtrit(df, quantile))

@@ -37,12 +37,11 @@ class Table:
     derived: bool
 
 
-def read(path: Path) -> Table:
+def parse(text: str, path: Path) -> Table:
     """Read a table; raises BadInputError when its columns are not known or a value is no number."""
     try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            lines = [line for line in csv.reader(stream) if any(cell.strip() for cell in line)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        lines = [line for line in csv.reader(text.splitlines()) if any(cell.strip() for cell in line)]
+    except csv.Error as error:
         raise BadInputError(f"{path} cannot be read as CSV: {error}") from error
     if len(lines) < 2:
         raise BadInputError("a table without rows")

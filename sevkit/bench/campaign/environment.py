@@ -43,11 +43,13 @@ def of_host() -> dict[str, Any]:
     return {key: value for key, value in found.items() if value}
 
 
-def moment() -> dict[str, Any]:
-    """What changes from boot to boot: load, free memory, clock."""
+def moment(own_cpus: int) -> dict[str, Any]:
+    """What changes from boot to boot: load (and how many CPUs the campaign itself keeps busy), free memory, clock."""
     load = os.getloadavg()
     return {
         "load": [round(value, 2) for value in load],
+        "CPUs": psutil.cpu_count(),
+        "own CPUs": own_cpus,
         "memory available MiB": psutil.virtual_memory().available >> 20,
         "CPU MHz": round(psutil.cpu_freq().current) if psutil.cpu_freq() else None,
     }
@@ -106,12 +108,14 @@ echo "guest encryption=$(dmesg 2>/dev/null | grep -i 'memory encryption' | head 
 echo "guest bounce buffers=$(dmesg 2>/dev/null | grep -i 'software io tlb: mapped' | head -n 1)"
 echo "guest clock=$(cat /sys/devices/system/clocksource/clocksource0/current_clocksource 2>/dev/null)"
 """
+# Linux calls the TSC tsc-early until it has measured it against another clock: the same counter.
+_CLOCKS = {"tsc-early": "tsc"}
 SAME_IN_GUESTS = ("guest kernel", "guest CPU", "guest CPUs", "guest huge pages", "guest clock")
 
 
 def guest_facts(seen: Mapping[str, str]) -> dict[str, str]:
     """The guest's share of the facts that two arms must have in common."""
-    return {key: seen[key] for key in SAME_IN_GUESTS if key in seen}
+    return {key: _CLOCKS.get(seen[key], seen[key]) for key in SAME_IN_GUESTS if key in seen}
 
 
 def _text(path: str | Path) -> str:

@@ -220,7 +220,7 @@ def _boot(guest: Guest, slot: Slot, identity: str, seen: dict[str, str], pin: st
     }
     avoidable = tuple(text for text in forced if text.startswith("firmware:"))
     surroundings = {
-        **environment.moment(),
+        **environment.moment(own_cpus=config.vcpus * config.guests),
         **seen,
         "QEMU": facts["QEMU"],
         "firmware": facts["firmware"],

@@ -56,7 +56,8 @@ class HostPlace:
         self._clock = place.find_clock(self._shell)
         self._work = work
         facts = {**environment.host_facts(), "cache": slot.config.cache, "pinned to": pin or "any CPU"}
-        self.boot = Boot(identity, Provenance.HARDWARE, facts, environment=environment.moment())
+        surroundings = environment.moment(own_cpus=slot.config.vcpus)
+        self.boot = Boot(identity, Provenance.HARDWARE, facts, environment=surroundings)
 
     def lacks(self, workload: Workload) -> str | None:
         """Why a workload cannot run here."""

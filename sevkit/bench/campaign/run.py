@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sevkit.bench import store as stores
-from sevkit.bench.analysis.compare import Rules, compare
+from sevkit.bench.analysis.compare import compare
+from sevkit.bench.analysis.comparison import Rules
 from sevkit.bench.campaign.block import RAW, Done, Emit, run_block
 from sevkit.bench.campaign.place import Executor
 from sevkit.bench.campaign.plan import Config, Plan
@@ -253,4 +254,4 @@ def narrow(samples: Sequence[Sample], target: float) -> bool:
     wanted = [c for c in found if not c.control] or found
     if not wanted:
         return False
-    return all(c.interval is not None and (c.interval[1] / c.interval[0]) ** 0.5 - 1 <= target for c in wanted)
+    return all(c.effect is not None and (c.effect.high / c.effect.low) ** 0.5 - 1 <= target for c in wanted)

@@ -1,18 +1,23 @@
-"""Results of other programs, taken over as samples: fio, hyperfine, pyperf, and the tables of the published study."""
+"""Results of other programs, taken over as samples: what lies in a folder, and which reader it is for."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePath
-from typing import Any
 
 from sevkit.bench import names
 from sevkit.bench.analysis import tables
-from sevkit.bench.imports import fio
-from sevkit.bench.model import BANDWIDTH, IOPS, LATENCY, TIME, Boot, Metric, Sample, checked
+from sevkit.bench.imports import documents, fio, json_results, terse, text_results
+from sevkit.bench.imports.given import Given, own_name, settle
+from sevkit.bench.model import BANDWIDTH, IOPS, LATENCY, Boot, Metric, Sample
 from sevkit.errors import BadInputError, UsageError
-from sevkit.vocabulary import Mode, Provenance
+
+__all__ = ["Given", "Imported", "NoResultsError", "read_folder", "result_files", "suffix_of"]
 
 MOST_FILES = 20_000
+ALWAYS = {".json", ".csv", ".xml"}  # expected to hold results
+MAYBE = {".txt", ".log", ".out"}  # may be notes as well
+KNOWN = "fio, hyperfine, pyperf, pytest-benchmark, iperf3, Phoronix Test Suite, sysbench, mbw, tinymembench"
 
 # The options that must be the same in two arms for their ratio to mean anything.
 COMPARED_OPTIONS = (
@@ -27,16 +32,6 @@ COMPARED_OPTIONS = (
     "rwmixread",
     "rwmixwrite",
 )
-
-
-@dataclass(frozen=True)
-class Given:
-    """What the user says about files whose names do not."""
-
-    mode: Mode | None = None
-    storage: str | None = None
-    workload: str | None = None
-    provenance: Provenance = Provenance.PUBLISHED
 
 
 @dataclass
@@ -56,6 +51,10 @@ def read_folder(folder: Path, given: Given) -> Imported:
         name = str(path.relative_to(folder))
         try:
             samples, is_derived = _read(path, PurePath(name), given)
+        except NoResultsError as error:
+            if suffix_of(path) in ALWAYS:
+                found.skipped.append((name, error.message))
+            continue
         except BadInputError as error:
             found.skipped.append((name, error.message))
             continue
@@ -68,7 +67,8 @@ def read_folder(folder: Path, given: Given) -> Imported:
     if not found.samples:
         raise BadInputError(
             f"{folder} holds no benchmark results that can be read",
-            hint="name fio files like iops_randread-nvme-sev.json, or give --mode, --storage and --workload",
+            hint="name files like iops_randread-nvme-sev.json, or give --mode, --storage and --workload; "
+            f"read are {KNOWN}",
             detail="\n".join(f"{name}: {why}" for name, why in found.skipped[:20]),
         )
     found.samples = _in_order(found.samples)
@@ -76,26 +76,58 @@ def read_folder(folder: Path, given: Given) -> Imported:
 
 
 def result_files(folder: Path) -> list[Path]:
-    """The JSON and CSV files below a folder, in order of name; links and our own bookkeeping left out."""
+    """The files below a folder that may hold results, in order of name; links and our own bookkeeping left out."""
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a directory")
-    paths = (p for p in sorted(folder.rglob("*")) if p.suffix.lower() in {".json", ".csv"} and p.is_file())
+    paths = (p for p in sorted(folder.rglob("*")) if suffix_of(p) in {*ALWAYS, *MAYBE} and p.is_file())
     chosen = [p for p in paths if not p.name.startswith(".") and not p.is_symlink()]
     if len(chosen) > MOST_FILES:
         raise UsageError(f"{folder} holds {len(chosen)} files", hint=f"at most {MOST_FILES} are read at a time")
     return chosen
 
 
+def suffix_of(path: PurePath) -> str:
+    """The suffix that says what a file holds, without one of a compression."""
+    return own_name(path).suffix.lower()
+
+
+class NoResultsError(BadInputError):
+    """A file that holds no result of any program that is known."""
+
+
 def _read(path: Path, name: PurePath, given: Given) -> tuple[list[Sample], bool]:
     """The samples of one file, and whether they are sums of other files (a table) rather than raw."""
-    if path.suffix.lower() == ".csv":
-        rows = tables.read(path)
-        return _from_table(rows, name, given), rows.derived
-    document = fio.read_json(path)
-    for matches, reader in _JSON_READERS:
+    text = documents.read_text(path)
+    own = own_name(name)
+    for matches, reader in text_results.READERS:
+        if matches(text):
+            return _guarded(path, partial(reader, text, own, given)), False
+    if terse.looks_like(text):
+        return _from_fio(terse.parse(text, path), own, given), False
+    if suffix_of(path) == ".csv":
+        rows = tables.parse(text, Path(own_name(path)))
+        return _from_table(rows, own, given), rows.derived
+    if suffix_of(path) in MAYBE and "{" not in text:
+        raise NoResultsError(f"no results of a program that is known here ({KNOWN})")
+    return _guarded(path, partial(_from_json, path, text, own, given)), False
+
+
+def _from_json(path: Path, text: str, name: PurePath, given: Given) -> list[Sample]:
+    document = fio.last(documents.split(text, path), path)
+    if fio.looks_like_fio(document):
+        return _from_fio(fio.parse(document, path), name, given)
+    for matches, reader in json_results.READERS:
         if matches(document):
-            return reader(document, path, name, given), False
-    raise BadInputError("JSON of no program that is known here")
+            return reader(document, name, given)
+    raise NoResultsError(f"JSON of no program that is known here ({KNOWN})")
+
+
+def _guarded(path: Path, read: Callable[[], list[Sample]]) -> list[Sample]:
+    """What a reader finds; foreign shapes become BadInputError."""
+    try:
+        return read()
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise BadInputError(f"{path} is damaged: {type(error).__name__}: {error}") from error
 
 
 def _add(found: Imported, name: str, samples: list[Sample]) -> None:
@@ -119,22 +151,14 @@ def _in_order(samples: list[Sample]) -> list[Sample]:
     return [replace(sample, order=index) for index, sample in enumerate(timed)]
 
 
-def _settle(named: names.Named, given: Given, fallback: str) -> tuple[str, str, Mode]:
-    """Workload, storage and mode: as given, else as named; raises BadInputError when the mode is not known."""
-    mode = given.mode or named.mode
-    if mode is None:
-        raise BadInputError("its name does not say the mode (nosev, sev, sev-es, sev-snp); give --mode")
-    storage = given.storage if given.storage is not None else named.storage
-    return given.workload or named.workload or fallback, storage, mode
-
-
-def _from_fio(document: Any, path: Path, name: PurePath, given: Given) -> list[Sample]:
-    run = fio.parse(document, path)
+def _from_fio(run: fio.FioRun, name: PurePath, given: Given) -> list[Sample]:
+    if run.failure:
+        raise BadInputError(run.failure)
     named = names.from_path(name)
     by_name: dict[str, list[fio.Job]] = {}
     for job in run.jobs:
         by_name.setdefault(job.name, []).append(job)
-    workload, storage, mode = _settle(named, given, next(iter(by_name), "fio"))
+    workload, storage, mode = settle(named, given, next(iter(by_name), "fio"))
     samples: list[Sample] = []
     for job_name, jobs in by_name.items():
         part = replace(run, jobs=tuple(jobs))
@@ -142,6 +166,8 @@ def _from_fio(document: Any, path: Path, name: PurePath, given: Given) -> list[S
         main = names.metric_of(title) or names.metric_of(job_name) or _by_shape(jobs[0])
         at = Boot(str(name) if len(by_name) == 1 else f"{name}#{job_name}", given.provenance, _fio_facts(run, jobs[0]))
         extra = {"source": str(name), "seconds": part.seconds, "jobs": len(jobs)}
+        if run.unfinished:
+            extra["unfinished"] = True
         for metric, value in part.metrics():
             chosen = replace(metric, primary=metric.name == main.name)
             samples.append(
@@ -163,54 +189,6 @@ def _fio_facts(run: fio.FioRun, job: fio.Job) -> dict[str, str]:
     return {"fio version": run.version, **facts}
 
 
-def _from_hyperfine(document: Any, path: Path, name: PurePath, given: Given) -> list[Sample]:
-    samples: list[Sample] = []
-    for entry in document["results"]:
-        command = str(entry.get("command", ""))
-        parameters = {str(k): str(v) for k, v in (entry.get("parameters") or {}).items()}
-        words = names.from_name(command) if len(command) < 80 else names.Named("")
-        named = names.from_path(name)
-        mode = names.from_name(parameters.get("mode", "")).mode or named.mode or words.mode
-        many = len(document["results"]) > 1
-        settled = replace(named, mode=mode, workload=words.workload if many else named.workload)
-        workload, storage, mode = _settle(settled, given, words.workload or "command")
-        at = Boot(str(name), given.provenance, {})
-        samples += [
-            Sample(
-                workload, storage, TIME, mode, value, iteration=i, at=at, boot=named.boot, extra={"command": command}
-            )
-            for i, value in enumerate(_numbers(entry.get("times") or [entry["mean"]], path))
-        ]
-    return samples
-
-
-def _from_pyperf(document: Any, path: Path, name: PurePath, given: Given) -> list[Sample]:
-    samples: list[Sample] = []
-    shared = document.get("metadata", {})
-    for benchmark in document["benchmarks"]:
-        metadata = {**shared, **benchmark.get("metadata", {})}
-        named = names.from_path(name)
-        if metadata.get("name"):
-            named = replace(named, workload=str(metadata["name"]))
-        workload, storage, mode = _settle(named, given, "benchmark")
-        at = Boot(str(name), given.provenance, {"python": str(metadata.get("python_version", ""))})
-        metric = replace(TIME, unit={"second": "s", "byte": "B"}.get(metadata.get("unit", "second"), "s"))
-        for process, run in enumerate(benchmark.get("runs", [])):
-            values = _numbers(run.get("values", []), path)
-            samples += [
-                Sample(workload, storage, metric, mode, v, iteration=i, at=at, boot=process)
-                for i, v in enumerate(values)
-            ]
-    return samples
-
-
-def _numbers(values: Iterable[Any], path: Path) -> list[float]:
-    try:
-        return [checked(value) for value in values]
-    except ValueError as error:
-        raise BadInputError(f"{path}: {error}") from error
-
-
 def _from_table(rows: tables.Table, name: PurePath, given: Given) -> list[Sample]:
     at = Boot(str(name), given.provenance)
     samples = []
@@ -223,37 +201,3 @@ def _from_table(rows: tables.Table, name: PurePath, given: Given) -> list[Sample
         extra = {"source": str(name)}
         samples.append(Sample(row.workload, storage, row.metric, mode, row.value, time=row.time, at=at, extra=extra))
     return samples
-
-
-_Reader = Callable[[Any, Path, PurePath, Given], list[Sample]]
-
-
-def _guarded(reader: _Reader) -> _Reader:
-    """A reader that answers foreign shapes with BadInputError."""
-
-    def read(document: Any, path: Path, name: PurePath, given: Given) -> list[Sample]:
-        try:
-            return reader(document, path, name, given)
-        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
-            raise BadInputError(f"{path} is damaged: {type(error).__name__}: {error}") from error
-
-    return read
-
-
-def _is_hyperfine(document: Any) -> bool:
-    return isinstance(document, dict) and _list_of(document.get("results"), "command")
-
-
-def _is_pyperf(document: Any) -> bool:
-    return isinstance(document, dict) and _list_of(document.get("benchmarks"), "runs")
-
-
-def _list_of(value: Any, key: str) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[0], Mapping) and key in value[0]
-
-
-_JSON_READERS: tuple[tuple[Callable[[Any], bool], _Reader], ...] = (
-    (fio.looks_like_fio, _guarded(_from_fio)),
-    (_is_hyperfine, _guarded(_from_hyperfine)),
-    (_is_pyperf, _guarded(_from_pyperf)),
-)

@@ -1,17 +1,17 @@
 """fio's JSON output, read into values. Field names as in fio's documentation, section "JSON output"."""
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sevkit.bench.imports import documents
 from sevkit.bench.model import BANDWIDTH, IOPS, LATENCY, LATENCY_P50, LATENCY_P99, Metric
 from sevkit.errors import BadInputError
 
-LARGEST_FILE = 64 << 20
-SIDES = ("read", "write", "trim")
+SIDES = ("read", "write", "trim", "mixed")  # "mixed" with unified_rw_reporting
+_ALL_CLIENTS = "All clients"  # the sum that fio adds for several servers
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,17 @@ class FioRun:
     time: float
     jobs: tuple[Job, ...]
     disks: Mapping[str, Mapping[str, Any]]
+    options_known: bool = True  # fio before 3.0, and its terse format, do not say with what options they ran
+    unfinished: bool = False  # a report in between (--status-interval) of a run whose end is not in the file
+
+    @property
+    def failure(self) -> str | None:
+        """Why the run is no measurement, or None: a job ended with an error."""
+        errors = [job.error for job in self.jobs if job.error]
+        if not errors:
+            return None
+        jobs = f"{len(errors)} of {len(self.jobs)} jobs"
+        return f"fio reports error {errors[0]} in {jobs}: a run that failed is no measurement"
 
     @property
     def seconds(self) -> float:
@@ -108,20 +119,21 @@ def read(path: Path) -> FioRun:
 
 
 def read_json(path: Path) -> Any:
-    """A JSON file, also with fio's warnings before the document; raises BadInputError."""
-    try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise BadInputError(f"{path} is larger than {LARGEST_FILE >> 20} MiB: not a benchmark result")
-        text = path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise BadInputError(f"{path} cannot be read: {error.strerror}") from error
-    start = text.find("{")
-    try:
-        return json.loads(text[start:] if start > 0 and text.lstrip().startswith("fio:") else text)
-    except RecursionError as error:
-        raise BadInputError(f"{path} is nested too deeply to be a benchmark result") from error
-    except ValueError as error:
-        raise BadInputError(f"{path} is not JSON: {error}", hint="is the file cut off?") from error
+    """The document of a file, also with messages around it; raises BadInputError.
+
+    Of several (``--status-interval``) the last counts: fio counts from the start of the run.
+    """
+    return last(documents.read(path), path)
+
+
+def last(found: documents.Documents, path: Path) -> Any:
+    """The document that counts."""
+    several = found.found
+    if len(several) > 1 and not all(looks_like_fio(document) for document in several):
+        raise BadInputError(
+            f"{path} holds {len(several)} JSON documents that are not fio's", hint="one result per file"
+        )
+    return several[-1]
 
 
 def parse(document: Any, path: Path) -> FioRun:
@@ -129,17 +141,37 @@ def parse(document: Any, path: Path) -> FioRun:
     if not looks_like_fio(document):
         raise BadInputError(f"{path} is JSON, but not fio's", hint="fio writes it with --output-format=json")
     try:
-        shared = document.get("global options", {})
-        jobs = tuple(_job(entry, shared) for entry in document["jobs"])
-        disks = {str(d.get("name", "?")): d for d in document.get("disk_util", [])}
-        return FioRun(path, str(document["fio version"]), float(document.get("timestamp", 0)), jobs, disks)
+        return _run(document, path)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BadInputError(f"{path} is fio's JSON, but damaged: {type(error).__name__}: {error}") from error
 
 
+def _run(document: Mapping[str, Any], path: Path) -> FioRun:
+    shared = document.get("global options", {})
+    entries = _entries(document)
+    disks = {str(d.get("name", "?")): d for d in document.get("disk_util", [])}
+    return FioRun(
+        path,
+        str(document["fio version"]),
+        float(document.get("timestamp") or 0),
+        tuple(_job(entry, shared) for entry in entries),
+        disks,
+        options_known=all("job options" in entry for entry in entries),
+        unfinished=any((entry.get("eta") or 0) > 0 for entry in entries),
+    )
+
+
+def _entries(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The jobs. A client (``--client``) writes those of its servers, and their sum where there are several."""
+    if "client_stats" not in document:
+        return list(document["jobs"])
+    entries = list(document["client_stats"])
+    return [entry for entry in entries if entry.get("jobname") != _ALL_CLIENTS] or entries
+
+
 def _job(entry: Mapping[str, Any], shared: Mapping[str, Any]) -> Job:
     options = {str(k): str(v) for k, v in {**shared, **entry.get("job options", {})}.items()}
-    sides = tuple(_side(name, entry[name]) for name in SIDES if entry.get(name, {}).get("total_ios", 0) > 0)
+    sides = tuple(_side(name, entry[name]) for name in SIDES if (entry.get(name, {}).get("total_ios") or 0) > 0)
     return Job(
         name=str(entry.get("jobname", "")),
         group=int(entry.get("groupid", 0)),
@@ -159,10 +191,10 @@ def _side(name: str, entry: Mapping[str, Any]) -> Side:
         bandwidth=_finite(entry.get("bw_bytes", float(entry.get("bw", 0)) * 1024)),
         ios=int(entry["total_ios"]),
         runtime=_finite(entry["runtime"]) / 1000,
-        latency_mean=_finite(latency.get("mean", 0)) * scale,
-        latency_deviation=_finite(latency.get("stddev", 0)) * scale,
-        percentiles={float(k): float(v) * scale for k, v in latency.get("percentile", {}).items()},
-        short_ios=int(entry.get("short_ios", 0)) + int(entry.get("drop_ios", 0)),
+        latency_mean=_finite(latency.get("mean") or 0) * scale,
+        latency_deviation=_finite(latency.get("stddev") or 0) * scale,
+        percentiles={float(k): float(v) * scale for k, v in latency.get("percentile", {}).items() if v is not None},
+        short_ios=int(entry.get("short_ios") or 0) + int(entry.get("drop_ios") or 0),
     )
 
 
@@ -174,6 +206,8 @@ def _latency(entry: Mapping[str, Any]) -> tuple[Mapping[str, Any], float]:
 
 
 def _finite(value: Any) -> float:
+    if value is None:
+        raise ValueError("nan or null where a figure must be")
     number = float(value)
     if not math.isfinite(number) or number < 0:
         raise ValueError(f"{value!r} is not a measured quantity")

@@ -1,7 +1,8 @@
 """Rules that look at one fio run."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from sevkit.bench.imports.fio import FioRun, Job
 from sevkit.bench.lint.rules import Finding, Severity
@@ -26,7 +27,7 @@ def _asked(job: Job, run: FioRun) -> int:
 
 
 def _engine(run: FioRun, name: str) -> Iterator[Finding]:
-    job = run.jobs[0] if run.jobs else None
+    job = run.jobs[0] if run.jobs and run.options_known else None
     if job is None:
         return
     engine, depth = job.option("ioengine", "psync"), job.number("iodepth", 1)
@@ -85,10 +86,10 @@ def _duration(run: FioRun, name: str) -> Iterator[Finding]:
         capped = "; runtime only caps a run, it does not lengthen it" if "runtime" in job.options and not timed else ""
         message = f"the run lasted {run.seconds:.2f} s, less than {SHORTEST:.0f} s{capped}"
         yield Finding("short-run", Severity.ERROR, name, message, "--time_based --runtime=60 --ramp_time=5", evidence)
-    elif not timed:
+    elif not timed and run.options_known:
         message = f"the run ended with its data after {run.seconds:.1f} s"
         yield Finding("not-time-based", Severity.NOTE, name, message, "--time_based --runtime=60", evidence)
-    if "ramp_time" not in job.options:
+    if "ramp_time" not in job.options and run.options_known:
         message = "no ramp_time: the start of the run, with cold caches and queues, is in the number"
         yield Finding("no-ramp", Severity.NOTE, name, message, "--ramp_time=5")
 
@@ -116,7 +117,7 @@ def _mix(run: FioRun, name: str) -> Iterator[Finding]:
         pattern = job.option("rw", job.option("readwrite", "read")).split(":")[0]
         mixed_name = "mix" in name.lower().rsplit("/", 1)[-1] or "mix" in job.name.lower()
         done = {s.name: sum(t.ios for j in run.jobs for t in j.sides if t.name == s.name) for s in job.sides}
-        if not (asked or mixed_name) or len(set(done) & {"read", "write"}) == 2:
+        if not (asked or mixed_name) or "mixed" in done or len(set(done) & {"read", "write"}) == 2:
             continue
         option = f"{asked[0]}={job.option(asked[0])}" if asked else "the name says mixed"
         only = ", ".join(f"{count} {side}s" for side, count in done.items())
@@ -159,7 +160,7 @@ def _jobs(run: FioRun, name: str) -> Iterator[Finding]:
 def _cache(run: FioRun, name: str) -> Iterator[Finding]:
     for job in run.jobs[:1]:
         unbuffered = job.option("direct", "0") not in {"0", ""} or job.option("buffered", "1") == "0"
-        if job.sides and not unbuffered:
+        if job.sides and run.options_known and not unbuffered:
             yield Finding(
                 "page-cache",
                 Severity.ERROR,
@@ -169,7 +170,7 @@ def _cache(run: FioRun, name: str) -> Iterator[Finding]:
                 {"direct": job.options.get("direct"), "size": job.options.get("size")},
             )
     moved = sum(s.ios for job in run.jobs for s in job.sides)
-    seen = sum(int(d.get("read_ios", 0)) + int(d.get("write_ios", 0)) for d in run.disks.values())
+    seen = sum(_device_requests(disk) for disk in run.disks.values())
     if run.disks and moved > 1000 and seen < 0.1 * moved:
         yield Finding(
             "no-device-io",
@@ -179,6 +180,11 @@ def _cache(run: FioRun, name: str) -> Iterator[Finding]:
             "--direct=1 --invalidate=1, and a file larger than the guest's memory",
             {"requests": moved, "device_requests": seen},
         )
+
+
+def _device_requests(disk: Mapping[str, Any]) -> int:
+    """Requests that reached a device: those that the block layer merged into one count each."""
+    return sum(int(disk.get(f"{side}_{kind}") or 0) for side in ("read", "write") for kind in ("ios", "merges"))
 
 
 def _command(run: FioRun, name: str) -> Iterator[Finding]:
@@ -206,6 +212,14 @@ def _health(run: FioRun, name: str) -> Iterator[Finding]:
             f"{len(failed)} jobs failed, {short} transfers were short or dropped",
             "look at fio's messages, and measure again",
             {"errors": failed, "short_or_dropped": short},
+        )
+    if run.unfinished:
+        yield Finding(
+            "unfinished-run",
+            Severity.WARNING,
+            name,
+            "the last report in the file is one of a run that went on (--status-interval)",
+            "keep the report that fio writes at its end",
         )
     for job in run.jobs[:1]:
         for side in job.sides:

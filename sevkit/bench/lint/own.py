@@ -5,7 +5,8 @@ from pathlib import Path
 
 from sevkit.bench import store
 from sevkit.bench.analysis import checks
-from sevkit.bench.analysis.compare import FEWEST_BOOTS, Arm, Comparison, Outcome, arms_of, compare
+from sevkit.bench.analysis.compare import arms_of, compare
+from sevkit.bench.analysis.comparison import FEWEST_BOOTS, Arm, Comparison, Outcome
 from sevkit.bench.lint.rules import Finding, Report, Severity
 from sevkit.bench.model import Sample
 
@@ -31,6 +32,9 @@ def check_loaded(campaign: store.Campaign, comparisons: Sequence[Comparison], re
         title = f"{series.workload} on {series.storage}" if series.storage else series.workload
         report.findings += _series(title, list(arms.values()), imported=campaign.header.get("origin") == "import")
     report.findings += _warmups(campaign.samples)
+    for text in checks.busy(list(campaign.boots.values())):
+        fix = "measure on a quiet host, one campaign at a time"
+        report.findings.append(Finding("busy-host", Severity.WARNING, store.RECORDS, text, fix))
     report.findings += _controls(comparisons)
 
 
@@ -66,6 +70,8 @@ def _series(title: str, arms: list[Arm], *, imported: bool) -> Iterator[Finding]
         yield Finding("no-control", Severity.WARNING, title, "no A/A control", "--control", boots)
     for other in arms[1:]:
         for text in checks.confounds(arms[0].samples, other.samples):
+            if text.startswith("the host was busy"):
+                continue
             fix = "make the arms alike in all but the mode"
             yield Finding("confounded", Severity.WARNING, title, f"{other.name}: {text}", fix)
         for text in checks.order(arms[0].samples, other.samples):

@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sevkit import textfile
 from sevkit.bench.payload import FindingRow
 from sevkit.errors import BadInputError, UsageError
 
@@ -64,6 +65,8 @@ RULES: dict[str, str] = {
     "no-device-io": "the device saw far fewer bytes than fio moved",
     "missing-space": "two options ran into one: a space is missing in the command",
     "job-error": "fio reported an error, or short transfers",
+    "failed-runs": "runs that failed were timed: a command that ends at once is no measurement",
+    "unfinished-run": "the file ends with a report of a run that went on",
     "ruled-by-tail": "the deviation of the latency is larger than its mean: the mean says little",
     "single-repetition": "one run for each mode: nothing is known of the variation",
     "few-repetitions": "too few runs for an interval that is worth much",
@@ -84,6 +87,7 @@ RULES: dict[str, str] = {
     "no-warmup": "no warm-up was recorded",
     "clock-jumped": "the wall clock jumped during the campaign",
     "mixed-provenance": "results of different provenance lie in one directory",
+    "busy-host": "other programs kept the host busy while it measured",
     "confounded": "the arms differ in more than the mode",
     "failed-cells": "some cells of the campaign failed",
     "unfinished": "the campaign was not finished",
@@ -151,8 +155,9 @@ def _scripts(folder: Path, report: Report, loaded: Any) -> None:
             continue
         try:
             if path.stat().st_size <= _LARGEST_SCRIPT:
-                texts[str(path.relative_to(folder))] = path.read_text(encoding="utf-8", errors="replace")
-        except OSError:
+                data, name = textfile.read_bytes(str(path))
+                texts[str(path.relative_to(folder))] = textfile.text(data, name)
+        except (OSError, BadInputError):
             continue
     report.files += len(texts)
     report.findings += lint_text.check(texts, guests=loaded.has_guests)

@@ -10,9 +10,10 @@ import numpy as np
 
 from sevkit.bench import names
 from sevkit.bench.analysis import checks, stats
-from sevkit.bench.analysis.compare import FEWEST_BOOTS, Series, arms_of
+from sevkit.bench.analysis.compare import arms_of
+from sevkit.bench.analysis.comparison import FEWEST_BOOTS, Series
+from sevkit.bench.imports import documents, fio, json_results, terse
 from sevkit.bench.imports import files as imports
-from sevkit.bench.imports import fio
 from sevkit.bench.lint import fio as lint_fio
 from sevkit.bench.lint.rules import Finding, Report, Severity
 from sevkit.bench.model import Sample
@@ -46,7 +47,9 @@ class Loaded:
             name = str(path.relative_to(self.folder))
             report.files += 1
             try:
-                self._read_one(path, name)
+                report.findings += self._read_one(path, name)
+            except imports.NoResultsError:
+                continue
             except BadInputError as error:
                 fix = "measure again, or remove the file"
                 report.findings.append(Finding("damaged", Severity.ERROR, name, error.message, fix))
@@ -55,14 +58,26 @@ class Loaded:
         except BadInputError:
             self.imported = imports.Imported()
 
-    def _read_one(self, path: Path, name: str) -> None:
-        if path.suffix.lower() == ".csv":
-            with path.open(newline="", encoding="utf-8", errors="replace") as stream:
-                self.tables[name] = [line for line in csv.reader(stream) if line]
-            return
-        document = fio.read_json(path)
-        if fio.looks_like_fio(document):
-            self.runs[name] = fio.parse(document, path)
+    def _read_one(self, path: Path, name: str) -> list[Finding]:
+        text = documents.read_text(path)
+        if terse.looks_like(text):
+            self.runs[name] = terse.parse(text, path)
+        elif imports.suffix_of(path) == ".csv":
+            self.tables[name] = [line for line in csv.reader(text.splitlines()) if line]
+        elif imports.suffix_of(path) == ".json" or '"fio version"' in text:
+            document = fio.last(documents.split(text, path), path)
+            if fio.looks_like_fio(document):
+                self.runs[name] = fio.parse(document, path)
+            elif json_results.is_hyperfine(document):
+                return [_failed(name, *row) for row in json_results.failed_runs(document)]
+        return []
+
+
+def _failed(name: str, command: str, bad: int, runs: int, code: int) -> Finding:
+    message = f"{bad} of {runs} runs of {command[:80]!r} failed (exit code {code})"
+    fix = "mend the command, and measure without --ignore-failure"
+    evidence = {"command": command, "failed": bad, "runs": runs, "exit_code": code}
+    return Finding("failed-runs", Severity.ERROR, name, message, fix, evidence)
 
 
 def check(loaded: Loaded, report: Report) -> None:

@@ -127,14 +127,16 @@ def _roots(paths: tuple[Path, ...]) -> list[Certificate]:
 def _policy(path: Path | None, report_data: str | None) -> Any:
     from dataclasses import replace
 
-    from sevkit.attestation.report.evidence import decode
     from sevkit.attestation.report.policy import Policy, read
 
     policy = read(files.read(path, _MOST_CERTIFICATE), str(path)) if path is not None else Policy()
     if report_data is None:
         return policy
-    raw = decode(report_data)
-    if raw is None or not 0 < len(raw) <= 64:
+    try:
+        raw = bytes.fromhex(report_data.removeprefix("0x"))
+    except ValueError as error:
+        raise UsageError(f"--report-data: {report_data!r} is no hex string") from error
+    if not 0 < len(raw) <= 64:
         raise UsageError("--report-data takes 1 to 64 bytes in hex")
     return replace(policy, report_data=frozenset({raw.ljust(64, b"\0")}))
 

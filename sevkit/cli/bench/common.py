@@ -38,7 +38,7 @@ def rule_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def rules_from(options: dict[str, Any]) -> Any:
     """The comparison rules from ``rule_options``."""
-    from sevkit.bench.analysis.compare import Rules
+    from sevkit.bench.analysis.comparison import Rules
 
     return Rules(**{**options, "baseline": Mode(options["baseline"])})
 

@@ -69,15 +69,8 @@ def _samples(results: tuple[Path, ...], with_study: bool, first_job_only: bool) 
     errors: list[Any] = []
     for index, path in enumerate(results):
         campaign = store.load(path)
-        shift = index * 10**9  # boots of different directories are different boots
-        samples += [_moved(s, shift) for s in campaign.samples] if shift else campaign.samples
+        samples += store.renumbered(campaign.samples, index)
         errors += [BadInputError(f"{path}: {text}", hint="the other lines are used") for text in campaign.damage]
     if not samples:
         raise BadInputError(f"{', '.join(map(str, results))} holds no samples yet")
     return samples, errors
-
-
-def _moved(sample: Any, shift: int) -> Any:
-    from dataclasses import replace
-
-    return replace(sample, boot=None if sample.boot is None else sample.boot + shift, order=sample.order + shift)

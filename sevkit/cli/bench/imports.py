@@ -27,7 +27,7 @@ def command(
     workload: str | None,
     provenance: str,
 ) -> Result[Imported]:
-    """Take over results of fio, hyperfine, pyperf and the published study's tables from DIRECTORY.
+    """Take over results of fio, hyperfine, pyperf and others, and the published study's tables from DIRECTORY.
 
     Names like iops_randread-nvme-sev.json say workload, storage and mode; iops_randread-nvme-sev-2.json is a second
     run, …-boot2 a second boot.

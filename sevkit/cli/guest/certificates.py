@@ -7,7 +7,7 @@ import click
 
 from sevkit.cli.output import reporting
 from sevkit.errors import UsageError
-from sevkit.hypervisor.payload import Certificates
+from sevkit.hypervisor.payload import GuestCertificates
 from sevkit.result import Result
 
 
@@ -15,7 +15,7 @@ from sevkit.result import Result
 @click.argument("name")
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @reporting
-def certificates(name: str, folder: Path) -> Result[Certificates]:
+def certificates(name: str, folder: Path) -> Result[GuestCertificates]:
     """Write the certificates that a guest's attestation reports are signed under to FOLDER.
 
     The files are vcek.pem, ask.pem and ark.pem: of sevkit's own chain, for emulated SEV-SNP guests. The chain of a real
@@ -40,7 +40,7 @@ def certificates(name: str, folder: Path) -> Result[Certificates]:
         path = folder / f"{kind}.pem"
         path.write_bytes(x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM))
         files[kind] = str(path)
-    data: Certificates = {
+    data: GuestCertificates = {
         "guest": name,
         "provenance": record.provenance,
         "chip_id": keys.info.chip_id.hex(),
@@ -49,5 +49,5 @@ def certificates(name: str, folder: Path) -> Result[Certificates]:
     return Result("guest certificates", data, human=_show)
 
 
-def _show(data: Certificates) -> Iterator[str]:
+def _show(data: GuestCertificates) -> Iterator[str]:
     yield from data["files"].values()

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from sevkit import processes
-from sevkit.cli.guest.options import guest_options, make_spec, real_hypervisor_option, storage_options
+from sevkit.cli.guest.options import guest_options, make_spec, media_options, real_hypervisor_option, storage_options
 from sevkit.cli.output import json_wanted, reporting
 from sevkit.cli.progress import progress
 from sevkit.cli.sizes import SECONDS
@@ -31,6 +31,7 @@ from sevkit.vocabulary import Mode
 @real_hypervisor_option
 @guest_options
 @storage_options
+@media_options
 @reporting
 def launch(
     mode: str,
@@ -51,7 +52,7 @@ def launch(
     names = [name] if count == 1 else [f"{name}-{i + 1}" for i in range(count)]
     specs = [make_spec(each, Mode(mode), options) for each in names]
     if dry_run:
-        return _dry_run(specs, hypervisor)
+        return plan("guest launch", specs, hypervisor)
     if count > 1 and options["disk"]:
         raise UsageError("several guests cannot share one --disk", hint="leave --disk out: each gets a scratch disk")
     with progress(f"launching {', '.join(names)}") as say:
@@ -74,7 +75,8 @@ def launch(
     return Result("guest launch", data, human=_show, then=lambda: _stay(guests))
 
 
-def _dry_run(specs: list[GuestSpec], hypervisor: str) -> Result[LaunchPlan]:
+def plan(command: str, specs: Sequence[GuestSpec], hypervisor: str) -> Result[LaunchPlan]:
+    """What a launch would run here."""
     from sevkit.hypervisor import select
 
     name = "qemu" if hypervisor == "auto" else hypervisor
@@ -82,7 +84,7 @@ def _dry_run(specs: list[GuestSpec], hypervisor: str) -> Result[LaunchPlan]:
     lines = [list(chosen.command_line(spec)) for spec in specs]
     able = chosen.availability(specs[0].mode)
     data: LaunchPlan = {"command_lines": lines, "dry_run": True, "runs_here": able.available, "reason": able.reason}
-    return Result("guest launch", data, human=_show_plan)
+    return Result(command, data, human=_show_plan)
 
 
 def _show_plan(data: LaunchPlan) -> Iterator[str]:

@@ -149,6 +149,7 @@ class MockHypervisor:
 
     def launch(self, spec: GuestSpec, *, detach: bool = False, timeout: float = 120.0) -> MockGuest:
         """Start the two processes and wait until the guest answers."""
+        _refuse_what_it_lacks(spec)
         folder = registry.claim(spec.name)
         children: list[Any] = []
         try:
@@ -268,3 +269,19 @@ def _wait_ready(guest: MockGuest, processes: Sequence[Any], folder: Path, timeou
             words = (folder / "mock.log").read_text(errors="replace")
             raise HypervisorError("the mock's processes ended while the guest started", detail=words) from None
         return
+
+
+def _refuse_what_it_lacks(spec: GuestSpec) -> None:
+    """Raise for what only a real guest has: the mock boots no kernel, and has no disks and no network."""
+    asked = {
+        "--kernel": spec.kernel,
+        "--initrd": spec.initrd,
+        "--cdrom": spec.cdrom,
+        "--share": spec.shares,
+        "--publish": spec.ports,
+        "--outgoing": spec.outgoing,
+        "--ssh-key": spec.ssh_keys,
+    }
+    given = [option for option, value in asked.items() if value]
+    if given:
+        raise UsageError(f"the mock has no {', '.join(given)}", hint="leave it out, or launch a real guest")

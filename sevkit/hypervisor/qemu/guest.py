@@ -1,10 +1,11 @@
 """A guest in QEMU: how to talk to it, to its VMM, and how to end it."""
 
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sevkit import processes
 from sevkit.errors import DeadlineError, GuestError, HypervisorError
@@ -46,7 +47,7 @@ class QemuGuest:
     accel = property(lambda self: self._record.accel)
     command_line = property(lambda self: self._record.command_line)
     notes = property(lambda self: self._record.notes)
-    confounds = property(lambda self: argv_builder.forced_differences(self._spec))
+    confounds = property(lambda self: argv_builder.forced_differences(self._spec, emulated=self.encrypted_by_engine))
     folder = property(lambda self: self._folder)
 
     @property
@@ -84,6 +85,11 @@ class QemuGuest:
     def get(self, source: str, target: Path) -> None:
         """Copy a file out of the guest."""
         self._agent.get(source, target)
+
+    def ask(self, command: str, **arguments: object) -> Any:
+        """The answer to a QMP command; ``_`` in the name of an argument stands for ``-``."""
+        named = {name.replace("_", "-"): value for name, value in arguments.items()}
+        return qmp.execute(self._folder / "qmp", command, named)
 
     def monitor(self, line: str) -> str:
         """What QEMU's human monitor prints for a line."""
@@ -139,6 +145,9 @@ class QemuGuest:
 
     def wait_ready(self, timeout: float) -> None:
         """Wait until the guest's agent answers; raises with QEMU's or the kernel's words when it does not come up."""
+        if not self._spec.has_agent:
+            self._await_qmp(time.monotonic() + timeout)
+            return
         try:
             self._agent.wait_ready(time.monotonic() + timeout, check=self.check)
         except DeadlineError as error:
@@ -155,6 +164,38 @@ class QemuGuest:
         cause = diagnosis.cause(self.console())
         if cause is not None:
             raise GuestError(cause.message, hint=cause.hint, detail=self._last_words())
+
+    def _await_qmp(self, deadline: float) -> None:
+        """Without an agent: until QEMU answers, and the firmware had a moment to fail in."""
+        while not (self._folder / "qmp").exists():
+            self.check()
+            if time.monotonic() > deadline:
+                raise DeadlineError("QEMU did not open its monitor in time", detail=self._last_words())
+            time.sleep(0.05)
+        qmp.execute(self._folder / "qmp", "query-status", timeout=max(0.1, deadline - time.monotonic()))
+        self.check()
+
+    def set_up(self) -> None:
+        """What a guest that has come up still needs: name resolution, shared folders, the user's ssh keys."""
+        lines = ["echo nameserver 10.0.2.3 >/etc/resolv.conf"] if self._spec.outgoing and self._own_system else []
+        lines += [_mount_share(number, share.name) for number, share in enumerate(self._spec.shares)]
+        if lines and self._spec.has_agent:
+            done = self._agent.run(" && ".join(lines), timeout=60)
+            if done.status:
+                raise GuestError("the guest could not be set up", detail=done.stderr.decode(errors="replace"))
+        if self._spec.ssh_keys and self._spec.has_agent:
+            self._ssh.allow("\n".join(self._spec.ssh_keys))
+
+    @property
+    def _own_system(self) -> bool:
+        """Whether the guest runs one of sevkit's images, which configure no resolver."""
+        return self._spec.image in ("mini", "bench") or self._spec.image.startswith(("mini-", "bench-"))
+
+    def ssh_command(self, words: Sequence[str], *, terminal: bool) -> list[str]:
+        """The command line of ssh into the guest, for a shell or for ``words``."""
+        ssh = processes.find_tool("ssh", package="openssh-client")
+        line = [words[0] if len(words) == 1 else shlex.join(words)] if words else []  # one word: a line for the shell
+        return [ssh, *self._ssh.options(), *(["-t"] if terminal else []), "root@127.0.0.1", *line]
 
     def _await_end(self) -> None:
         """A socket broke: raise with QEMU's own words if it is because QEMU ends, which takes it a moment."""
@@ -174,3 +215,11 @@ def _text(path: Path) -> str:
         return path.read_text(errors="replace")
     except FileNotFoundError:
         return ""
+
+
+def _mount_share(number: int, name: str) -> str:
+    """Shell: find the disk that holds a shared folder by its serial, and mount it."""
+    where = shlex.quote(f"/mnt/{name or 'root'}{f'-{number}' if number else ''}")
+    disk = f"$(grep -l sevkit-share{number} /sys/block/*/serial 2>/dev/null | cut -d/ -f4)"
+    missing = "echo 'no disk with the shared folder: has the kernel virtio_blk and ext4?' >&2; false"
+    return f'd={disk}; {{ [ -n "$d" ] || {{ {missing}; }}; }} && mkdir -p {where} && mount -o ro /dev/$d {where}'

@@ -125,6 +125,7 @@ class QemuHypervisor:
                 raise HypervisorError("KVM does not run a guest here, and SEV needs it")
             guest = guests[index] = self._start(spec, Accel.TCG, detach)
         guest.wait_ready(timeout)
+        guest.set_up()
         if guest.spec.mode is not Mode.NOSEV and guest.encrypted_by_engine:
             guest.note_weak_cache()
         if trying and guest.accel == "kvm":
@@ -151,6 +152,8 @@ class QemuHypervisor:
             prepare.check_sockets(place)
             if place.data_disk is not None and spec.storage.path is None:
                 prepare.scratch_disk(place.data_disk, spec.storage.size_mib)
+            for folder_shared, disk in zip(spec.shares, place.shares, strict=True):
+                prepare.share_disk(folder_shared, disk)
             if place.seed is not None:
                 cloud.write_seed(place.seed, spec.name)
             command = argv_builder.build(spec, able, accel, place, self._encryption(spec, able))
@@ -177,6 +180,7 @@ class QemuHypervisor:
             value = spec.policy if spec.policy is not None else policy.DEFAULTS[spec.mode]
             notes += policy.check(value, spec.mode)
             notes += _cpu_notes(spec, able)
+        notes += [] if spec.has_agent else ["no agent in this guest: use `sevkit guest console` and `guest log`"]
         return registry.Record(
             name=spec.name,
             hypervisor=self.name,
@@ -200,11 +204,13 @@ class QemuHypervisor:
         folder = registry.folder(spec.name)
         data = None if spec.storage.kind is StorageKind.NONE else spec.storage.path or folder / "data.img"
         return Place(
-            kernel=image.kernel,
-            initrd=image.initrd,
-            root_disk=image.root_disk,
+            kernel=None if spec.cdrom else spec.kernel or image.kernel,
+            initrd=None if spec.cdrom else spec.initrd or image.initrd,
+            root_disk=None if spec.cdrom else image.root_disk,
             root_format=image.root_format,
             seed=None if image.kernel else folder / "seed.iso",
+            cdrom=spec.cdrom,
+            shares=tuple(folder / f"share{number}.img" for number in range(len(spec.shares))),
             firmware=self._firmware(spec, able, assume),
             qmp=folder / "qmp",
             agent=folder / "agent",

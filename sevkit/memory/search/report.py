@@ -100,7 +100,12 @@ def guest_ram(source: MemorySource, guest: GuestMap | None) -> GuestRam | None:
 
 
 def doubts(
-    result: ScanResult, patterns: Sequence[Pattern], ram: GuestRam | None, *, ram_only: bool = False
+    result: ScanResult,
+    patterns: Sequence[Pattern],
+    ram: GuestRam | None,
+    *,
+    ram_only: bool = False,
+    partial: str = "",
 ) -> list[str]:
     """Why "not found" proves nothing here; empty when it does, or when nothing was not found."""
     reasons = []
@@ -116,6 +121,8 @@ def doubts(
         reasons.append("only guest RAM was searched, and where that lies is a guess")
     if ram and ram["not_mapped_bytes"]:
         reasons.append(f"{ram['not_mapped_bytes']} bytes of guest RAM are not in what was searched")
+    if partial:
+        reasons.append(partial)
     return reasons
 
 
@@ -145,7 +152,7 @@ def as_dict(
         "finished": result.finished,
         "stopped": result.stopped,
         "limits": [] if all(counts) else source.limits(),
-        "doubts": doubts(result, patterns, ram, ram_only=ram_only),
+        "doubts": doubts(result, patterns, ram, ram_only=ram_only, partial=source.partial),
         "seconds": round(result.seconds, 6),
         "threads": result.threads,
     }

@@ -38,13 +38,14 @@ class Request(NamedTuple):
     show: bool = False
     max_hits: int = MAX_HITS
     threads: int | None = None
+    guest: GuestMap | None = None  # where guest RAM lies, when its hypervisor has said so
 
 
 def answer(request: Request, progress: Progress | None = None) -> Result[Scan]:
     """Do it. The result's ``data`` is what `--json` prints."""
     patterns = make_patterns(request.secrets, request.secrets_file, request.regexes, wide=request.wide)
     with opened(request.pid, request.core, hold=request.hold) as source:
-        guest = find_guest(source, request.pid, request.qmp)
+        guest = request.guest or find_guest(source, request.pid, request.qmp)
         if request.ram_only and guest is None:
             raise UsageError("no guest RAM was found in this memory", hint="give --qmp, or leave --ram-only out")
         within = guest.host_ranges() if request.ram_only and guest else None
@@ -65,7 +66,7 @@ def answer(request: Request, progress: Progress | None = None) -> Result[Scan]:
 def opened(pid: int | None, core: FileName | None, *, hold: bool = False) -> MemorySource:
     """The memory that the options name."""
     if (pid is None) == (core is None):
-        raise UsageError("whose memory?", hint="give either --pid or --core")
+        raise UsageError("no memory is named", hint="give one of --guest NAME, --pid PID, --core FILE")
     if core is not None:
         from sevkit.memory.sources.core import CoreMemory
 

@@ -104,6 +104,7 @@ class MemorySource(ABC):
     """
 
     stripe: int = 8 << 20
+    partial: str = ""  # why the source is known to hold a part only of the memory that it is of
 
     @property
     @abstractmethod

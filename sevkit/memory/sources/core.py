@@ -6,15 +6,15 @@ import os
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
-from sevkit.errors import BadInputError
+from sevkit.errors import BadInputError, SevkitError
 from sevkit.memory.sources.base import MemorySource, Place, Region, State, Stretch
-from sevkit.memory.sources.elf import parse
+from sevkit.memory.sources.formats import opened, window
 from sevkit.memory.sources.lease import Lease
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sevkit.memory.sources.elf import Core, MappedFile, Segment
+    from sevkit.memory.sources.elf import MappedFile, Segment
 
 BEYOND = "beyond the end of the file"
 LEFT_OUT = "left out of the core"
@@ -23,7 +23,7 @@ UNCLAIMED = "in no segment of the core"
 
 
 class CoreMemory(MemorySource):
-    """The memory in an ELF core: of a process (gdb's gcore, the kernel's) or of a guest (QEMU's dump-guest-memory).
+    """The memory in a file: the ELF core of a process (gdb's gcore, the kernel's), a dump of a guest (QEMU, LiME, raw).
 
     The file may change or shrink under us without more harm than a counted gap: it is mapped only for a search, under a
     lease, and else read.
@@ -41,14 +41,15 @@ class CoreMemory(MemorySource):
         try:
             if not os.path.isfile(path):  # noqa: PTH113 - a device or pipe would block or never end
                 raise BadInputError(f"{path} is not a regular file")
-            self.core: Core = parse(self._fd)
-        except BadInputError as error:
+            self._fd, self.core = opened(self._fd, str(path))
+        except SevkitError as error:
             self.close()
             error.message = f"{path}: {error.message}"
             raise
         except BaseException:
             self.close()
             raise
+        self.partial = window(self.core)
         self._segments = self.core.segments
         self._starts = [segment.address for segment in self._segments]
         self._regions: list[Region] | None = None

@@ -83,6 +83,7 @@ class Core(NamedTuple):
     files: tuple[MappedFile, ...] = ()
     physical: bool = False
     notes: tuple[tuple[str, int], ...] = ()
+    page_tables: tuple[int, ...] = ()  # physical addresses (CR3), of QEMU's notes on its CPUs
     hidden_bytes: int = 0
     unclaimed_bytes: int = 0
 
@@ -102,14 +103,15 @@ def parse(descriptor: int) -> Core:
     if header["type"] != _ET_CORE:
         raise BadInputError(f"an ELF file, but not a core (type {header['type']})", hint="give a core dump")
     table = _program_headers(descriptor, header, is64, order, size)
-    notes, files = _notes(descriptor, table, order, is64, size)
+    notes, files, page_tables = _notes(descriptor, table, order, is64, size)
     physical = any(name == "QEMU" for name, _ in notes)
     segments = _segments(table, size, physical=physical, is64=is64)
     loads = [(row.offset, row.offset + row.filesz) for row in table if row.type == _PT_LOAD]
     searched = [(segment.offset, segment.offset + segment.present) for segment in segments]
     others = [(row.offset, row.offset + row.filesz) for row in table if row.type == _PT_NOTE]
     others += _header_ranges(descriptor, header, is64, order)
-    return Core(segments, files, physical, tuple(notes), *unsearched(descriptor, size, loads, searched, others))
+    left = unsearched(descriptor, size, loads, searched, others)
+    return Core(segments, files, physical, tuple(notes), page_tables, *left)
 
 
 def _check_magic(ident: bytes) -> None:
@@ -189,10 +191,10 @@ def _segments(table: Sequence[_Header], size: int, *, physical: bool, is64: bool
         if row.type == _PT_LOAD and memory:
             present = max(0, min(stored, size - row.offset))
             rows.append(Segment(address, memory, row.offset, stored, present, row.flags))
-    return _disjoint(rows)
+    return disjoint(rows)
 
 
-def _disjoint(rows: list[Segment]) -> tuple[Segment, ...]:
+def disjoint(rows: list[Segment]) -> tuple[Segment, ...]:
     """Cut segments so that none overlap; earlier ones in the list win. Returns them sorted."""
     ordered = sorted(range(len(rows)), key=lambda index: (rows[index].address, index))
     if all(rows[a].address + rows[a].size <= rows[b].address for a, b in itertools.pairwise(ordered)):
@@ -231,9 +233,10 @@ def _cut(row: Segment, start: int, end: int) -> Segment:
 
 def _notes(
     fd: int, table: Sequence[_Header], order: str, is64: bool, size: int
-) -> tuple[list[tuple[str, int]], tuple[MappedFile, ...]]:
-    """Names and types of all notes, and the entries of NT_FILE. Damaged notes end the list, without an error."""
+) -> tuple[list[tuple[str, int]], tuple[MappedFile, ...], tuple[int, ...]]:
+    """Names and types of all notes, the entries of NT_FILE, and page tables. Damaged notes end the list silently."""
     found: list[tuple[str, int]] = []
+    page_tables: list[int] = []
     files: tuple[MappedFile, ...] = ()
     budget = MAX_NOTES
     for row in table:
@@ -245,7 +248,17 @@ def _notes(
                 found.append((name, kind))
             if kind == _NT_FILE and name == "CORE" and not files:
                 files = _mapped_files(description, order, is64)
-    return found, files
+            if name == "QEMU" and len(page_tables) < 4096:
+                page_tables += _page_table(description, order)
+    return found, files, tuple(page_tables)
+
+
+def _page_table(raw: bytes, order: str) -> list[int]:
+    """CR3 of a CPU with paging on, from QEMU's note (target/i386/arch_dump.c, QEMUCPUState of version 1)."""
+    if len(raw) < 432 or struct.unpack_from(order + "I", raw)[0] != 1:
+        return []
+    cr0, cr3 = struct.unpack_from(order + "Q", raw, 392)[0], struct.unpack_from(order + "Q", raw, 416)[0]
+    return [cr3 & 0x000F_FFFF_FFFF_F000] if cr0 >> 31 & 1 and cr3 else []
 
 
 def _walk(raw: bytes, order: str) -> list[tuple[str, int, bytes]]:
