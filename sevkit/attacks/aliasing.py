@@ -2,7 +2,11 @@
 
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Notebook, Observation, Outcome, Source
 from sevkit.attacks.labs import model_lab
-from sevkit.vocabulary import Mode
+from sevkit.attacks.labs.account import PATIENCE, Account, find, write
+from sevkit.attacks.labs.guest_lab import GuestLab
+from sevkit.attacks.labs.host import ended_by_fault
+from sevkit.errors import DeadlineError
+from sevkit.vocabulary import ENCRYPTED, Level, Mode
 
 
 def model(note: Notebook) -> Observation:
@@ -26,6 +30,29 @@ def model(note: Notebook) -> Observation:
     return note.stopped(check or "unknown", "An RMP entry has one guest address: the second one faults.")
 
 
+def guest(lab: GuestLab, note: Notebook) -> Observation:
+    """Give the page of a real guest's limit a second address: that of its buffer."""
+    note.setup(
+        f"A real Linux guest ({lab.guest.spec.mode}) keeps a limit in one file and fills a buffer, another file."
+    )
+    note.predict("If both addresses lead to one page, what the guest writes to the buffer changes the limit.")
+    limit, buffer = Account(lab, "limit"), Account(lab, "buffer")
+    of_limit, of_buffer = map(lab.host.gpa, find(lab, note, [limit, buffer]))
+    write(lab, {limit: 10, buffer: 0})
+    note.host(f"The host maps {of_buffer:#x} to the page of {of_limit:#x} as well: two names, one page.")
+    lab.host.command("alias", gpa=of_limit, to_gpa=of_buffer)
+    try:
+        write(lab, {buffer: 99}, timeout=PATIENCE)
+        seen = limit.balance(timeout=PATIENCE)
+    except DeadlineError:
+        return ended_by_fault(lab, note, "An RMP entry has one guest address: the second one faults.")
+    lab.host.command("restore")
+    note.guest(f"The guest fills its buffer, then reads its limit: {seen}")
+    if seen == buffer.record(99):
+        return note.works("host-owned-npt", "One write changed two guest addresses.")
+    return note.stopped("unknown", "The limit is what the guest wrote.")
+
+
 _WORKS = Expectation(Outcome.WORKS, "the host's nested tables are believed")
 ATTACK = Attack(
     name="aliasing",
@@ -41,4 +68,7 @@ ATTACK = Attack(
     mitigated=None,
     claim="memory-aliasing",
     model=model,
+    guest=guest,
+    guest_levels=frozenset({Level.EMULATOR}),
+    guest_modes=ENCRYPTED,
 )

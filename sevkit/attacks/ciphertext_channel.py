@@ -5,6 +5,8 @@ CIPHERLEAKS recovered private keys of constant-time code from the VMSA; later wo
 
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Mitigation, Notebook, Observation, Outcome, Source
 from sevkit.attacks.labs import model_lab
+from sevkit.attacks.labs.account import BALANCES, BLOCK, Account, find
+from sevkit.attacks.labs.guest_lab import GuestLab
 from sevkit.model.vcpu import Vcpu
 from sevkit.vocabulary import Mode
 
@@ -54,6 +56,34 @@ def model(note: Notebook) -> Observation:
     return note.stopped("ciphertext-hiding", "The host reads a constant for pages of the guest: nothing to compare.")
 
 
+def guest(lab: GuestLab, note: Notebook) -> Observation:
+    """Watch one block of a real guest's memory while it stores the bits of a key there, one after the other."""
+    note.setup(
+        f"A real guest ({lab.guest.spec.mode}) makes a key of 8 bits and stores one bit after the other in a page."
+    )
+    note.predict("Two plaintexts, one address: two ciphertexts. Which is which tells the key, without any decryption.")
+    account = Account(lab, "bits")
+    (page,) = find(lab, note, [account])
+    lab.guest.run("dd if=/dev/urandom bs=1 count=1 status=none | od -An -tu1 | tr -d ' ' >/root/key")
+    blocks = [_stored(lab, account, page, number) for number in range(8)]
+    note.host(f"The host reads {len(set(blocks))} different texts in 8 turns. The first:", blocks[0][:BLOCK])
+    guess = sum((block == blocks[0]) << number for number, block in enumerate(blocks))
+    note.host("Read as bits:", f"{guess:08b} or {guess ^ 0xFF:08b}")
+    key = int(lab.guest.run("cat /root/key").text)
+    note.guest("The guest's key was:", f"{key:08b}")
+    if key in (guess, guess ^ 0xFF):
+        return note.works("deterministic-encryption", "The host has the key, up to swapping 0 and 1.")
+    return note.stopped("ciphertext-hiding", "What the host reads does not follow the key.")
+
+
+def _stored(lab: GuestLab, account: Account, page: int, number: int) -> bytes:
+    """The block as DRAM holds it after the guest has stored one bit of its key."""
+    zero, one = (account.script(coins) for coins in BALANCES)
+    lab.guest.run(f"k=$(cat /root/key); if [ $((k >> {number} & 1)) = 1 ]; then {one} else {zero} fi")
+    with lab.host.held():
+        return lab.host.read(page, 4 * BLOCK)
+
+
 _WORKS = Expectation(Outcome.WORKS, "encryption is deterministic and the host reads ciphertext")
 ATTACK = Attack(
     name="ciphertext-channel",
@@ -72,4 +102,5 @@ ATTACK = Attack(
     mitigated=Expectation(Outcome.STOPPED, "ciphertext-hiding: the host reads a constant"),
     claim="architectural-channels",
     model=model,
+    guest=guest,
 )

@@ -2,6 +2,8 @@
 
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Notebook, Observation, Outcome, Source
 from sevkit.attacks.labs import model_lab
+from sevkit.attacks.labs.guest_lab import GuestLab
+from sevkit.errors import DeadlineError
 from sevkit.model.vcpu import Vcpu
 from sevkit.vocabulary import Mode
 
@@ -24,6 +26,25 @@ def model(note: Notebook) -> Observation:
     return note.stopped("unknown", "The guest went on.")
 
 
+def guest(lab: GuestLab, note: Notebook) -> Observation:
+    """Do not run a real guest's processors any more."""
+    note.setup(f"A real Linux guest ({lab.guest.spec.mode}) serves requests.")
+    note.predict("The host schedules: nothing can make it run a guest.")
+    lab.qemu.pause()
+    note.host("The host stops the guest's processors.")
+    try:
+        lab.guest.run("true", timeout=3)
+        answered = True
+    except DeadlineError:
+        answered = False
+    finally:
+        lab.qemu.resume()
+    note.guest("The guest answers." if answered else "The guest does not answer.")
+    if answered:
+        return note.stopped("unknown", "The guest goes on.")
+    return note.works("host-schedules", "The guest is gone for as long as the host likes; its secrets stay its own.")
+
+
 _WORKS = Expectation(Outcome.WORKS, "the host schedules")
 ATTACK = Attack(
     name="denial",
@@ -38,4 +59,5 @@ ATTACK = Attack(
     mitigated=None,
     claim="host-to-guest-dos",
     model=model,
+    guest=guest,
 )

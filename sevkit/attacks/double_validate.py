@@ -6,8 +6,11 @@ remember which page an address had before.
 
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Mitigation, Notebook, Observation, Outcome, Source
 from sevkit.attacks.labs import model_lab
+from sevkit.attacks.labs.account import PATIENCE, Account, find
+from sevkit.attacks.labs.guest_lab import GuestLab
+from sevkit.errors import DeadlineError, GuestError, InconclusiveError
 from sevkit.model.vcpu import Vcpu
-from sevkit.vocabulary import Mode
+from sevkit.vocabulary import Level, Mode
 
 _PROGRAM = """
     movi rbx, 0x2000
@@ -48,6 +51,28 @@ def model(note: Notebook) -> Observation:
     return note.stopped(ending.check or "unknown", "The guest takes the invalid page for an attack and stops.")
 
 
+def guest(lab: GuestLab, note: Notebook) -> Observation:
+    """Give a real guest a fresh page in place of one of its own: Linux validates each address once."""
+    note.setup("A real Linux guest (sev-snp) keeps an account in a page that it has validated.")
+    note.predict("The fresh page is not validated: the access ends in #VC, and Linux does not validate it again.")
+    account = Account(lab)
+    place = lab.host.gpa(find(lab, note, [account])[0])
+    account.set_balance(100)
+    lab.host.command("replace", gpa=place)
+    note.host(f"The host puts a fresh page at {place:#x}, assigned to that very address.")
+    try:
+        seen = account.balance(timeout=PATIENCE)
+    except (DeadlineError, GuestError):
+        seen = ""
+    logged = [line for line in lab.qemu.console().splitlines() if "#VC" in line or "0x404" in line]
+    note.guest("Its kernel's last words:", logged[0] if logged else None)
+    if logged:
+        return note.stopped("rmp-validated", "The guest stops at #VC 0x404 (page not validated).")
+    if seen and seen != account.record(100):
+        return note.works("double-validate", "The guest believes a page that it never accepted.")
+    raise InconclusiveError("the guest ended, and its log does not say why")
+
+
 _NO_RMP = Expectation(Outcome.NOT_APPLICABLE, "there is no PVALIDATE before SEV-SNP (see remapping)")
 ATTACK = Attack(
     name="double-validate",
@@ -63,5 +88,8 @@ ATTACK = Attack(
     mitigated=Expectation(Outcome.STOPPED, "rmp-validated: the guest stops at #VC 0x404"),
     claim="memory-remapping",
     model=model,
+    guest=guest,
+    guest_levels=frozenset({Level.EMULATOR}),
+    differs={(Level.EMULATOR, Mode.SEV_SNP): Expectation(Outcome.STOPPED, "rmp-validated: Linux validates once")},
     breaks_claim=Source(f"{model_lab.WHITEPAPER}: the claim holds for guests that validate each address once"),
 )

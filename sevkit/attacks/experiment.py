@@ -3,7 +3,7 @@
 A file that defines an attack takes all names that it needs from here.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -87,9 +87,9 @@ class Attack:
     ``model`` performs it in the software model, ``guest`` on a real guest (hardware or emulator). ``expected`` has an
     entry for every mode and holds at every level; ``differs`` names the cells where a level cannot show what the
     model shows, with the reason. ``guest_modes``: the modes in which the real-guest form can show something; None:
-    all that the attack applies to. ``on_mock``: the real-guest form needs only the guest protocol, so that
-    `attack run` performs it on the mock's guests at level model. ``captures``: the real-guest form captures the VMM's
-    memory, and so honours ``--capture`` and ``--keep``.
+    all that the attack applies to. ``guest_levels``: where it can be performed. ``on_mock``: the real-guest form needs
+    only the guest protocol, so that `attack run` performs it on the mock's guests at level model. ``captures``: the
+    real-guest form captures the VMM's memory, and so honours ``--capture`` and ``--keep``.
 
     ``mitigated`` is what is expected with ``mitigations`` on (the decisive one stands first; None: no mitigation
     changes anything). ``generations`` says since when and on what the attack was shown. ``claim`` names the row of
@@ -110,7 +110,8 @@ class Attack:
     claim: str | None = None
     model: ModelExperiment | None = None
     guest: GuestExperiment | None = None
-    guest_modes: frozenset[Mode] | None = None
+    guest_modes: Collection[Mode] | None = None
+    guest_levels: frozenset[Level] = frozenset({Level.HARDWARE, Level.EMULATOR})
     differs: Mapping[tuple[Level, Mode], Expectation] = field(default_factory=dict)
     on_mock: bool = False
     captures: bool = False
@@ -136,7 +137,7 @@ class Attack:
     @property
     def levels(self) -> tuple[Level, ...]:
         """Where the attack can be performed, the strongest first."""
-        real = (Level.HARDWARE, Level.EMULATOR) if self.guest is not None else ()
+        real = tuple(level for level in Level if level in self.guest_levels and self.guest is not None)
         return (*real, Level.MODEL) if self.model is not None or self.on_mock else real
 
     def perform(self, notebook: Notebook) -> Observation:

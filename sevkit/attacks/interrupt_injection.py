@@ -5,8 +5,9 @@ Vector 0x80 is the old system call gate: its handler leaves a result in RAX, whe
 
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Mitigation, Notebook, Observation, Outcome, Source
 from sevkit.attacks.labs import model_lab
+from sevkit.attacks.labs.guest_lab import GuestLab
 from sevkit.model.vcpu import Vcpu
-from sevkit.vocabulary import Mode
+from sevkit.vocabulary import ENCRYPTED, Level, Mode
 
 _VECTOR = 0x80
 _IDT = 0x5000
@@ -25,6 +26,9 @@ gate:
     iret
 """
 _GATE = model_lab.CODE + 8 * 8
+
+
+_UNUSED = 0xD3
 
 
 def model(note: Notebook) -> Observation:
@@ -50,6 +54,27 @@ def model(note: Notebook) -> Observation:
     )
 
 
+def guest(lab: GuestLab, note: Notebook) -> Observation:
+    """Inject a vector that no device has raised, and look into a real guest's own log."""
+    note.setup(f"A real Linux guest ({lab.guest.spec.mode}); no device uses vector {_UNUSED:#x}.")
+    note.predict(
+        "If the host may inject any vector, a handler of the guest's runs; Linux logs vectors that nobody owns."
+    )
+    before = _handled(lab)
+    lab.host.command("inject", vector=_UNUSED)
+    note.host(f"The host injects vector {_UNUSED:#x}.")
+    after = _handled(lab)
+    note.guest("Its kernel log:", after[-1] if after else "nothing")
+    if len(after) > len(before):
+        return note.works("any-vector", "The guest ran a handler at a moment and for a reason of the host's choice.")
+    return note.stopped("restricted-injection", "The interrupt did not arrive.")
+
+
+def _handled(lab: GuestLab) -> list[str]:
+    """What the guest's kernel has logged of vectors that no device owns."""
+    return [line for line in lab.guest.run("dmesg").text.splitlines() if "No irq handler for vector" in line]
+
+
 _WORKS = Expectation(Outcome.WORKS, "the host injects any vector")
 ATTACK = Attack(
     name="interrupt-injection",
@@ -70,4 +95,7 @@ ATTACK = Attack(
     mitigated=Expectation(Outcome.STOPPED, "restricted-injection: only #HV"),
     claim="injection",
     model=model,
+    guest=guest,
+    guest_levels=frozenset({Level.EMULATOR}),
+    guest_modes=ENCRYPTED,
 )

@@ -19,6 +19,9 @@ class Mitigation(StrEnum):
     VALIDATE_ONCE = "validate-once"
     ENCRYPTED_IO = "encrypted-io"
     CPUID_PAGE = "cpuid-page"
+    RMP_INIT_LOCK = "rmp-init-lock"
+    FABRIC_LOCK = "fabric-lock"
+    CHANNEL_BINDING = "channel-binding"
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,13 @@ MEASURES: dict[Mitigation, Measure] = {
     ),
     Mitigation.VALIDATE_ONCE: Measure("the guest never validates one address twice"),
     Mitigation.ENCRYPTED_IO: Measure("the guest encrypts what it hands to devices", before_snp=True),
+    Mitigation.RMP_INIT_LOCK: Measure(
+        "firmware keeps the cores off the RMP while it initialises the table", ("AMD-SB-3020",)
+    ),
+    Mitigation.FABRIC_LOCK: Measure(
+        "firmware checks that the Data Fabric routes its writes to the RMP", ("AMD-SB-3034",)
+    ),
+    Mitigation.CHANNEL_BINDING: Measure("the report's data cover the key of the channel that it comes through"),
     Mitigation.CPUID_PAGE: Measure("the guest believes only CPUID values that the firmware has compared"),
 }
 

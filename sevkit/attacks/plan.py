@@ -89,6 +89,8 @@ def _check(attack: Attack, modes: Sequence[Mode], target: Target) -> None:
     on_guest = named is not None and named != "mock"
     if on_guest and attack.guest is None:
         raise UsageError(f"{attack.name} has no form for real guests", hint="--level model")
+    if named == "qemu" and Level.HARDWARE not in attack.guest_levels:
+        raise UsageError(f"{attack.name} needs what only the emulator's host can do", hint="--level emulator")
     if on_guest and (target.mitigations or target.seed != 1):
         raise UsageError("--mitigations and --seed are for the software model", hint="--level model")
     for mode in modes:
@@ -132,7 +134,8 @@ def _strongest(
     if not attack.has_guest_form(mode) or target.mitigations or target.seed != 1:
         return None
     try:
-        choice = select.choose("auto", mode, progress)
+        everywhere = Level.HARDWARE in attack.guest_levels
+        choice = select.choose("auto" if everywhere else HYPERVISORS[Level.EMULATOR], mode, progress)
     except UnsupportedModeError:
         if attack.model is None:
             raise

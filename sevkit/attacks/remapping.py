@@ -6,8 +6,12 @@ under the guest's key. SEVered served a guest's secrets through its own web serv
 
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Notebook, Observation, Outcome, Source
 from sevkit.attacks.labs import model_lab
+from sevkit.attacks.labs.account import PATIENCE, Account, find, write
+from sevkit.attacks.labs.guest_lab import GuestLab
+from sevkit.attacks.labs.host import ended_by_fault
+from sevkit.errors import DeadlineError
 from sevkit.model.launch import Launched
-from sevkit.vocabulary import Mode
+from sevkit.vocabulary import ENCRYPTED, Level, Mode
 
 
 def model(note: Notebook) -> Observation:
@@ -48,6 +52,26 @@ def _fresh_page(guest: Launched) -> int:
     return fresh
 
 
+def guest(lab: GuestLab, note: Notebook) -> Observation:
+    """Point the guest address of a real guest's public file at the page of its secret one."""
+    note.setup(f"A real Linux guest ({lab.guest.spec.mode}) keeps a secret file and a public one, a page each.")
+    note.predict("After the change the guest reads its public file and gets the secret, decrypted by its own key.")
+    secret, public = Account(lab, "secret"), Account(lab, "public")
+    of_secret, of_public = map(lab.host.gpa, find(lab, note, [secret, public]))
+    write(lab, {secret: 4711, public: 100})
+    note.host(f"The host maps guest address {of_public:#x} to the page of {of_secret:#x} in its nested page table.")
+    lab.host.command("remap", gpa=of_public, to_gpa=of_secret)
+    try:
+        served = public.balance(timeout=PATIENCE)
+    except DeadlineError:
+        return ended_by_fault(lab, note, "An RMP entry names one guest address for its page: the access faults.")
+    lab.host.command("restore")
+    note.guest(f"The guest reads its public file: {served}")
+    if served == secret.record(4711):
+        return note.works("host-owned-npt", "The guest hands out its own secret: the host alone says where pages are.")
+    return note.stopped("unknown", "The guest reads what it wrote.")
+
+
 _WORKS = Expectation(Outcome.WORKS, "the host's nested tables are believed")
 ATTACK = Attack(
     name="remapping",
@@ -69,4 +93,7 @@ ATTACK = Attack(
     mitigated=None,
     claim="memory-remapping",
     model=model,
+    guest=guest,
+    guest_levels=frozenset({Level.EMULATOR}),
+    guest_modes=ENCRYPTED,
 )

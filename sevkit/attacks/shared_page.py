@@ -1,7 +1,16 @@
 """Shared-page leak: what a guest puts into memory that it shares with the host is the host's to read, in every mode."""
 
+import hashlib
+import secrets as randomness
+
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Mitigation, Notebook, Observation, Outcome, Source
 from sevkit.attacks.labs import model_lab
+from sevkit.attacks.labs.guest_lab import GuestLab
+from sevkit.errors import InconclusiveError
+from sevkit.memory.guest_ram.layout import GuestMap
+from sevkit.memory.search.patterns import Pattern
+from sevkit.memory.search.scan import scan
+from sevkit.memory.sources.process import LiveMemory
 from sevkit.vocabulary import Mode
 
 
@@ -31,6 +40,30 @@ def model(note: Notebook) -> Observation:
     return note.stopped("encrypted-io", "The host sees the buffer, and in it only what the guest encrypted itself.")
 
 
+def guest(lab: GuestLab, note: Notebook) -> Observation:
+    """Find in shared memory what a real guest computes and sends through a device."""
+    note.setup(f"A real guest ({lab.guest.spec.mode}) with virtio devices; their buffers are shared memory.")
+    note.predict("Whatever passes through the shared buffers in clear, the host reads, whatever the mode.")
+    nonce = randomness.token_hex(8)
+    digest = hashlib.sha256(nonce.encode()).hexdigest()
+    sent = lab.guest.run(f"printf %s {nonce} | sha256sum").text.split()[0]
+    note.guest("The guest computes a digest and sends it through its serial device.", sent)
+    lab.qemu.pause()
+    try:
+        with LiveMemory(lab.guest.pid) as memory:
+            found = scan(memory, [Pattern(digest.encode(), name="digest")])
+    finally:
+        lab.qemu.resume()
+    shared = GuestMap(lab.guest.ram_blocks())
+    places = [place for hit in found.hits if (place := shared.place(hit.address)) is not None]
+    if not found.finished and not places:
+        raise InconclusiveError("the search did not finish")
+    if places:
+        note.host("The host finds it in guest RAM.", f"guest-physical {places[0].gpa:#x}")
+        return note.works("shared-page", "The host has the plaintext: shared memory is shared.")
+    return note.stopped("unknown", "The host does not find it in guest RAM.")
+
+
 _LEAKS = Expectation(Outcome.WORKS, "shared memory is plaintext by design")
 ATTACK = Attack(
     name="shared-page",
@@ -45,4 +78,5 @@ ATTACK = Attack(
     mitigated=Expectation(Outcome.STOPPED, "the guest encrypts what leaves it"),
     claim=None,
     model=model,
+    guest=guest,
 )

@@ -1,4 +1,4 @@
-"""An account that a real guest keeps in one page of its page cache, and how the host finds that page.
+"""Accounts that a real guest keeps, each in one page of its page cache, and how the host finds those pages.
 
 The host does what a hostile host can do and no more. It does not know where its target lies: it finds the page by its
 ciphertext, which comes back when the same text comes back (encryption is deterministic for a key and an address; Li et
@@ -6,6 +6,7 @@ al., CipherLeaks, USENIX Security 2021).
 """
 
 import secrets as randomness
+from collections.abc import Sequence
 
 from sevkit.attacks.labs.guest_lab import GuestLab
 from sevkit.attacks.notebook import Notebook
@@ -14,82 +15,128 @@ from sevkit.memory.sources.base import PAGE
 
 BLOCK = 16  # bytes that the memory controller encrypts at once
 RECORD = 64  # bytes of one record of the account: a page holds 64 of them
+BALANCES = (100, 0)
+PATIENCE = 20.0  # seconds for an answer that may never come
 _LOOKS = 40
+_ENOUGH = 5  # looks at least, so that what came back by chance is told apart
 # Other pages would follow the account as well: the file that it was made from, buffers that were freed, the shell's own
 # copy of this script. So the guest overwrites the file, lets a large buffer take the place of freed ones, and a comment
 # of random length makes everything else different each time.
-_SET = """
+_BEGIN = """
 # {noise}
+"""
+_SET = """
 for n in $(seq {count}); do printf '%-{width}s\\n' '{record}'; done >/tmp/account
-dd if=/tmp/account of=/root/account conv=notrunc bs={page} status=none
+[ -e {path} ] || cp /tmp/account {path}
+dd if=/tmp/account of={path} conv=notrunc bs={page} status=none
 dd if=/dev/urandom of=/tmp/account conv=notrunc bs={page} count=1 status=none
+"""
+_END = """
 for n in $(seq {forks}); do (:); done
 dd if=/dev/zero of=/dev/null bs=8M count=1 status=none
 """
 
 
 class Account:
-    """One page of text, `account TOKEN balance NNNN` again and again, that the guest rewrites in place."""
+    """One page of text, `NAME TOKEN balance NNNN` again and again, that the guest rewrites in place."""
 
-    def __init__(self, lab: GuestLab) -> None:
+    def __init__(self, lab: GuestLab, name: str = "account") -> None:
         self._lab = lab
         self._token = randomness.token_hex(8)
+        self.name = name
+        self.path = f"/root/{name}"
+
+    def record(self, coins: int) -> str:
+        """The text of one record."""
+        return f"{self.name} {self._token} balance {coins:04d}"
+
+    def script(self, coins: int) -> str:
+        """Shell commands that write the account."""
+        return _SET.format(count=PAGE // RECORD, width=RECORD - 1, record=self.record(coins), page=PAGE, path=self.path)
 
     def set_balance(self, coins: int) -> None:
         """Have the guest write its account; raises GuestError when it cannot."""
-        record = f"account {self._token} balance {coins:04d}"
-        noise = randomness.token_hex(200 + randomness.randbelow(1500))
-        forks = 1 + randomness.randbelow(4)
-        script = _SET.format(noise=noise, forks=forks, count=PAGE // RECORD, width=RECORD - 1, record=record, page=PAGE)
-        done = self._lab.guest.run(script)
-        if done.status != 0:
-            raise GuestError("the guest could not write its account", detail=done.stderr.decode(errors="replace"))
+        write(self._lab, {self: coins})
 
-    def balance(self) -> str:
-        """What the guest reads of its account: the first record, as text."""
-        return self._lab.guest.run(f"head -c {RECORD} /root/account").stdout.decode("latin-1").strip()
+    def balance(self, *, timeout: float = 60.0) -> str:
+        """What the guest reads of its account: the first record, as text; raises DeadlineError."""
+        return self._lab.guest.run(f"head -c {RECORD} {self.path}", timeout=timeout).stdout.decode("latin-1").strip()
 
     def page(self) -> bytes:
         """The whole page as the guest reads it."""
-        return self._lab.guest.run("cat /root/account").stdout
+        return self._lab.guest.run(f"cat {self.path}").stdout
 
-    def find(self, note: Notebook) -> int:
-        """The host address of the page: the only one that changes with the account, and comes back with it.
 
-        The balances come in random order, so that what merely alternates is told apart. Looks again until one candidate
-        is left; raises InconclusiveError with their number when that does not happen.
-        """
-        looks: list[int] = []  # the balance at each look that counts
-        first: dict[int, dict[int, int]] = {}
-        candidates: set[int] = set()
-        for _ in range(_LOOKS):
-            looks.append((100, 0)[len(looks)] if len(looks) < 2 else randomness.choice((100, 0)))
-            self.set_balance(looks[-1])
-            now = self._lab.host.fingerprints()
-            if len(looks) <= 2:
-                first[looks[-1]] = now
-                candidates = {page for page, mark in now.items() if first[100].get(page) != mark}
-                continue
-            candidates = {page for page in candidates if first[looks[-1]].get(page) == now.get(page)}
-            if not candidates:  # the guest has moved the page: nothing of before counts
-                looks = []
-            elif len(candidates) == 1 and len(looks) >= 5:
-                note.host(f"After {len(looks)} looks at all of DRAM one page is left that comes back with the account.")
-                return candidates.pop()
-        raise InconclusiveError(_not_found(len(candidates)))
+def write(lab: GuestLab, balances: dict[Account, int], *, timeout: float = 60.0) -> None:
+    """Have the guest write several accounts; raises GuestError when it cannot, DeadlineError when it does not."""
+    noise = randomness.token_hex(200 + randomness.randbelow(1500))
+    middle = "".join(account.script(coins) for account, coins in balances.items())
+    script = _BEGIN.format(noise=noise) + middle + _END.format(forks=1 + randomness.randbelow(4))
+    done = lab.guest.run(script, timeout=timeout)
+    if done.status != 0:
+        raise GuestError("the guest could not write its account", detail=done.stderr.decode(errors="replace"))
+
+
+class _Search:
+    """The pages that may hold one account: those whose fingerprint is a function of its balance."""
+
+    def __init__(self) -> None:
+        self.first: dict[int, dict[int, int]] = {}
+        self.candidates: set[int] = set()
+        self.looks = 0
+
+    def next_balance(self) -> int:
+        """Both balances once, then in random order, so that pages that merely alternate are told apart."""
+        return BALANCES[self.looks] if self.looks < 2 else randomness.choice(BALANCES)
+
+    def take(self, coins: int, now: dict[int, int]) -> None:
+        self.looks += 1
+        if self.looks <= 2:
+            self.first[coins] = now
+            self.candidates = {page for page, mark in now.items() if self.first[BALANCES[0]].get(page) != mark}
+            return
+        before = self.first[coins]
+        self.candidates = {page for page in self.candidates if before.get(page) == now.get(page)}
+        if not self.candidates:  # the guest has moved the page: nothing of before counts
+            self.looks = 0
+
+    @property
+    def found(self) -> bool:
+        return len(self.candidates) == 1 and self.looks >= _ENOUGH
+
+
+def find(lab: GuestLab, note: Notebook, accounts: Sequence[Account]) -> list[int]:
+    """The host address of the page of each account.
+
+    Looks again until one candidate is left for each; raises InconclusiveError with their number when that does not
+    happen.
+    """
+    lab.say("looking for the guest's page in all of DRAM")
+    searches = {account: _Search() for account in accounts}
+    for look in range(1, _LOOKS + 1):
+        balances = {account: search.next_balance() for account, search in searches.items()}
+        write(lab, balances)
+        now = lab.host.fingerprints()
+        for account, search in searches.items():
+            search.take(balances[account], now)
+        if all(search.found for search in searches.values()):
+            what = "one page is left that comes back with it" if len(accounts) == 1 else "one page is left for each"
+            note.host(f"After {look} looks at all of DRAM {what}.")
+            return [search.candidates.pop() for search in searches.values()]
+    raise InconclusiveError(_not_found([len(search.candidates) for search in searches.values()]))
 
 
 def open_account(lab: GuestLab, note: Notebook, prediction: str) -> tuple[Account, int]:
     """An account of 100 coins, and the host address of its page, which the host has found by itself."""
     note.setup(f"A real Linux guest ({lab.guest.spec.mode}, {lab.guest.provenance}) keeps an account: 100 coins.")
     note.predict(prediction)
-    lab.say("looking for the page in all of DRAM")
     account = Account(lab)
-    page = account.find(note)
+    (page,) = find(lab, note, [account])
     account.set_balance(100)
     return account, page
 
 
-def _not_found(left: int) -> str:
-    count = "1 candidate is" if left == 1 else f"{left} candidates are"
-    return f"the account's page was not found in {_LOOKS} looks at all of DRAM: {count} left"
+def _not_found(left: Sequence[int]) -> str:
+    counts = " and ".join(map(str, left))
+    words = "candidate is" if list(left) == [1] else "candidates are"
+    return f"the account's page was not found in {_LOOKS} looks at all of DRAM: {counts} {words} left"

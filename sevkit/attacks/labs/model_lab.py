@@ -32,6 +32,8 @@ def machine(note: Notebook, **changes: object) -> Platform:
         vmsa_reg_prot=note.has(Mitigation.VMSA_REG_PROT),
         alias_check=note.has(Mitigation.ALIAS_CHECK),
         invd_microcode=note.has(Mitigation.INVD_MICROCODE),
+        rmp_init_lock=note.has(Mitigation.RMP_INIT_LOCK),
+        fabric_lock=note.has(Mitigation.FABRIC_LOCK),
         disabled_checks=note.disabled_checks,
     )
     return Platform(replace(config, **changes))  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sevkit import processes
 from sevkit.errors import DeadlineError, GuestError, HypervisorError
@@ -85,6 +85,11 @@ class QemuGuest:
     def get(self, source: str, target: Path) -> None:
         """Copy a file out of the guest."""
         self._agent.get(source, target)
+
+    def ask(self, command: str, **arguments: object) -> Any:
+        """The answer to a QMP command; ``_`` in the name of an argument stands for ``-``."""
+        named = {name.replace("_", "-"): value for name, value in arguments.items()}
+        return qmp.execute(self._folder / "qmp", command, named)
 
     def monitor(self, line: str) -> str:
         """What QEMU's human monitor prints for a line."""
