@@ -4,6 +4,7 @@ from sevkit.attacks.experiment import Aim, Attack, Expectation, Notebook, Observ
 from sevkit.attacks.labs import model_lab
 from sevkit.attacks.labs.account import Account, find
 from sevkit.attacks.labs.guest_lab import GuestLab
+from sevkit.errors import InconclusiveError
 from sevkit.model.vcpu import Vcpu
 from sevkit.vocabulary import Level, Mode
 
@@ -63,13 +64,17 @@ def guest(lab: GuestLab, note: Notebook) -> Observation:
     (page,) = find(lab, note, [Account(lab, "multiply")])
     touched = lab.host.gpa(page)
     lab.guest.run("dd if=/dev/urandom bs=1 count=1 status=none | od -An -tu1 | tr -d ' ' >/root/key")
-    bits = []
+    bits, seen = [], 0
     for number in range(8):
         lab.host.command("page-trace", enable=True)
         turn = f"k=$(cat /root/key); [ $((k >> {number} & 1)) = 1 ] && cat /root/multiply >/dev/null; true"
         lab.guest.run(turn)
-        bits.append(any(each["gpa"] == touched for each in lab.host.command("page-trace", enable=True)))
+        touches = lab.host.command("page-trace", enable=True)
+        seen += len(touches)
+        bits.append(any(each["gpa"] == touched for each in touches))
     lab.host.command("page-trace", enable=False)
+    if not seen:
+        raise InconclusiveError("the trace showed no access at all")
     guess = sum(bit << number for number, bit in enumerate(bits))
     note.host("The host logs the pages of each turn. Read as a key:", f"{guess:08b}")
     key = int(lab.guest.run("cat /root/key").text)
