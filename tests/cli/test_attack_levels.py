@@ -77,7 +77,6 @@ def test_every_attack_has_one_shape_and_a_report(sevkit_json: RunJson, name: str
         (["badram", "--accel", "tcg"], "--accel has no effect"),
         (["remapping", "--hypervisor", "qemu"], "only the emulator's host"),
         (["remapping", "--level", "emulator", "--modes", "nosev"], "no form for real guests in mode nosev"),
-        (["page-trace", "--level", "emulator", "--modes", "sev"], "no form for real guests in mode sev"),
         (["badram", "--level", "emulator"], "no form for real guests"),
         (["badram", "--hypervisor", "qemu"], "no form for real guests"),
         (["leak", "--level", "emulator", "--mitigations", "all"], "for the software model"),
