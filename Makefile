@@ -3,6 +3,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 SEVKIT := .venv/bin/sevkit
 ARGS ?=
+JOBS ?= auto
 
 .PHONY: help
 help: ## Show what can be made
@@ -25,8 +26,8 @@ emulator: ## Build the memory-encrypting QEMU (minutes, once; then both sides of
 	@emulator/build.sh
 
 .PHONY: test
-test: setup ## All tests, real guests included where they can run
-	@$(PY) -m pytest $(ARGS)
+test: setup ## All tests, real guests included where they can run (JOBS=1 for one at a time)
+	@$(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 .PHONY: test-containers
 test-containers: setup ## The container images, asserted on from outside, and the tests again inside them

@@ -50,3 +50,11 @@ _.__getattr__
 _.NAME
 _.SevkitBackend
 _.ContainerBackend
+# Handlers of the operations of a parsed expression, found by the operation's name (memory/search/required.py).
+_._literal
+_._not_literal
+_._any
+_._in
+_._subpattern
+_._atomic_group
+_._branch

@@ -110,6 +110,16 @@ class VerifiedReport(Verdict):
     unreadable: dict[str, str]
 
 
+class AttestedGuest(Verdict):
+    """The verdict on a guest of sevkit's, and whether it measured what its launch should measure."""
+
+    guest: str
+    provenance: str
+    launch_digest: str
+    measurement: str
+    equal: bool
+
+
 class BulletinRow(TypedDict):
     """A bulletin: whether it applies (yes, no, unknown), why, what fixes it, and where it is written."""
 

@@ -210,3 +210,29 @@ class Published(TypedDict):
     others: list[dict[str, str]]
     samples: NotRequired[int]
     output: NotRequired[str]
+
+
+class SelftestShape(TypedDict):
+    """What the statistics did on simulated campaigns of one shape of noise.
+
+    ``coverage``: how often the 95 % interval held the truth. ``family_wise_error``: how often a campaign without any
+    effect had a verdict. ``power``: how often the change printed as detectable was found; ``power_printed``: as printed.
+    """
+
+    shape: str
+    boots: int
+    rows: int
+    trials: int
+    coverage: float
+    family_wise_error: float
+    power: float
+    power_printed: float
+
+
+class Selftest(TypedDict):
+    """The statistics tried on simulated campaigns."""
+
+    trials: int
+    seed: int
+    shapes: list[SelftestShape]
+    outside: list[str]

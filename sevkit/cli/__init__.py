@@ -20,6 +20,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "emulator": ("sevkit.cli.emulator", "Build and inspect the memory-encrypting QEMU."),
     "container": ("sevkit.cli.container", "Run sevkit in a container."),
     "doctor": ("sevkit.cli.doctor", "What works here as this user, and what is missing for the rest."),
+    "report-check": ("sevkit.cli.report_check", "Recompute what an HTML report says, and check its signature."),
+    "completion": ("sevkit.cli.completion", "The completion script of bash, zsh or fish."),
     "schema": ("sevkit.cli.schema", "The JSON Schema of what a command prints with --json."),
 }
 

@@ -6,7 +6,7 @@ import itertools
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import IO, Any, NoReturn, TypeVar
+from typing import IO, Any, TypeVar
 
 from sevkit.errors import ExitCode, NoSpaceError, NotPermittedError, SevkitError, UsageError
 from sevkit.result import Payload, Result, failure
@@ -88,7 +88,11 @@ def pass_on(out: bytes, err: bytes, status: int) -> int:
 
 
 def _write(lines: Iterable[str]) -> None:
-    for line in lines:
+    from sevkit.render.plain import ASCII, ascii_only
+
+    plain = ascii_only(sys.stdout)
+    for each in lines:
+        line = each.translate(ASCII) if plain else each
         sys.stdout.write(line if line.endswith("\n") else line + "\n")
 
 
@@ -198,20 +202,6 @@ def command_name(argv: Sequence[str]) -> str:
                 break
             continue
         words.append(word)
-    single = {"probe", "scan", "doctor", "schema"}
+    single = {"probe", "scan", "doctor", "schema", "completion", "report-check"}
     alone = words and words[0] in single and words[1:2] != ["diff"]
     return " ".join(words[:1] if alone else words[:2])
-
-
-def json_option(function: _Command) -> _Command:
-    """As ``reporting``, for the commands that still print themselves (attack): the flag is a parameter too."""
-    import click
-
-    return click.option("--json", "as_json", is_flag=True, help="Print only the result envelope, as JSON.")(function)
-
-
-def finish(result: Result[Any], *, as_json: bool, human: Callable[[Any], None] | None = None) -> NoReturn:
-    """Print and exit, for the commands that do not yet return their result (attack)."""
-    if not as_json and human is not None and result.data is not None:
-        human(result.data)
-    sys.exit(show(result, as_json=as_json))

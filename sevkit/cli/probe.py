@@ -19,6 +19,7 @@ _REQUIRE_HELP = "Exit 1, naming what blocks it, unless this mode can be used."
 
 @click.group("probe", invoke_without_command=True)
 @reporting
+@click.option("--all", "everything", is_flag=True, help="List the checks that were not reached, too.")
 @click.option("--short", is_flag=True, help="One line for each mode, and what blocks it.")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="human", help="How to print the answer.")
 @click.option("--from", "source", metavar="FILE", help="Read a CPUID dump or a saved host instead of this machine.")
@@ -28,7 +29,7 @@ _REQUIRE_HELP = "Exit 1, naming what blocks it, unless this mode can be used."
 @click.option("--host", "hosts", metavar="SPEC", multiple=True, help=_HOSTS_HELP)
 @click.pass_context
 def command(
-    ctx: click.Context, /, short: bool, form: str, hosts: tuple[str, ...], **asked: str | None
+    ctx: click.Context, /, everything: bool, short: bool, form: str, hosts: tuple[str, ...], **asked: str | None
 ) -> Result[Report] | Result[LogReport] | Result[Fleet] | None:
     """What this CPU and host can do for encrypted guests, and why not.
 
@@ -41,7 +42,8 @@ def command(
     if form == "json":
         want_json()
     result = _fleet(hosts) if hosts else answer(Request(**asked))
-    return result.shown_as(lambda data: [text(data, form)])
+    saved = [f"saved to {asked['save']}"] if asked["save"] else []
+    return result.shown_as(lambda data: [text(data, form, everything=everything), *saved])
 
 
 @command.command("diff")
@@ -79,7 +81,7 @@ def _refuse_contradictions(form: str, hosts: tuple[str, ...], asked: dict[str, s
         raise UsageError(f"--format {form} does not go with {given[0]}", hint="use --json")
 
 
-def text(data: Mapping[str, Any], form: str) -> str:
+def text(data: Mapping[str, Any], form: str, *, everything: bool = False) -> str:
     """The report in one of the text formats."""
     if form == "cpuid":
         return _cpuid(data)
@@ -101,7 +103,9 @@ def text(data: Mapping[str, Any], form: str) -> str:
         from sevkit.render import fleet
 
         return fleet.diff(data) if form == "diff" else fleet.table(data, colour=colour(sys.stdout))
-    return (probe.short if form == "short" else probe.human)(data, colour=colour(sys.stdout))
+    if form == "short":
+        return probe.short(data, colour=colour(sys.stdout))
+    return probe.human(data, colour=colour(sys.stdout), everything=everything)
 
 
 def _cpuid(data: Mapping[str, Any]) -> str:

@@ -90,6 +90,7 @@ def _human_coverage(data: Scan) -> Iterator[str]:
             "hypervisor": "as the hypervisor says",
         }
         yield f"guest RAM: {_size(ram['bytes'])} ({how.get(ram['origin'], ram['origin'])})"
+    yield from data["limits"]
 
 
 def _size(count: int) -> str:

@@ -63,7 +63,7 @@ _BENCH_PACKAGES = (
         "perl-base",
         "python3-minimal",
     ),
-    *("dropbear-bin", "iproute2", "nvme-cli", "procps", "psmisc", "time", "util-linux"),
+    *("dropbear-bin", "iproute2", "nvme-cli", "procps", "psmisc", "systemd", "time", "util-linux"),
 )
 _PROGRAMS = ("usr/sbin/dropbear", "usr/bin/dropbearkey", "bin/lsblk")
 

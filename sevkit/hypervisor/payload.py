@@ -159,3 +159,22 @@ class EmulatorStatus(TypedDict):
     binary: str | None
     modes: list[str]
     build: dict[str, Any] | None
+
+
+class LintedLaunch(TypedDict):
+    """A launch that was judged, and the mode that it is for."""
+
+    origin: str
+    mode: str
+
+
+class LaunchLint(TypedDict):
+    """What is wrong with launches: ``findings`` have rule, kind, origin, message and fix.
+
+    ``errors_explained`` have line, text, means and fix. ``c_bit_position`` is the CPU's, None where it is not known.
+    """
+
+    launches: list[LintedLaunch]
+    findings: list[dict[str, str]]
+    errors_explained: list[dict[str, Any]]
+    c_bit_position: int | None

@@ -64,7 +64,7 @@ class GuestRam(TypedDict):
 
 
 class Scan(TypedDict):
-    """A search. ``doubts`` says why "not found" proves nothing."""
+    """A search. ``doubts`` says why "not found" proves nothing; ``limits`` what it never proves of such a source."""
 
     target: str
     patterns: list[PatternRow]
@@ -73,6 +73,7 @@ class Scan(TypedDict):
     guest_ram: GuestRam | None
     finished: bool
     stopped: str | None
+    limits: list[str]
     doubts: list[str]
     seconds: float
     threads: int

@@ -92,6 +92,8 @@ def _targets(specs: Sequence[str]) -> list[tuple[str, Any]]:
         import testinfra
     found: list[tuple[str, Any]] = []
     for spec in specs:
+        if "://" not in spec:
+            raise UsageError(f"--host {spec} does not say how to reach it", hint=f"did you mean ssh://{spec}?")
         try:
             hosts = testinfra.get_hosts([spec])
         except Exception as error:

@@ -5,14 +5,26 @@ from typing import Any, Literal, NotRequired, TypedDict
 Verdict = str  # ready, not_ready or unknown
 
 
+class Used(TypedDict):
+    """A file of a bundle that said something, and what it is."""
+
+    file: str
+    what: str
+
+
 class Source(TypedDict):
-    """Where the facts come from; ``recorded`` is what they were when they were saved."""
+    """Where the facts come from; ``recorded`` is what they were when they were saved.
+
+    ``used`` and ``contradictions``: of a bundle of files.
+    """
 
     kind: str
     recorded: str
     host: str | None
     taken: float | str | None
     cpuid: str | None
+    used: NotRequired[list[Used]]
+    contradictions: NotRequired[list[str]]
 
 
 class Cpu(TypedDict):

@@ -13,14 +13,19 @@ from sevkit.probe.report_leaf import leaf_report
 
 def source_report(facts: Facts) -> Source:
     """``data.source``: where the facts come from. ``recorded`` is what they were when they were saved."""
-    kind = facts.raw["source"]["kind"]
-    return {
+    recorded = facts.raw["source"]
+    kind = recorded["kind"]
+    found: Source = {
         "kind": "snapshot" if facts.replayed else kind,
         "recorded": kind,
         "host": facts.raw["source"]["host"],
         "taken": facts.raw["taken"],
         "cpuid": facts.raw["cpuid"]["method"],
     }
+    if kind == "bundle":
+        found["used"] = recorded.get("used", [])
+        found["contradictions"] = recorded.get("contradictions", [])
+    return found
 
 
 def report(facts: Facts) -> Report:

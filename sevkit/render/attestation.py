@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sevkit.attestation.payload import (
+    AttestedGuest,
     BulletinTable,
     Explanation,
     IgvmMeasurement,
@@ -108,6 +109,20 @@ def verdict(data: VerifiedReport) -> Iterator[str]:
         yield f"  not read: {name}: {why}"
     if data["verdict"] == "inconclusive" and data["kds_url"]:
         yield f"  the certificate is at {data['kds_url']} (or use --fetch)"
+
+
+def attested(data: AttestedGuest) -> Iterator[str]:
+    """The verdict on a guest, its provenance, and the two digests where they differ."""
+    yield f"{data['guest']} ({data['provenance']}): {data['verdict']}"
+    yield f"  measured {data['measurement']}"
+    if data["equal"]:
+        yield "  equal to the digest of its launch"
+    else:
+        yield f"  expected {data['launch_digest']}: `sevkit measure explain` looks for the reason"
+    for item in data["checks"]:
+        if item["status"] != "pass":
+            yield f"  {item['status']}: {item['check']}: {item['text']}"
+    yield f"  chain: {' <- '.join(data['chain'])}"
 
 
 _ORDER = ("yes", "unknown", "no")

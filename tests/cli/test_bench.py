@@ -240,3 +240,9 @@ def test_the_study_as_a_results_directory(tmp_path: Path, capsys: Capture) -> No
     assert envelope(capsys, "published", "--output", tmp_path / "r")["data"]["samples"] > 400
     found = envelope(capsys, "compare", tmp_path / "r", "--accept-confounds")["data"]["comparisons"]
     assert next(c["ratio"] for c in found if c["workload"] == "godot") == pytest.approx(1.0318, abs=1e-4)
+
+
+def test_selftest_says_what_the_statistics_did(capsys: Capture) -> None:
+    data = envelope(capsys, "selftest", "--trials", "100")["data"]
+    assert len(data["shapes"]) >= 8
+    assert {"shape", "coverage", "family_wise_error", "power", "power_printed"} <= set(data["shapes"][0])

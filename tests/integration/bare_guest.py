@@ -1,6 +1,7 @@
-"""Guests that are a firmware image of the tests' own: emulator/tests/bare, from the reset vector to the last line.
+"""Guests that are a firmware image of the tests' own, from the reset vector to the last line.
 
-They boot in a fraction of a second, run at ring 0, and speak the GHCB protocols themselves.
+They boot in a fraction of a second, run at ring 0, and speak the GHCB protocols themselves: emulator/tests/bare for
+SEV-ES, emulator/tests/guest for SEV-SNP.
 """
 
 import re
@@ -11,7 +12,7 @@ from pathlib import Path
 from sevkit import processes
 from sevkit.vocabulary import Mode
 
-from .emulator_guest import SOURCES
+from .emulator_guest import FIRMWARE_FOLDERS, SOURCES
 
 BARE = SOURCES / "bare"
 _CFLAGS = (
@@ -20,10 +21,11 @@ _CFLAGS = (
     *("-Wl,--build-id=none", "-Wl,--no-warn-rwx-segments"),
 )
 _OBJECT = {Mode.SEV_ES: "sev-tcg-guest,policy=5", Mode.SEV_SNP: "sev-snp-tcg-guest,policy=0x30000"}
+_PORT = {Mode.SEV_ES: 0x402, Mode.SEV_SNP: 0xE9}
 
 
 def build(program: str, folder: Path, *defines: str) -> Path:
-    """The image of a program of emulator/tests/bare."""
+    """The image of a SEV-ES program of emulator/tests/bare."""
     elf, binary, image = folder / f"{program}.elf", folder / "program.bin", folder / f"{program}.fd"
     sources = [str(BARE / f"{program}.c"), str(BARE / "machine.c")]
     defined = [f"-D{each}" for each in defines]
@@ -34,6 +36,12 @@ def build(program: str, folder: Path, *defines: str) -> Path:
     _run("objcopy", "-O", "binary", "-j", ".image", str(folder / "image.elf"), str(image))
     assert image.stat().st_size == 1 << 16
     return image
+
+
+def build_snp(folder: Path) -> Path:
+    """The image for SEV-SNP; ``guest-visible-workarounds`` selects what it does (emulator/tests/guest/main.c)."""
+    _run("make", "-s", "-C", str(SOURCES / "guest"), f"OUT={folder}")
+    return folder / "guest.bin"
 
 
 def _run(*command: str) -> None:
@@ -54,28 +62,33 @@ class Said:
         return self.text.splitlines()
 
 
-def run(binary: Path, image: Path, mode: Mode, *, options: str = "", timeout: float = 120.0) -> Said:
-    """Run an image until its line ``done``, or until it stops speaking for ``timeout`` seconds."""
-    folder = image.parent
-    console = folder / f"console-{time.monotonic_ns()}"
+def run(
+    binary: Path, image: Path, mode: Mode, *, options: str = "", until: str = "^done ", timeout: float = 120.0
+) -> Said:
+    """Run an image until it, or QEMU on standard error, says ``until``; or is silent for ``timeout`` seconds."""
+    console = image.parent / f"console-{time.monotonic_ns()}"
     kind, _, policy = _OBJECT[mode].partition(",")
     command = [
-        *(str(binary), "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none", "-m", "64"),
+        *(str(binary), "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none", "-m", "64", "-smp", "2"),
         *("-accel", "tcg", "-cpu", "max,monitor=off,la57=off", "-bios", str(image)),
         *("-machine", "q35,smm=off,vmport=off,confidential-guest-support=sev0"),
         *("-object", f"{kind},id=sev0,{policy},cbitpos=51,reduced-phys-bits=1{options and ','}{options}"),
-        *("-chardev", f"file,id=con,path={console}", "-device", "isa-debugcon,iobase=0x402,chardev=con"),
+        *("-chardev", f"file,id=con,path={console}", "-device", f"isa-debugcon,iobase={_PORT[mode]},chardev=con"),
+        *(word for folder in FIRMWARE_FOLDERS for word in ("-L", str(folder))),
     ]
     log = console.with_suffix(".log")
     with log.open("wb") as stream, processes.running(command, stdout=stream, stderr=stream) as process:
         deadline, size = time.monotonic() + timeout, 0
         while time.monotonic() < deadline and process.poll() is None:
-            text = console.read_text(errors="replace") if console.exists() else ""
-            if re.search(r"^done .*$\n", text, re.MULTILINE):
+            text = _text(console) + _text(log)
+            if re.search(rf"{until}.*\n", text, re.MULTILINE):
                 break
             if len(text) != size:
                 deadline, size = time.monotonic() + timeout, len(text)
             time.sleep(0.05)
         lived = process.poll() is None
-    text = console.read_text(errors="replace") if console.exists() else ""
-    return Said(text, log.read_text(errors="replace"), lived)
+    return Said(_text(console), _text(log), lived)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(errors="replace") if path.exists() else ""

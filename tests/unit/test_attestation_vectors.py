@@ -22,7 +22,7 @@ from sevkit.attestation.report.verify import Verification, Verifier, setting, ve
 from sevkit.attestation.vectors import cases
 from sevkit.attestation.vectors import kds as fake_kds
 from sevkit.attestation.vectors import store as vector_store
-from sevkit.attestation.vectors.authority import NOW, Authority, Keys, make_keys
+from sevkit.attestation.vectors.authority import NOW, Keys, make_keys
 from sevkit.attestation.vectors.bench import Bench, Vector
 from sevkit.errors import BadInputError, MissingToolError
 
@@ -39,7 +39,7 @@ def vectors(product: Product) -> tuple[Vector, ...]:
 
 @cache
 def root(product: Product) -> Certificate:
-    return Certificate(Authority(product, keys()).ark.certificate)
+    return Certificate(keys().authority(product).ark.certificate)
 
 
 ALL_CHECKS: Sequence[Check] = (*REPORT_CHECKS, *DEMANDS)

@@ -68,7 +68,7 @@ def test_what_was_left_out_and_what_was_cut_off_is_counted_each_by_its_reason(wr
 def test_where_segments_overlap_the_first_in_the_table_counts() -> None:
     found = parsed(core([Load(0x2000, b"b" * 0x2000), Load(0x1000, b"a" * 0x4000), Load(0x2800, b"c" * 16)]))
     assert [(s.address, s.size) for s in found.segments] == [(0x1000, 0x1000), (0x2000, 0x2000), (0x4000, 0x1000)]
-    assert found.overlapping_bytes == 0x2000 + 16
+    assert found.hidden_bytes == 0x2000 + 16
 
 
 @settings(max_examples=200, deadline=None)

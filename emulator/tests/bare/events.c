@@ -1,5 +1,5 @@
 /*
- * A bare guest that tries each event and each outcome, and says what it got
+ * A bare SEV-ES guest that tries each event, and says what it got
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
@@ -19,8 +19,6 @@
 #define INVALID_EVENT 6
 
 #define TARGET 0x1c0000ul           /* a 4 KiB page of ours */
-#define UNTOUCHED 0x800000ul        /* 2 MiB that nobody has validated */
-#define MODIFIED_NOTHING (1 << 8)
 
 static unsigned done;
 
@@ -89,7 +87,7 @@ static void test_not_intercepted(void)
     check("ud is ud", RAISED("ud2", "=c"(c), "a"(0)), (u64)UD << 32);
 }
 
-static void test_msr_protocol(bool snp)
+static void test_msr_protocol(void)
 {
     u64 answer = msr_protocol(0x002);
 
@@ -98,12 +96,6 @@ static void test_msr_protocol(bool snp)
     check("msr info: versions", answer >> 48 >= 2 && (answer >> 32 & 0xffff) <= 2, true);
     check("msr cpuid: code", msr_protocol(0x8000001ful << 32 | 1ul << 30 | 0x004) & 0xfff, 0x005);
     check("msr cpuid: ebx", msr_protocol(0x8000001ful << 32 | 1ul << 30 | 0x004) >> 32 & 0x3f, 51);
-    if (!snp) {
-        return;
-    }
-    check("msr features", msr_protocol(0x080) & 0x3fff, 0x3081);
-    check("msr preferred gpa", msr_protocol(0x010), ~0ul << 12 | 0x011);
-    check("msr register gpa", msr_protocol(GHCB_GPA | 0x012), GHCB_GPA | 0x013);
 }
 
 /* The answer to an exit: exit information 1, and 2 above it if it says more. */
@@ -214,7 +206,7 @@ static void test_page_io(void)
     check("page out string over the end", outcome(), bad(INVALID_SCRATCH));
 }
 
-static void test_page_mmio(bool snp)
+static void test_page_mmio(void)
 {
     u32 value;
 
@@ -228,13 +220,13 @@ static void test_page_mmio(bool snp)
     ghcb_exit(EXIT_MMIO_READ, 0xfee00030, 4);
     check("page mmio without scratch", outcome(), bad(MISSING_INPUT));
     ghcb_clear();
-    /* As in KVM any memory will do, but SNP's host reaches no private page. */
+    /* As in KVM any memory will do. */
     ghcb_set(GHCB_SCRATCH, TARGET);
     ghcb_exit(EXIT_MMIO_READ, 0xfee00030, 4);
-    check("page mmio, scratch in a private page", outcome(), snp ? bad(INVALID_SCRATCH) : 0);
+    check("page mmio, scratch in a private page", outcome(), 0);
 }
 
-static void test_page_general(bool snp)
+static void test_page_general(void)
 {
     ghcb_clear();
     ghcb_exit(0x12345678, 0, 0);
@@ -250,150 +242,23 @@ static void test_page_general(bool snp)
     ghcb_clear();
     ghcb_exit(0x89, 0, 0);
     check("page wbinvd", outcome(), 0);
-    if (snp) {
-        ghcb_clear();
-        ghcb_exit(EXIT_HV_FEATURES, 0, 0);
-        check("page features", ghcb_get(GHCB_INFO_2) & 3, 3);
-    }
-}
-
-/* ---- SEV-SNP ---- */
-
-static void test_pvalidate(void)
-{
-    u64 value;
-
-    check("pvalidate valid page again", pvalidate(TARGET, 0, true), MODIFIED_NOTHING);
-    check("rescind", pvalidate(TARGET, 0, false), 0);
-    check("rescind again", pvalidate(TARGET, 0, false), MODIFIED_NOTHING);
-    check("read of an invalid page", RAISED("mov (%1), %0", "=r"(value), "r"(TARGET)), VC_CODE(0x404));
-    check("write of an invalid page", RAISED("mov %%rax, (%1)", , "a"(0ul), "r"(TARGET)), VC_CODE(0x404));
-    check("rmpadjust of an invalid page",
-          RAISED(".byte 0xf3, 0x0f, 0x01, 0xfe", "=a"(value), ASK(TARGET, 0ul, 0x101ul)), VC_CODE(0x404));
-    check("validate", pvalidate(TARGET, 0, true), 0);
-    check("read of a valid page", RAISED("mov (%1), %0", "=r"(value), "r"(TARGET)), NOTHING);
-    check("pvalidate 2M of 4K entries", pvalidate(0x200000, 1, true) & 0xff, 6);
-    check("pvalidate 2M unaligned", pvalidate(TARGET, 1, true) & 0xff, 1);
-}
-
-static void test_rmpadjust(void)
-{
-    check("rmpadjust vmpl1", rmpadjust(TARGET, 0, 3 << 8 | 1), 0);
-    check("rmpadjust own vmpl", rmpadjust(TARGET, 0, 3 << 8 | 0), 2);
-    check("rmpadjust vmpl4", rmpadjust(TARGET, 0, 3 << 8 | 4), 1);
-    check("rmpadjust size", rmpadjust(0x200000, 1, 3 << 8 | 1), 6);
-    check("rmpadjust vmsa", rmpadjust(TARGET, 0, 1 << 16 | 1), 0);
-    check("rmpadjust vmsa cleared", rmpadjust(TARGET, 0, 1), 0);
-    check("write after vmsa", RAISED("mov %%rax, (%1)", , "a"(0ul), "r"(TARGET)), NOTHING);
-}
-
-static void psc(u16 current, u16 end, u64 entry)
-{
     ghcb_clear();
-    *(volatile u64 *)(ghcb() + GHCB_BUFFER) = current | (u64)end << 16;
-    *(volatile u64 *)(ghcb() + GHCB_BUFFER + 8) = entry;
-    ghcb_set(GHCB_SCRATCH, GHCB_GPA + GHCB_BUFFER);
     ghcb_exit(EXIT_PSC, 0, 0);
-}
-
-#define PSC_PRIVATE (1ul << 52)
-#define PSC_SHARED (2ul << 52)
-#define PSC_ERROR(reason) (1ul << 32 | (reason))
-#define PSC_BAD_HEADER 1
-#define PSC_BAD_ENTRY 2
-
-static void test_page_state(void)
-{
-    volatile u64 *private = (volatile u64 *)UNTOUCHED;
-    volatile u64 *shared = (volatile u64 *)(UNTOUCHED + SHARED_ALIAS);
-    u64 value;
-
-    *shared = 0x1122334455667788;
-    check("shared page keeps its content", *shared, 0x1122334455667788);
-    check("msr psc private", msr_protocol(1ul << 52 | UNTOUCHED | 0x014), 0x015);
-    check("new private page is invalid", RAISED("mov (%1), %0", "=r"(value), "r"(UNTOUCHED)), VC_CODE(0x404));
-    check("validate new page", pvalidate(UNTOUCHED, 0, true), 0);
-    *private = 0xabcd;
-    check("private page keeps its content", *private, 0xabcd);
-    check("rescind before sharing", pvalidate(UNTOUCHED, 0, false), 0);
-    check("msr psc shared", msr_protocol(2ul << 52 | UNTOUCHED | 0x014), 0x015);
-    *shared = 7;
-    psc(0, 0, UNTOUCHED | PSC_PRIVATE);
-    value = *(volatile u16 *)(ghcb() + GHCB_BUFFER);
-    check("page psc private", ghcb_get(GHCB_INFO_2), 0);
-    check("page psc: progress", value, 1);
-    check("validate after page psc", pvalidate(UNTOUCHED, 0, true), 0);
-    pvalidate(UNTOUCHED, 0, false);
-    check("page psc shared", (psc(0, 0, UNTOUCHED | PSC_SHARED), ghcb_get(GHCB_INFO_2)), 0);
-    check("page psc: end too large", (psc(0, 253, UNTOUCHED | PSC_SHARED), ghcb_get(GHCB_INFO_2)), PSC_ERROR(PSC_BAD_HEADER));
-    check("page psc: unknown operation", (psc(0, 0, UNTOUCHED | 7ul << 52), ghcb_get(GHCB_INFO_2)), PSC_ERROR(PSC_BAD_ENTRY));
-    check("page psc: large and unaligned",
-          (psc(0, 0, TARGET | PSC_PRIVATE | 1ul << 56), ghcb_get(GHCB_INFO_2)), PSC_ERROR(PSC_BAD_ENTRY));
-    check("msr psc beyond memory", msr_protocol(1ul << 52 | 0x7fffffff000 | 0x014) != 0x015, true);
-}
-
-static void test_large_pages(void)
-{
-    u64 value;
-
-    check("page psc 2M private", (psc(0, 0, 0xa00000 | PSC_PRIVATE | 1ul << 56), ghcb_get(GHCB_INFO_2)), 0);
-    value = pvalidate(0xa00000, 1, true);
-    check("validate 2M", value == 0 || value == 6, true);
-    if (value == 6) {
-        put("note 2M entries are kept as 4K\n");
-        return;
-    }
-    check("validate 2M again", pvalidate(0xa00000, 1, true), MODIFIED_NOTHING);
-    check("read within 2M", RAISED("mov (%1), %0", "=r"(value), "r"(0xb23000ul)), NOTHING);
-}
-
-static void test_guest_request(void)
-{
-    ghcb_clear();
-    ghcb_exit(EXIT_GUEST_REQUEST, TARGET, TARGET + PAGE);
-    check("guest request by private pages", ghcb_result() != 0 || ghcb_get(GHCB_INFO_2) != 0, true);
-    ghcb_clear();
-    ghcb_exit(EXIT_GUEST_REQUEST, UNTOUCHED, UNTOUCHED);
-    check("guest request, one page twice", ghcb_result() != 0 || ghcb_get(GHCB_INFO_2) != 0, true);
-    ghcb_clear();
-    ghcb_exit(EXIT_EXT_GUEST_REQUEST, UNTOUCHED, UNTOUCHED + PAGE);
-    check("extended request without rax", outcome(), bad(MISSING_INPUT));
-}
-
-static void test_snp(void)
-{
-    test_pvalidate();
-    test_rmpadjust();
-    test_page_state();
-    test_large_pages();
-    test_guest_request();
+    check("page state change without SNP", ghcb_result(), MALFORMED);
 }
 
 void bare_main(void)
 {
-    u64 status = rdmsr(MSR_SEV_STATUS);
-    bool snp = status & 4;
-
     traps_init();
-    if (snp) {
-        pvalidate(GHCB_GPA, 0, false);
-        msr_protocol(2ul << 52 | GHCB_GPA | 0x014);
-        msr_protocol(GHCB_GPA | 0x012);
-    }
-    put("status ");
-    put_hex(status);
-    put("\n");
+    check("status", rdmsr(MSR_SEV_STATUS), 3);
     test_intercepts();
     test_not_intercepted();
-    test_msr_protocol(snp);
+    test_msr_protocol();
     test_page_cpuid();
     test_page_msr();
     test_page_io();
-    test_page_mmio(snp);
-    test_page_general(snp);
-    if (snp) {
-        test_snp();
-    }
+    test_page_mmio();
+    test_page_general();
     put("done ");
     put_hex(done);
     put("\n");

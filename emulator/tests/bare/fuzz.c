@@ -1,5 +1,5 @@
 /*
- * A bare guest that throws malformed exits at the VMM, ROUNDS of them
+ * A bare SEV-ES guest that throws malformed exits at the VMM, ROUNDS of them
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
@@ -115,59 +115,26 @@ static void fill(u32 code)
     }
 }
 
-/* Page state changes may take away only pages that nobody here needs. */
-static void page_states(void)
-{
-    u64 entries = below(300);
-
-    *(volatile u64 *)(ghcb() + GHCB_BUFFER) =
-        below(8) ? below(4) | entries << 16 : draw();
-    for (u64 i = 0; i < 253; i++) {
-        u64 page = 0x1000000 + below(0x4000000);
-
-        *(volatile u64 *)(ghcb() + GHCB_BUFFER + 8 + 8 * i) =
-            (below(8) ? page & ~0xffful : 0x5000000 + (draw() & ~0xffful) % (1ul << 48)) |
-            below(8) << 52 | below(2) << 56 | (below(8) ? 0 : below(PAGE));
-    }
-    if (below(8)) {
-        ghcb_set(GHCB_SCRATCH, GHCB_GPA + GHCB_BUFFER);
-    }
-}
-
 static void by_page(void)
 {
     u32 code = below(8) ? codes[below(sizeof(codes) / sizeof(codes[0]))] : 0x90000000 + below(1 << 20);
     u64 second = below(3) ? below(64) : number();
 
     fill(code);
-    if (code == EXIT_PSC) {
-        page_states();
-    }
     ghcb_exit(code, first_information(code), second);
 }
 
-/* By the MSR: information, CPUID, features, page states, and what nobody knows. */
-static void by_msr(bool snp)
+/* By the MSR: information, CPUID, and what nobody asks without SNP. */
+static void by_msr(void)
 {
     static const u64 known[] = { 0x002, 0x004, 0x010, 0x080 };
-    u64 request = known[below(4)] | (draw() & ~0xffful);
 
-    if (snp && below(4) == 0) {
-        request = 0x014 | ((0x1000000 + below(0x4000000)) & ~0xffful) | below(16) << 52;
-    }
-    msr_protocol(request);
+    msr_protocol(known[below(4)] | (draw() & ~0xffful));
 }
 
 void bare_main(void)
 {
-    bool snp = rdmsr(MSR_SEV_STATUS) & 4;
-
     traps_init();
-    if (snp) {
-        pvalidate(GHCB_GPA, 0, false);
-        msr_protocol(2ul << 52 | GHCB_GPA | 0x014);
-        msr_protocol(GHCB_GPA | 0x012);
-    }
     for (u64 i = 0; i < ROUNDS; i++) {
         if (i % 10000 == 0) {
             put("at ");
@@ -177,7 +144,7 @@ void bare_main(void)
         if (below(8)) {
             by_page();
         } else {
-            by_msr(snp);
+            by_msr();
         }
     }
     put("done ");

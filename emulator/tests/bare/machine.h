@@ -3,8 +3,8 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * AMD64 Architecture Programmer's Manual volume 2, 15.35 and 15.36; GHCB
- * specification (AMD 56421).
+ * AMD64 Architecture Programmer's Manual volume 2, 15.35; GHCB specification
+ * (AMD 56421).
  */
 #ifndef BARE_MACHINE_H
 #define BARE_MACHINE_H
@@ -73,36 +73,6 @@ static inline void wrmsr(u32 msr, u64 value)
 static inline void vmgexit(void)
 {
     asm volatile("rep; vmmcall" : : : "memory");
-}
-
-static inline void flush_tlb(void)
-{
-    u64 cr3;
-
-    asm volatile("mov %%cr3, %0; mov %0, %%cr3" : "=r"(cr3) : : "memory");
-}
-
-/* Returns EAX; bit 8 is the carry flag: nothing was changed. */
-static inline u32 pvalidate(u64 address, u32 large, bool validate)
-{
-    u32 result;
-    u8 carry;
-
-    asm volatile(".byte 0xf2, 0x0f, 0x01, 0xff; setc %1"
-                 : "=a"(result), "=qm"(carry)
-                 : "a"(address), "c"(large), "d"((u32)validate)
-                 : "cc", "memory");
-    return result | carry << 8;
-}
-
-static inline u32 rmpadjust(u64 address, u64 large, u64 attributes)
-{
-    u64 result;
-
-    asm volatile(".byte 0xf3, 0x0f, 0x01, 0xfe"
-                 : "=a"(result) : "a"(address), "c"(large), "d"(attributes)
-                 : "cc", "memory");
-    return result;
 }
 
 /* One exit by the MSR protocol; returns the answer. */

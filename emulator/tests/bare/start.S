@@ -3,8 +3,9 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Memory: page tables at 1 MiB, the program (bare.c) at 0x110000, all within
- * the section that the launch validates.  Linear addresses below 4 GiB map the
+ * Memory: page tables at 1 MiB, the program at 0x110000.  The image itself is
+ * a ROM: that is what differs from the test firmware for SEV-SNP guests
+ * (../guest), whose image is the guest's own memory.  Linear addresses below 4 GiB map the
  * same guest address as private; those 512 GiB above map it as shared.
  */
 #define TABLES 0x100000
@@ -45,7 +46,7 @@ protected_mode:
     movw %ax, %es
     movw %ax, %ss
     cld
-    xorl %eax, %eax                 /* SEV and SEV-ES: memory starts as noise */
+    xorl %eax, %eax                 /* private memory starts as noise */
     movl $TABLES, %edi
     movl $(END - TABLES) / 4, %ecx
     rep stosl
@@ -107,26 +108,13 @@ ap:
     hlt
     jmp ap
 
-    /* What QEMU looks for in a firmware image: SEV metadata, then GUIDs. */
-    .section .metadata, "a"
-metadata:
-    .ascii "ASEV"
-    .long metadata_end - metadata, 1, 3
-    .long TABLES, END - TABLES, 1           /* validated at launch */
-    .long END, 0x1000, 2                    /* secrets */
-    .long END + 0x1000, 0x1000, 3           /* CPUID */
-metadata_end:
-
+    /* What QEMU looks for in a firmware image: a table of GUIDs. */
     .section .guids, "a"
 guids:
     .long ap                                /* where further vCPUs start */
     .word 22
     .byte 0xde, 0x71, 0xf7, 0x00, 0x7e, 0x1a, 0xcb, 0x4f
     .byte 0x89, 0x0e, 0x68, 0xc7, 0x7e, 0x2f, 0xb4, 0x4e
-    .long 0x100                             /* metadata, from the end */
-    .word 22
-    .byte 0x66, 0x65, 0x88, 0xdc, 0x4a, 0x98, 0x98, 0x47
-    .byte 0xa7, 0x5e, 0x55, 0x85, 0xa7, 0xbf, 0x67, 0xcc
     .word guids_end - guids
     .byte 0xde, 0x82, 0xb5, 0x96, 0xb2, 0x1f, 0xf7, 0x45
     .byte 0xba, 0xea, 0xa3, 0x66, 0xc5, 0x5a, 0x08, 0x2d

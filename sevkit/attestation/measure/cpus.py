@@ -22,11 +22,14 @@ _PARTS = {
     "EPYC-Turin": (26, 0, 0, ("-v1",)),
 }
 
+# Models of QEMU's own, which no EPYC has.
+_QEMU = {"max": (6, 6, 3), "qemu64": (15, 107, 1)}
+
 SIGNATURES: dict[str, int] = {
     name + suffix: signature(family, model, stepping)
     for name, (family, model, stepping, suffixes) in _PARTS.items()
     for suffix in ("", *suffixes)
-}
+} | {name: signature(*numbers) for name, numbers in _QEMU.items()}
 
 
 def signature_of(cpu_type: str) -> int:

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from sevkit.attestation.report import chain, parse
-from sevkit.attestation.report.certificates import Certificate, Endorsement, Role, Store
+from sevkit.attestation.report.certificates import DAMAGED, Certificate, Endorsement, Role, Store
 from sevkit.attestation.report.chain import Anchors, Chain
 from sevkit.attestation.report.evidence import Evidence
 from sevkit.attestation.report.layout import SigningKey
@@ -112,7 +112,7 @@ def made_by(leaf: Certificate, report: Report) -> bool:
     """Whether the key of a certificate made the report's signature (ECDSA P-384 with SHA-384)."""
     try:
         key = leaf.x509.public_key()
-    except ValueError:
+    except DAMAGED:
         return False
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
         return False

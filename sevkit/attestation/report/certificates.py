@@ -11,6 +11,7 @@ from enum import StrEnum
 from functools import cached_property
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
@@ -24,6 +25,16 @@ _TCB = {"bootloader": f"{AMD}.3.1", "tee": f"{AMD}.3.2", "snp": f"{AMD}.3.3", "m
 _FMC = f"{AMD}.3.9"
 _INTEGER, _OCTETS, _IA5, _UTF8 = 0x02, 0x04, 0x16, 0x0C
 MOST_BYTES = 1 << 20
+# What the library raises for certificates that it cannot read, some of it only when a part is asked for.
+DAMAGED = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+    UnsupportedAlgorithm,
+)
 
 
 class Role(StrEnum):
@@ -117,7 +128,7 @@ class Certificate:
     def _extensions(self) -> dict[str, bytes]:
         try:
             found = list(self.x509.extensions)
-        except (ValueError, x509.DuplicateExtension) as error:
+        except DAMAGED as error:
             raise BadInputError(f"{self.name}: {error}") from error
         return {
             item.oid.dotted_string: item.value.value
@@ -231,21 +242,32 @@ def _pem(data: bytes) -> tuple[list[Certificate], list[x509.CertificateRevocatio
     for block in _PEM_BLOCK.finditer(data):
         try:
             if block[1] in {b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE"}:
-                certificates.append(Certificate(x509.load_pem_x509_certificate(block[0])))
+                certificates.append(_whole(x509.load_pem_x509_certificate(block[0])))
             elif block[1] == b"X509 CRL":
-                crls.append(x509.load_pem_x509_crl(block[0]))
-        except ValueError as error:
+                crls.append(_whole_list(x509.load_pem_x509_crl(block[0])))
+        except DAMAGED as error:
             raise BadInputError(f"a PEM block is damaged: {error}") from error
     if not certificates and not crls:
         raise BadInputError("no certificate in this PEM file")
     return certificates, crls
 
 
+def _whole(x: x509.Certificate) -> Certificate:
+    """A certificate all of whose names and dates can be read: the library reads them when they are asked for."""
+    _ = (x.subject, x.issuer, x.not_valid_before_utc, x.not_valid_after_utc, x.serial_number)
+    return Certificate(x)
+
+
+def _whole_list(crl: x509.CertificateRevocationList) -> x509.CertificateRevocationList:
+    _ = (crl.issuer, crl.last_update_utc, crl.next_update_utc, [entry.serial_number for entry in crl])
+    return crl
+
+
 def _der(data: bytes) -> tuple[list[Certificate], list[x509.CertificateRevocationList]]:
     try:
-        return [Certificate(x509.load_der_x509_certificate(data))], []
-    except ValueError as refused:
+        return [_whole(x509.load_der_x509_certificate(data))], []
+    except DAMAGED as refused:
         try:
-            return [], [x509.load_der_x509_crl(data)]
-        except ValueError:
+            return [], [_whole_list(x509.load_der_x509_crl(data))]
+        except DAMAGED:
             raise BadInputError(f"neither a certificate nor a revocation list: {refused}") from refused

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import SignatureAlgorithmOID
 
-from sevkit.attestation.report.certificates import ISSUERS, Certificate, Role, Store
+from sevkit.attestation.report.certificates import DAMAGED, ISSUERS, Certificate, Role, Store
 from sevkit.attestation.report.finding import Finding, Status
 
 _ALGORITHMS = {SignatureAlgorithmOID.RSASSA_PSS, SignatureAlgorithmOID.ECDSA_WITH_SHA384}
@@ -79,7 +79,7 @@ def signed_by(child: x509.Certificate, issuer: x509.Certificate) -> bool:
     """Whether the issuer's key made the signature, with an algorithm of the hierarchy."""
     try:
         child.verify_directly_issued_by(issuer)
-    except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
+    except (InvalidSignature, *DAMAGED):
         return False
     return True
 
@@ -95,7 +95,7 @@ def algorithm_findings(chain: Chain) -> Iterator[Finding]:
 def _weak(certificate: x509.Certificate) -> str | None:
     try:
         digest, key = certificate.signature_hash_algorithm, certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except DAMAGED as error:
         return str(error)
     if certificate.signature_algorithm_oid not in _ALGORITHMS or not isinstance(digest, hashes.SHA384):
         return (
@@ -113,7 +113,7 @@ def authority_findings(chain: Chain) -> Iterator[Finding]:
     for number, item in enumerate(chain.certificates):
         try:
             extensions = item.x509.extensions
-        except (ValueError, x509.DuplicateExtension) as error:
+        except DAMAGED as error:
             yield Finding("chain.authority", Status.FAIL, f"{item.name}: {error}")
             continue
         authority, may_sign = _authority(extensions)
@@ -176,7 +176,7 @@ def _revoked(
     key = issuer.x509.public_key()
     try:
         genuine = isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey) and crl.is_signature_valid(key)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except DAMAGED:
         genuine = False
     if not genuine:
         text = f"a revocation list in the name of {issuer.name} is not signed by it"

@@ -3,12 +3,11 @@
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sevkit.attestation.report import layout, products
 from sevkit.attestation.report.case import ROLES, Case, made_by
-from sevkit.attestation.report.certificates import Certificate
+from sevkit.attestation.report.certificates import DAMAGED, Certificate
 from sevkit.attestation.report.chain import (
     algorithm_findings,
     authority_findings,
@@ -24,12 +23,34 @@ from sevkit.errors import BadInputError
 _ORDER = int("FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFC7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973", 16)
 
 
+def _always(case: Case) -> bool:
+    del case
+    return True
+
+
 class Check(NamedTuple):
-    """A check: ``run`` yields a text per fault; none means that it passed."""
+    """A check: ``run`` yields a text per fault; none means that it passed. It is left out where it does not apply."""
 
     id: str
     says: str
     run: Callable[[Case], Iterator[str]]
+    applies: Callable[[Case], bool] = _always
+
+
+def _with_product(case: Case) -> bool:
+    return case.report.product is not None
+
+
+def _with_runtime(case: Case) -> bool:
+    return case.evidence.runtime_data is not None
+
+
+def _with_leaf(case: Case) -> bool:
+    return case.leaf is not None
+
+
+def _with_endorsement(case: Case) -> bool:
+    return case.endorsement is not None and case.report.product is not None
 
 
 def _version(case: Case) -> Iterator[str]:
@@ -137,7 +158,7 @@ def _signature(case: Case) -> Iterator[str]:
 def _key_problem(leaf: Certificate) -> str | None:
     try:
         key = leaf.x509.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except DAMAGED as error:
         return f"{leaf.name}: {error}"
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
         return f"{leaf.name} has no key on the curve P-384"
@@ -212,24 +233,24 @@ REPORT_CHECKS = (
     Check("report.version", "the format is a known one", _version),
     Check("report.product", "the processor is a known one", _product),
     Check("report.reserved", "reserved bytes are zero", _reserved),
-    Check("report.reserved_tcb", "reserved bytes of the TCB versions are zero", _reserved_tcb),
+    Check("report.reserved_tcb", "reserved bytes of the TCB versions are zero", _reserved_tcb, _with_product),
     Check("report.policy", "the guest policy is well-formed", _policy_bits),
     Check("report.platform_info", "PLATFORM_INFO has known bits only", _platform_bits),
     Check("report.key_info", "KEY_INFO is well-formed", _key_info),
     Check("report.vmpl", "the VMPL exists", _vmpl),
     Check("report.author_key", "the author key agrees with KEY_INFO", _author_key),
-    Check("report.tcb_order", "reported, committed and current TCB are in order", _tcb_order),
+    Check("report.tcb_order", "reported, committed and current TCB are in order", _tcb_order, _with_product),
     Check("report.version_order", "committed and current firmware are in order", _version_order),
-    Check("report.runtime_data", "REPORT_DATA binds the runtime data", _runtime_data),
+    Check("report.runtime_data", "REPORT_DATA binds the runtime data", _runtime_data, _with_runtime),
     Check("signature.algorithm", "ECDSA P-384 with SHA-384", _algorithm),
     Check("signature.signed", "the firmware signed the report", _signed),
-    Check("signature.valid", "made by the certificate's key", _signature),
-    Check("certificate.extensions", "AMD's extensions are there and well-formed", _extensions),
-    Check("certificate.kind", "VCEK or VLEK as the report says", _key_kind),
-    Check("certificate.product", "the same product", _certificate_product),
-    Check("certificate.tcb", "the reported TCB is the certificate's", _certificate_tcb),
-    Check("certificate.chip", "the same chip", _chip),
-    Check("certificate.owner", "for a chip or for a provider", _one_owner),
+    Check("signature.valid", "made by the certificate's key", _signature, _with_leaf),
+    Check("certificate.extensions", "AMD's extensions are there and well-formed", _extensions, _with_leaf),
+    Check("certificate.kind", "VCEK or VLEK as the report says", _key_kind, _with_leaf),
+    Check("certificate.product", "the same product", _certificate_product, _with_endorsement),
+    Check("certificate.tcb", "the reported TCB is the certificate's", _certificate_tcb, _with_endorsement),
+    Check("certificate.chip", "the same chip", _chip, _with_endorsement),
+    Check("certificate.owner", "for a chip or for a provider", _one_owner, _with_endorsement),
 )
 
 

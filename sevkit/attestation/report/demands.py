@@ -1,11 +1,12 @@
 """The relying party's demands as checks of a report: only what the policy names is asked. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from sevkit.attestation.report import layout
 from sevkit.attestation.report.case import Case
 from sevkit.attestation.report.checks import Check
 from sevkit.attestation.report.finding import Finding, Status
+from sevkit.attestation.report.policy import Policy
 
 _VALUES = {
     "measurements": "measurement",
@@ -101,14 +102,30 @@ def _runtime(case: Case) -> Iterator[str]:
         yield "no runtime data came with the report"
 
 
+def _demanding(*names: str) -> Callable[[Case], bool]:
+    """Whether the policy names one of these demands."""
+    return lambda case: any(getattr(case.policy, name) != getattr(_NOTHING, name) for name in names)
+
+
+_NOTHING = Policy()
+_NUMBERS = ("minimum_guest_svn", "minimum_report_version", "minimum_abi", "minimum_firmware", "vmpls")
+_BITS = ("policy_required", "policy_forbidden", "platform_required", "platform_forbidden")
+_LEVELS = ("minimum_tcb", "minimum_committed_tcb", "minimum_launch_tcb")
+_VECTORS = ("launch_mit_vector", "current_mit_vector")
+
 DEMANDS = (
-    Check("policy.values", "the values are allowed ones", _values),
-    Check("policy.minimum_tcb", "the TCB is new enough", _minimum),
-    Check("policy.numbers", "versions, SVN and VMPL as demanded", _numbers),
-    Check("policy.origin", "product, key and provider as demanded", _origin),
-    Check("policy.bits", "policy and platform bits as demanded", _bits),
-    Check("policy.mit_vectors", "mitigations as demanded", _vectors),
-    Check("policy.runtime_data", "runtime data as demanded", _runtime),
+    Check("policy.values", "the values are allowed ones", _values, _demanding(*_VALUES)),
+    Check("policy.minimum_tcb", "the TCB is new enough", _minimum, _demanding(*_LEVELS)),
+    Check("policy.numbers", "versions, SVN and VMPL as demanded", _numbers, _demanding(*_NUMBERS)),
+    Check(
+        "policy.origin",
+        "product, key and provider as demanded",
+        _origin,
+        _demanding("products", "signing_keys", "csp_ids"),
+    ),
+    Check("policy.bits", "policy and platform bits as demanded", _bits, _demanding(*_BITS)),
+    Check("policy.mit_vectors", "mitigations as demanded", _vectors, _demanding(*_VECTORS)),
+    Check("policy.runtime_data", "runtime data as demanded", _runtime, _demanding("require_runtime_data")),
 )
 
 

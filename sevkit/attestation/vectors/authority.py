@@ -71,18 +71,27 @@ class Authority:
         return crl.public_bytes(serialization.Encoding.DER)
 
 
-class Keys(NamedTuple):
-    """The RSA keys of a hierarchy, and those of a root that nobody should trust."""
+@dataclass(frozen=True, eq=False)
+class Keys:
+    """The RSA keys of a hierarchy, those of a root that nobody should trust, and the hierarchies made of them."""
 
     ark: rsa.RSAPrivateKey
     ask: rsa.RSAPrivateKey
     asvk: rsa.RSAPrivateKey
     stranger: rsa.RSAPrivateKey
+    _made: dict[Product, Authority] = field(default_factory=dict)
+
+    def authority(self, product: Product) -> Authority:
+        """The hierarchy of a product. There is one: signatures are random, and some verifiers pin a root by its hash."""
+        if product not in self._made:
+            self._made[product] = Authority(product, self)
+        return self._made[product]
 
 
 def make_keys(bits: int = 4096) -> Keys:
     """Fresh keys; AMD's have 4096 bits."""
-    return Keys(*(rsa.generate_private_key(65537, bits) for _ in Keys._fields))
+    ark, ask, asvk, stranger = (rsa.generate_private_key(65537, bits) for _ in range(4))
+    return Keys(ark, ask, asvk, stranger)
 
 
 def _name(common: str) -> x509.Name:

@@ -7,7 +7,7 @@ from typing import Any
 from sevkit.attestation.report.finding import Trust
 from sevkit.attestation.report.products import Product
 from sevkit.attestation.vectors import authority as ca
-from sevkit.attestation.vectors.authority import Authority, Keys
+from sevkit.attestation.vectors.authority import Keys
 from sevkit.attestation.vectors.platform import make_chip
 
 
@@ -31,7 +31,7 @@ class Bench:
 
     def __init__(self, product: Product, keys: Keys) -> None:
         self.product = product
-        self.authority = Authority(product, keys)
+        self.authority = keys.authority(product)
         self.chip = make_chip(self.authority)
         self.vcek = ca.der(self.chip.vcek_certificate())
         self.vlek = ca.der(self.chip.vlek_certificate())

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from sevkit.attestation.payload import VectorRow
-from sevkit.attestation.vectors.authority import Authority, Keys, der
+from sevkit.attestation.vectors.authority import Keys, der
 from sevkit.attestation.vectors.bench import Vector
 from sevkit.attestation.vectors.cases import PRODUCTS
 
@@ -20,7 +20,7 @@ def write(folder: Path, vectors: Iterable[Vector], keys: Keys) -> Counter[str]:
     for place in (reports, shared, roots):
         place.mkdir(parents=True, exist_ok=True)
     for product in PRODUCTS:
-        (roots / f"ark-{product}.der").write_bytes(der(Authority(product, keys).ark.certificate))
+        (roots / f"ark-{product}.der").write_bytes(der(keys.authority(product).ark.certificate))
     rows, counts, names = [], Counter[str](), dict[bytes, str]()
     for vector in vectors:
         (reports / f"{vector.name}.bin").write_bytes(vector.report)

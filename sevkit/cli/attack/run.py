@@ -47,6 +47,14 @@ _OF_GUESTS = (
 @click.option("--capture", type=click.Choice(["gcore", "live"]), default="gcore", show_default=True)
 @click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Keep the cores (secret data!) here.")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write an HTML report.")
+@click.option("--operator", help="With --report: who performed it.")
+@click.option("--ticket", help="With --report: what it was performed for.")
+@click.option(
+    "--sign",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="KEY",
+    help="With --report: sign it with this Ed25519 key (PEM or OpenSSH), beside it as .sig.",
+)
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
@@ -77,6 +85,8 @@ def run(name: str, modes: str | None, folder: Path | None, **options: Any) -> Re
     attack = attacks.find(name, folder)
     report = output_file(options["report"], "--report")
     target = _target(attack, options)
+    if report is None:
+        _none_given(("operator", "ticket", "sign"), "it goes with --report")
     if modes is None:
         chosen = plan.usual_modes(attack, target)
     else:
@@ -93,7 +103,7 @@ def run(name: str, modes: str | None, folder: Path | None, **options: Any) -> Re
         runs = list(runner.run_planned(attack, planned, target, say, tell))
     data = runner.as_data(attack, runs, time.monotonic() - began)
     if report is not None:
-        _write_report(report, data, runs)
+        _write_report(report, data, runs, options)
     code = runner.exit_code(runs)
     show = _show_published if options["as_published"] else functools.partial(_show, told=options["step"])
     return Result("attack run", data, code, human=lambda data: [*show(data), *_written(report)])
@@ -190,9 +200,14 @@ def _written(report: Path | None) -> list[str]:
     return [] if report is None else [f"report: {report}"]
 
 
-def _write_report(path: Path, data: dict[str, Any], runs: "Sequence[Run]") -> None:
-    from sevkit import processes
+def _write_report(path: Path, data: dict[str, Any], runs: "Sequence[Run]", options: dict[str, Any]) -> None:
+    from sevkit import evidence, processes
     from sevkit.render import attack as renderer
+    from sevkit.render.evidence import attach
 
     command = processes.pasteable(["sevkit", *sys.argv[1:]])
-    path.write_text(renderer.html({**data, "command": command}, [each.observation.picture for each in runs]))
+    html = renderer.html({**data, "command": command}, [each.observation.picture for each in runs])
+    found = evidence.record({**data, "command": command}, operator=options["operator"], ticket=options["ticket"])
+    path.write_text(attach(html, found))
+    if options["sign"] is not None:
+        evidence.sign(path, options["sign"])

@@ -18,6 +18,7 @@ from sevkit.result import Result
 
 @click.group("measure", invoke_without_command=True)
 @launch_options
+@click.option("--guest", metavar="NAME", help="A guest that sevkit runs, in place of the options of a launch.")
 @click.option("--igvm", type=FILE, help="An IGVM file in place of firmware and vCPUs.")
 @click.option("--native-zero", is_flag=True, help="Pages without data count as zero pages, with --igvm.")
 @click.option("--trace", "with_trace", is_flag=True, help="Print each page with the digest after it.")
@@ -57,7 +58,7 @@ def _launch(options: dict[str, Any]) -> Measurement:
         raise UsageError("--native-zero is for --igvm")
     if options["mode"] == "snp:ovmf-hash":
         options = {**options, "vcpus": options["vcpus"] or 1, "vcpu_sig": options["vcpu_sig"] or 0}
-    inputs = launch_inputs(options)
+    inputs = _of_guest(options) if options["guest"] is not None else launch_inputs(options)
     digest = launch_digest(inputs)
     if options["mode"] == "snp:ovmf-hash":
         digest = fold(bytes(48), [firmware_run("firmware", parse(inputs.firmware))])
@@ -78,6 +79,22 @@ def _launch(options: dict[str, Any]) -> Measurement:
     return data
 
 
+def _of_guest(options: dict[str, Any]) -> Any:
+    """The launch of a running guest, from the command line that its VMM was started with."""
+    from sevkit.attestation.measure.qemu_line import launch_of
+    from sevkit.hypervisor import registry
+
+    _refuse_others(options, _WITH_GUEST, "--guest: its command line says it all")
+    return launch_of(registry.read(options["guest"]).command_line, lambda name: files.read(Path(name)))
+
+
+def _refuse_others(options: dict[str, Any], allowed: set[str], why: str) -> None:
+    ctx = click.get_current_context()
+    for name in set(options) - allowed:
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise UsageError(f"--{name.replace('_', '-')} has no effect with {why}")
+
+
 def _dump(inputs: Any, folder: Path) -> list[str]:
     from sevkit.model.digest import save_areas
     from sevkit.model.ovmf import parse
@@ -94,6 +111,7 @@ def _dump(inputs: Any, folder: Path) -> list[str]:
     return names
 
 
+_WITH_GUEST = {"guest", "with_trace", "dump_vmsa", "output_format"}
 _WITH_IGVM = {"igvm", "mode", "native_zero", "with_trace", "output_format"}
 
 
@@ -102,10 +120,7 @@ def _igvm(options: dict[str, Any]) -> IgvmMeasurement:
     from sevkit.attestation.measure.trace import trace_runs
     from sevkit.vocabulary import Mode
 
-    ctx = click.get_current_context()
-    for name in set(options) - _WITH_IGVM:
-        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            raise UsageError(f"--{name.replace('_', '-')} has no effect with --igvm: the file says it all")
+    _refuse_others(options, _WITH_IGVM, "--igvm: the file says it all")
     mode = MODES[options["mode"] or "sev-snp"]
     file = igvm.parse(files.read(options["igvm"]))
     measured = igvm.measure(file, mode, native_zero=options["native_zero"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from bisect import bisect_right
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 _LETTERS = {"": 1 << 20, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _UNITS = {letter + end: size for letter, size in _LETTERS.items() for end in ("", "i", "ib", "b")}
 GIB = 1 << 30
+# As words of QEMU's command line, or in JSON: {"driver":"pc-dimm",...} (quotes taken off).
+_DEVICE = re.compile(r"(\{.*driver:)?(pc-dimm|nvdimm|virtio-mem|virtio-pmem)\b")
+_BACKEND = re.compile(r"(\{.*qom-type:)?memory-backend-")
 
 
 class GuestRange(NamedTuple):
@@ -92,10 +96,10 @@ def split(ram: int, machine: str) -> list[tuple[int, int, int]]:
 def guess(regions: Sequence[Region], command_line: Sequence[str]) -> GuestMap | None:
     """Guest RAM found without asking QEMU: a mapping as large as the command line's ``-m``, laid out as by ``split``.
 
-    A guess, and labelled so: None when no mapping, or more than one, fits.
+    A guess, and labelled so: None when no mapping, or more than one, fits, or when the command line adds more memory.
     """
     ram, machine = ram_size(command_line), _option(command_line, "machine", "M") or "pc"
-    if not ram:
+    if not ram or _more_memory(command_line):
         return None
     fits = [region for region in _joined(regions) if region.size == ram]
     named = [region for region in fits if _named_as_ram(region.name)]
@@ -104,6 +108,14 @@ def guess(regions: Sequence[Region], command_line: Sequence[str]) -> GuestMap | 
         return None
     start = chosen[0].start
     return GuestMap([GuestRange("ram", gpa, size, start + at) for gpa, at, size in split(ram, machine)], "guess")
+
+
+def _more_memory(command_line: Sequence[str]) -> bool:
+    """Whether guest RAM is more than one block: DIMMs, virtio-mem, NUMA nodes with memory of their own."""
+    values = [value.replace('"', "") for value in command_line]
+    devices = any(_DEVICE.match(value) for value in values)
+    backends = sum(bool(_BACKEND.match(value)) for value in values)
+    return devices or backends > 1
 
 
 def _named_as_ram(name: str) -> bool:

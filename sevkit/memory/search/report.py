@@ -99,15 +99,26 @@ def guest_ram(source: MemorySource, guest: GuestMap | None) -> GuestRam | None:
     }
 
 
-def doubts(result: ScanResult, patterns: Sequence[Pattern], ram: GuestRam | None, partial: str = "") -> list[str]:
+def doubts(
+    result: ScanResult,
+    patterns: Sequence[Pattern],
+    ram: GuestRam | None,
+    *,
+    ram_only: bool = False,
+    partial: str = "",
+) -> list[str]:
     """Why "not found" proves nothing here; empty when it does, or when nothing was not found."""
     reasons = []
     if result.stopped:
         reasons.append(f"the search did not finish: {result.stopped}")
     if len({hit.pattern for hit in result.hits}) == len(patterns):
         return reasons
+    if not result.coverage.mapped_bytes:
+        reasons.append("there was no memory to search")
     for reason, size in result.coverage.unreadable.items():
         reasons.append(f"{size} bytes were not searched ({reason})")
+    if ram and ram_only and ram["origin"] == "guess":
+        reasons.append("only guest RAM was searched, and where that lies is a guess")
     if ram and ram["not_mapped_bytes"]:
         reasons.append(f"{ram['not_mapped_bytes']} bytes of guest RAM are not in what was searched")
     if partial:
@@ -116,7 +127,13 @@ def doubts(result: ScanResult, patterns: Sequence[Pattern], ram: GuestRam | None
 
 
 def as_dict(
-    source: MemorySource, result: ScanResult, patterns: Sequence[Pattern], guest: GuestMap | None, *, show: bool
+    source: MemorySource,
+    result: ScanResult,
+    patterns: Sequence[Pattern],
+    guest: GuestMap | None,
+    *,
+    show: bool,
+    ram_only: bool = False,
 ) -> Scan:
     """The whole search as the ``data`` of a result envelope."""
     ram = guest_ram(source, guest)
@@ -134,7 +151,8 @@ def as_dict(
         "guest_ram": ram,
         "finished": result.finished,
         "stopped": result.stopped,
-        "doubts": doubts(result, patterns, ram, source.partial),
+        "limits": [] if all(counts) else source.limits(),
+        "doubts": doubts(result, patterns, ram, ram_only=ram_only, partial=source.partial),
         "seconds": round(result.seconds, 6),
         "threads": result.threads,
     }

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING, NamedTuple
 
-from sevkit.errors import BadInputError, ExitCode, InconclusiveError, UsageError
+from sevkit.errors import ExitCode, InconclusiveError, UsageError
 from sevkit.memory.guest_ram.layout import command_line_of, guess, guess_largest
 from sevkit.memory.search import report
 from sevkit.memory.search.patterns import Pattern
@@ -58,7 +57,7 @@ def answer(request: Request, progress: Progress | None = None) -> Result[Scan]:
             progress=progress,
             max_hits=request.max_hits,
         )
-        data = report.as_dict(source, result, patterns, guest, show=request.show)
+        data = report.as_dict(source, result, patterns, guest, show=request.show, ram_only=request.ram_only)
     hint = "what was not found may be in the part that was not searched"
     errors = [InconclusiveError("; ".join(data["doubts"]), hint=hint)] if data["doubts"] else []
     return Result("scan", data, ExitCode.INCONCLUSIVE if errors else ExitCode.DONE, errors)
@@ -104,24 +103,23 @@ def make_patterns(
         literal += [(f"line {number}", line) for number, line in _lines(secrets_file)]
     patterns = [Pattern(value, name=name) for name, value in literal]
     if wide:
-        texts = [(name, value.decode(errors="ignore")) for name, value in literal]
-        patterns += [Pattern(text.encode("utf-16-le"), name=f"{name} (UTF-16)") for name, text in texts if text]
+        patterns += [Pattern(_utf16(name, value), name=f"{name} (UTF-16)") for name, value in literal]
     patterns += [Pattern(os.fsencode(value), regex=True, name=f"regex {n}") for n, value in enumerate(regexes, 1)]
     if not patterns:
         raise UsageError("nothing to search for", hint="give --secret, --secrets-file or --regex")
     return patterns
 
 
-def _lines(name: str) -> list[tuple[int, bytes]]:
-    """The lines of a file that are not empty, with their numbers; a final CR is no part of a secret."""
+def _utf16(name: str, value: bytes) -> bytes:
     try:
-        raw = sys.stdin.buffer.read() if name == "-" else _contents(name)
-    except OSError as error:
-        raise BadInputError(f"cannot read {name}: {error.strerror}") from error
-    lines = [(number, line.removesuffix(b"\r")) for number, line in enumerate(raw.split(b"\n"), 1)]
+        return value.decode().encode("utf-16-le")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{name} is not UTF-8: it has no form in UTF-16", hint="leave --wide out") from error
+
+
+def _lines(name: str) -> list[tuple[int, bytes]]:
+    """The lines of a file that are not empty, with their numbers, without line ends and byte order mark."""
+    from sevkit import textfile
+
+    lines = enumerate(textfile.plain(*textfile.read_bytes(name)).split(b"\n"), 1)
     return [(number, line) for number, line in lines if line]
-
-
-def _contents(name: str) -> bytes:
-    with open(name, "rb") as file:  # noqa: PTH123 - pathlib would cost start-up time
-        return file.read()

@@ -44,8 +44,8 @@ class ScanResult(NamedTuple):
 
     @property
     def conclusive(self) -> bool:
-        """Whether "not found" means that it is not there: finished, and nothing was unreadable."""
-        return self.finished and self.coverage.complete
+        """Whether "not found" means that it is not there: finished, there was memory, and nothing was unreadable."""
+        return self.finished and self.coverage.complete and self.coverage.mapped_bytes > 0
 
 
 def scan(
@@ -79,7 +79,7 @@ def scan(
             source.check()
         except SourceGoneError as error:
             sweep.stopped = error.message
-    coverage = _coverage(stretches, sweep)
+    coverage = _coverage(stretches, sweep, source.unlisted())
     hits = tuple(sorted(sweep.hits)[:max_hits])
     took = time.monotonic() - started
     return ScanResult(
@@ -87,8 +87,8 @@ def scan(
     )
 
 
-def _coverage(stretches: Sequence[Stretch], sweep: Sweep) -> Coverage:
-    unreadable: dict[str, int] = {}
+def _coverage(stretches: Sequence[Stretch], sweep: Sweep, unlisted: dict[str, int]) -> Coverage:
+    unreadable = dict(unlisted)
     skipped = 0
     for stretch in stretches:
         if stretch.state == State.UNREADABLE:
@@ -97,6 +97,6 @@ def _coverage(stretches: Sequence[Stretch], sweep: Sweep) -> Coverage:
             skipped += stretch.size
     if sweep.unreadable:
         unreadable[UNREADABLE] = unreadable.get(UNREADABLE, 0) + sweep.unreadable
-    mapped = sum(stretch.size for stretch in stretches)
+    mapped = sum(stretch.size for stretch in stretches) + sum(unlisted.values())
     unread = sweep.total - sweep.read - sweep.unreadable
     return Coverage(mapped, sweep.read, skipped, unreadable, unread)

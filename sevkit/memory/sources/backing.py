@@ -43,6 +43,7 @@ class Backing:
 
     def _names(self, region: Region) -> Iterator[str]:
         yield f"/proc/{self._pid}/map_files/{region.start:x}-{region.end:x}"
+        yield region.name
         try:
             names = os.listdir(f"/proc/{self._pid}/fd")  # noqa: PTH208
         except OSError:

@@ -119,6 +119,14 @@ class MemorySource(ABC):
     def stretches(self) -> Sequence[Stretch]:
         """A tiling of all regions: each mapped byte lies in exactly one stretch; in order of address."""
 
+    def unlisted(self) -> dict[str, int]:
+        """Bytes that belong to this memory but to none of its regions, by reason: they cannot be searched."""
+        return {}
+
+    def limits(self) -> list[str]:
+        """What "not found" does not prove here, however complete a search is."""
+        return []
+
     @abstractmethod
     def readinto(self, address: int, target: memoryview) -> int:
         """Read from ``address`` into ``target``; returns the bytes read before the first that cannot be read.

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 BEYOND = "beyond the end of the file"
 LEFT_OUT = "left out of the core"
+HIDDEN = "in segments of the core that overlap others, or reach beyond the last address"
+UNCLAIMED = "in no segment of the core"
 
 
 class CoreMemory(MemorySource):
@@ -83,6 +85,17 @@ class CoreMemory(MemorySource):
             )
             found += [part for part in parts if part.size]
         return found
+
+    def unlisted(self) -> dict[str, int]:
+        """Bytes of the file that are in no segment, or in one that lies where another does."""
+        found = {HIDDEN: self.core.hidden_bytes, UNCLAIMED: self.core.unclaimed_bytes}
+        return {reason: size for reason, size in found.items() if size}
+
+    def limits(self) -> list[str]:
+        """A core has what its writer could read."""
+        return [
+            "a core holds zeros for what its writer could not read, and does not say so: `scan --pid` sees the process"
+        ]
 
     def readinto(self, address: int, target: memoryview) -> int:
         """Read from the file, across segments whose addresses follow one another."""

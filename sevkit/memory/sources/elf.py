@@ -13,6 +13,7 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from sevkit.errors import BadInputError
+from sevkit.memory.sources.leftover import section_ranges, unsearched
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -74,15 +75,17 @@ class Core(NamedTuple):
     """What a core file holds. Segments are disjoint, in order of address.
 
     ``physical`` is True for dumps of a guest (QEMU's dump-guest-memory): addresses are then guest-physical.
-    ``overlapping_bytes`` were claimed by more than one segment (the first in the table counts).
+    ``hidden_bytes`` of the file lie in segments that say they are memory where another segment is (the first in the
+    table counts), or beyond the last address; ``unclaimed_bytes``, not counting pages of zeros, in nothing at all.
     """
 
     segments: tuple[Segment, ...]
     files: tuple[MappedFile, ...] = ()
     physical: bool = False
-    overlapping_bytes: int = 0
     notes: tuple[tuple[str, int], ...] = ()
     page_tables: tuple[int, ...] = ()  # physical addresses (CR3), of QEMU's notes on its CPUs
+    hidden_bytes: int = 0
+    unclaimed_bytes: int = 0
 
     @property
     def missing_bytes(self) -> int:
@@ -102,8 +105,13 @@ def parse(descriptor: int) -> Core:
     table = _program_headers(descriptor, header, is64, order, size)
     notes, files, page_tables = _notes(descriptor, table, order, is64, size)
     physical = any(name == "QEMU" for name, _ in notes)
-    segments, overlap = _segments(table, size, physical=physical, is64=is64)
-    return Core(segments, files, physical, overlap, tuple(notes), page_tables)
+    segments = _segments(table, size, physical=physical, is64=is64)
+    loads = [(row.offset, row.offset + row.filesz) for row in table if row.type == _PT_LOAD]
+    searched = [(segment.offset, segment.offset + segment.present) for segment in segments]
+    others = [(row.offset, row.offset + row.filesz) for row in table if row.type == _PT_NOTE]
+    others += _header_ranges(descriptor, header, is64, order)
+    left = unsearched(descriptor, size, loads, searched, others)
+    return Core(segments, files, physical, tuple(notes), page_tables, *left)
 
 
 def _check_magic(ident: bytes) -> None:
@@ -119,8 +127,21 @@ def _check_magic(ident: bytes) -> None:
 
 
 def _file_header(ident: bytes, is64: bool, order: str) -> dict[str, int]:
-    names = ("type", "machine", "version", "entry", "phoff", "shoff", "flags", "ehsize", "phentsize", "phnum")
-    layout = "HHIQQQIHHH" if is64 else "HHIIIIIHHH"
+    names = [
+        "type",
+        "machine",
+        "version",
+        "entry",
+        "phoff",
+        "shoff",
+        "flags",
+        "ehsize",
+        "phentsize",
+        "phnum",
+        "shentsize",
+        "shnum",
+    ]
+    layout = "HHIQQQIHHHHH" if is64 else "HHIIIIIHHHHH"
     return dict(zip(names, struct.unpack_from(order + layout, ident, 16), strict=True))
 
 
@@ -152,7 +173,14 @@ def _segment_count(fd: int, header: dict[str, int], is64: bool, order: str) -> i
     return int(struct.unpack(order + "I", raw)[0])
 
 
-def _segments(table: Sequence[_Header], size: int, *, physical: bool, is64: bool) -> tuple[tuple[Segment, ...], int]:
+def _header_ranges(fd: int, header: dict[str, int], is64: bool, order: str) -> list[tuple[int, int]]:
+    """Where in the file its headers and tables lie."""
+    programs = header["phoff"], header["phoff"] + header["phentsize"] * _segment_count(fd, header, is64, order)
+    sections = section_ranges(fd, header["shoff"], header["shentsize"], header["shnum"], order, is64)
+    return [(0, max(header["ehsize"], 64 if is64 else 52)), programs, *sections]
+
+
+def _segments(table: Sequence[_Header], size: int, *, physical: bool, is64: bool) -> tuple[Segment, ...]:
     """The loadable segments made disjoint: where two overlap, the one earlier in the table counts."""
     top = 1 << (64 if is64 else 32)
     rows = []
@@ -166,15 +194,15 @@ def _segments(table: Sequence[_Header], size: int, *, physical: bool, is64: bool
     return disjoint(rows)
 
 
-def disjoint(rows: list[Segment]) -> tuple[tuple[Segment, ...], int]:
-    """Cut segments so that none overlap; earlier ones in the list win. Returns them sorted, and the bytes cut off."""
+def disjoint(rows: list[Segment]) -> tuple[Segment, ...]:
+    """Cut segments so that none overlap; earlier ones in the list win. Returns them sorted."""
     ordered = sorted(range(len(rows)), key=lambda index: (rows[index].address, index))
     if all(rows[a].address + rows[a].size <= rows[b].address for a, b in itertools.pairwise(ordered)):
-        return tuple(rows[index] for index in ordered), 0
+        return tuple(rows[index] for index in ordered)
     return _sweep(rows, ordered)
 
 
-def _sweep(rows: list[Segment], ordered: list[int]) -> tuple[tuple[Segment, ...], int]:
+def _sweep(rows: list[Segment], ordered: list[int]) -> tuple[Segment, ...]:
     """Go over the addresses once with a heap of the segments that are open; the lowest index owns each piece."""
     import heapq
 
@@ -193,8 +221,7 @@ def _sweep(rows: list[Segment], ordered: list[int]) -> tuple[tuple[Segment, ...]
             owned[-1] = (opened[0], owned[-1][1], end)
         elif opened:
             owned.append((opened[0], start, end))
-    pieces = tuple(_cut(rows[owner], start, end) for owner, start, end in owned)
-    return pieces, sum(row.size for row in rows) - sum(piece.size for piece in pieces)
+    return tuple(_cut(rows[owner], start, end) for owner, start, end in owned)
 
 
 def _cut(row: Segment, start: int, end: int) -> Segment:

@@ -90,8 +90,9 @@ def _lime(descriptor: int, size: int) -> Core:
         length = last - first + 1
         rows.append(Segment(first, length, at, length, max(0, min(length, size - at)), 6))
         at += length
-    segments, overlap = elf.disjoint(rows)
-    return Core(segments, physical=True, overlapping_bytes=overlap)
+    segments = elf.disjoint(rows)
+    hidden = sum(row.present for row in rows) - sum(segment.present for segment in segments)
+    return Core(segments, physical=True, hidden_bytes=hidden)
 
 
 def window(core: Core) -> str:

@@ -10,6 +10,7 @@ from sevkit.procfs import ptrace_hint
 
 # Pages that belong to the kernel, not to the process: never guest memory, and not readable through ptrace.
 _KERNEL = frozenset({"[vvar]", "[vvar_vclock]", "[vsyscall]", "[uprobes]"})
+_NO_READER = "memfd_secret: the kernel keeps it from every reader, such as the emulator's cache of plaintext"
 _USED = frozenset({"Rss", "Swap", "Shared_Hugetlb", "Private_Hugetlb"})
 _HUGE = 2 << 20
 _HEX = frozenset("0123456789abcdef")
@@ -33,6 +34,21 @@ class Mapping(NamedTuple):
     def anonymous(self) -> bool:
         """Whether no file is behind it."""
         return self.inode == 0
+
+    @property
+    def file(self) -> tuple[str, int]:
+        """Which file is behind it: device and inode."""
+        return self.device, self.inode
+
+    @property
+    def huge(self) -> bool:
+        """Whether it is of the huge pages of hugetlbfs."""
+        return "ht" in self.flags
+
+    @property
+    def nameless(self) -> bool:
+        """Whether nobody else can have its huge pages: mmap(2) with MAP_HUGETLB, private."""
+        return self.region.name.startswith("/anon_hugepage") and not self.shared
 
     @property
     def doubtful(self) -> bool:
@@ -107,4 +123,6 @@ def _whole(head: Mapping, used: bool, flags: frozenset[str]) -> Mapping:
     region = head.region
     if flags & {"io", "pf"}:
         region = region._replace(readable=False, why="device memory")
+    elif region.name.startswith("/secretmem"):
+        region = region._replace(readable=False, why=_NO_READER)
     return Mapping(region, head.device, head.inode, used, flags)

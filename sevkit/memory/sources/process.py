@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 NEVER = "never populated"
 BEYOND_FILE = "beyond the end of the mapped file"
-_SMALL = 1 << 20  # bytes of a private mapping of a file that are read sooner than the file is asked for holes
+HUGE_ELSEWHERE = "huge pages that other processes may have filled"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -81,6 +81,8 @@ class LiveMemory(MemorySource):
             self.close()
             raise
         self._regions = [mapping.region for mapping in self._mappings]
+        # Programs and libraries: of them only what is in memory is searched, their files are no memory of the process.
+        self._programs = {m.file for m in self._mappings if "x" in m.region.perms and not m.anonymous}
         self._stretches: list[Stretch] | None = None
 
     def _refused(self, error: OSError) -> Exception:
@@ -111,7 +113,9 @@ class LiveMemory(MemorySource):
         region = mapping.region
         if not region.readable:
             return [Stretch(region.start, region.end, State.UNREADABLE, region.why)]
-        if not _file_decides(mapping):
+        if mapping.huge:
+            return self._tile_huge(mapping)
+        if mapping.anonymous or (not mapping.shared and mapping.file in self._programs):
             return _tiling(region.start, region.end, self._populated(mapping))
         descriptor = self._backing.open(mapping)
         if descriptor is None:
@@ -129,8 +133,31 @@ class LiveMemory(MemorySource):
             os.close(descriptor)
         return tiles if end == region.end else [*tiles, Stretch(end, region.end, State.UNREADABLE, BEYOND_FILE)]
 
+    def _tile_huge(self, mapping: Mapping) -> list[Stretch]:
+        """Huge pages of a file: it cannot be asked where it has data, only how much.
+
+        Reading a page that is not there would take it from the pool. So what is not in the page tables is searched no
+        further; where the file has more than is in them (another process wrote to it), that is said.
+        """
+        region = mapping.region
+        known = self._in_page_tables(region.start, region.end)
+        descriptor = self._backing.open(mapping)
+        held = 0 if mapping.nameless else None
+        if descriptor is not None:
+            held = os.fstat(descriptor).st_blocks * 512
+            os.close(descriptor)
+        same = [other for other in self._mappings if other.file == mapping.file]
+        shown = sum(high - low for low, high in known) if mapping.shared and len(same) == 1 else 0
+        tiles = _tiling(region.start, region.end, known)
+        if held is not None and held <= shown:
+            return tiles
+        return [
+            part._replace(state=State.UNREADABLE, reason=HUGE_ELSEWHERE) if part.state == State.UNPOPULATED else part
+            for part in tiles
+        ]
+
     def _populated(self, mapping: Mapping) -> list[Range]:
-        if not mapping.used and "ht" not in mapping.flags:
+        if not mapping.used and not mapping.huge:
             return []
         return self._in_page_tables(mapping.region.start, mapping.region.end)
 
@@ -223,13 +250,6 @@ class LiveMemory(MemorySource):
         if self._held is not None:
             self._held.release()
             self._held = None
-
-
-def _file_decides(mapping: Mapping) -> bool:
-    """Whether the file says where there is data: shared mappings, and large private writable ones of a file."""
-    if mapping.anonymous or "ht" in mapping.flags:
-        return False
-    return mapping.shared or ("w" in mapping.region.perms and mapping.region.size > _SMALL)
 
 
 def _tiling(start: int, end: int, data: Sequence[Range]) -> list[Stretch]:

@@ -83,13 +83,13 @@ def _config(readings: Readings, release: str) -> None:
         except zlib.error as error:
             readings.missing("kernel.config", path, FAILED, str(error))
             return
-        readings.value("kernel.config", path, _options(raw))
+        readings.value("kernel.config", path, options(raw))
         return
     assert last is not None
     readings.failed("kernel.config", " or ".join(paths), last)
 
 
-def _options(raw: bytes) -> dict[str, str]:
+def options(raw: bytes) -> dict[str, str]:
     """``y``, ``m`` or ``n`` for each option; an option that the file does not name at all is ``absent``."""
     text = b"\n" + raw
     found = {}

@@ -15,6 +15,7 @@
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
 #include "qapi/error.h"
+#include "qom/object-alloc.h"
 #include "qom/object_interfaces.h"
 #include "exec/memory.h"
 #include "hw/boards.h"
@@ -293,6 +294,16 @@ static void vm_state_changed(void *opaque, bool running, RunState state)
     }
 }
 
+/*
+ * The registers of SEV-ES and SEV-SNP guests are not for the host's eyes: the
+ * vCPUs lie in secret memory.
+ */
+static void *place_object(ObjectClass *oc, size_t size)
+{
+    return object_class_dynamic_cast(oc, TYPE_X86_CPU) && sev_es_enabled()
+        ? soc_secret_alloc(size) : NULL;
+}
+
 /* ---- the classes ---- */
 
 static void sev_tcg_common_class_init(ObjectClass *oc, void *data)
@@ -307,6 +318,7 @@ static void sev_tcg_common_init(Object *obj)
     sev->cbitpos = DEFAULT_CBITPOS;
     sev->reduced_phys_bits = DEFAULT_REDUCED_PHYS_BITS;
     sev->cache_pages = DEFAULT_CACHE_PAGES;
+    object_alloc_hook = place_object;
     sev->machine_done.notify = machine_done;
     qemu_add_machine_init_done_notifier(&sev->machine_done);
     sev->vm_state = qemu_add_vm_change_state_handler(vm_state_changed, sev);

@@ -16,7 +16,7 @@
 #include "exec/ram_addr.h"
 #include "hw/boards.h"
 #include "hw/i386/x86.h"
-#include "internal.h"
+#include "host.h"
 
 SevRmp sev_tcg_rmp;
 SevTcgStats sev_tcg_stats;
@@ -270,6 +270,9 @@ bool sev_tcg_check_fill(CPUState *cs, CPUTLBEntryFull *full,
 {
     uint64_t page;
 
+    if (unlikely(sev_tcg_tracing)) {
+        sev_tcg_trace(cs, full, type);
+    }
     switch (sev_tcg_memory_at(cs, full->phys_addr, &page)) {
     case SEV_MEMORY_DRAM:
         return sev_tcg_level < SEV_TCG_SNP ||
