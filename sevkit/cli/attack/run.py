@@ -44,7 +44,7 @@ _OF_GUESTS = (
 
 @click.command()
 @click.argument("name")
-@click.option("--modes", default="nosev,sev", show_default=True, help="Modes, with commas; strongest: that runs here.")
+@click.option("--modes", metavar="LIST", help="With commas; strongest: that runs here. Default: nosev,sev if it can.")
 @level_option
 @click.option("--capture", type=click.Choice(["gcore", "live"]), default="gcore", show_default=True)
 @click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Keep the cores (secret data!) here.")
@@ -74,7 +74,7 @@ _OF_GUESTS = (
 @guest_options
 @attacks_option
 @reporting
-def run(name: str, modes: str, folder: Path | None, **options: Any) -> Result[dict[str, Any]]:
+def run(name: str, modes: str | None, folder: Path | None, **options: Any) -> Result[dict[str, Any]]:
     """Run an attack in each mode: on a real guest where that works, else in the software model.
 
     Every result says at which level it was obtained. An option that cannot be honoured is refused at once.
@@ -89,7 +89,10 @@ def run(name: str, modes: str, folder: Path | None, **options: Any) -> Result[di
     target = _target(attack, options)
     if report is None:
         _none_given(("operator", "ticket", "sign"), "it goes with --report")
-    chosen = parse_modes(modes, lambda: plan.strongest(attack, target))
+    if modes is None:
+        chosen = plan.usual_modes(attack, target)
+    else:
+        chosen = parse_modes(modes, lambda: plan.strongest(attack, target))
     with progress("choosing") as say:
         planned = plan.plan(attack, chosen, target, only_show=options["dry_run"], progress=say)
         _refuse(attack, planned)
