@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sevkit.words import Mode
 
 from sevkit import proc
 from sevkit.model.digest import LaunchInputs, launch_digest
-from sevkit.words import Mode
 
 from . import snp_machine
 from .snp_machine import FIRST, SECOND, Machine, build_firmware
