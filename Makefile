@@ -3,12 +3,13 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 SEVKIT := .venv/bin/sevkit
 ARGS ?=
+JOBS ?= auto
 
 .PHONY: help
 help: ## Show what can be made
 	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  \033[36m%-18s\033[0m %s\n", $$1, $$2}'
 
-.venv/ready: pyproject.toml requirements-dev.lock scripts/setup-venv hatch_build.py $(wildcard sevkit/memory/*.[ch])
+.venv/ready: pyproject.toml requirements-dev.lock scripts/setup-venv hatch_build.py $(wildcard sevkit/memory/search/*.[ch])
 	@scripts/setup-system
 	@scripts/setup-venv
 
@@ -18,15 +19,15 @@ setup: .venv/ready ## Make .venv and install the system packages (as root; other
 
 .PHONY: demo-leak
 demo-leak: setup ## The published experiment: what the host can read of a guest, with and without encryption
-	@$(SEVKIT) attack run leak $(ARGS)
+	@$(SEVKIT) attack run leak --modes nosev,strongest $(ARGS)
 
 .PHONY: emulator
 emulator: ## Build the memory-encrypting QEMU (minutes, once; then both sides of the demo are real guests)
 	@emulator/build.sh
 
 .PHONY: test
-test: setup ## All tests, real guests included where they can run
-	@$(PY) -m pytest $(ARGS)
+test: setup ## All tests, real guests included where they can run (JOBS=1 for one at a time)
+	@$(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 .PHONY: test-containers
 test-containers: setup ## The container images, asserted on from outside, and the tests again inside them
@@ -40,12 +41,26 @@ faults: setup ## Every fault on every main path, real guests included (ARGS=--re
 fuzz: setup ## Fuzz every reader of foreign bytes (ARGS="--seconds 600 core" for one, longer)
 	@$(PY) -m tests.fuzz $(ARGS)
 
+.PHONY: fuzz-regex
+fuzz-regex: setup ## A million random expressions and texts: the scanner against Python's re (ARGS="PAIRS SEED")
+	@$(PY) -m tests.property.regex_fuzz $(or $(ARGS),1000000)
+
+.PHONY: faults-verdict
+faults-verdict: setup ## Leak experiments with random faults, simulated: no false `protected` (ARGS="CASES SEED")
+	@$(PY) -m tests.property.verdict_faults $(or $(ARGS),100000)
+
 .PHONY: check
-check: .venv/ready ## Style, types and the import contracts
+check: .venv/ready ## Style, types, dead code and the import contracts
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
+	@scripts/dead-code
 	@.venv/bin/lint-imports --no-logo 2>/dev/null || .venv/bin/lint-imports
+
+.PHONY: docs
+docs: .venv/ready ## The documentation as a site, in build/site
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet
+	@echo build/site/index.html
 
 .PHONY: bench-scan
 bench-scan: setup ## The memory scanner next to gcore, grep, rg and memchr, side by side

@@ -1,4 +1,4 @@
-"""Build the memory search (sevkit/memory/*.c) where there is a C compiler; without one it works too, and is slower."""
+"""Build the memory search (sevkit/memory/search/*.c). Without a C compiler sevkit works too, but searches slower."""
 
 import os
 import shlex
@@ -10,7 +10,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-FOLDER = Path("sevkit/memory")
+FOLDER = Path("sevkit/memory/search")
 LIBRARY = FOLDER / "find.so"
 FLAGS = ("-O3", "-std=gnu11", "-Wall", "-Wextra", "-fPIC", "-shared")
 

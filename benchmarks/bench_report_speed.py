@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from sevkit.bench import report, write
-from sevkit.bench.compare import Rules
-from sevkit.bench.imports import Imported
+from sevkit.bench.analysis import report
+from sevkit.bench.analysis.comparison import Rules
+from sevkit.bench.imports import write
+from sevkit.bench.imports.files import Imported
 from sevkit.bench.model import AGAIN, IOPS, LATENCY, Boot, Sample
 from sevkit.render import bench_html
-from sevkit.words import Mode, Provenance
+from sevkit.vocabulary import Mode, Provenance
 
 
 def synthetic(count: int) -> list[Sample]:

@@ -12,9 +12,10 @@ import tempfile
 import time
 from pathlib import Path
 
-from sevkit.bench import campaign, suite
-from sevkit.bench.campaign import Wish
-from sevkit.words import Mode
+from sevkit.bench import suite
+from sevkit.bench.campaign import directory as campaign
+from sevkit.bench.campaign.directory import Wish
+from sevkit.vocabulary import Mode
 
 COMMAND = (
     "fio --name=job --filename=$DISK --rw=randread --bs=4k --size=32M --ioengine=psync --time_based"

@@ -1,6 +1,6 @@
 """From launch to the first command: sevkit against the bare QEMU command line with the same image, side by side.
 
-Run: python -m sevkit.benchmarks.guest_launch [ROUNDS]. Rounds alternate, so that a slow minute hits both alike.
+Run: python -m benchmarks.guest_launch [ROUNDS]. Rounds alternate, so that a slow minute hits both alike.
 """
 
 import statistics
@@ -9,11 +9,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from sevkit import proc
+from sevkit import processes
 from sevkit.guest import image
 from sevkit.guest.channel import AgentChannel
 from sevkit.guest.spec import Accel, GuestSpec
-from sevkit.hypervisor.qemu import QemuHypervisor
+from sevkit.hypervisor.qemu.hypervisor import QemuHypervisor
 
 
 def with_sevkit(hypervisor: QemuHypervisor, number: int) -> float:
@@ -32,14 +32,14 @@ def bare(hypervisor: QemuHypervisor, number: int) -> float:
         here = next(word for word in words if "id=qmp" in word).split("path=")[1].split("/qmp,")[0]
         words = [word.replace(here, folder) for word in words]
         started = time.perf_counter()
-        process = proc.start(words)
+        process = processes.start(words)
         try:
             agent = AgentChannel(Path(folder) / "agent", lambda: process.poll() is None)
             agent.wait_ready(time.monotonic() + 120)
             agent.run("true", timeout=10)
             return time.perf_counter() - started
         finally:
-            proc.stop(process)
+            processes.stop(process)
 
 
 def many(hypervisor: QemuHypervisor, count: int) -> float:

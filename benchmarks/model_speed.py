@@ -14,11 +14,11 @@ import sys
 import time
 from collections.abc import Callable
 
-from sevkit import proc
+from sevkit import processes
 from sevkit.model.cipher import PAGE, UNIT, MemoryKey, Scheme
 from sevkit.model.launch import launch
 from sevkit.model.platform import Platform, PlatformConfig
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 
 
 def against_openssl(turns: int, seconds: int) -> dict[str, float]:
@@ -47,7 +47,7 @@ def _rate(action: Callable[[], object], size: int, seconds: float) -> float:
 
 def _openssl(size: int, seconds: int) -> float:
     argv = ["openssl", "speed", "-evp", "aes-128-xts", "-bytes", str(size), "-seconds", str(seconds), "-mr"]
-    done = proc.run(argv, timeout=60 + seconds)
+    done = processes.run(argv, timeout=60 + seconds)
     line = next(line for line in done.text.splitlines() if line.startswith("+F:"))
     return float(line.rsplit(":", 1)[1])
 
@@ -67,7 +67,7 @@ def single_accesses(seconds: float) -> dict[str, float]:
 def command_seconds(*arguments: str) -> float:
     """Wall time of a whole sevkit command."""
     start = time.perf_counter()
-    done = proc.run([sys.executable, "-m", "sevkit", *arguments], timeout=600)
+    done = processes.run([sys.executable, "-m", "sevkit", *arguments], timeout=600)
     if done.status != 0:
         raise SystemExit(f"sevkit {' '.join(arguments)} ended with {done.status}: {done.error_text}")
     return time.perf_counter() - start

@@ -1,8 +1,8 @@
 """How fast the probe is, as ratios within one run: `python -m benchmarks.probe_speed`.
 
-Start-up: `sevkit probe --json` against a bare `python -c pass`, interleaved, with byte code compiled beforehand as an
-installation has it. Decoding: dumps of `cpuid -r`, of one and of 64 CPUs, from bytes to the whole report. The output is
-one JSON document.
+Start-up: `sevkit probe --json`, and `sevkit scan --json` of a small process, against a bare `python -c pass`,
+interleaved, with byte code compiled beforehand as an installation has it. Decoding: dumps of `cpuid -r`, of one and of
+64 CPUs, from bytes to the whole report. The output is one JSON document.
 """
 
 import json
@@ -38,25 +38,26 @@ def dump(cpus: int) -> bytes:
 
 
 def start_up(cache: str) -> dict[str, float]:
-    """Seconds of both commands, taken in turns, and the ratio of the medians and of the minima."""
+    """Seconds of the commands, taken in turns, and the ratios of the medians and of the minima to bare Python's."""
     environment = {**os.environ, "PYTHONPYCACHEPREFIX": cache, "PYTHONPATH": os.pathsep.join(sys.path)}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    commands = {"bare": ["-c", "pass"], "probe": ["-m", "sevkit", "probe", "--json"]}
-    times: dict[str, list[float]] = {name: [] for name in commands}
-    for number in range(ROUNDS + 2):
-        for name, words in commands.items():
-            start = time.perf_counter()
-            subprocess.run([sys.executable, *words], env=environment, stdout=subprocess.DEVNULL, check=True)
-            if number >= 2:  # the first rounds compile, and warm the caches
-                times[name].append(time.perf_counter() - start)
-    bare, probe = times["bare"], times["probe"]
-    return {
-        "bare_median_s": statistics.median(bare),
-        "probe_median_s": statistics.median(probe),
-        "ratio_of_medians": statistics.median(probe) / statistics.median(bare),
-        "ratio_of_minima": min(probe) / min(bare),
-        "rounds": ROUNDS,
-    }
+    with subprocess.Popen(["sleep", "600"]) as target:
+        scan = ["-m", "sevkit", "scan", "--json", "--pid", str(target.pid), "--secret", "not-in-this-process"]
+        commands = {"bare": ["-c", "pass"], "probe": ["-m", "sevkit", "probe", "--json"], "scan": scan}
+        times: dict[str, list[float]] = {name: [] for name in commands}
+        for number in range(ROUNDS + 2):
+            for name, words in commands.items():
+                start = time.perf_counter()
+                subprocess.run([sys.executable, *words], env=environment, stdout=subprocess.DEVNULL, check=True)
+                if number >= 2:  # the first rounds compile, and warm the caches
+                    times[name].append(time.perf_counter() - start)
+        target.kill()
+    found: dict[str, float] = {"rounds": ROUNDS}
+    for name, seconds in times.items():
+        found[f"{name}_median_s"] = statistics.median(seconds)
+        found[f"{name}_ratio_of_medians"] = statistics.median(seconds) / statistics.median(times["bare"])
+        found[f"{name}_ratio_of_minima"] = min(seconds) / min(times["bare"])
+    return found
 
 
 def rate(work: Callable[[], object], seconds: float = 2.0) -> float:

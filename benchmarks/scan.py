@@ -27,13 +27,13 @@ import numpy as np
 import psutil
 
 import sevkit
-from sevkit import proc
-from sevkit.memory import gcore
-from sevkit.memory.core import CoreMemory
-from sevkit.memory.live import LiveMemory
-from sevkit.memory.patterns import Pattern
-from sevkit.memory.scan import scan
-from sevkit.memory.source import Range, Region, intersect, runs
+from sevkit import processes
+from sevkit.memory import capture
+from sevkit.memory.search.patterns import Pattern
+from sevkit.memory.search.scan import scan
+from sevkit.memory.sources.base import Range, Region, intersect, runs
+from sevkit.memory.sources.core import CoreMemory
+from sevkit.memory.sources.process import LiveMemory
 
 SECRET = "sevkit-benchmark-secret-4711"
 ABSENT = Pattern(b"sevkit-benchmark-never-anywhere")
@@ -107,7 +107,7 @@ def take_turns(repeats: int, settle: Callable[[], object] | None = None, **sides
 def holder(size: int, kind: str = KINDS[0]) -> Iterator[int]:
     """A process that holds ``size`` bytes of resident memory; gives its PID."""
     argv = [sys.executable, "-c", HOLDER, str(size), kind]
-    with proc.running(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with processes.running(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         if process.stdout.readline() != b"ready\n":
             raise SystemExit("the process to scan did not start")
@@ -115,10 +115,10 @@ def holder(size: int, kind: str = KINDS[0]) -> Iterator[int]:
 
 
 def run(argv: list[str], stdin: bytes = b"", status: Collection[int] = (0,)) -> bytes:
-    """Run a program to its end, at less cost than proc.run, which would count on every side; what it prints."""
+    """Run a program to its end, at less cost than processes.run, which would count on every side; what it prints."""
     done = subprocess.run(argv, input=stdin, capture_output=True, check=False)
     if done.returncode not in status:
-        raise SystemExit(f"failed: {proc.pasteable(argv)}: {done.stderr.decode(errors='replace')}")
+        raise SystemExit(f"failed: {processes.pasteable(argv)}: {done.stderr.decode(errors='replace')}")
     return done.stdout
 
 
@@ -223,7 +223,7 @@ def against_memchr_everywhere(size: int, repeats: int) -> dict[str, object]:
 def filled_guest(memory_mib: int) -> Iterator[int]:
     """A running guest with the secret in its memory, about half of which is in use; gives the PID of its VMM."""
     from sevkit.guest.spec import Accel, GuestSpec
-    from sevkit.hypervisor.qemu import QemuHypervisor
+    from sevkit.hypervisor.qemu.hypervisor import QemuHypervisor
 
     spec = GuestSpec(name=f"bench-scan-{os.getpid()}", memory_mib=memory_mib, accel=Accel.TCG)
     guest = QemuHypervisor().launch(spec)
@@ -254,7 +254,7 @@ def against_gcore_and_grep(memory_mib: int, repeats: int) -> dict[str, object]:
             def published(pid: int = pid) -> None:
                 nonlocal disk
                 with tempfile.TemporaryDirectory() as folder:
-                    core = gcore.capture(pid, Path(folder))
+                    core = capture.capture(pid, Path(folder))
                     _grep("grep", core)
                     disk = core.stat().st_blocks * 512
 
@@ -295,9 +295,11 @@ def core_against_grep(size: int, repeats: int) -> dict[str, object]:
     """``sevkit scan --core`` against rg and grep on the same file, from the page cache and from disk."""
     result: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as folder, holder(size) as pid:
-        core = gcore.capture(pid, Path(folder), timeout=600)
+        core = capture.capture(pid, Path(folder), timeout=600)
         os.sync()
-        tools = {name: proc.find_tool(name, package=package) for name, package in (("rg", "ripgrep"), ("grep", "grep"))}
+        tools = {
+            name: processes.find_tool(name, package=package) for name, package in (("rg", "ripgrep"), ("grep", "grep"))
+        }
 
         def search() -> None:
             with CoreMemory(core) as memory:
@@ -342,7 +344,7 @@ def peak_memory(size: int) -> dict[str, float]:
     with holder(size) as pid:
         live = int(run([*argv, "--pid", str(pid)])) / 1024
         with tempfile.TemporaryDirectory() as folder:
-            core = int(run([*argv, "--core", str(gcore.capture(pid, Path(folder), timeout=600))])) / 1024
+            core = int(run([*argv, "--core", str(capture.capture(pid, Path(folder), timeout=600))])) / 1024
     return {"process_gib": size / GIB, "peak_mib_live": live, "peak_mib_core": core}
 
 

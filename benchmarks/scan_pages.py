@@ -15,9 +15,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sevkit import proc
-from sevkit.memory.pages import classify, count
-from sevkit.memory.source import PAGE
+from sevkit import processes
+from sevkit.memory.guest_ram.classes import classify, count
+from sevkit.memory.sources.base import PAGE
 
 SIZE = 24 << 20
 
@@ -68,12 +68,12 @@ def images(kind: str) -> bytes:
 
 def zstd(data: bytes, level: int) -> bytes:
     """By the zstd program."""
-    if not proc.have_tool("zstd"):
+    if not processes.have_tool("zstd"):
         return b""
     with tempfile.TemporaryDirectory() as folder:
         plain = Path(folder) / "plain"
         plain.write_bytes(data)
-        return proc.run(["zstd", "-q", "-c", f"-{level}", str(plain)], timeout=300).stdout
+        return processes.run(["zstd", "-q", "-c", f"-{level}", str(plain)], timeout=300).stdout
 
 
 def contents() -> Iterator[tuple[str, Callable[[], bytes]]]:

@@ -1,8 +1,4 @@
-#!/usr/bin/env python3
-"""``python -m sevkit``, and the command ``sevkit``.
-
-What an installer makes of an entry point may import re first, which takes a third of the time that our start takes.
-"""
+"""``python -m sevkit``."""
 
 from sevkit.cli import main
 

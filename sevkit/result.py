@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import json
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
+
 from sevkit.errors import ExitCode, SevkitError
-from sevkit.light import TYPE_CHECKING, NamedTuple, to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any, Literal
+    from collections.abc import Callable, Iterable, Sequence
 
-    Status = Literal["success", "partial", "error"]
+Payload = TypeVar("Payload")
+Status = Literal["success", "partial", "error"]
 
 RESULT_VERSION = 1
 
 
-class Result(NamedTuple):
-    """What a command has to say, ready for any renderer.
+class Result(NamedTuple, Generic[Payload]):
+    """What a command answers, ready for any renderer.
 
     ``data`` holds JSON values only. ``exit_code`` is the exit status of the process; a result with errors beside data
-    is ``partial``.
+    is ``partial``. ``human`` gives the lines that people read, and is called with ``data``; commands without it print
+    nothing but errors. ``then`` runs after the result was printed: a guest that lives as long as the command.
     """
 
     command: str
-    data: Any = None
+    data: Payload | None = None
     exit_code: int = ExitCode.DONE
     errors: Sequence[SevkitError] = ()
+    human: Callable[[Payload], Iterable[str]] | None = None
+    then: Callable[[], None] | None = None
 
     @property
     def status(self) -> Status:
@@ -32,6 +37,10 @@ class Result(NamedTuple):
         if not self.errors:
             return "success"
         return "error" if self.data is None else "partial"
+
+    def shown_as(self, human: Callable[[Payload], Iterable[str]]) -> Result[Payload]:
+        """The same result, with its text for people."""
+        return self._replace(human=human)
 
     def envelope(self) -> dict[str, Any]:
         """The result as JSON-ready mapping."""
@@ -45,10 +54,10 @@ class Result(NamedTuple):
         }
 
     def to_json(self) -> str:
-        """The envelope as text, one document, ending in a newline."""
-        return to_json(self.envelope()) + "\n"
+        """The envelope as one JSON document, ASCII only: valid in every locale, and for names that are not UTF-8."""
+        return json.dumps(self.envelope(), indent=2) + "\n"
 
 
-def failure(command: str, error: SevkitError) -> Result:
+def failure(command: str, error: SevkitError) -> Result[None]:
     """The envelope of a command that raised ``error``."""
     return Result(command=command, exit_code=error.exit_code, errors=(error,))

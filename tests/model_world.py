@@ -19,7 +19,7 @@ from sevkit.model.psp import Refused
 from sevkit.model.rmp_entry import TRANSITIONS, PageState
 from sevkit.model.snp_commands import SnpGuestState, SnpPlatformState
 from sevkit.model.vm import GuestAbortError
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 
 MIB = 1 << 20
 LARGE = 2 * MIB
@@ -169,6 +169,7 @@ class World:
         commands: list[Callable[[], object]] = [
             lambda: firmware.page_reclaim(spa),
             lambda: firmware.page_md_init(spa),
+            lambda: firmware.page_set_state(spa),
             lambda: firmware.gctx_create(spa),
             lambda: firmware.decommission(spa),
             lambda: firmware.page_move(handle, spa, SPAS[gpa % len(SPAS)]),

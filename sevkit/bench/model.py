@@ -1,19 +1,71 @@
 """What a benchmark result is: samples, each with all that is needed to know what it may be compared with."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from sevkit.errors import BadInputError
-from sevkit.words import Mode, Provenance
+from sevkit.vocabulary import Mode, Provenance
 
 FORMAT = "sevkit-bench"
 FORMAT_VERSION = 1
 AGAIN = "#again"  # the second arm of an A/A control: `nosev#again`
 
 Conditions = tuple[tuple[str, str], ...]
+
+
+_SLOT = re.compile(
+    r"(?:(?P<source>\d+)/)?c(?P<config>\d+)\.b(?P<boot>\d+)\.(?P<arm>[a-z-]+(?:#again)?)(?:\.a(?P<attempt>\d+))?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SlotId:
+    """The place of a boot in a plan: configuration, round, arm; and which attempt it was, None for the slot itself.
+
+    As text ``c0.b1.nosev.a0``. ``source`` numbers the results directories that are compared together, as ``2/c0…``.
+    """
+
+    config: int
+    boot: int
+    arm: str
+    attempt: int | None = None
+    source: int = 0
+
+    def __str__(self) -> str:
+        """As in the records of a campaign."""
+        head = f"{self.source}/" if self.source else ""
+        tail = "" if self.attempt is None else f".a{self.attempt}"
+        return f"{head}c{self.config}.b{self.boot}.{self.arm}{tail}"
+
+    @staticmethod
+    @lru_cache(maxsize=1 << 16)
+    def parse(text: str) -> "SlotId | None":
+        """Read one; None for any other text, such as the identity of an imported boot."""
+        match = _SLOT.fullmatch(text)
+        if match is None or len(text) > 100:
+            return None
+        attempt = match["attempt"]
+        number = None if attempt is None else int(attempt)
+        return SlotId(int(match["config"]), int(match["boot"]), match["arm"], number, int(match["source"] or 0))
+
+    def attempted(self, attempt: int) -> "SlotId":
+        """The boot of a slot at one attempt."""
+        return SlotId(self.config, self.boot, self.arm, attempt, self.source)
+
+    @property
+    def slot(self) -> "SlotId":
+        """The slot, without the attempt."""
+        return SlotId(self.config, self.boot, self.arm, source=self.source)
+
+    @property
+    def block(self) -> tuple[int, int, int]:
+        """What the slots of one round of one configuration have in common."""
+        return self.source, self.config, self.boot
 
 
 class Direction(StrEnum):
@@ -31,6 +83,18 @@ class Metric:
     unit: str
     direction: Direction
     primary: bool = True
+
+
+_TIMES = frozenset({"s", "ms", "us", "µs", "ns", "min"})
+
+
+def sensible(metric: Metric) -> Metric:
+    """The metric; raises ValueError when its direction contradicts its unit: no time is better for being longer."""
+    if metric.unit in _TIMES and metric.direction is not Direction.LOWER:
+        raise ValueError(f"{metric.name} in {metric.unit} cannot be {metric.direction!s}")
+    if metric.unit.endswith(("B/s", "bit/s", "bits/s")) and metric.direction is not Direction.HIGHER:
+        raise ValueError(f"{metric.name} in {metric.unit} cannot be {metric.direction!s}")
+    return metric
 
 
 TIME = Metric("time", "s", Direction.LOWER)
@@ -136,8 +200,11 @@ def sample_from(record: Mapping[str, Any], boots: Mapping[str, Boot], metrics: d
         key = (record["metric"], record["unit"], record["direction"], bool(record.get("secondary")))
         metric = metrics.get(key)
         if metric is None:
-            metric = metrics[key] = Metric(str(key[0]), str(key[1]), Direction(key[2]), primary=not key[3])
+            metric = metrics[key] = sensible(Metric(str(key[0]), str(key[1]), Direction(key[2]), primary=not key[3]))
         boot = record.get("boot")
+        slot = SlotId.parse(record["boot_id"])
+        if slot is not None and boot != slot.boot:
+            raise ValueError(f"boot {boot!r}, but it belongs to {record['boot_id']}")
         return Sample(
             workload=str(record["workload"]),
             storage=str(record.get("storage", "")),
@@ -184,23 +251,3 @@ def checked(value: Any) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{number!r} is not finite")
     return number
-
-
-_MODE_WORDS = {
-    "nosev": Mode.NOSEV,
-    "no-sev": Mode.NOSEV,
-    "plain": Mode.NOSEV,
-    "none": Mode.NOSEV,
-    "sev": Mode.SEV,
-    "sev-es": Mode.SEV_ES,
-    "seves": Mode.SEV_ES,
-    "es": Mode.SEV_ES,
-    "sev-snp": Mode.SEV_SNP,
-    "sevsnp": Mode.SEV_SNP,
-    "snp": Mode.SEV_SNP,
-}
-
-
-def mode_from_word(word: str) -> Mode | None:
-    """The mode that a word in a file name or column means, or None."""
-    return _MODE_WORDS.get(word.strip().lower().replace("_", "-"))

@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from sevkit.bench.model import BANDWIDTH, IOPS, LATENCY, Metric, mode_from_word
-from sevkit.words import Mode
+from sevkit.bench.model import BANDWIDTH, IOPS, LATENCY, Metric
+from sevkit.vocabulary import Mode, mode_from_word
 
 _EDGE = r"(?<![A-Za-z0-9])", r"(?![A-Za-z0-9])"
 _MODE = re.compile(_EDGE[0] + r"(no-?sev|sev[-_]?snp|sev[-_]?es|snp|sev)" + _EDGE[1], re.IGNORECASE)

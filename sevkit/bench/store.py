@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,6 +23,7 @@ RECORDS = "samples.jsonl"
 LOCK = "lock"
 RAW = "raw"
 MOST_COMPLAINTS = 20
+_MOST_BOOTS = 10**9
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -82,6 +83,19 @@ def load(path: Path) -> Campaign:
         except (ValueError, AttributeError, RecursionError, BadInputError) as error:
             _complain(campaign, f"{RECORDS} line {number}: {error}")
     return campaign
+
+
+def renumbered(samples: list[Sample], source: int) -> list[Sample]:
+    """The samples of the results directory number ``source`` of several: its boots are boots of their own."""
+    if source == 0:
+        return samples
+    shift = source * _MOST_BOOTS
+    boots = {s.at.identity: s.at for s in samples}
+    boots = {identity: replace(at, identity=f"{source}/{identity}") for identity, at in boots.items()}
+    return [
+        replace(s, at=boots[s.at.identity], boot=None if s.boot is None else s.boot + shift, order=s.order + shift)
+        for s in samples
+    ]
 
 
 def _take(campaign: Campaign, record: Any, metrics: dict[Any, Metric]) -> None:

@@ -1,4 +1,4 @@
-"""Workloads and profiles as data: read from benchmarks/suites and benchmarks/profiles, or from the user's own TOML."""
+"""Workloads and profiles as data: read from sevkit/bench/data, or from the user's own TOML."""
 
 import tomllib
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from typing import Any
 from sevkit.bench.model import Direction, Metric
 from sevkit.errors import BadInputError, UsageError
 from sevkit.guest.spec import StorageKind
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 
 PARSERS = ("time", "rate", "number", "fio", "fio-first", "redis", "boot")
 
@@ -24,7 +24,9 @@ class Workload:
     ``time`` (its duration), ``rate`` (``amount`` / duration), ``number`` (``pattern`` in its output), ``fio``,
     ``fio-first`` (its first job alone, as the study read it), ``redis``. ``published`` is the command as the study had
     it, for --as-published. ``prepare`` runs once a boot, ``before`` before each sample; neither is timed. ``sources``
-    are C files of benchmarks/src, compiled on the host and put into WORK. ``needs`` are programs that must be there.
+    are C files of sevkit/bench/data/src, compiled on the host and put into WORK. ``needs`` are programs that must be
+    there. ``after`` ends what ``prepare`` started. A workload that ``warms_itself`` (fio's ramp) needs no warm-ups.
+    ``seconds`` is about how long a sample takes on hardware, 0 where its value says so.
     """
 
     name: str
@@ -44,6 +46,9 @@ class Workload:
     prepare: str = ""
     before: str = ""
     sources: tuple[str, ...] = ()
+    after: str = ""
+    warms_itself: bool = False
+    seconds: float = 0.0
     timeout: float = 120.0
     mock_value: float = 1.0
     mock_cost: float = 0.0
@@ -60,7 +65,8 @@ class Profile:
     """How much to measure, and on what.
 
     ``boots`` is the least number of guest boots of each arm, ``most_boots`` the most; between them the campaign ends
-    when every ratio's interval is narrower than ``target`` either way, or ``budget`` seconds are spent.
+    when every ratio's interval is narrower than ``target`` either way, or ``budget`` seconds are spent. With
+    ``strongest`` the modes are nosev and the strongest of ``modes`` that can run, unless the user names others.
     """
 
     name: str
@@ -72,6 +78,7 @@ class Profile:
     iterations: int = 3
     warmups: int = 1
     control: bool = True
+    strongest: bool = False
     target: float = 0.02
     budget: float = 3600.0
     seconds: float = 10.0
@@ -128,7 +135,7 @@ def profile(name: str) -> Profile:
 @cache
 def profiles() -> dict[str, Profile]:
     """The profiles that come with sevkit."""
-    folder = resources.files("sevkit") / "benchmarks" / "profiles"
+    folder = resources.files("sevkit") / "bench" / "data" / "profiles"
     entries = sorted((e for e in folder.iterdir() if e.name.endswith(".toml")), key=lambda e: e.name)
     return {e.name[:-5]: _read_profile(e.name[:-5], tomllib.loads(e.read_text(encoding="utf-8"))) for e in entries}
 
@@ -164,7 +171,7 @@ def changed(base: Profile, **changes: Any) -> Profile:
 
 @cache
 def _own_workloads() -> dict[str, Workload]:
-    folder = resources.files("sevkit") / "benchmarks" / "suites"
+    folder = resources.files("sevkit") / "bench" / "data" / "suites"
     found: dict[str, Workload] = {}
     for entry in sorted(folder.iterdir(), key=lambda e: e.name):
         if entry.name.endswith(".toml"):

@@ -1,83 +1,68 @@
 """The command line. Each command lives in a file of its own and is imported only when it is called."""
 
-from __future__ import annotations
-
-import gc
 import os
+import signal
 import sys
-
-from sevkit.light import TYPE_CHECKING, signal
-
-if TYPE_CHECKING:
-    from typing import Any, NoReturn
-
-    from sevkit.cli.tree import root as root
+from typing import NoReturn
 
 # command -> (module, one line of help): kept here so that `sevkit --help` imports no command.
 COMMANDS: dict[str, tuple[str, str]] = {
     "probe": ("sevkit.cli.probe", "What this CPU and host can do for encrypted guests, and why not."),
     "attack": ("sevkit.cli.attack", "Run the attacks, and see what each mode stops."),
+    "lab": ("sevkit.cli.lab", "The exercises of the course, checked by experiment."),
     "guest": ("sevkit.cli.guest", "Launch and use guests in every mode."),
+    "top": ("sevkit.cli.top", "The running guests, live: mode, processor, memory by class."),
     "scan": ("sevkit.cli.scan", "Search the memory of a process or a core file for secrets."),
     "memory": ("sevkit.cli.memory", "Guest memory as a picture, and as a file."),
+    "measure": ("sevkit.cli.attestation.measure", "The launch digest that a guest will report, and why one differs."),
+    "report": ("sevkit.cli.attestation.report", "Attestation reports: every field, and whether to believe them."),
+    "tcb": ("sevkit.cli.attestation.tcb", "Which published attacks apply to a host, a guest and its policy."),
     "bench": ("sevkit.cli.bench", "Benchmarks whose numbers can be believed."),
     "emulator": ("sevkit.cli.emulator", "Build and inspect the memory-encrypting QEMU."),
     "container": ("sevkit.cli.container", "Run sevkit in a container."),
     "doctor": ("sevkit.cli.doctor", "What works here as this user, and what is missing for the rest."),
+    "report-check": ("sevkit.cli.report_check", "Recompute what an HTML report says, and check its signature."),
+    "completion": ("sevkit.cli.completion", "The completion script of bash, zsh or fish."),
+    "schema": ("sevkit.cli.schema", "The JSON Schema of what a command prints with --json."),
 }
 
 
-def __getattr__(name: str) -> Any:
-    """``root``, the click command, imported when somebody asks for it."""
-    if name == "root":
-        from sevkit.cli.tree import root as tree_root
-
-        return tree_root
-    raise AttributeError(name)
-
-
 def main(argv: list[str] | None = None) -> NoReturn:
-    """Run the command line and exit with its status.
-
-    What is asked again and again, `sevkit probe --json` and `sevkit scan --json`, is answered without click, whose
-    import takes longer than the answer; every other command line, and every mistake in these, goes the whole way.
-    """
+    """Run the command line and exit with its status."""
     words = sys.argv[1:] if argv is None else argv
+    _open_standard_streams()
     _on_signals()
-    if words[:1] in (["probe"], ["scan"]) and "--json" in words:
-        status = _quick_way(words)
-        if status is not None:
-            if argv is None:  # all is said and closed: taking the interpreter apart takes longer than probing
-                os._exit(status)
-            sys.exit(status)
-    sys.exit(_whole_way(words))
+    if words == ["probe", "--json"]:  # asked by monitoring again and again: importing click takes longer than probing
+        from sevkit.cli.output import shown
+        from sevkit.probe.answer import Request, answer
+
+        sys.exit(shown(words, lambda: answer(Request())))
+    from sevkit.cli.tree import run
+
+    sys.exit(run(words))
 
 
-def _quick_way(words: list[str]) -> int | None:
-    gc.disable()  # looking for cycles on the way, where there are none, takes longer than reading /proc
-    try:
-        from sevkit.cli.quick import quick_answer
+def _open_standard_streams() -> None:
+    """Open /dev/null in place of closed standard streams, else the first files opened would take their numbers.
 
-        return quick_answer(words[0], words[1:])
-    except BaseException as error:  # noqa: BLE001 - told of as the whole way does
-        from sevkit.cli.output import failed
-
-        return failed(words, error)
-    finally:
-        gc.enable()
+    Names that are not UTF-8, or that the locale cannot show, are printed with escapes.
+    """
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            assert os.open(os.devnull, os.O_RDWR) == number  # the lowest free number: those below are open
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _on_signals() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup
             signal.signal(number, _terminated)
-
-
-def _whole_way(words: list[str]) -> int:
-    from sevkit.cli.output import run_root
-    from sevkit.cli.tree import root as tree_root
-
-    return run_root(tree_root, words)
 
 
 def _terminated(number: int, frame: object) -> None:

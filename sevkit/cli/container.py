@@ -2,13 +2,14 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
-from sevkit.cli.output import finish, json_option
+from sevkit.cli.output import reporting
 from sevkit.cli.progress import progress
+from sevkit.container.payload import BuiltImages
 from sevkit.result import Result
 
 
@@ -19,8 +20,8 @@ def command() -> None:
 
 @command.command()
 @click.argument("images", nargs=-1, metavar="[IMAGE]...")
-@json_option
-def build(images: tuple[str, ...], as_json: bool) -> None:
+@reporting
+def build(images: tuple[str, ...]) -> Result[BuiltImages]:
     """Build images: tools (the default), test, guest-build.
 
     The base image is pulled; where no registry can be reached it is made from Debian's packages.
@@ -30,16 +31,16 @@ def build(images: tuple[str, ...], as_json: bool) -> None:
 
     with find() as engine, progress("building") as say:
         built = build_images(engine, images or ("tools",), say)
-        data = {
+        data: BuiltImages = {
             "engine": {"where": engine.where, "version": engine.version},
             "images": [{"name": b.name, "id": b.ident, "size": b.size, "seconds": b.seconds} for b in built],
         }
-    finish(Result("container build", data), as_json=as_json, human=_show)
+    return Result("container build", data, human=_show)
 
 
-def _show(data: dict[str, Any]) -> None:
+def _show(data: BuiltImages) -> Iterator[str]:
     for image in data["images"]:
-        click.echo(f"{image['name']}  {image['size'] / 1e6:.0f} MB  built in {image['seconds']:.0f} s")
+        yield f"{image['name']}  {image['size'] / 1e6:.0f} MB  built in {image['seconds']:.0f} s"
 
 
 @command.command(context_settings={"ignore_unknown_options": True})

@@ -2,14 +2,15 @@
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
 import sevkit
-from sevkit.cli.output import finish, json_option
+from sevkit.cli.output import reporting
 from sevkit.errors import ExitCode, MissingToolError
+from sevkit.hypervisor.payload import EmulatorStatus
 from sevkit.result import Result
 
 
@@ -19,27 +20,35 @@ def command() -> None:
 
 
 @command.command()
-@json_option
-def status(as_json: bool) -> None:
-    """Say whether the emulator is built, and of what. Exits 1 when it is not."""
-    from sevkit.hypervisor import emulated
+@reporting
+def status() -> Result[EmulatorStatus]:
+    """Say whether the emulator is built, of what, and which modes it runs. Exits 1 when it is not."""
+    from sevkit.hypervisor.qemu import emulated
+    from sevkit.qemu import capabilities
 
     path = emulated.find()
-    data: dict[str, Any] = {"built": path is not None, "binary": None if path is None else str(path), "build": None}
+    data: EmulatorStatus = {
+        "built": path is not None,
+        "binary": None if path is None else str(path),
+        "modes": [],
+        "build": None,
+    }
     if path is not None:
+        data["modes"] = list(map(str, capabilities.of_binary(str(path)).emulated_modes))
         info = path.resolve().parent.parent / "build-info.json"
         data["build"] = json.loads(info.read_text()) if info.exists() else None
     code = ExitCode.DONE if path is not None else ExitCode.NO
-    finish(Result("emulator status", data, code), as_json=as_json, human=_show)
+    return Result("emulator status", data, code, human=_show)
 
 
-def _show(data: dict[str, Any]) -> None:
-    if not data["built"]:
-        click.echo("the emulator is not built: `make emulator` builds it (minutes, once)")
+def _show(data: EmulatorStatus) -> Iterator[str]:
+    if data["binary"] is None:
+        yield "the emulator is not built: `make emulator` builds it (minutes, once)"
         return
-    click.echo(data["binary"])
+    yield data["binary"]
+    yield f"  modes: {', '.join(data['modes']) or 'none'}"
     for key, value in (data["build"] or {}).items():
-        click.echo(f"  {key}: {value}")
+        yield f"  {key}: {value}"
 
 
 @command.command(context_settings={"ignore_unknown_options": True})

@@ -5,20 +5,21 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from sevkit.cli.output import colour, finish, json_option
-from sevkit.cli.target import byte_progress, target_options
+from sevkit.cli.output import colour, reporting
+from sevkit.cli.target import byte_progress, of_guest, target_options
 from sevkit.errors import ExitCode, InconclusiveError, SevkitError, UsageError
-from sevkit.memory.search import find_guest, make_patterns, opened
+from sevkit.memory.payload import Extract, Maps
+from sevkit.memory.search.request import find_guest, make_patterns, opened
 from sevkit.result import Result
 
 if TYPE_CHECKING:
-    from sevkit.memory.gpa import GuestMap
-    from sevkit.memory.picture import Picture
-    from sevkit.memory.source import MemorySource
+    from sevkit.memory.guest_ram.layout import GuestMap
+    from sevkit.memory.guest_ram.picture import Picture
+    from sevkit.memory.sources.base import MemorySource
 
 _KINDS = (".png", ".svg", ".html", ".json")
 
@@ -29,6 +30,7 @@ def command() -> None:
 
 
 @command.command(name="map")
+@click.option("--guest", "names", multiple=True, metavar="NAME", help="A guest that sevkit launched, live.")
 @click.option("--pid", "pids", type=click.IntRange(1), multiple=True, metavar="PID", help="A running VMM, live.")
 @click.option(
     "--core", "cores", type=click.Path(path_type=Path), multiple=True, metavar="FILE", help="A core of a VMM."
@@ -38,8 +40,9 @@ def command() -> None:
 @click.option("--secrets-file", metavar="FILE", help="Mark where these lines stand; '-' is standard input.")
 @click.option("--secret", "secrets", multiple=True, metavar="TEXT", help="Mark where this text stands (seen by `ps`).")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="To .png, .svg, .html or .json.")
-@json_option
+@reporting
 def map_(
+    names: Sequence[str],
     pids: Sequence[int],
     cores: Sequence[Path],
     sockets: Sequence[Path],
@@ -47,49 +50,70 @@ def map_(
     secrets_file: str | None,
     secrets: Sequence[str],
     output: Path | None,
-    as_json: bool,
-) -> None:
+) -> Result[Maps]:
     """Draw guest memory, a point a page, in classes plaintext, ciphertext, zero and hole.
 
-    Several --pid and --core are drawn side by side (first the PIDs). Without -o a short form is printed.
+    Several inputs are drawn side by side (guests, then PIDs, then cores). Without -o a short form is printed.
     """
-    if not pids and not cores:
-        raise UsageError("whose memory?", hint="give --pid or --core, one or more")
+    if not names and not pids and not cores:
+        raise UsageError("no memory is named", hint="give --guest NAME, --pid PID or --core FILE, one or more")
     if output is not None and output.suffix not in _KINDS:
         raise UsageError(f"cannot draw to {output.name}", hint=f"choose a name that ends in {', '.join(_KINDS)}")
     if len(sockets) > len(pids):
         raise UsageError("more --qmp than --pid", hint="give a --qmp for each --pid, in order")
-    found = list(_pictures(pids, cores, sockets, titles, _patterns(secrets, secrets_file)))
+    found = list(_pictures(_inputs(names, pids, cores, sockets), titles, _patterns(secrets, secrets_file)))
     pictures = [picture for picture, _ in found]
     if output is not None:
         _draw(pictures, output)
     doubts = [InconclusiveError(f"{p.title}: {why}", hint="the map is incomplete") for p, ways in found for why in ways]
-    data = {"maps": [picture.as_dict() for picture in pictures], "output": str(output) if output else None}
+    data: Maps = {"maps": [picture.as_dict() for picture in pictures], "output": str(output) if output else None}
     code = ExitCode.INCONCLUSIVE if doubts else ExitCode.DONE
-    finish(Result("memory map", data, code, doubts), as_json=as_json, human=lambda _: _show(pictures, output))
+    return Result("memory map", data, code, doubts, human=lambda _: _show(pictures, output))
 
 
 def _patterns(secrets: Sequence[str], secrets_file: str | None) -> list[Any]:
     return make_patterns(secrets, secrets_file, (), wide=False) if secrets or secrets_file else []
 
 
+class _Input(NamedTuple):
+    """A memory to draw."""
+
+    pid: int | None = None
+    core: Path | None = None
+    qmp: Path | None = None
+    guest: "GuestMap | None" = None
+    title: str | None = None
+
+
+def _inputs(names: Sequence[str], pids: Sequence[int], cores: Sequence[Path], sockets: Sequence[Path]) -> list[_Input]:
+    guests = [_Input(*_named(name), title=name) for name in names]
+    asked: list[Path | None] = [*sockets, *[None] * (len(pids) - len(sockets))]
+    processes = [_Input(pid, qmp=socket) for pid, socket in zip(pids, asked, strict=True)]
+    return [*guests, *processes, *(_Input(core=core) for core in cores)]
+
+
+def _named(name: str) -> "tuple[int, None, None, GuestMap]":
+    found = of_guest(name)
+    assert found is not None
+    return found[0], None, None, found[1]
+
+
 def _pictures(
-    pids: Sequence[int], cores: Sequence[Path], sockets: Sequence[Path], titles: Sequence[str], patterns: Sequence[Any]
+    inputs: Sequence[_Input], titles: Sequence[str], patterns: Sequence[Any]
 ) -> "Iterator[tuple[Picture, list[str]]]":
     """A picture of each input, with what it cannot show."""
-    inputs: list[tuple[int | None, Path | None]] = [(pid, None) for pid in pids] + [(None, core) for core in cores]
-    for index, (pid, core) in enumerate(inputs):
-        with opened(pid, core) as source:
-            guest = _guest(source, pid, sockets[index] if index < len(sockets) else None)
-            title = titles[index] if index < len(titles) else source.title
+    for index, each in enumerate(inputs):
+        with opened(each.pid, each.core) as source:
+            guest = each.guest or _guest(source, each.pid, each.qmp)
+            title = titles[index] if index < len(titles) else each.title or source.title
             yield _picture(source, guest, title, patterns)
 
 
 def _picture(
     source: "MemorySource", guest: "GuestMap", title: str, patterns: Sequence[Any]
 ) -> "tuple[Picture, list[str]]":
-    from sevkit.memory.picture import draw, guest_pages
-    from sevkit.memory.scan import scan
+    from sevkit.memory.guest_ram.picture import draw, guest_pages
+    from sevkit.memory.search.scan import scan
 
     doubts: list[str] = []
     hits: list[tuple[int, str]] = []
@@ -131,16 +155,16 @@ def _draw(pictures: "Sequence[Picture]", output: Path) -> None:
         raise SevkitError(f"cannot write {output}: {error.strerror}") from error
 
 
-def _show(pictures: "Sequence[Picture]", output: Path | None) -> None:
+def _show(pictures: "Sequence[Picture]", output: Path | None) -> Iterator[str]:
     from sevkit.render import memory_map
 
     if output is not None:
-        click.echo("\n".join(memory_map.summary(picture, colour=colour(sys.stdout)) for picture in pictures))
-        click.echo(f"written to {output}")
+        yield "\n".join(memory_map.summary(picture, colour=colour(sys.stdout)) for picture in pictures)
+        yield f"written to {output}"
         return
     width = shutil.get_terminal_size((80, 24)).columns
     for picture in pictures:
-        click.echo(memory_map.text(picture, width=width, colour=colour(sys.stdout)))
+        yield memory_map.text(picture, width=width, colour=colour(sys.stdout))
 
 
 @command.command(name="extract")
@@ -156,33 +180,33 @@ def _show(pictures: "Sequence[Picture]", output: Path | None) -> None:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="Made with mode 0600."
 )
-@json_option
+@reporting
 def extract(
-    pid: int | None, core: Path | None, qmp: Path | None, hold: bool, layout: str, output: Path, as_json: bool
-) -> None:
+    name: str | None, pid: int | None, core: Path | None, qmp: Path | None, hold: bool, layout: str, output: Path
+) -> Result[Extract]:
     """Write a guest's RAM, by guest-physical address, to a file that memory forensics reads.
 
     The file holds all that the guest knows: it is yours to guard and to delete.
     """
-    from sevkit.memory.extract import Format
-    from sevkit.memory.extract import extract as write
+    from sevkit.memory.guest_ram.extract import Format
+    from sevkit.memory.guest_ram.extract import extract as write
 
     with ExitStack() as stack:
+        found = of_guest(name, pid=pid, core=core, qmp=qmp)
+        pid, known = found or (pid, None)
         source = stack.enter_context(opened(pid, core, hold=hold))
-        guest = _guest(source, pid, qmp)
+        guest = known or _guest(source, pid, qmp)
         progress = stack.enter_context(byte_progress("extracting"))
         done = write(source, guest, output, Format(layout), progress=progress)
-    data = {**done.as_dict(), "origin": guest.origin}
+    data: Extract = done.as_dict(guest.origin)
     errors = []
     if done.missing_bytes:
         errors.append(InconclusiveError(f"{done.missing_bytes} bytes of guest RAM are not there and stand as zeros"))
     code = ExitCode.INCONCLUSIVE if errors else ExitCode.DONE
-    finish(Result("memory extract", data, code, errors), as_json=as_json, human=_extracted)
+    return Result("memory extract", data, code, errors, human=_extracted)
 
 
-def _extracted(data: dict[str, Any]) -> None:
-    click.echo(
-        f"{data['path']}: {data['read_bytes']} of {data['guest_ram_bytes']} bytes of guest RAM ({data['format']})"
-    )
+def _extracted(data: Extract) -> Iterator[str]:
+    yield (f"{data['path']}: {data['read_bytes']} of {data['guest_ram_bytes']} bytes of guest RAM ({data['format']})")
     if data["origin"] == "guess":
-        click.echo("the place of guest RAM is a guess: give --qmp to be sure")
+        yield "the place of guest RAM is a guess: give --guest or --qmp to be sure"

@@ -1,18 +1,45 @@
-"""How commands end: one place that turns results and errors into output and exit status."""
+"""How commands end: the one place that prints results and errors, and gives the exit status."""
 
+import contextlib
 import errno
 import itertools
-import json
 import os
 import sys
-import traceback
-from collections.abc import Callable, Sequence
-from typing import Any
-
-import click
+from collections.abc import Callable, Iterable, Sequence
+from typing import IO, Any, TypeVar
 
 from sevkit.errors import ExitCode, NoSpaceError, NotPermittedError, SevkitError, UsageError
-from sevkit.result import Result, failure
+from sevkit.result import Payload, Result, failure
+
+_Command = TypeVar("_Command", bound=Callable[..., object])
+_JSON = "sevkit.json"
+
+
+def reporting(function: _Command) -> _Command:
+    """Add ``--json`` to a command that returns a Result."""
+    import click
+
+    def note(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+        del parameter
+        if value:
+            ctx.meta[_JSON] = True
+
+    words = "Print only the result envelope, as JSON."
+    return click.option("--json", is_flag=True, expose_value=False, callback=note, help=words)(function)
+
+
+def json_wanted() -> bool:
+    """Whether the command that runs was given ``--json`` (or a format that is JSON)."""
+    import click
+
+    return bool(click.get_current_context().meta.get(_JSON))
+
+
+def want_json() -> None:
+    """Print the result of the command that runs as JSON: for other ways to ask for it, like ``--format json``."""
+    import click
+
+    click.get_current_context().meta[_JSON] = True
 
 
 def wants_json(argv: Sequence[str]) -> bool:
@@ -23,30 +50,60 @@ def wants_json(argv: Sequence[str]) -> bool:
     return "--json" in own or "--format=json" in own or ("--format", "json") in itertools.pairwise(own)
 
 
-def json_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--json`` to a command."""
-    return click.option("--json", "as_json", is_flag=True, help="Print only the result envelope, as JSON.")(function)
+def show(result: Result[Payload], *, as_json: bool) -> int:
+    """Print a result; returns its exit code, also where the reader of standard output has gone (``| head``)."""
+    try:
+        if as_json:
+            sys.stdout.write(result.to_json())
+        elif result.human is not None and result.data is not None:
+            _write(result.human(result.data))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        lose_stdout()
+    for error in () if as_json else result.errors:
+        print_error(error)
+    if result.then is not None:
+        result.then()
+    return result.exit_code
 
 
-def finish(result: Result, *, as_json: bool, human: Callable[[Any], None] | None = None) -> None:
-    """Print a result and end the command with its exit code.
+def shown(argv: Sequence[str], answer: Callable[[], Result[Any]]) -> int:
+    """Ask, and print what is answered as JSON; failures too."""
+    try:
+        return show(answer(), as_json=True)
+    except BaseException as error:  # noqa: BLE001 - even a defect answers in the asked-for form
+        return failed(argv, error)
 
-    ``human`` prints ``result.data`` for people; it is called only without ``--json`` and when there is data.
-    """
-    if as_json:
-        sys.stdout.write(result.to_json())
-    else:
-        if human is not None and result.data is not None:
-            human(result.data)
-        for error in result.errors:
-            print_error(error)
-    sys.stdout.flush()
-    raise SystemExit(result.exit_code)
+
+def pass_on(out: bytes, err: bytes, status: int) -> int:
+    """Write the streams of another program as they are; returns its exit status."""
+    try:
+        sys.stdout.buffer.write(out)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        lose_stdout()
+    sys.stderr.buffer.write(err)
+    sys.stderr.flush()
+    return status
+
+
+def _write(lines: Iterable[str]) -> None:
+    from sevkit.render.plain import ASCII, ascii_only
+
+    plain = ascii_only(sys.stdout)
+    for each in lines:
+        line = each.translate(ASCII) if plain else each
+        sys.stdout.write(line if line.endswith("\n") else line + "\n")
 
 
 def print_error(error: SevkitError) -> None:
     """Write ``error:`` and ``hint:`` to stderr, with the words of another program in between."""
     stream = sys.stderr
+    with contextlib.suppress(BrokenPipeError):
+        _write_error(stream, error)
+
+
+def _write_error(stream: IO[str], error: SevkitError) -> None:
     red, cyan, plain = ("\x1b[1;31m", "\x1b[36m", "\x1b[0m") if colour(stream) else ("", "", "")
     stream.write(f"{red}error:{plain} {error.message}\n")
     for line in (error.detail or "").strip().splitlines()[-20:]:
@@ -55,96 +112,73 @@ def print_error(error: SevkitError) -> None:
         stream.write(f"{cyan}hint:{plain} {error.hint}\n")
 
 
-def colour(stream: Any) -> bool:
+def colour(stream: IO[str]) -> bool:
     """Whether to colour: only on a terminal, and never under NO_COLOR."""
-    return bool(stream.isatty()) and not os.environ.get("NO_COLOR")
-
-
-def run_root(root: click.Command, argv: list[str]) -> int:
-    """Run the command line; returns the exit status and never lets an exception out, except under --debug."""
-    status = _run(root, argv)
-    try:
-        sys.stdout.flush()
-    except OSError as error:
-        _lose_stdout()
-        if not isinstance(error, BrokenPipeError):
-            print_error(_refused(error))
-            return status or ExitCode.ENVIRONMENT
-    return status
-
-
-def _run(root: click.Command, argv: list[str]) -> int:
-    try:
-        outcome = root.main(args=argv, prog_name="sevkit", standalone_mode=False)
-    except SystemExit as done:
-        outcome = done.code
-    except BaseException as error:  # noqa: BLE001 - even a defect answers in the asked-for form
-        return failed(argv, error)
-    return outcome if isinstance(outcome, int) else 0
+    return stream.isatty() and not os.environ.get("NO_COLOR")
 
 
 def failed(argv: Sequence[str], error: BaseException) -> int:
     """Tell of what ended a command, in the form that its line asks for; returns the exit status."""
-    if isinstance(error, BrokenPipeError):
-        # The reader went away (`| head`): that is not our failure, and there is nobody left to tell.
-        _lose_stdout()
-        return 0
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        click.echo(error.format_message())
-        return ExitCode.USAGE
-    return _fail(argv, _as_ours(error))
-
-
-def _as_ours(error: BaseException) -> SevkitError:
-    if isinstance(error, SevkitError):
-        return error
-    if isinstance(error, click.UsageError):
-        path = error.ctx.command_path if error.ctx else "sevkit"
-        return UsageError(error.format_message(), hint=f"see `{path} --help`")
-    if isinstance(error, click.ClickException):
-        return UsageError(error.format_message())
-    if isinstance(error, (KeyboardInterrupt, click.Abort, EOFError)):
-        return _interrupted()
-    return _defect(error)
-
-
-def _fail(argv: Sequence[str], error: SevkitError) -> int:
+    ours = as_ours(error)
     if "--debug" in argv:
+        import traceback
+
         traceback.print_exc()
     if wants_json(argv):
         try:
-            sys.stdout.write(failure(command_name(argv), error).to_json())
+            sys.stdout.write(failure(command_name(argv), ours).to_json())
             sys.stdout.flush()
         except OSError:  # standard output itself is what failed
-            _lose_stdout()
-            print_error(error)
+            lose_stdout()
+            print_error(ours)
     else:
-        print_error(error)
-    return error.exit_code
+        print_error(ours)
+    return ours.exit_code
 
 
-def _lose_stdout() -> None:
-    """Nobody can be told anything there any more: let the rest of it, and the interpreter's last flush, go nowhere."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
-
-
-def _interrupted() -> SevkitError:
-    error = SevkitError("interrupted", hint="what was started has been stopped and removed")
-    error.exit_code = ExitCode.INTERRUPTED
-    return error
-
-
-def _defect(error: BaseException) -> SevkitError:
+def as_ours(error: BaseException) -> SevkitError:
+    """Any exception as one of sevkit's, with its exit code."""
+    if isinstance(error, SevkitError):
+        return error
+    if isinstance(error, (KeyboardInterrupt, EOFError)):
+        return interrupted()
     if isinstance(error, OSError):
         return _refused(error)
     if isinstance(error, MemoryError):
         return NoSpaceError("out of memory", hint="give the guest less --memory, or run fewer at once")
+    if isinstance(error, UnicodeEncodeError) and any("\udc80" <= letter <= "\udcff" for letter in error.object):
+        return UsageError(f"{os.fsencode(error.object)!r} is not UTF-8", hint="give this name or text in UTF-8")
     return SevkitError(
         f"sevkit itself failed: {type(error).__name__}: {error}",
         hint="this is a defect: run again with `sevkit --debug …` and report the traceback",
     )
+
+
+def interrupted(hint: str = "what was started has been stopped and removed") -> SevkitError:
+    """What Ctrl-C and SIGTERM end a command with."""
+    error = SevkitError("interrupted", hint=hint)
+    error.exit_code = ExitCode.INTERRUPTED
+    return error
+
+
+def flushed(status: int) -> int:
+    """The exit status of a command that returned ``status``, after what it printed has left."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        lose_stdout()
+    except OSError as error:
+        lose_stdout()
+        print_error(_refused(error))
+        return status or ExitCode.ENVIRONMENT
+    return status
+
+
+def lose_stdout() -> None:
+    """Nobody reads standard output any more: let the rest of it, and the interpreter's last flush, go nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _refused(error: OSError) -> SevkitError:
@@ -168,11 +202,6 @@ def command_name(argv: Sequence[str]) -> str:
                 break
             continue
         words.append(word)
-    single = {"probe", "scan", "doctor"}
+    single = {"probe", "scan", "top", "doctor", "schema", "completion", "report-check"}
     alone = words and words[0] in single and words[1:2] != ["diff"]
     return " ".join(words[:1] if alone else words[:2])
-
-
-def print_json(value: Any) -> None:
-    """Write a JSON document that is not an envelope (a file format of its own)."""
-    sys.stdout.write(json.dumps(value, indent=2) + "\n")

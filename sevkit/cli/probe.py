@@ -1,13 +1,15 @@
 """``sevkit probe``: what this CPU and host can do for encrypted guests, and why not."""
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from sevkit.cli.output import colour, finish, json_option
+from sevkit.cli.output import colour, json_wanted, reporting, want_json
 from sevkit.errors import ExitCode, UsageError
 from sevkit.probe.answer import MODES, Request, answer
+from sevkit.probe.payload import Difference, Fleet, LogReport, Report
 from sevkit.result import Result
 
 FORMATS = ("human", "json", "cpuid", "prometheus", "nfd", "junit")
@@ -16,7 +18,8 @@ _REQUIRE_HELP = "Exit 1, naming what blocks it, unless this mode can be used."
 
 
 @click.group("probe", invoke_without_command=True)
-@json_option
+@reporting
+@click.option("--all", "everything", is_flag=True, help="List the checks that were not reached, too.")
 @click.option("--short", is_flag=True, help="One line for each mode, and what blocks it.")
 @click.option("--format", "form", type=click.Choice(FORMATS), default="human", help="How to print the answer.")
 @click.option("--from", "source", metavar="FILE", help="Read a CPUID dump or a saved host instead of this machine.")
@@ -26,35 +29,40 @@ _REQUIRE_HELP = "Exit 1, naming what blocks it, unless this mode can be used."
 @click.option("--host", "hosts", metavar="SPEC", multiple=True, help=_HOSTS_HELP)
 @click.pass_context
 def command(
-    ctx: click.Context, /, as_json: bool, short: bool, form: str, hosts: tuple[str, ...], **asked: str | None
-) -> None:
+    ctx: click.Context, /, everything: bool, short: bool, form: str, hosts: tuple[str, ...], **asked: str | None
+) -> Result[Report] | Result[LogReport] | Result[Fleet] | None:
     """What this CPU and host can do for encrypted guests, and why not.
 
     Reads this machine, or what --from, --log or --host name. A reading that fails is unknown, never "off".
     """
     if ctx.invoked_subcommand:
-        return
-    form = "json" if as_json else "short" if short and form == "human" else form
+        return None
+    form = "json" if json_wanted() else "short" if short and form == "human" else form
     _refuse_contradictions(form, hosts, asked)
-    show(_fleet(hosts) if hosts else answer(Request(**asked)), form)
+    if form == "json":
+        want_json()
+    result = _fleet(hosts) if hosts else answer(Request(**asked))
+    saved = [f"saved to {asked['save']}"] if asked["save"] else []
+    return result.shown_as(lambda data: [text(data, form, everything=everything), *saved])
 
 
 @command.command("diff")
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
-@json_option
+@reporting
 @click.pass_context
-def diff(ctx: click.Context, /, a: str, b: str, as_json: bool) -> None:
+def diff(ctx: click.Context, /, a: str, b: str) -> Result[Difference]:
     """Explain what differs between two saved hosts (or CPUID dumps), and which of it matters."""
     from sevkit.probe.diff import compare
     from sevkit.probe.sources import read_source
 
-    parent = ctx.parent.params if ctx.parent else {}
-    result = Result("probe diff", compare(read_source(a), read_source(b), (a, b)))
-    show(result, "json" if as_json or parent.get("as_json") or parent.get("form") == "json" else "diff")
+    if ctx.parent and ctx.parent.params["form"] == "json":
+        want_json()
+    data = compare(read_source(a), read_source(b), (a, b))
+    return Result("probe diff", data, human=lambda data: [text(data, "diff")])
 
 
-def _fleet(hosts: tuple[str, ...]) -> Result:
+def _fleet(hosts: tuple[str, ...]) -> Result[Fleet]:
     from sevkit.probe.hosts import probe_hosts
 
     data, errors = probe_hosts(hosts)
@@ -73,16 +81,7 @@ def _refuse_contradictions(form: str, hosts: tuple[str, ...], asked: dict[str, s
         raise UsageError(f"--format {form} does not go with {given[0]}", hint="use --json")
 
 
-def show(result: Result, form: str) -> None:
-    """Print a result in the form asked for, and end."""
-
-    def write(data: Any) -> None:
-        sys.stdout.write(text(data, form))
-
-    finish(result, as_json=form == "json", human=write)
-
-
-def text(data: dict[str, Any], form: str) -> str:
+def text(data: Mapping[str, Any], form: str, *, everything: bool = False) -> str:
     """The report in one of the text formats."""
     if form == "cpuid":
         return _cpuid(data)
@@ -104,10 +103,12 @@ def text(data: dict[str, Any], form: str) -> str:
         from sevkit.render import fleet
 
         return fleet.diff(data) if form == "diff" else fleet.table(data, colour=colour(sys.stdout))
-    return (probe.short if form == "short" else probe.human)(data, colour=colour(sys.stdout))
+    if form == "short":
+        return probe.short(data, colour=colour(sys.stdout))
+    return probe.human(data, colour=colour(sys.stdout), everything=everything)
 
 
-def _cpuid(data: dict[str, Any]) -> str:
+def _cpuid(data: Mapping[str, Any]) -> str:
     from sevkit.probe.leaf import Registers
     from sevkit.render.cpuid import render
 

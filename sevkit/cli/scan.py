@@ -1,13 +1,14 @@
 """``sevkit scan``: search the memory of a process or a core file for secrets."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
-from sevkit.cli.output import finish, json_option
-from sevkit.cli.target import byte_progress, target_options
+from sevkit.cli.output import reporting
+from sevkit.cli.target import byte_progress, of_guest, target_options
+from sevkit.memory.payload import Scan
+from sevkit.result import Result
 
 _SHOWN = 50
 
@@ -22,8 +23,9 @@ _SHOWN = 50
 @click.option("--show", is_flag=True, help="Show what stands at and around each hit; else only its shape.")
 @click.option("--max-hits", default=100_000, show_default=True, type=click.IntRange(1), help="Stop at more hits.")
 @click.option("--threads", type=click.IntRange(1, 256), help="[default: one a core, at most 16]")
-@json_option
+@reporting
 def command(
+    name: str | None,
     pid: int | None,
     core: Path | None,
     qmp: Path | None,
@@ -36,8 +38,7 @@ def command(
     show: bool,
     max_hits: int,
     threads: int | None,
-    as_json: bool,
-) -> None:
+) -> Result[Scan]:
     """Search the memory of a process or a core file for secrets.
 
     A running process is read where it is, without a file and without a debugger; pages that were never populated are
@@ -46,40 +47,50 @@ def command(
     Exit status: 0 the search finished, with or without hits; 3 something that was not found might still be there, since
     a part of the memory could not be searched.
     """
-    from sevkit.memory.search import Request, answer
+    from sevkit.memory.search.request import Request, answer
 
-    request = Request(pid, core, qmp, hold, secrets, secrets_file, regexes, wide, ram_only, show, max_hits, threads)
+    found = of_guest(name, pid=pid, core=core, qmp=qmp)
+    pid, guest = found or (pid, None)
+    request = Request(
+        pid, core, qmp, hold, secrets, secrets_file, regexes, wide, ram_only, show, max_hits, threads, guest
+    )
     with byte_progress("searching") as progress:
         result = answer(request, progress)
-    finish(result, as_json=as_json, human=_human)
+    return result.shown_as(_human)
 
 
-def _human(data: dict[str, Any]) -> None:
+def _human(data: Scan) -> Iterator[str]:
     found = data["hits"]
     named = len(data["patterns"])
-    click.echo(f"{data['target']}: {len(found)} hits for {named} pattern{'s' if named != 1 else ''}")
+    yield f"{data['target']}: {len(found)} hits for {named} pattern{'s' if named != 1 else ''}"
     for hit in found[:_SHOWN]:
         where = f"{hit['region']} {hit['perms'] or ''}".strip()
         if hit["gpa"] is not None:
             where = f"guest-physical {hit['gpa']:#x} in {hit['ram_block']}"
-        click.echo(f"  {hit['address']:#x}  {hit['pattern']}, {where}")
-        click.echo(f"      {hit['context']}")
+        yield f"  {hit['address']:#x}  {hit['pattern']}, {where}"
+        yield f"      {hit['context']}"
     if len(found) > _SHOWN:
-        click.echo(f"  … and {len(found) - _SHOWN} more (--json has all)")
-    _human_coverage(data)
+        yield f"  … and {len(found) - _SHOWN} more (--json has all)"
+    yield from _human_coverage(data)
 
 
-def _human_coverage(data: dict[str, Any]) -> None:
+def _human_coverage(data: Scan) -> Iterator[str]:
     coverage, ram = data["coverage"], data["guest_ram"]
     rate = coverage["read_bytes"] / max(data["seconds"], 1e-9) / 1e9
-    click.echo(
+    yield (
         f"searched {_size(coverage['read_bytes'])} of {_size(coverage['mapped_bytes'])} mapped in"
         f" {data['seconds']:.2f} s ({rate:.1f} GB/s); {_size(coverage['skipped_unpopulated_bytes'])} never populated,"
         f" {_size(coverage['unreadable_bytes'])} unreadable"
     )
     if ram:
-        how = {"qmp": "by QMP", "core": "by the dump", "guess": "a guess: give --qmp to be sure"}
-        click.echo(f"guest RAM: {_size(ram['bytes'])} ({how.get(ram['origin'], ram['origin'])})")
+        how = {
+            "qmp": "by QMP",
+            "core": "by the dump",
+            "guess": "a guess: give --guest or --qmp to be sure",
+            "hypervisor": "as the hypervisor says",
+        }
+        yield f"guest RAM: {_size(ram['bytes'])} ({how.get(ram['origin'], ram['origin'])})"
+    yield from data["limits"]
 
 
 def _size(count: int) -> str:

@@ -4,13 +4,18 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from sevkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from sevkit.memory.guest_ram.layout import GuestMap
+
 
 def target_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--pid``, ``--core``, ``--qmp`` and ``--hold``."""
+    """Add ``--guest``, ``--pid``, ``--core``, ``--qmp`` and ``--hold``."""
     for option in (
         click.option("--hold", is_flag=True, help="Stop the process while it is read, so that nothing moves."),
         click.option(
@@ -21,9 +26,27 @@ def target_options(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
         click.option("--core", type=click.Path(path_type=Path), metavar="FILE", help="Read an ELF core file."),
         click.option("--pid", type=click.IntRange(1), metavar="PID", help="Read a running process, live."),
+        click.option("--guest", "name", metavar="NAME", help="Read a guest that sevkit launched, live."),
     ):
         function = option(function)
     return function
+
+
+def of_guest(name: str | None, **others: object) -> "tuple[int, GuestMap] | None":
+    """The VMM of the guest called ``name`` and where its RAM lies, as the hypervisor says; None without a name.
+
+    Raises UsageError when another memory is named too.
+    """
+    if name is None:
+        return None
+    given = [f"--{option}" for option, value in others.items() if value]
+    if given:
+        raise UsageError(f"--guest does not go with {', '.join(given)}", hint="the guest's name says it all")
+    from sevkit.hypervisor.select import attach
+    from sevkit.memory.guest_ram.layout import GuestMap
+
+    guest = attach(name)
+    return guest.pid, GuestMap(guest.ram_blocks(), "hypervisor")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from sevkit import proc
+from sevkit import processes
 from sevkit.errors import MissingToolError
 from sevkit.paths import cache_dir
 
@@ -69,7 +69,7 @@ def _download(lock: Path, into: Path) -> None:
     argv += ["--python-version", _PYTHON, "--implementation", "cp"]
     argv += [word for abi in _ABIS for word in ("--abi", abi)]
     argv += [word for platform in (*_PLATFORMS, *_OLD_PLATFORMS) for word in ("--platform", platform)]
-    done = proc.run(argv, timeout=900)
+    done = processes.run(argv, timeout=900)
     if done.status != 0:
         raise MissingToolError(
             "pip cannot download the locked packages", hint="can pip install here?", detail=done.error_text

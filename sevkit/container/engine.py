@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sevkit.errors import MissingToolError, NotPermittedError
+from sevkit.extras import extra
 
 _TIMEOUT = 20  # seconds for an answer; builds and runs have deadlines of their own
 # Where `scripts/container-engine` puts the socket of an engine that it has started.
@@ -50,9 +51,10 @@ def _is_socket(path: str) -> bool:
 @contextlib.contextmanager
 def find() -> Iterator[Engine]:
     """The first engine that answers; raises MissingToolError or NotPermittedError with what was tried."""
-    from docker.errors import DockerException
+    with extra("containers"):
+        from docker.errors import DockerException
 
-    import docker
+        import docker
 
     tried: list[str] = []
     refused = False

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sevkit import proc
+from sevkit import processes
 from sevkit.container.context import context
 from sevkit.container.engine import Engine
 from sevkit.errors import MissingToolError, SevkitError, UsageError
@@ -108,7 +108,7 @@ def base(engine: Engine, progress: Progress) -> str:
 
 def _make_base(engine: Engine, why: str) -> None:
     """A minimal Debian as the image of that name (mmdebstrap), with the package sources that this machine uses."""
-    if not proc.have_tool("mmdebstrap"):
+    if not processes.have_tool("mmdebstrap"):
         raise MissingToolError(
             f"{BASE} cannot be pulled, and mmdebstrap, which could make it, is not installed",
             hint="apt-get install mmdebstrap",
@@ -119,7 +119,7 @@ def _make_base(engine: Engine, why: str) -> None:
     keep = "--dpkgopt=path-include=/usr/share/doc/*/copyright"
     with work_dir("base") as folder:
         archive = Path(folder) / "base.tar"
-        proc.run(
+        processes.run(
             ["mmdebstrap", "--quiet", "--variant=apt", *leave_out, keep, *_merged_usr(), release, str(archive)],
             timeout=900,
             check=BuildError,

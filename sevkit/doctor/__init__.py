@@ -4,9 +4,9 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from sevkit.doctor import looks
+from sevkit.doctor.payload import AbilityRow, Examination, NeedRow
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ NEEDS = (
     Need("ssh", "ssh and ssh-keygen, for what the VMM must not see in clear", looks.ssh),
     Need("ovmf", "OVMF, the firmware of encrypted guests", looks.ovmf),
     Need("emulator", "the memory-encrypting QEMU", looks.emulator),
+    Need("emulator-snp", "SEV-ES and SEV-SNP in the memory-encrypting QEMU", looks.emulator_snp),
+    Need("snp-firmware", "the OVMF that SEV-SNP guests boot with", looks.snp_firmware),
     Need("compiler", "a C compiler, to build the emulator and the fast memory search", looks.compiler),
     Need("kvm", "KVM that runs guests", looks.kvm),
     Need("sev", "the SEV firmware driver (/dev/sev)", looks.sev),
@@ -80,7 +82,17 @@ ABILITIES = (
         "sevkit attack run leak --modes nosev,sev",
         ("directories", "temporary", "ptrace", "gdb", "image", "ovmf", "emulator"),
     ),
-    Ability("keys that no dump shows, in the mock and the emulator", "sevkit attack run leak", ("memfd_secret",)),
+    Ability(
+        "emulated SEV-ES guests",
+        "sevkit guest launch --hypervisor emulated --mode sev-es",
+        ("directories", "image", "ovmf", "emulator", "emulator-snp"),
+    ),
+    Ability(
+        "emulated SEV-SNP guests",
+        "sevkit guest launch --hypervisor emulated --mode sev-snp",
+        ("directories", "image", "snp-firmware", "emulator", "emulator-snp"),
+    ),
+    Ability("keys that no dump shows, in the emulator", "sevkit attack run leak", ("memfd_secret",)),
     Ability("build the emulator", "make emulator", ("python", "compiler")),
     Ability(
         "SEV and SEV-ES guests on hardware",
@@ -96,10 +108,10 @@ ABILITIES = (
 )
 
 
-def examine() -> dict[str, Any]:
+def examine() -> Examination:
     """Try every need; the outcome as JSON values."""
     found = {need.name: _tried(need) for need in NEEDS}
-    needs = [
+    needs: list[NeedRow] = [
         {
             "name": need.name,
             "what": need.what,
@@ -110,7 +122,7 @@ def examine() -> dict[str, Any]:
         }
         for need in NEEDS
     ]
-    abilities = [
+    abilities: list[AbilityRow] = [
         {
             "what": ability.what,
             "command": ability.command,

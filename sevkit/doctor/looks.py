@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sevkit import proc
+from sevkit import processes
 from sevkit.errors import SevkitError
 
 _MEMFD_SECRET = 447  # memfd_secret(2), the same number on every architecture that has it
@@ -67,14 +67,14 @@ def temporary() -> Found:
 @contextmanager
 def _patient() -> Iterator[int]:
     """A child that waits: something of this user's to look at."""
-    with proc.running(["sleep", "60"]) as child:
+    with processes.running(["sleep", "60"]) as child:
         yield child.pid
 
 
 def read_memory() -> Found:
     """Read a page of a child."""
-    from sevkit.memory.live import LiveMemory
-    from sevkit.memory.source import State
+    from sevkit.memory.sources.base import State
+    from sevkit.memory.sources.process import LiveMemory
 
     with _patient() as pid, LiveMemory(pid) as memory:
         first = next(part for part in memory.stretches() if part.state is State.DATA)
@@ -84,7 +84,7 @@ def read_memory() -> Found:
 
 def attach() -> Found:
     """Stop a child as a debugger would, and let it go."""
-    from sevkit.memory.hold import Held
+    from sevkit.memory.sources.hold import Held
 
     with _patient() as pid:
         Held(pid).release()
@@ -109,13 +109,13 @@ def _ptrace_hint() -> str:
 
 def gdb() -> Found:
     """Ask it for its version."""
-    done = proc.run([proc.find_tool("gdb"), "--nx", "--batch", "-ex", "show version"], timeout=20)
+    done = processes.run([processes.find_tool("gdb"), "--nx", "--batch", "-ex", "show version"], timeout=20)
     return Found(done.status == 0, done.text.split("\n")[0], "apt-get install gdb")
 
 
 def qemu() -> Found:
     """Ask it what it has."""
-    from sevkit.hypervisor import capabilities
+    from sevkit.qemu import capabilities
 
     able = capabilities.of_binary(capabilities.find_qemu())
     return Found(True, f"{able.binary} {able.version}")
@@ -129,41 +129,68 @@ def image() -> Found:
     if images.is_built("mini"):
         return Found(True, "built")
     for name in ("apt-get", "dpkg-deb"):
-        proc.find_tool(name, package="apt dpkg")
+        processes.find_tool(name, package="apt dpkg")
     return Found(True, f"can be built from {debian.kernel_packages()[0]}")
 
 
 def ssh() -> Found:
     """Both programs."""
-    proc.find_tool("ssh-keygen", package="openssh-client")
-    return Found(True, proc.find_tool("ssh", package="openssh-client"))
+    processes.find_tool("ssh-keygen", package="openssh-client")
+    return Found(True, processes.find_tool("ssh", package="openssh-client"))
 
 
 def ovmf() -> Found:
     """A firmware file where distributions put it."""
-    from sevkit.guest.spec import GuestSpec
-    from sevkit.hypervisor.qemu import firmware
-    from sevkit.words import Mode
+    from sevkit.guest import firmware
+    from sevkit.vocabulary import Mode
 
-    return Found(True, str(firmware(GuestSpec(mode=Mode.SEV))))
+    return Found(True, str(firmware.find(Mode.SEV)))
+
+
+def snp_firmware() -> Found:
+    """The pinned file in the cache, or apt's transport to fetch it."""
+    from sevkit.guest import firmware
+    from sevkit.vocabulary import Mode
+
+    path = firmware.find(Mode.SEV_SNP, emulated=True, fetch=False)
+    if path.exists():
+        return Found(True, str(path))
+    processes.find_tool("apt-get", package="apt")
+    return Found(True, f"can be fetched from Debian's {firmware.SNP_PINS[0].package.rpartition('/')[2]}")
 
 
 def emulator() -> Found:
     """Ask it what it has."""
-    from sevkit.hypervisor import capabilities, emulated
+    from sevkit.hypervisor.qemu import emulated
+    from sevkit.qemu import capabilities
 
     path = emulated.find()
     if path is None:
         return Found(False, "not built", "make emulator")
     able = capabilities.of_binary(str(path))
-    return Found(able.emulates_sev, f"{path} {able.version}", "make emulator")
+    modes = ", ".join(able.emulated_modes) or "no mode"
+    return Found(able.emulates_sev, f"{path} {able.version}, runs {modes}", "make emulator")
+
+
+def emulator_snp() -> Found:
+    """Ask it for its objects."""
+    from sevkit.hypervisor.qemu import emulated
+    from sevkit.qemu import capabilities
+    from sevkit.vocabulary import Mode
+
+    path = emulated.find()
+    if path is None:
+        return Found(False, "not built", "make emulator")
+    able = capabilities.of_binary(str(path))
+    works = Mode.SEV_SNP in able.emulated_modes
+    return Found(works, f"{path}" if works else f"{path} is an older build", "make emulator")
 
 
 def search() -> Found:
     """find.c, compiled when sevkit was installed."""
-    from sevkit.memory import native
+    from sevkit.memory.search import native
 
-    words = "built" if native.built else "not built: hyperscan searches, several times slower"
+    words = "built" if native.built else "not built: Python's own engine searches, many times slower"
     return Found(
         native.built, words, None if native.built else "install a C compiler (gcc libc6-dev), then sevkit again"
     )
@@ -171,7 +198,7 @@ def search() -> Found:
 
 def compiler() -> Found:
     """Any C compiler."""
-    return Found(True, proc.find_tool("cc", package="gcc libc6-dev"))
+    return Found(True, processes.find_tool("cc", package="gcc libc6-dev"))
 
 
 def kvm() -> Found:
@@ -179,7 +206,7 @@ def kvm() -> Found:
     import fcntl
 
     from sevkit.errors import MissingToolError
-    from sevkit.hypervisor import capabilities
+    from sevkit.qemu import capabilities
 
     try:
         descriptor = os.open("/dev/kvm", os.O_RDWR | os.O_CLOEXEC)
@@ -213,7 +240,7 @@ def sev() -> Found:
 
 def snp() -> Found:
     """QEMU's object for SEV-SNP guests."""
-    from sevkit.hypervisor import capabilities
+    from sevkit.qemu import capabilities
 
     able = capabilities.of_binary(capabilities.find_qemu())
     return Found("sev-snp-guest" in able.objects, f"QEMU {able.version}", "QEMU 9.1 or later has sev-snp-guest")

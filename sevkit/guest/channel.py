@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sevkit import proc
+from sevkit import processes
 from sevkit.errors import DeadlineError, GuestError, HypervisorError
 from sevkit.guest.result import CommandResult
 
@@ -39,7 +39,7 @@ class AgentChannel:
             if check is not None:
                 check()
             if time.monotonic() > deadline:
-                raise DeadlineError("the guest's agent did not answer in time", hint="give a longer --timeout")
+                raise DeadlineError("the guest's agent did not answer in time")
             if not self._path.exists():  # QEMU has not come to making its sockets yet
                 time.sleep(0.01)
                 continue
@@ -183,18 +183,25 @@ class SshChannel:
 
     def run(self, command: str | Sequence[str], *, stdin: bytes = b"", timeout: float) -> CommandResult:
         """Run a command in the guest; the exit status is the command's."""
-        ssh = proc.find_tool("ssh", package="openssh-client")
+        ssh = processes.find_tool("ssh", package="openssh-client")
         argv = [ssh, *self.options(), "root@127.0.0.1", shell_line(command)]
-        done = proc.run(argv, stdin=stdin, timeout=timeout)
+        done = processes.run(argv, stdin=stdin, timeout=timeout)
         if done.status == 255 and b"onnect" in done.stderr:
             raise GuestError("ssh into the guest failed", detail=done.error_text)
         return CommandResult(done.status, done.stdout, done.stderr)
 
+    def allow(self, keys: str) -> None:
+        """Let other public keys in, one a line."""
+        self.options()
+        done = self._agent.run("cat >>/root/.ssh/authorized_keys", stdin=keys.encode() + b"\n", timeout=60)
+        if done.status != 0:
+            raise GuestError("the guest did not take the ssh keys", detail=done.stderr.decode(errors="replace"))
+
     def _set_up(self) -> None:
-        keygen = proc.find_tool("ssh-keygen", package="openssh-client")
+        keygen = processes.find_tool("ssh-keygen", package="openssh-client")
         key = self._folder / "id"
         key.unlink(missing_ok=True)
-        proc.run(
+        processes.run(
             [keygen, "-q", "-t", "ed25519", "-N", "", "-C", "sevkit", "-f", str(key)], timeout=30, check=GuestError
         )
         script = (

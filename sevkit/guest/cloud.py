@@ -5,9 +5,6 @@ import json
 from importlib import resources
 from pathlib import Path
 
-from sevkit.errors import UsageError
-
-_QCOW2_MAGIC = b"QFI\xfb"
 _UNIT = """[Unit]
 Description=sevkit agent
 [Service]
@@ -19,17 +16,8 @@ WantedBy=multi-user.target
 
 
 def is_path(image: str) -> bool:
-    """Whether an image is named by a path: it has a slash, or an ending of disk images."""
-    return "/" in image or image.endswith((".qcow2", ".img", ".raw"))
-
-
-def disk_format(path: Path) -> str:
-    """``qcow2`` or ``raw``, by the file's first bytes; raises UsageError for what is no file that can be read."""
-    try:
-        with path.open("rb") as stream:
-            return "qcow2" if stream.read(4) == _QCOW2_MAGIC else "raw"
-    except OSError as error:
-        raise UsageError(f"cannot read the image {path}: {error.strerror}") from error
+    """Whether an image is named by a path: it has a slash or an ending of images, or there is a file of that name."""
+    return "/" in image or image.endswith((".qcow2", ".img", ".raw", ".iso")) or Path(image).is_file()
 
 
 def user_data() -> str:

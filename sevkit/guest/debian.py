@@ -11,8 +11,9 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 
-from sevkit import proc
+from sevkit import processes
 from sevkit.errors import BadInputError, MissingToolError
+from sevkit.guest.apt import Apt, Progress, with_backports
 
 _TIMEOUT = 600.0
 # What pyelftools raises on damaged files, besides errors of its own.
@@ -26,7 +27,7 @@ def kernel_packages(metapackages: Iterable[str] = KERNEL_METAPACKAGES) -> list[s
     for meta in metapackages:
         if re.fullmatch(r"linux-image-\d.*", meta):
             return [meta]
-        done = proc.run([proc.find_tool("apt-cache", package="apt"), "depends", meta], timeout=60)
+        done = Apt().run("apt-cache", "depends", meta)
         found = re.findall(r"Depends: (linux-(?:image|modules)-[0-9]\S*)", done.text)
         if done.status == 0 and found:
             return found + [name.replace("image", "modules", 1) for name in found if "-generic" in name]
@@ -35,11 +36,32 @@ def kernel_packages(metapackages: Iterable[str] = KERNEL_METAPACKAGES) -> list[s
     )
 
 
-def fetch(packages: Iterable[str], into: Path) -> list[str]:
+def kernel_of_series(series: str, progress: Progress) -> tuple[Apt, str]:
+    """The newest cloud kernel of a series such as ``6.12``: of the machine's own release, else of its backports.
+
+    Returns the apt configuration that has the package, and the package's name. Raises MissingToolError.
+    """
+    for configure in (lambda _: Apt(), with_backports):
+        apt = configure(progress)
+        names = apt.run("apt-cache", "pkgnames", f"linux-image-{series}.").text.split()
+        found = [name for name in names if re.fullmatch(r"linux-image-[\d.]+[\w.+-]*-cloud-amd64", name)]
+        if found:
+            return apt, max(found, key=_version)
+    raise MissingToolError(
+        f"neither this machine's release nor its backports have a cloud kernel {series}",
+        hint="apt-cache pkgnames linux-image- lists the kernels that apt knows",
+    )
+
+
+def _version(name: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", name)]
+
+
+def fetch(packages: Iterable[str], into: Path, apt: Apt | None = None) -> list[str]:
     """Download packages and unpack them below ``into``; returns their file names, which carry the versions."""
     debs = into / "debs"
     debs.mkdir(parents=True, exist_ok=True)
-    done = proc.run([proc.find_tool("apt-get", package="apt"), "download", "-q", *packages], timeout=_TIMEOUT, cwd=debs)
+    done = (apt or Apt()).run("apt-get", "download", "-q", *packages, timeout=_TIMEOUT, cwd=debs)
     if done.status != 0:
         raise MissingToolError(
             f"cannot download {' '.join(packages)}",
@@ -48,8 +70,13 @@ def fetch(packages: Iterable[str], into: Path) -> list[str]:
         )
     names = sorted(path.name for path in debs.glob("*.deb"))
     for name in names:
-        proc.run(["dpkg-deb", "-x", str(debs / name), str(into / "root")], timeout=_TIMEOUT, check=BadInputError)
+        unpack(debs / name, into / "root")
     return names
+
+
+def unpack(package: Path, into: Path) -> None:
+    """Unpack a package's files below ``into``."""
+    processes.run(["dpkg-deb", "-x", str(package), str(into)], timeout=_TIMEOUT, check=BadInputError)
 
 
 def needed_libraries(program: Path, root: Path) -> dict[str, Path]:
@@ -112,7 +139,7 @@ def read_module(path: Path) -> bytes:
 
         return lzma.decompress(data)
     if path.suffix == ".zst":
-        return proc.run([proc.find_tool("zstd"), "-dc"], stdin=data, timeout=60, check=BadInputError).stdout
+        return processes.run([processes.find_tool("zstd"), "-dc"], stdin=data, timeout=60, check=BadInputError).stdout
     return data
 
 

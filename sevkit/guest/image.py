@@ -13,20 +13,22 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from sevkit import proc
+from sevkit import processes
 from sevkit.errors import BadInputError, MissingToolError, UsageError
-from sevkit.guest import cloud, cpio, debian
+from sevkit.guest import cloud, cpio, debian, media
 from sevkit.paths import cache_dir
 
 Progress = Callable[[str], None]
 
 _HASHED = 256 << 20  # bytes; larger files are known by their size
 
-_RECIPE = 1  # to be raised when the code below, or cpio.py, changes what comes out
+_RECIPE = 2  # to be raised when the code below, or cpio.py, changes what comes out
 # What the mini image loads at boot, in Linux' own module names; built-in ones are passed over.
 _MODULES = (
     *("virtio_pci", "virtio_console", "virtio_blk", "virtio_scsi", "sd_mod", "virtio_net", "virtio_rng"),
-    *("nvme", "ext4", "msr", "cpuid", "sev_guest"),
+    *("nvme", "ext4", "msr", "cpuid"),
+    # The attestation driver asks for gcm(aes) by name, and busybox has no modprobe that the kernel could call.
+    *("ghash_generic", "gcm", "ctr", "configfs", "tsm", "sev_guest"),
 )
 _USER_PACKAGES = (
     *("busybox-static", "dropbear-bin", "util-linux"),
@@ -61,7 +63,7 @@ _BENCH_PACKAGES = (
         "perl-base",
         "python3-minimal",
     ),
-    *("dropbear-bin", "iproute2", "nvme-cli", "procps", "psmisc", "time", "util-linux"),
+    *("dropbear-bin", "iproute2", "nvme-cli", "procps", "psmisc", "systemd", "time", "util-linux"),
 )
 _PROGRAMS = ("usr/sbin/dropbear", "usr/bin/dropbearkey", "bin/lsblk")
 
@@ -76,6 +78,8 @@ class Image:
     root_disk: Path | None
     info: dict[str, object]
     root_format: str = "raw"
+    uefi: bool = True  # whether UEFI firmware, and BIOS, can boot it
+    bios: bool = True
 
 
 def get(name: str, *, progress: Progress | None = None) -> Image:
@@ -83,18 +87,24 @@ def get(name: str, *, progress: Progress | None = None) -> Image:
 
     Raises UsageError for a name that is none, MissingToolError when what the build needs is not here.
     """
-    if cloud.is_path(name):
+    if parts(name)[0] not in _BUILDERS and cloud.is_path(name):
         return _users_own(Path(name))
-    if name not in _BUILDERS:
+    if parts(name)[0] not in _BUILDERS:
         raise UsageError(
             f"there is no guest image {name!r}",
-            hint=f"images: {', '.join(sorted(_BUILDERS))}, or the path of a cloud image",
+            hint=f"images: {', '.join(sorted(_BUILDERS))} (mini-6.12 for another kernel), or a cloud image's path",
         )
     folder = _folder(name)
     info = _whole(folder)
     if info is None:
         info = _build(name, folder, progress or (lambda _: None))
     return _image(name, folder, info)
+
+
+def parts(name: str) -> tuple[str, str | None]:
+    """An image's name without its kernel series, and the series: ``mini-6.12`` is ``mini`` with a kernel 6.12."""
+    match = re.fullmatch(r"(\w+)-(\d{1,3}\.\d{1,3})", name)
+    return (match[1], match[2]) if match else (name, None)
 
 
 def is_built(name: str) -> bool:
@@ -108,8 +118,16 @@ def expected(name: str) -> Image:
 
 
 def _users_own(path: Path) -> Image:
-    form = cloud.disk_format(path)
-    return Image("cloud", None, None, path.resolve(), {"image": "cloud", "path": str(path)}, form)
+    found = media.disk(path)
+    info: dict[str, object] = {"image": "cloud", "path": str(path)}
+    return Image("cloud", None, None, path.resolve(), info, found.format, uefi=found.uefi, bios=found.bios)
+
+
+def least_memory(name: str, *, ovmf: bool) -> int:
+    """The least MiB with which a built-in image comes up: its initramfs and the firmware have to fit (measured)."""
+    if cloud.is_path(name):
+        return 128 if ovmf else 32
+    return 192 if ovmf else 96
 
 
 def _folder(name: str) -> Path:
@@ -123,13 +141,15 @@ def _image(name: str, folder: Path, info: dict[str, object]) -> Image:
 
 def _recipe_hash(name: str) -> str:
     """Changes when anything that decides the content of the image changes here."""
+    kind, series = parts(name)
     recipe = [name, _RECIPE, _MODULES, _USER_PACKAGES, _PROGRAMS]
-    if name == "bench":
+    if kind == "bench":
         recipe += [_BENCH_PACKAGES, _BENCH_SIZE]
     digest = hashlib.sha256(json.dumps(recipe).encode())
     for entry in sorted(resources.files("sevkit.guest").joinpath("rootfs").iterdir(), key=lambda e: e.name):
         digest.update(entry.name.encode() + entry.read_bytes())
-    digest.update(os.environ.get("SEVKIT_GUEST_KERNEL_PACKAGE", "").encode())
+    if series is None:
+        digest.update(os.environ.get("SEVKIT_GUEST_KERNEL_PACKAGE", "").encode())
     return digest.hexdigest()[:16]
 
 
@@ -166,7 +186,8 @@ def _build(name: str, folder: Path, progress: Progress) -> dict[str, object]:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=prefix) as scratch:
             made = Path(scratch) / "image"
             made.mkdir()
-            info = _BUILDERS[name](Path(scratch) / "work", made, progress)
+            kind, series = parts(name)
+            info = _BUILDERS[kind](Path(scratch) / "work", made, series, progress)
             info["files"] = {path.name: _fingerprint(path) for path in sorted(made.iterdir())}
             (made / "info.json").write_text(json.dumps(info, indent=2))
             shutil.rmtree(folder, ignore_errors=True)
@@ -174,12 +195,17 @@ def _build(name: str, folder: Path, progress: Progress) -> dict[str, object]:
         return info
 
 
-def _kernel(work: Path, progress: Progress) -> tuple[Path, Path, list[str]]:
+def _kernel(work: Path, series: str | None, progress: Progress) -> tuple[Path, Path, list[str]]:
     """Fetch a kernel: its file, its modules folder, and the packages it came from."""
-    chosen = os.environ.get("SEVKIT_GUEST_KERNEL_PACKAGE")
-    packages = debian.kernel_packages([chosen] if chosen else debian.KERNEL_METAPACKAGES)
+    apt = None
+    if series is not None:
+        apt, package = debian.kernel_of_series(series, progress)
+        packages = [package]
+    else:
+        chosen = os.environ.get("SEVKIT_GUEST_KERNEL_PACKAGE")
+        packages = debian.kernel_packages([chosen] if chosen else debian.KERNEL_METAPACKAGES)
     progress(f"fetching {packages[0]}")
-    debs = debian.fetch(packages, work / "kernel")
+    debs = debian.fetch(packages, work / "kernel", apt)
     kernels = sorted((work / "kernel/root/boot").glob("vmlinuz-*"))
     if not kernels:
         raise BadInputError(f"no kernel in the packages {' '.join(packages)}")
@@ -189,7 +215,7 @@ def _kernel(work: Path, progress: Progress) -> tuple[Path, Path, list[str]]:
 def _base_entries(kernel_root: Path, user_root: Path) -> list[cpio.Entry]:
     """Busybox, modules, the ssh server and our two scripts: what every initramfs starts with."""
     busybox = user_root / "bin/busybox"
-    applets = proc.run([str(busybox), "--list"], timeout=10, check=BadInputError).text.split()
+    applets = processes.run([str(busybox), "--list"], timeout=10, check=BadInputError).text.split()
     entries = [cpio.directory(name) for name in ("dev", "proc", "sys", "run", "tmp", "root", "etc", "mnt")]
     entries.append(cpio.character_device("dev/console", 5, 1))
     entries.append(cpio.file("bin/busybox", busybox.read_bytes(), 0o755))
@@ -217,9 +243,9 @@ def _base_entries(kernel_root: Path, user_root: Path) -> list[cpio.Entry]:
     return entries
 
 
-def _build_mini(work: Path, made: Path, progress: Progress) -> dict[str, object]:
+def _build_mini(work: Path, made: Path, series: str | None, progress: Progress) -> dict[str, object]:
     """Kernel and busybox initramfs with an ssh server: at a shell in seconds."""
-    kernel, kernel_root, kernel_debs = _kernel(work, progress)
+    kernel, kernel_root, kernel_debs = _kernel(work, series, progress)
     progress("fetching busybox and the ssh server")
     user_debs = debian.fetch(_USER_PACKAGES, work / "user")
     progress("packing the initramfs")
@@ -228,18 +254,18 @@ def _build_mini(work: Path, made: Path, progress: Progress) -> dict[str, object]
     return {"image": "mini", "kernel": kernel.name.removeprefix("vmlinuz-"), "packages": kernel_debs + user_debs}
 
 
-def _build_bench(work: Path, made: Path, progress: Progress) -> dict[str, object]:
+def _build_bench(work: Path, made: Path, series: str | None, progress: Progress) -> dict[str, object]:
     """The mini image's kernel and initramfs, and a Debian root file system with what benchmarks need."""
-    info = _build_mini(work, made, progress)
+    info = _build_mini(work, made, series, progress)
     progress("building a Debian root file system (minutes, once)")
-    builder = proc.find_tool("mmdebstrap")
-    proc.find_tool("mke2fs", package="e2fsprogs")
+    builder = processes.find_tool("mmdebstrap")
+    processes.find_tool("mke2fs", package="e2fsprogs")
     disk = made / "root.img"
     # The hook runs where the files have their owners, in the user namespace too: no root is needed. It copies first,
     # since /proc and /sys are mounted in the tree while hooks run.
     copy = 't=$(mktemp -d) && tar --one-file-system -C "$1" -cf - . | tar -C "$t" -xf -'
     pack = f'mke2fs -q -t ext4 -L sevkit-root -E lazy_itable_init=0 -d "$t" {shlex.quote(str(disk))} {_BENCH_SIZE}'
-    proc.run(
+    processes.run(
         [
             *(builder, "--quiet", "--variant=minbase", "--format=null", f"--include={','.join(_BENCH_PACKAGES)}"),
             *(
@@ -261,7 +287,7 @@ def _release() -> str:
     return match[1] if match else "stable"
 
 
-_BUILDERS: dict[str, Callable[[Path, Path, Progress], dict[str, object]]] = {
+_BUILDERS: dict[str, Callable[[Path, Path, str | None, Progress], dict[str, object]]] = {
     "mini": _build_mini,
     "bench": _build_bench,
 }

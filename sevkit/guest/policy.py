@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 
 from sevkit.errors import UsageError
-from sevkit.words import Mode
+from sevkit.vocabulary import MODE_FACTS, Mode
 
 # SEV and SEV-ES policy (32 bits): name -> bit.
 SEV_BITS = {"nodbg": 0, "noks": 1, "es": 2, "nosend": 3, "domain": 4, "sev": 5}
@@ -24,7 +24,7 @@ SNP_BITS = {
     "ciphertext-hiding-dram": 24,
 }
 _SNP_MUST_BE_ONE = 1 << 17
-DEFAULTS = {Mode.SEV: 0x1, Mode.SEV_ES: 0x5, Mode.SEV_SNP: 0x30000}
+DEFAULTS = {mode: facts.policy for mode, facts in MODE_FACTS.items() if facts.policy is not None}
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ is the guest's memory.
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from sevkit.errors import GuestError
@@ -31,9 +32,26 @@ def secret(nonce: bytes, place: str) -> bytes:
     return f"SEVKIT-{place}-{digest}".encode()
 
 
-def shared_marker(nonce: bytes) -> bytes:
+# Markers pass through the guest's shared buffers before the secrets are planted and after, so that what is lost of the
+# guest's memory in between does not go unnoticed.
+MARKERS = ("before", "after")
+
+
+def shared_marker(nonce: bytes, when: str) -> bytes:
     """What is put into guest memory that is shared with the host by design: the positive control."""
-    return b"SEVKIT-shared-" + hashlib.sha256(b"sevkit-shared:" + nonce.hex().encode()).hexdigest().encode()
+    digest = hashlib.sha256(f"sevkit-shared:{nonce.hex()}:{when}".encode()).hexdigest()
+    return f"SEVKIT-shared-{when}-{digest}".encode()
+
+
+@dataclass(frozen=True)
+class GuestWord:
+    """What a guest says of its own memory: how many pages it uses, and guest addresses of pages that hold secrets.
+
+    0 and none where it cannot say: without /proc, or without the right to see page frames (CAP_SYS_ADMIN).
+    """
+
+    used_pages: int = 0
+    secret_pages: tuple[int, ...] = ()
 
 
 # Derives a secret as `secret` does. The kernel log gets it at debug level, which the console does not print: a console
@@ -85,9 +103,41 @@ def plant(guest: Runs, nonce: bytes) -> None:
         raise GuestError("the guest could not plant its secrets", detail=done.stderr.decode(errors="replace"))
 
 
-def mark_shared(guest: Runs, nonce: bytes) -> None:
-    """Pass the positive control through the guest's shared buffers: it goes in as plain input of a command."""
-    guest.run("cat >/dev/null", stdin=shared_marker(nonce) + b"\n", timeout=30)
+# The pages of the process whose environment holds a secret: those of its environment (fields 50 and 51 of proc(5) stat)
+# by its page map, 8 bytes a page, little-endian: bit 63 present, bits 0 to 54 the page frame.
+_PAGES = """
+awk '/^MemTotal:/ {{ total = $2 }} /^MemFree:/ {{ print "used", (total - $2) / 4 }}' /proc/meminfo
+pid=$(cat /run/sevkit/environment.pid)
+first=$(($(cut -d' ' -f50 /proc/$pid/stat) / 4096))
+last=$(($(cut -d' ' -f51 /proc/$pid/stat) / 4096))
+while [ "$first" -le "$last" ]; do
+    echo page $(dd if=/proc/$pid/pagemap bs=8 skip=$first count=1 2>/dev/null | od -An -tx1)
+    first=$((first + 1))
+done
+"""
+
+
+def guest_word(guest: Runs) -> GuestWord:
+    """Ask the guest which of its pages hold a secret, and how many it uses."""
+    done = guest.run(_PAGES.format(), timeout=60)
+    lines = [line.split() for line in done.text.splitlines()]
+    used = next((float(words[1]) for words in lines if words[:1] == ["used"] and len(words) == 2), 0.0)
+    pages = [_page_frame(words[1:]) for words in lines if words[:1] == ["page"]]
+    return GuestWord(int(used), tuple(page * 4096 for page in pages if page))
+
+
+def _page_frame(words: Sequence[str]) -> int:
+    """The page frame in an entry of a page map, as od(1) prints its bytes; 0 where there is none."""
+    try:
+        entry = int.from_bytes(bytes.fromhex("".join(words)), "little")
+    except ValueError:
+        return 0
+    return entry & ((1 << 55) - 1) if entry >> 63 else 0
+
+
+def mark_shared(guest: Runs, nonce: bytes, when: str) -> None:
+    """Pass a positive control through the guest's shared buffers: it goes in as plain input of a command."""
+    guest.run("cat >/dev/null", stdin=shared_marker(nonce, when) + b"\n", timeout=30)
 
 
 def holds(guest: Runs, nonce: bytes) -> dict[str, bool]:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from sevkit.errors import BadInputError, UsageError
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 
+_PATHS = ("kernel", "initrd", "cdrom")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 
 
@@ -69,7 +70,12 @@ class GuestSpec:
     """Everything that decides how a guest is launched, except what the host adds (paths, C-bit position).
 
     ``memory_mib`` is the guest's RAM; ``cmdline`` is added to the kernel command line; ``policy`` is the launch
-    policy as a number, None for the default of the mode (see guest/policy.py).
+    policy as a number, None for the default of the mode (see guest/policy.py). ``sev_options`` are added to QEMU's
+    encryption object (``host-data=…``); ``platform_seed`` decides the keys of an emulated platform that signs reports,
+    empty for those of this user's own. ``kernel`` and ``initrd`` replace the image's; ``cdrom`` is an ISO image to boot
+    instead. The guest sees each folder of ``shares`` as it is at launch, read-only. ``ports`` are pairs (port on the
+    host's loopback, port in the guest); ``outgoing`` lets the guest reach other machines; ``ssh_keys`` are public keys
+    that may log in.
     """
 
     name: str = "guest"
@@ -86,6 +92,15 @@ class GuestSpec:
     kernel_hashes: bool = False
     cmdline: str = ""
     qemu_machine: str = ""
+    sev_options: str = ""
+    platform_seed: str = ""
+    kernel: Path | None = None
+    initrd: Path | None = None
+    cdrom: Path | None = None
+    shares: tuple[Path, ...] = ()
+    ports: tuple[tuple[int, int], ...] = ()
+    outgoing: bool = False
+    ssh_keys: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse values that no guest can have, and names that could be options or paths."""
@@ -96,8 +111,23 @@ class GuestSpec:
             raise UsageError(f"{self.vcpus} vCPUs is out of range", hint="give 1 to 1024")
         if not re.fullmatch(r"[A-Za-z0-9=,._-]*", self.qemu_machine):
             raise UsageError(f"machine options {self.qemu_machine!r} contain characters that QEMU options do not have")
+        if not re.fullmatch(r"[A-Za-z0-9=,._+/-]*", self.sev_options):
+            raise UsageError(f"options {self.sev_options!r} contain characters that QEMU options do not have")
+        if self.sev_options and self.mode is Mode.NOSEV:
+            raise UsageError("a guest without SEV has no encryption object", hint="leave --sev-options out")
         if self.cpu is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9=,+._-]*", self.cpu):
             raise UsageError(f"{self.cpu!r} is not a CPU model of QEMU's", hint="such as EPYC-v4, or max,-sse4a")
+
+        for port in (number for pair in self.ports for number in pair):
+            if not 1 <= port <= 65535:
+                raise UsageError(f"{port} is not a port", hint="give 1 to 65535")
+        if self.ports and not self.network:
+            raise UsageError("a guest without network has no ports")
+
+    @property
+    def has_agent(self) -> bool:
+        """Whether sevkit's agent runs in the guest: not in an initrd or ISO image of the user's own."""
+        return self.initrd is None and self.cdrom is None
 
     def with_mode(self, mode: Mode) -> "GuestSpec":
         """The same guest in another mode."""
@@ -118,6 +148,9 @@ def to_dict(spec: GuestSpec) -> dict[str, Any]:
     """The spec as JSON values."""
     plain = asdict(spec)
     plain["storage"]["path"] = None if spec.storage.path is None else str(spec.storage.path)
+    for name in _PATHS:
+        plain[name] = None if plain[name] is None else str(plain[name])
+    plain["shares"] = [str(path) for path in spec.shares]
     return plain
 
 
@@ -141,5 +174,9 @@ def _from_dict(plain: dict[str, Any]) -> GuestSpec:
             "accel": Accel(plain["accel"]),
             "firmware": None if firmware is None else Firmware(firmware),
             "storage": Storage(**storage),
+            **{name: None if plain[name] is None else Path(plain[name]) for name in _PATHS},
+            "shares": tuple(Path(path) for path in plain["shares"]),
+            "ports": tuple((int(host), int(guest)) for host, guest in plain["ports"]),
+            "ssh_keys": tuple(map(str, plain["ssh_keys"])),
         }
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sevkit.guest.result import CommandResult
+from sevkit.vocabulary import ENCRYPTED, MODE_FACTS, Mode
 
 SEV_STATUS_MSR = 0xC0010131
 SEV_LEAF = 0x8000001F
@@ -23,6 +24,22 @@ leaf {SEV_LEAF:#x}
 echo --
 dmesg
 """
+
+
+# Linux' names of the active features, as its line "Memory Encryption Features active: AMD …" has them.
+_FEATURES = {Mode.SEV: "SEV", Mode.SEV_ES: "SEV SEV-ES", Mode.SEV_SNP: "SEV SEV-ES SEV-SNP"}
+# (bit of SEV_STATUS, bit of CPUID 0x8000001F EAX) that a mode sets, with those of the modes before it.
+_BITS = {Mode.SEV: (0, 1), Mode.SEV_ES: (1, 3), Mode.SEV_SNP: (2, 4)}
+_CPUID_TABLE = re.compile(r"Using SNP CPUID table, (\d+) entries present")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Whether one source agrees with a mode: None when it could not be read. ``seen`` is what it said."""
+
+    source: str
+    agrees: bool | None
+    seen: str
 
 
 @dataclass(frozen=True)
@@ -41,13 +58,67 @@ class GuestFacts:
         """The features that SEV_STATUS shows as active, in the words of the modes."""
         if self.sev_status is None:
             return []
-        names = ((0, "sev"), (1, "sev-es"), (2, "sev-snp"))
-        return [name for bit, name in names if self.sev_status >> bit & 1]
+        return [str(mode) for mode in ENCRYPTED if self.sev_status >> (MODE_FACTS[mode].status_bit or 0) & 1]
 
     @property
     def log_lines(self) -> list[str]:
         """The lines of the kernel's log that speak of memory encryption."""
         return [line for line in self.kernel_log.splitlines() if re.search(r"Memory Encryption|\bSEV\b|\bSME\b", line)]
+
+    @property
+    def cpuid_entries(self) -> int | None:
+        """How many entries the CPUID page of an SNP guest has, as its kernel counted them."""
+        match = _CPUID_TABLE.search(self.kernel_log)
+        return int(match[1]) if match else None
+
+    @property
+    def log_is_whole(self) -> bool:
+        """Whether the kernel's log still begins with the boot: lines that are missing then were never printed."""
+        return "Linux version " in self.kernel_log
+
+
+def judge(facts: GuestFacts, mode: Mode) -> list[Finding]:
+    """What each source says about the guest being one of ``mode``; the first, SEV_STATUS, is the one that counts."""
+    expected = [Mode.SEV, Mode.SEV_ES, Mode.SEV_SNP]
+    expected = expected[: expected.index(mode) + 1] if mode in expected else []
+    return [_status(facts, expected), _leaf(facts, expected), *_log(facts, mode)]
+
+
+def _status(facts: GuestFacts, expected: Sequence[Mode]) -> Finding:
+    if facts.sev_status is None:
+        # Outside of SEV the MSR does not exist, and reading it fails.
+        return Finding("SEV_STATUS", None if expected else True, "cannot be read")
+    return Finding("SEV_STATUS", facts.active == list(map(str, expected)), f"{facts.sev_status:#x}")
+
+
+def _leaf(facts: GuestFacts, expected: Sequence[Mode]) -> Finding:
+    source = "CPUID 0x8000001f"
+    if facts.leaf is None:
+        return Finding(source, not expected, "not there")
+    wanted = sum(1 << _BITS[mode][1] for mode in expected)
+    mask = sum(1 << leaf_bit for _, leaf_bit in _BITS.values())
+    return Finding(source, facts.leaf[0] & mask == wanted, f"EAX {facts.leaf[0]:#x}")
+
+
+def _log(facts: GuestFacts, mode: Mode) -> list[Finding]:
+    active = re.search(r"Memory Encryption Features active: AMD ([^\n]*)", facts.kernel_log)
+    said = active[1].strip() if active else ""
+    line = "kernel log: active features"
+    if active is None and not facts.log_is_whole:
+        found = [Finding(line, None, "the log does not reach back to the boot")]
+    else:
+        found = [Finding(line, said == _FEATURES.get(mode, ""), said or "none")]
+    if mode is Mode.SEV_SNP:
+        count = facts.cpuid_entries
+        found.append(_line(facts, "CPUID table", count is not None, f"{count} entries"))
+        device = "SNP guest platform device initialized" in facts.kernel_log
+        found.append(_line(facts, "attestation device", device, "initialized"))
+    return found
+
+
+def _line(facts: GuestFacts, what: str, present: bool, seen: str) -> Finding:
+    agrees = True if present else False if facts.log_is_whole else None
+    return Finding(f"kernel log: {what}", agrees, seen if present else "no such line")
 
 
 class _Runs(Protocol):

@@ -16,11 +16,11 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from sevkit import proc, procfs
+from sevkit import processes, procfs
 from sevkit.errors import NotPermittedError, UsageError
 from sevkit.guest.spec import check_name
 from sevkit.paths import state_dir, write_private
-from sevkit.words import Mode, Provenance
+from sevkit.vocabulary import Mode, Provenance
 
 HYPERVISORS = ("qemu", "emulated", "mock")
 _RECORD = "guest.json"
@@ -146,7 +146,7 @@ def _stale(path: Path) -> bool:
 def _remove(path: Path) -> None:
     """Remove the folder of a guest that nothing can reach any more, and end its VMM should that still run."""
     if (marked := _process(path / _MARK)) is not None:
-        proc.end(*marked)
+        processes.end(*marked)
     shutil.rmtree(path, ignore_errors=True)
 
 

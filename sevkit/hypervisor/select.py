@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from sevkit.errors import UnsupportedModeError, UsageError
 from sevkit.hypervisor import registry
-from sevkit.hypervisor.base import Guest, Hypervisor
-from sevkit.words import Mode
+from sevkit.hypervisor.protocols import Guest, Hypervisor
+from sevkit.vocabulary import Mode
 
 NAMES = ("qemu", "emulated", "mock")
 
@@ -23,26 +23,27 @@ class Choice:
 def make(name: str, progress: Callable[[str], None] | None = None) -> Hypervisor:
     """The hypervisor of that name."""
     if name == "mock":
-        from sevkit.hypervisor.mock import MockHypervisor
+        from sevkit.hypervisor.mock.hypervisor import MockHypervisor
 
         return MockHypervisor()
     if name == "emulated":
-        from sevkit.hypervisor.emulated import emulated
+        from sevkit.hypervisor.qemu.emulated import emulated
 
         return emulated(progress)
     if name == "qemu":
-        from sevkit.hypervisor.qemu import QemuHypervisor
+        from sevkit.hypervisor.qemu.hypervisor import QemuHypervisor
 
         return QemuHypervisor(progress=progress)
     raise UsageError(f"there is no hypervisor {name!r}", hint=f"hypervisors: auto, {', '.join(NAMES)}")
 
 
-def choose(name: str, mode: Mode, progress: Callable[[str], None] | None = None) -> Choice:
+def choose(name: str, mode: Mode, progress: Callable[[str], None] | None = None, *, real: bool = False) -> Choice:
     """The hypervisor called ``name``, or for ``auto`` the first of hardware, emulator, mock that runs ``mode`` here.
 
+    With ``real``, ``auto`` never takes the mock: a test that passes on no guest at all is worse than one that fails.
     Raises UnsupportedModeError with each reason when none can.
     """
-    names = NAMES if name == "auto" else (name,)
+    names = (name,) if name != "auto" else NAMES[:-1] if real else NAMES
     passed: list[str] = []
     for candidate in names:
         hypervisor = make(candidate, progress)
@@ -52,17 +53,23 @@ def choose(name: str, mode: Mode, progress: Callable[[str], None] | None = None)
         passed.append(f"{candidate}: {able.reason}")
     raise UnsupportedModeError(
         f"no hypervisor here runs mode {mode}: {'; '.join(passed)}",
-        hint=None if name == "auto" else "--hypervisor auto takes the most real one that can",
+        hint=_hint(name, real),
     )
+
+
+def _hint(name: str, real: bool) -> str | None:
+    if name != "auto":
+        return "--hypervisor auto takes the most real one that can"
+    return "`make emulator` builds the emulator; --hypervisor mock takes the software model instead" if real else None
 
 
 def attach(name: str) -> Guest:
     """A running guest that this or another process has launched; raises UsageError when there is none of that name."""
     record = registry.read(name)
     if record.hypervisor == "mock":
-        from sevkit.hypervisor import mock
+        from sevkit.hypervisor.mock import hypervisor as mock
 
         return mock.attach(record)
-    from sevkit.hypervisor import qemu
+    from sevkit.hypervisor.qemu import hypervisor as qemu
 
     return qemu.attach(record)

@@ -5,79 +5,119 @@ The order of pages is QEMU's: firmware image, its metadata sections in their ord
 """
 
 import hashlib
-import struct
-import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, groupby
+from typing import NamedTuple
 
 from sevkit.errors import BadInputError, UsageError
 from sevkit.model import ovmf as ovmf_format
 from sevkit.model import vmsa
-from sevkit.model.measure import PAGE, VMSA_GPA, PageType, SnpDigest
+from sevkit.model.kernel_hashes import Kernel, KernelHashes
+from sevkit.model.measure import (
+    DIGEST,
+    PAGE,
+    VMSA_GPA,
+    PageRun,
+    PageType,
+    fold,
+    normal_run,
+    span_run,
+    vmsa_digest,
+)
 from sevkit.model.ovmf import Ovmf, Section, SectionType
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
+
+__all__ = ["VMMS", "Kernel", "LaunchInputs", "Piece", "Svsm", "launch_digest", "snp_runs"]
 
 VMMS = tuple(vmsa.RESET_STATES)
-_HASHES = "9438d606-4f22-4cc9-b479-a793d411fd21"
-_ENTRIES = {
-    "cmdline": "97d02dd8-bd20-4c94-aa78-e7714d36ab2a",
-    "initrd": "44baf731-3a2f-4bd7-9af1-41e29169781d",
-    "kernel": "4de79437-abd2-427f-b835-d5b172d2045b",
-}
-_HEAD = struct.Struct("<16sH")
+MOST_VCPUS = 4096
+_SPANS = {SectionType.SECRETS: PageType.SECRETS, SectionType.CPUID: PageType.CPUID}
 
 
 @dataclass(frozen=True)
-class Kernel:
-    """What QEMU boots directly, measured through a table of hashes (kernel-hashes=on)."""
+class Svsm:
+    """An SVSM that is loaded below the firmware and its variables (coconut-svsm's QEMU without IGVM)."""
 
-    kernel: bytes
-    initrd: bytes = b""
-    cmdline: str = ""
-
-    def table(self) -> bytes:
-        """The hash table as QEMU writes it, padded to 16 bytes."""
-        contents = {"cmdline": self.cmdline.encode() + b"\0", "initrd": self.initrd, "kernel": self.kernel}
-        size = _HEAD.size + 32
-        entries = b"".join(
-            _HEAD.pack(uuid.UUID(guid).bytes_le, size) + hashlib.sha256(contents[name]).digest()
-            for name, guid in _ENTRIES.items()
-        )
-        table = _HEAD.pack(uuid.UUID(_HASHES).bytes_le, _HEAD.size + len(entries)) + entries
-        return table + bytes(-len(table) % 16)
+    data: bytes
+    vars_size: int = 0
+    fcw: int = 0
 
 
 @dataclass(frozen=True)
 class LaunchInputs:
-    """All that enters a launch digest. ``signature`` is CPUID 1 EAX, ``features`` SEV_FEATURES, ``vmm`` one of VMMS."""
+    """All that enters a launch digest. ``signature`` is CPUID 1 EAX, ``features`` SEV_FEATURES, ``vmm`` one of VMMS.
+
+    ``firmware_digest`` stands for the digest after the firmware's own pages: the rest of the image is then not needed.
+    """
 
     mode: Mode
     firmware: bytes
     vcpus: int = 1
     signature: int = 0
     features: int = 1
-    kernel: Kernel | None = None
+    kernel: Kernel | KernelHashes | None = None
     vmm: str = "qemu"
+    svsm: Svsm | None = None
+    firmware_digest: bytes | None = None
+
+
+class Piece(NamedTuple):
+    """Bytes on their way into the digest of SEV or SEV-ES, which knows no pages and no addresses."""
+
+    what: str
+    data: bytes
 
 
 def launch_digest(inputs: LaunchInputs) -> bytes:
     """The digest: 32 bytes (SEV, SEV-ES) or 48 (SEV-SNP). Raises UsageError or BadInputError for impossible inputs."""
+    check(inputs)
+    if inputs.mode is Mode.SEV_SNP:
+        return fold(start_of(inputs), snp_runs(inputs))
+    digest = hashlib.sha256()
+    for piece in legacy_pieces(inputs):
+        digest.update(piece.data)
+    return digest.digest()
+
+
+def check(inputs: LaunchInputs) -> None:
+    """Raise UsageError for inputs that do not go together."""
     if inputs.mode is Mode.NOSEV:
         raise UsageError("a guest without SEV has no launch digest")
     if inputs.vmm not in VMMS:
         raise UsageError(f"unknown VMM {inputs.vmm!r}", hint=f"known: {', '.join(VMMS)}")
-    firmware = ovmf_format.parse(inputs.firmware)
-    if inputs.mode is Mode.SEV_SNP:
-        return _snp(inputs, firmware)
-    return _legacy(inputs, firmware)
+    if not 1 <= inputs.vcpus <= MOST_VCPUS:
+        raise UsageError(f"{inputs.vcpus} vCPUs: a guest has 1 to {MOST_VCPUS}")
+    if not 0 <= inputs.features < 1 << 64 or not 0 <= inputs.signature < 1 << 32:
+        raise UsageError("guest features have 64 bits, a CPU signature has 32")
+    if inputs.mode is not Mode.SEV_SNP and (inputs.svsm or inputs.firmware_digest):
+        raise UsageError("an SVSM or a digest of the firmware is for SEV-SNP only")
+    if inputs.svsm and (inputs.kernel or inputs.firmware_digest or inputs.vmm != "qemu"):
+        raise UsageError("an SVSM guest has no measured kernel, and QEMU as its VMM")
+    if inputs.firmware_digest is not None and len(inputs.firmware_digest) != DIGEST:
+        raise UsageError(f"a digest of the firmware has {DIGEST} bytes, not {len(inputs.firmware_digest)}")
+
+
+def start_of(inputs: LaunchInputs) -> bytes:
+    """The digest that the first page starts from."""
+    return inputs.firmware_digest or bytes(DIGEST)
 
 
 def save_areas(inputs: LaunchInputs, firmware: Ovmf) -> Iterator[bytes]:
     """The save area of each vCPU before its first run: the boot processor's, then those of the others."""
     features = inputs.features if inputs.mode is Mode.SEV_SNP else 0
+    entry = 0
+    first = _reset(inputs, vmsa.BSP_EIP, features)
+    other = first
+    if inputs.vcpus > 1:
+        entry = _ap_entry(firmware)
+        other = _reset(inputs, entry, features)
     for number in range(inputs.vcpus):
-        eip = vmsa.BSP_EIP if number == 0 else _ap_entry(firmware)
-        yield vmsa.reset_page(eip, features=features, signature=inputs.signature, vmm=inputs.vmm)
+        yield other if number else first
+
+
+def _reset(inputs: LaunchInputs, eip: int, features: int) -> bytes:
+    return vmsa.reset_page(eip, features=features, signature=inputs.signature, vmm=inputs.vmm)
 
 
 def _ap_entry(firmware: Ovmf) -> int:
@@ -87,43 +127,85 @@ def _ap_entry(firmware: Ovmf) -> int:
     return eip
 
 
-def _legacy(inputs: LaunchInputs, firmware: Ovmf) -> bytes:
-    digest = hashlib.sha256(firmware.data)
+def legacy_pieces(inputs: LaunchInputs) -> Iterator[Piece]:
+    """What enters the digest of SEV and SEV-ES, in order."""
+    firmware = ovmf_format.parse(inputs.firmware)
+    yield Piece("firmware", firmware.data)
     if inputs.kernel is not None:
         if not firmware.pointer(ovmf_format.HASH_TABLE):
             raise BadInputError("the firmware has no place for hashes of kernel, initrd and command line")
-        digest.update(inputs.kernel.table())
+        yield Piece("kernel hashes", inputs.kernel.table())
     if inputs.mode is Mode.SEV_ES:
-        for page in save_areas(inputs, firmware):
-            digest.update(page)
-    return digest.digest()
+        for number, page in enumerate(save_areas(inputs, firmware)):
+            yield Piece(f"vmsa {number}", page)
 
 
-def _snp(inputs: LaunchInputs, firmware: Ovmf) -> bytes:
-    digest = SnpDigest()
-    digest.update_pages(PageType.NORMAL, firmware.gpa, firmware.data)
-    if inputs.kernel is not None and all(s.kind is not SectionType.KERNEL_HASHES for s in firmware.sections):
+def snp_runs(inputs: LaunchInputs) -> Iterator[PageRun]:
+    """The pages of an SNP guest in the order in which they are measured."""
+    if inputs.svsm is not None:
+        return _svsm_runs(inputs, inputs.svsm)
+    firmware = ovmf_format.parse(inputs.firmware)
+    return chain(
+        () if inputs.firmware_digest else [firmware_run("firmware", firmware)],
+        metadata_runs(inputs, firmware),
+        vmsa_runs(save_areas(inputs, firmware)),
+    )
+
+
+def firmware_run(what: str, firmware: Ovmf) -> PageRun:
+    """The pages of an image; raises BadInputError for one that does not fill its last page."""
+    if len(firmware.data) % PAGE:
+        raise BadInputError(f"the {what} image has {len(firmware.data)} bytes: not a multiple of {PAGE}")
+    return normal_run(what, firmware.gpa, firmware.data)
+
+
+def metadata_runs(inputs: LaunchInputs, firmware: Ovmf) -> Iterator[PageRun]:
+    """The pages that the firmware's metadata asks for, in the VMM's order."""
+    kernel = inputs.kernel
+    if kernel is not None and all(s.kind is not SectionType.KERNEL_HASHES for s in firmware.sections):
         raise BadInputError("the firmware has no place for hashes of kernel, initrd and command line")
     sections = list(firmware.sections)
     if inputs.vmm == "ec2":
         sections.sort(key=lambda section: section.kind is SectionType.CPUID)
     for section in sections:
-        _measure(digest, section, inputs, firmware)
-    for page in save_areas(inputs, firmware):
-        digest.update(PageType.VMSA, VMSA_GPA, page)
-    return digest.value
+        yield _section_run(section, inputs, firmware)
 
 
-def _measure(digest: SnpDigest, section: Section, inputs: LaunchInputs, firmware: Ovmf) -> None:
-    if section.kind is SectionType.SECRETS:
-        digest.update(PageType.SECRETS, section.gpa)
-    elif section.kind is SectionType.CPUID:
-        digest.update(PageType.CPUID, section.gpa)
-    elif section.kind is SectionType.KERNEL_HASHES and inputs.kernel is not None:
-        offset = (firmware.pointer(ovmf_format.HASH_TABLE) or 0) % PAGE
-        page = (bytes(offset) + inputs.kernel.table()).ljust(PAGE, b"\0")
-        digest.update_pages(PageType.NORMAL, section.gpa, page[:PAGE])
-    elif section.kind is SectionType.SEC_MEM and inputs.vmm == "gce":
-        digest.update_span(PageType.UNMEASURED, section.gpa, section.size)
-    else:
-        digest.update_span(PageType.ZERO, section.gpa, section.size)
+def vmsa_runs(pages: Iterable[bytes]) -> Iterator[PageRun]:
+    """The save areas; equal ones one after another, as those of all further vCPUs, are one run."""
+    number = 0
+    for page, same in groupby(pages):
+        count = sum(1 for _ in same)
+        yield PageRun(f"vmsa {number}", PageType.VMSA, VMSA_GPA, (vmsa_digest(page),) * count, 0)
+        number += count
+
+
+def _section_run(section: Section, inputs: LaunchInputs, firmware: Ovmf) -> PageRun:
+    what = section.kind.name
+    if section.kind in _SPANS:
+        return PageRun(what, _SPANS[section.kind], section.gpa, (bytes(DIGEST),))
+    if section.kind is SectionType.KERNEL_HASHES and inputs.kernel is not None:
+        return normal_run(what, section.gpa, hash_page(firmware, inputs.kernel))
+    unmeasured = section.kind is SectionType.SEC_MEM and inputs.vmm == "gce"
+    return span_run(what, PageType.UNMEASURED if unmeasured else PageType.ZERO, section.gpa, section.size)
+
+
+def hash_page(firmware: Ovmf, kernel: Kernel | KernelHashes) -> bytes:
+    """The page with the table of hashes, at the place within the page that the firmware names."""
+    offset = (firmware.pointer(ovmf_format.HASH_TABLE) or 0) % PAGE
+    return (bytes(offset) + kernel.table()).ljust(PAGE, b"\0")[:PAGE]
+
+
+def _svsm_runs(inputs: LaunchInputs, svsm: Svsm) -> Iterator[PageRun]:
+    """Firmware, then the SVSM below it, the SVSM's metadata, and save areas that start in the SVSM."""
+    firmware = ovmf_format.parse(inputs.firmware)
+    module = ovmf_format.parse(svsm.data, end=firmware.gpa - svsm.vars_size)
+    entry = module.pointer(ovmf_format.SVSM_INFO)
+    if entry is None:
+        raise BadInputError("the SVSM image names no entry point (SVSM info block)")
+    page = vmsa.svsm_page(module.gpa + entry, signature=inputs.signature, fcw=svsm.fcw)
+    return chain(
+        [firmware_run("firmware", firmware), firmware_run("svsm", module)],
+        metadata_runs(inputs, module),
+        vmsa_runs(page for _ in range(inputs.vcpus)),
+    )

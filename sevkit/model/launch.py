@@ -8,9 +8,9 @@ from sevkit.model.cipher import PAGE
 from sevkit.model.measure import VMSA_GPA, PageType
 from sevkit.model.platform import Platform
 from sevkit.model.psp_sev import ES
-from sevkit.model.snp_commands import POLICY_DEFAULT, SnpPlatformState
+from sevkit.model.snp_commands import SnpPlatformState
 from sevkit.model.vm import Vm
-from sevkit.words import Mode
+from sevkit.vocabulary import MODE_FACTS, Mode
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Launched:
 
 def default_policy(mode: Mode) -> int:
     """A policy that suits the mode: no debugging, no key sharing."""
-    return {Mode.SEV: 0x1, Mode.SEV_ES: 0x5, Mode.SEV_SNP: POLICY_DEFAULT}.get(mode, 0)
+    return MODE_FACTS[mode].policy or 0
 
 
 def free_asid(platform: Platform, mode: Mode) -> int:

@@ -8,13 +8,16 @@ firmware ABI, PAGE_INFO).
 import hashlib
 import hmac
 import struct
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 PAGE = 4096
 DIGEST = 48
 VMSA_GPA = 0xFFFFFFFFF000  # the address under which QEMU measures VMSA pages
 _PAGE_INFO = struct.Struct("<48s48sHBBBBBBQ")
+_HEAD = struct.Struct("<HBBBBBB")  # PAGE_INFO between its two digests and the address
 TSC_FIELDS = slice(0x2F0, 0x300)  # TSC_SCALE and TSC_OFFSET: measured as zero
 
 
@@ -36,6 +39,74 @@ class VmplPerms:
     vmpl1: int = 0
     vmpl2: int = 0
     vmpl3: int = 0
+
+
+class PageRun(NamedTuple):
+    """Pages of one kind that are measured one after another.
+
+    ``contents`` has the SHA-384 of each page, or 48 zero bytes where contents do not count; ``stride`` is the distance
+    of their addresses: 4096, or 0 for save areas, which all count with the same address.
+    """
+
+    what: str
+    kind: PageType
+    gpa: int
+    contents: Sequence[bytes]
+    stride: int = PAGE
+
+
+def page_digests(data: bytes) -> list[bytes]:
+    """SHA-384 of each 4 KiB of ``data``. A page like the one before it, as in padding, is not hashed again."""
+    digests = []
+    before, digest = b"", b""
+    for offset in range(0, len(data), PAGE):
+        page = data[offset : offset + PAGE]
+        if page != before:
+            before, digest = page, hashlib.sha384(page).digest()
+        digests.append(digest)
+    return digests
+
+
+def vmsa_digest(page: bytes) -> bytes:
+    """SHA-384 of a save area as it is measured: the TSC fields as zero."""
+    measured = bytearray(page)
+    measured[TSC_FIELDS] = bytes(16)
+    return hashlib.sha384(measured).digest()
+
+
+def normal_run(what: str, gpa: int, data: bytes) -> PageRun:
+    """Consecutive pages with contents."""
+    return PageRun(what, PageType.NORMAL, gpa, page_digests(data))
+
+
+def span_run(what: str, kind: PageType, gpa: int, size: int) -> PageRun:
+    """Consecutive pages of a type whose contents do not count."""
+    return PageRun(what, kind, gpa, (bytes(DIGEST),) * -(-size // PAGE))
+
+
+def running(value: bytes, run: PageRun) -> Iterator[bytes]:
+    """The digest after each page of a run: SHA-384 over PAGE_INFO, which starts with the digest before it."""
+    sha384 = hashlib.sha384
+    head = _HEAD.pack(_PAGE_INFO.size, run.kind, 0, 0, 0, 0, 0)
+    gpa = run.gpa
+    for contents in run.contents:
+        value = sha384(value + contents + head + gpa.to_bytes(8, "little")).digest()
+        yield value
+        gpa += run.stride
+
+
+def page_info_end(kind: PageType, gpa: int) -> bytes:
+    """PAGE_INFO of one page behind its two digests: what a search over many digests prepares once."""
+    return _HEAD.pack(_PAGE_INFO.size, kind, 0, 0, 0, 0, 0) + gpa.to_bytes(8, "little")
+
+
+def fold(start: bytes, runs: Iterable[PageRun]) -> bytes:
+    """The digest after all pages of all runs."""
+    value = start
+    for run in runs:
+        for after in running(value, run):
+            value = after
+    return value
 
 
 class SnpDigest:
@@ -63,9 +134,7 @@ class SnpDigest:
         if page_type is PageType.NORMAL:
             digest = hashlib.sha384(contents or bytes(PAGE)).digest()
         elif page_type is PageType.VMSA:
-            page = bytearray(contents or bytes(PAGE))
-            page[TSC_FIELDS] = bytes(16)
-            digest = hashlib.sha384(page).digest()
+            digest = vmsa_digest(contents or bytes(PAGE))
         info = _PAGE_INFO.pack(
             self.value,
             digest,
@@ -84,11 +153,6 @@ class SnpDigest:
         """Add consecutive pages: a 2 MiB page counts as its 512 small ones."""
         for offset in range(0, len(data), PAGE):
             self.update(page_type, gpa + offset, data[offset : offset + PAGE])
-
-    def update_span(self, page_type: PageType, gpa: int, size: int) -> None:
-        """Add pages of a type whose contents do not count."""
-        for offset in range(0, size, PAGE):
-            self.update(page_type, gpa + offset)
 
 
 def sev_measurement(tik: bytes, api: tuple[int, int, int], policy: int, digest: bytes, nonce: bytes) -> bytes:

@@ -14,12 +14,15 @@ from sevkit.errors import BadInputError
 FOOTER = "96b582de-1fb2-45f7-baea-a366c55a082d"
 HASH_TABLE = "7255371f-3a3b-4b04-927b-1da6efa8d454"
 RESET_BLOCK = "00f771de-1a7e-4fcb-890e-68c77e2fb44e"
+SVSM_INFO = "a789a612-0597-4c4b-a49f-cbb1fe9d1ddd"
 METADATA = "dc886566-984a-4798-a75e-5585a7bf67cc"
 _ENTRY = struct.Struct("<H16s")
 _HEADER = struct.Struct("<4sIII")
 _SECTION = struct.Struct("<III")
 _END_OF_TABLE = 32  # bytes between the table and the end of the image
 FOUR_GIB = 1 << 32
+PAGE = 4096
+MOST_METADATA = 1 << 30  # more would be a damaged table: real ones ask for tens of pages
 
 
 class SectionType(IntEnum):
@@ -43,16 +46,17 @@ class Section:
 
 @dataclass(frozen=True)
 class Ovmf:
-    """An OVMF image: its bytes (loaded to end at 4 GiB), the footer table's entries, the metadata sections."""
+    """An OVMF image: its bytes (loaded to end at ``end``), the footer table's entries, the metadata sections."""
 
     data: bytes
     table: dict[str, bytes]
     sections: tuple[Section, ...]
+    end: int = FOUR_GIB
 
     @property
     def gpa(self) -> int:
         """Where the image starts in guest memory."""
-        return FOUR_GIB - len(self.data)
+        return self.end - len(self.data)
 
     def pointer(self, guid: str) -> int | None:
         """The 32-bit number that a table entry starts with; None without that entry."""
@@ -60,10 +64,12 @@ class Ovmf:
         return None if entry is None or len(entry) < 4 else int.from_bytes(entry[:4], "little")
 
 
-def parse(data: bytes) -> Ovmf:
+def parse(data: bytes, end: int = FOUR_GIB) -> Ovmf:
     """Read an image; raises BadInputError for one whose tables make no sense. An image without tables is legal."""
+    if len(data) > end:
+        raise BadInputError(f"an image of {len(data)} bytes does not fit below {end:#x}")
     table = _footer_table(data)
-    return Ovmf(data, table, tuple(_sections(data, table)))
+    return Ovmf(data, table, tuple(_sections(data, table)), end)
 
 
 def _footer_table(data: bytes) -> dict[str, bytes]:
@@ -102,5 +108,9 @@ def _sections(data: bytes, table: dict[str, bytes]) -> list[Section]:
         gpa, size, kind = _SECTION.unpack_from(data, start + _HEADER.size + number * _SECTION.size)
         if kind not in SectionType.__members__.values():
             raise BadInputError(f"the firmware's SEV metadata has a section of unknown type {kind:#x}")
+        if gpa % PAGE or size % PAGE:
+            raise BadInputError(f"the firmware's SEV metadata has a section of no whole pages: {gpa:#x}, {size:#x}")
         found.append(Section(gpa, size, SectionType(kind)))
+    if sum(section.size for section in found) > MOST_METADATA:
+        raise BadInputError("the firmware's SEV metadata asks for more than 1 GiB")
     return found

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 from sevkit.model.cipher import PAGE, MemoryKey, Scheme
 from sevkit.model.entropy import Entropy
+from sevkit.model.faults import Fault, FaultKind
 from sevkit.model.memory import Dram, MemoryController, SparseDram, WriteBackCache
 from sevkit.model.psp_sev import SevFirmware
 from sevkit.model.psp_snp import SnpFirmware
 from sevkit.model.rmp import COUNTERS, ENTRY_SIZE, Rmp
 from sevkit.model.vm import Vm
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 
 GIB = 1 << 30
 
@@ -33,6 +34,8 @@ class PlatformConfig:
     vmsa_reg_prot: bool = False
     alias_check: bool = False
     invd_microcode: bool = False
+    rmp_init_lock: bool = False
+    fabric_lock: bool = False
     min_sev_asid: int = 128
     max_asid: int = 509
     max_snp_asid: int = 99
@@ -131,6 +134,32 @@ class Platform:
             self.cache.wbinvd()
         else:
             self.cache.invd()
+
+    def host_race_rmp_init(self, spa: int) -> None:
+        """Write into a page of the RMP while the firmware initialises the table (RMPocalypse, CVE-2025-0033).
+
+        On firmware without the fix the write stays: the page never becomes the firmware's.
+        """
+        if self.config.rmp_init_lock:
+            raise Fault(FaultKind.PF_RMP, "rmp-init-lock")
+        self._unguard(spa)
+
+    def host_misroute_rmp_writes(self) -> None:
+        """Have the Data Fabric drop the firmware's writes to the RMP (Fabricked, CVE-2025-54510).
+
+        What the firmware writes at initialisation does not arrive: the table's pages stay the hypervisor's.
+        """
+        if self.config.fabric_lock:
+            raise Fault(FaultKind.PF_RMP, "fabric-lock")
+        assert self.rmp is not None
+        for page in range(self.rmp.base, self.rmp.end, PAGE):
+            self._unguard(page)
+
+    def _unguard(self, spa: int) -> None:
+        assert self.rmp is not None
+        if not self.rmp.base <= spa < self.rmp.end:
+            raise ValueError(f"{spa:#x} is not in the RMP")
+        self.rmp.unguarded.add(spa // PAGE * PAGE)
 
     def attach(self, mode: Mode, asid: int) -> Vm:
         """A virtual machine under this ASID: what the host builds before any VMRUN. Two may share an ASID."""

@@ -40,6 +40,7 @@ class Status(IntEnum):
     INVALID_PAGE_OWNER = 0x1C
     AEAD_OFLOW = 0x1D
     RMP_INIT_REQUIRED = 0x20
+    INVALID_KEY = 0x27
 
 
 class Refused(Exception):  # noqa: N818 - an answer of the machine, not an error of ours

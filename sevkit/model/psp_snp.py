@@ -57,6 +57,10 @@ class SnpFirmware:
             self._keys = report.KeyChain(self.platform.entropy.fork("keys"), self.tcb)
         return self._keys
 
+    def use_keys(self, keys: report.KeyChain) -> None:
+        """Sign with these keys from now on: what whoever has a chip's secrets can do."""
+        self._keys = keys
+
     def entry(self, spa: int) -> RmpEntry:
         """The entry that rules a page."""
         return self.table.lookup(spa)[0]

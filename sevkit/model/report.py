@@ -2,12 +2,13 @@
 
 Layout: SEV-SNP firmware ABI (56860), ATTESTATION_REPORT, version 3 of 1184 bytes; ECDSA P-384 with SHA-384 over the
 first 2A0h bytes, R and S as 72-byte little-endian numbers. The chain (root, signing key, chip key) is the model's own:
-nothing here can be mistaken for AMD's, its subject names say so.
+nothing here can be mistaken for AMD's, the organisation in its names says so.
 """
 
 import datetime as dt
 import hashlib
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,12 @@ SIGNED = 0x2A0
 VERSION = 3
 SIGNATURE_ALGORITHM = 1  # ECDSA P-384 with SHA-384
 _SCALAR = 72
+# AMD's arc in chip certificates (VCEK certificate and KDS interface specification, AMD 57230): .1 is the structure's
+# version, .2 the product, .3.x are the security version numbers, .4 is the chip ID.
+AMD_OID = "1.3.6.1.4.1.3704.1"
+PRODUCT, STEPPING = "Milan", "B1"  # the part of the published study
+ORGANISATION = "sevkit software model, not AMD"
+_IA5_STRING = 0x16
 _ORDER = int("FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFC7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973", 16)
 
 # field -> (offset, size), all little-endian numbers or byte strings
@@ -80,13 +87,14 @@ def _key(entropy: Entropy) -> ec.EllipticCurvePrivateKey:
     return ec.derive_private_key(number, ec.SECP384R1())
 
 
-def _sign(key: ec.EllipticCurvePrivateKey, message: bytes) -> bytes:
+def sign(key: ec.EllipticCurvePrivateKey, message: bytes) -> bytes:
     """R and S, 72 little-endian bytes each; deterministic (RFC 6979), so that the same seed gives the same report."""
     r, s = decode_dss_signature(key.sign(message, ec.ECDSA(hashes.SHA384(), deterministic_signing=True)))
     return r.to_bytes(_SCALAR, "little") + s.to_bytes(_SCALAR, "little")
 
 
-def _fits(key: ec.EllipticCurvePublicKey, message: bytes, signature: bytes) -> bool:
+def fits(key: ec.EllipticCurvePublicKey, message: bytes, signature: bytes) -> bool:
+    """Whether R and S, 72 little-endian bytes each, are the key's signature."""
     r = int.from_bytes(signature[:_SCALAR], "little")
     s = int.from_bytes(signature[_SCALAR : 2 * _SCALAR], "little")
     try:
@@ -99,7 +107,9 @@ def _fits(key: ec.EllipticCurvePublicKey, message: bytes, signature: bytes) -> b
 class KeyChain:
     """Root key, signing key and the chip key of a TCB version, as keys and as certificates."""
 
-    NAMES = ("sevkit model root", "sevkit model signing key", "sevkit model chip key")
+    # The common names that verifiers go by; the organisation says whose they are.
+    NAMES = (f"ARK-{PRODUCT}", f"SEV-{PRODUCT}", "SEV-VCEK")
+    PRODUCT_NAME = f"{PRODUCT}-{STEPPING}".encode()
 
     def __init__(self, entropy: Entropy, tcb: Tcb | None = None) -> None:
         self.tcb = tcb or Tcb()
@@ -112,25 +122,57 @@ class KeyChain:
         """Chip certificate, signing certificate, root certificate."""
         root, signer, chip = self.NAMES
         return [
-            _certificate(chip, self.chip, signer, self.signer, authority=False),
+            _certificate(chip, self.chip, signer, self.signer, authority=False, more=self._chip_extensions()),
             _certificate(signer, self.signer, root, self.root, authority=True),
             _certificate(root, self.root, root, self.root, authority=True),
         ]
 
+    def _chip_extensions(self) -> list[x509.UnrecognizedExtension]:
+        """What AMD's chip certificates say of the chip and its firmware, under AMD's object identifiers."""
+        values = {
+            f"{AMD_OID}.1": _der_integer(0),
+            f"{AMD_OID}.2": bytes([_IA5_STRING, len(self.PRODUCT_NAME)]) + self.PRODUCT_NAME,
+            f"{AMD_OID}.3.1": _der_integer(self.tcb.boot_loader),
+            f"{AMD_OID}.3.2": _der_integer(self.tcb.tee),
+            f"{AMD_OID}.3.3": _der_integer(self.tcb.snp),
+            f"{AMD_OID}.3.8": _der_integer(self.tcb.microcode),
+            f"{AMD_OID}.4": self.chip_id,
+        }
+        return [x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value) for oid, value in values.items()]
+
+
+def _name(common: str) -> x509.Name:
+    values = {NameOID.ORGANIZATION_NAME: ORGANISATION, NameOID.COMMON_NAME: common}
+    return x509.Name([x509.NameAttribute(oid, value) for oid, value in values.items()])
+
+
+def _der_integer(value: int) -> bytes:
+    """A number of one byte as DER INTEGER (which is signed: 80h and above take two bytes)."""
+    data = value.to_bytes(value.bit_length() // 8 + 1, "big")
+    return bytes([0x02, len(data)]) + data
+
 
 def _certificate(
-    subject: str, key: ec.EllipticCurvePrivateKey, issuer: str, signer: ec.EllipticCurvePrivateKey, *, authority: bool
+    subject: str,
+    key: ec.EllipticCurvePrivateKey,
+    issuer: str,
+    signer: ec.EllipticCurvePrivateKey,
+    *,
+    authority: bool,
+    more: Sequence[x509.UnrecognizedExtension] = (),
 ) -> x509.Certificate:
     start = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
     builder = x509.CertificateBuilder(
-        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]),
-        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]),
+        _name(issuer),
+        _name(subject),
         key.public_key(),
         int.from_bytes(hashlib.sha256(subject.encode()).digest()[:8], "big"),
         start,
         start + dt.timedelta(days=36500),
     )
     builder = builder.add_extension(x509.BasicConstraints(authority, None), critical=True)
+    for extension in more:
+        builder = builder.add_extension(extension, critical=False)
     return builder.sign(signer, hashes.SHA384(), ecdsa_deterministic=True)
 
 
@@ -170,13 +212,13 @@ class IdBlock:
             self.family_id,
             self.image_id,
             self.guest_svn,
-            _sign(key, self.message()),
+            sign(key, self.message()),
             key.public_key(),
         )
 
     def signature_fits(self) -> bool:
         """Whether the signature is the key's."""
-        return self.key is not None and _fits(self.key, self.message(), self.signature)
+        return self.key is not None and fits(self.key, self.message(), self.signature)
 
     def key_digest(self) -> bytes:
         """SHA-384 of the key as the ABI's public key structure (curve 2: P-384)."""
@@ -219,7 +261,7 @@ def make(firmware: "SnpFirmware", context: "GuestContext", report_data: bytes, v
         body[offset : offset + size] = (
             value.to_bytes(size, "little") if isinstance(value, int) else value.ljust(size, b"\0")
         )
-    signature = _sign(firmware.keys.chip, bytes(body[:SIGNED]))
+    signature = sign(firmware.keys.chip, bytes(body[:SIGNED]))
     body[SIGNED : SIGNED + len(signature)] = signature
     return bytes(body)
 
@@ -239,4 +281,4 @@ def verify(data: bytes, certificates: list[x509.Certificate]) -> bool:
     key = certificates[0].public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or not chain_fits(certificates):
         return False
-    return len(data) == SIZE and _fits(key, data[:SIGNED], data[SIGNED : SIGNED + 2 * _SCALAR])
+    return len(data) == SIZE and fits(key, data[:SIGNED], data[SIGNED : SIGNED + 2 * _SCALAR])

@@ -41,6 +41,7 @@ class Rmp:
         self.covered = covered
         self.end = base + COUNTERS + covered // PAGE * ENTRY_SIZE
         self.log: Callable[[int, PageState | None, PageState | None, str], None] | None = None
+        self.unguarded: set[int] = set()  # pages of the table that the firmware has failed to make its own
         self._dram = dram
         self._on_change = on_change
         self._tables = {stage: CheckTable(checks, disabled) for stage, checks in STAGES.items()}
@@ -57,7 +58,7 @@ class Rmp:
 
     def raw(self, spa: int) -> RmpEntry:
         """The entry of this very page, as stored; the table's own pages are the firmware's without an entry."""
-        if self.base <= spa < self.end:
+        if self.base <= spa < self.end and spa not in self.unguarded:
             return RmpEntry(assigned=True, immutable=True)
         return RmpEntry.unpack(self._dram.read(self.entry_address(spa), ENTRY_SIZE))
 
@@ -180,9 +181,8 @@ class Rmp:
             return answer
         entry = request.access.entry
         rights = [perms if level == target else right for level, right in enumerate(entry.perms)]
-        # VMPL0 sets the VMSA bit and takes it back: Linux frees save areas that way.
-        kind = vmsa if vmpl == 0 else entry.vmsa
-        self._store_ruling(spa, replace(entry, perms=rights, vmsa=kind), "RMPADJUST")
+        is_save_area = vmsa if vmpl == 0 else entry.vmsa  # VMPL0 sets the bit and clears it, as Linux does at unplug
+        self._store_ruling(spa, replace(entry, perms=rights, vmsa=is_save_area), "RMPADJUST")
         return SUCCESS
 
     def psmash(self, spa: int) -> int:

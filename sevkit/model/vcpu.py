@@ -14,7 +14,7 @@ from sevkit.model.isa import SIZE, Op, decode
 from sevkit.model.launch import Launched
 from sevkit.model.paging import PageFaultError, walk
 from sevkit.model.vm import GuestAbortError
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 
 _MASK = (1 << 64) - 1
 _ZERO_FLAG = 0x40

@@ -7,7 +7,7 @@ from sevkit.model.cipher import PAGE
 from sevkit.model.faults import Fault, FaultKind
 from sevkit.model.npt import NestedTables
 from sevkit.model.rmp_checks import LARGE
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 
 if TYPE_CHECKING:
     from sevkit.model.platform import Platform
@@ -20,7 +20,7 @@ class Vm:
     """A virtual machine as the hardware sees it: a mode, an ASID, and nested tables in the host's hands.
 
     ``read``, ``write``, ``pvalidate`` and ``rmpadjust`` are what the guest does; they raise Fault. Everything else is
-    the host's. ``accesses`` counts what went through.
+    the host's.
     """
 
     def __init__(self, platform: "Platform", mode: Mode, asid: int) -> None:
@@ -28,7 +28,6 @@ class Vm:
         self.mode = mode
         self.asid = asid
         self.npt = NestedTables()
-        self.accesses = 0
         self.validated: set[int] = set()  # the guest's own record of what it has validated
         # Called with the guest address, the C-bit and the fault; True: something was repaired, try again.
         self.on_fault: Callable[[Vm, int, bool, Fault], bool] | None = None
@@ -55,7 +54,6 @@ class Vm:
             out += self.platform.memory.read(spa, take, self._key(private))
             gpa += take
             size -= take
-        self.accesses += 1
         return out
 
     def write(self, gpa: int, data: bytes, *, private: bool = True, vmpl: int = 0) -> None:
@@ -67,7 +65,6 @@ class Vm:
             self.platform.memory.write(spa, data[done : done + take], self._key(private))
             gpa += take
             done += take
-        self.accesses += 1
 
     def pvalidate(self, gpa: int, *, validate: bool = True, large: bool = False, vmpl: int = 0) -> tuple[int, bool]:
         """PVALIDATE: returns EAX and CF; a second validation that changes nothing must be taken for an attack."""

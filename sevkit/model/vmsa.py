@@ -117,6 +117,8 @@ RESET_STATES = {
     "qemu": ResetState(0x9B, 0x93, 0x8B, 0x7040600070406, 0x1F80, 0x37F, None),
     "ec2": ResetState(0x9B, 0x92, 0x83, 0x7040600070406, 0, 0, 0x600),
     "gce": ResetState(0x9B, 0x93, 0x8B, 0x00070106, 0, 0, 0x600),
+    # As the sev crate has it (virtee/sev, src/measurement/vmsa.rs); nothing else was found to compare it with.
+    "krun": ResetState(0x9A, 0x92, 0x83, 0x7040600070406, 0, 0, 0),
 }
 BSP_EIP = 0xFFFFFFF0
 
@@ -151,3 +153,22 @@ def reset_page(eip: int, *, features: int = 0, signature: int = 0, vmm: str = "q
         "x87_fcw": state.fcw,
     }
     return pack(registers, segments)
+
+
+def svsm_page(eip: int, *, signature: int = 0, fcw: int = 0) -> bytes:
+    """The save area of a vCPU that starts in an SVSM: protected mode with flat segments (coconut-svsm's QEMU).
+
+    ``fcw`` is 0 as sev-snp-measure has it, whose own code sets 0x37F in a field of a wrong name.
+    """
+    flat, byte_wide = (16, 0xC93, 0xFFFFFFFF, 0), (0, 0x93, 0xFFFF, 0)
+    segments = {
+        **dict.fromkeys(("es", "ss", "ds", "fs"), flat),
+        "cs": (8, 0xC9B, 0xFFFFFFFF, 0),
+        "gs": byte_wide,
+        "gdtr": (0, 0, 0xFFFF, 0),
+        "idtr": (0, 0, 0xFFFF, 0),
+        "ldtr": (0, 0x82, 0xFFFF, 0),
+        "tr": (0, 0x8B, 0xFFFF, 0),
+    }
+    reset = unpack(reset_page(BSP_EIP, features=SNP_ACTIVE, signature=signature))
+    return pack({**reset, "cr0": 0x11, "rip": eip, "x87_fcw": fcw}, segments)

@@ -1,9 +1,10 @@
 """`sevkit probe` from request to result, without a command line around it."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sevkit.errors import ExitCode, SevkitError
+from sevkit.errors import ExitCode, InconclusiveError, SevkitError
 from sevkit.probe.facts import Facts
+from sevkit.probe.payload import LogReport, Report, Required
 from sevkit.result import Result
 
 MODES = ("nosev", "sme", "sev", "sev-es", "sev-snp")
@@ -30,7 +31,7 @@ class Request(NamedTuple):
     require: str | None = None
 
 
-def answer(request: Request) -> Result:
+def answer(request: Request) -> Result[Report] | Result[LogReport]:
     """Do it. The result's ``data`` is what `--json` prints."""
     if request.log is not None:
         return judge_log(request.log)
@@ -53,11 +54,11 @@ def gather(source: str | None) -> Facts:
     return read_source(source)
 
 
-def judge(facts: Facts, require: str | None = None) -> Result:
+def judge(facts: Facts, require: str | None = None) -> Result[Report]:
     """The report on facts, with the exit code that a required mode leads to."""
     from sevkit.probe.report import report
 
-    data: dict[str, Any] = report(facts)
+    data = report(facts)
     if require is None:
         return Result("probe", data)
     data["required"] = required(data, require)
@@ -65,7 +66,7 @@ def judge(facts: Facts, require: str | None = None) -> Result:
     return Result("probe", data, problem.exit_code if problem else ExitCode.DONE, [problem] if problem else [])
 
 
-def required(data: dict[str, Any], mode: str) -> dict[str, Any]:
+def required(data: Report, mode: str) -> Required:
     """Whether a mode can be used here: as a host that can run such guests, or as such a guest."""
     if mode == "nosev":
         return {"mode": mode, "met": True, "as": "host", "verdict": "ready", "blocking": [], "unknown": []}
@@ -75,7 +76,7 @@ def required(data: dict[str, Any], mode: str) -> dict[str, Any]:
     return {"mode": mode, "met": verdict["verdict"] == "ready", "as": "host", **verdict}
 
 
-def _unmet(data: dict[str, Any], need: dict[str, Any]) -> SevkitError | None:
+def _unmet(data: Report, need: Required) -> SevkitError | None:
     if need["met"]:
         return None
     blocking = need["blocking"] or need["unknown"]
@@ -91,12 +92,24 @@ def _unmet(data: dict[str, Any], need: dict[str, Any]) -> SevkitError | None:
     )
 
 
-def judge_log(path: str) -> Result:
+def judge_log(path: str) -> Result[LogReport]:
     """The judgement on a saved kernel log alone."""
     from sevkit.probe.klog import judge as judge_lines
     from sevkit.probe.klog import read_log
-    from sevkit.probe.sources import read_file
+    from sevkit.textfile import read_bytes
 
-    data, name = read_file(path)
-    verdict = judge_lines(read_log(data, name))
-    return Result("probe", {"source": {"kind": "log", "file": name}, "kernel_log": verdict})
+    data, name = read_bytes(path)
+    verdict = judge_lines(read_log(data, name), name=name)
+    errors: list[SevkitError] = []
+    if not verdict["evidence"]:
+        errors.append(
+            InconclusiveError(
+                f"{name}: {verdict['notes'][-1]}", hint="give the whole log of the kernel: `dmesg > FILE`"
+            )
+        )
+    return Result(
+        "probe",
+        {"source": {"kind": "log", "file": name}, "kernel_log": verdict},
+        errors[0].exit_code if errors else ExitCode.DONE,
+        errors,
+    )

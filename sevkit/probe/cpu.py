@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sevkit.probe.leaf import LEAF, Registers
 
@@ -38,6 +38,9 @@ _GENERATIONS = (
     (0x19, 0xA0, 0xAF, "Bergamo/Siena"),
     (0x1A, 0x00, 0x0F, "Turin"),
     (0x1A, 0x10, 0x1F, "Turin Dense"),
+    (0x1A, 0x50, 0x57, "Venice"),  # virtee/sev src/lib.rs, for this and the next two
+    (0x1A, 0x90, 0xAF, "Venice"),
+    (0x1A, 0xC0, 0xC7, "Venice"),
 )
 
 
@@ -54,10 +57,6 @@ class Identity(NamedTuple):
     max_extended_leaf: int | None
     hypervisor: str | None
     hypervisor_bit: bool | None
-
-    def as_dict(self) -> dict[str, Any]:
-        """The identity as JSON-ready mapping."""
-        return self._asdict()
 
 
 def printable(raw: bytes) -> str:

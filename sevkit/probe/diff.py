@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sevkit.probe.facts import Facts, Reading
+from sevkit.probe.payload import Difference
 from sevkit.probe.report import report
 
 _RANK = {"ready": 2, "unknown": 1, "not_ready": 0}
@@ -11,7 +12,7 @@ _RANK = {"ready": 2, "unknown": 1, "not_ready": 0}
 _IGNORED = {"kernel.log", "memory.end", "cgroup.misc_current", "user.root"}
 
 
-def compare(a: Facts, b: Facts, names: tuple[str, str]) -> dict[str, Any]:
+def compare(a: Facts, b: Facts, names: tuple[str, str]) -> Difference:
     """``data`` of `sevkit probe diff`: differing verdicts with their explanation, leaf fields, checks and readings."""
     first, second = report(a), report(b)
     checks = _checks(first, second)

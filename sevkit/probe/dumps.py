@@ -1,34 +1,28 @@
-"""Readers of CPUID text dumps: `cpuid -r` (Todd Allen), and the style of InstLatx64 and AIDA64. Pure.
+"""CPUID text dumps, read whole: which lines belong to which CPU, and what makes a dump unusable. Pure.
 
-A dump is somebody else's file. What is not understood is an error that names the line; it is never guessed at, since a
-guess could turn into a wrong "supported".
+The forms of the lines are in `dumplines`. A dump is somebody else's file: what is damaged is an error that names the
+line.
 """
 
-import re
 from typing import NamedTuple, NoReturn
 
+from sevkit import textfile
 from sevkit.errors import BadInputError
+from sevkit.probe import decoded
+from sevkit.probe.dumplines import Heading, Row, parse
 from sevkit.probe.leaf import LEAF, Registers
 
 MAX_BYTES = 32 << 20  # 1,024 CPUs of `cpuid -r` are 10 MB
 MAX_CPUS = 8192
 MAX_LINE = 4096
+FORMS = "cpuid -r, InstLatx64, AIDA64, kcpuid -r, x86info -r, cpuid_dump, CPU-Z, libcpuid"
+_RECORD = "record one with `cpuid -r > FILE`"
+_EDITED = "is the file cut off or edited?"
+_ONE_MACHINE = "give the dump of one machine at a time"
 
-_HEX = r"([0-9a-fA-F]{8})"
-_RAW_LINE = re.compile(
-    rf"\s*0x{_HEX}(?:\s+0x([0-9a-fA-F]{{1,8}}))?:"
-    rf"\s+eax=0x{_HEX}\s+ebx=0x{_HEX}\s+ecx=0x{_HEX}\s+edx=0x{_HEX}\s*"
-)
-_RAW_HEADER = re.compile(r"\s*CPU(?:\s+([0-9]{1,9}))?:\s*")
-_RAW_START = re.compile(r"\s*0x[0-9a-fA-F]{4}")
-_INST_LINE = re.compile(
-    rf"\s*CPUID\s+{_HEX}(?:[.:]([0-9a-fA-F]{{1,8}}))?:\s+{_HEX}-{_HEX}-{_HEX}-{_HEX}(?:\s+\[([^\]]*)\]?)?\s*(?:\[[^\]]*\]?)?\s*"
-)
-_INST_START = re.compile(r"\s*CPUID\s+[0-9a-fA-F]{4,}")
-_INST_HEADER = re.compile(r"(?:Logical CPU\s*#?|CPUID Registers.*CPU\s*#?|^\s*CPU\s*#)([0-9]{1,9})", re.IGNORECASE)
-_SUBLEAF = re.compile(r"SL\s+([0-9a-fA-F]{1,8})")
-
-_DUPLICATE_MATTERS = {(0, 0), (1, 0), (0x80000000, 0), (LEAF, 0)}
+# Leaves of which a second, different value for one CPU is no oddity of the format, and the registers that must agree:
+# leaf 1 EBX holds the number of the CPU.
+_MUST_AGREE = {(0, 0): 4, (1, 0): 1, (0x80000000, 0): 4, (LEAF, 0): 4}
 
 
 class CpuDump(NamedTuple):
@@ -39,159 +33,132 @@ class CpuDump(NamedTuple):
 
 
 class Dump(NamedTuple):
-    """A decoded dump: its style (``cpuid-r`` or ``instlatx64``) and its CPUs, in the order of the file."""
+    """A decoded dump: the style of its first row and its CPUs, in the order of the file."""
 
     style: str
     cpus: tuple[CpuDump, ...]
 
 
 def read_dump(data: bytes, name: str = "the dump") -> Dump:
-    """Decode a dump of either style; raises BadInputError, with the line, for everything else."""
+    """Decode a dump of any known form; raises BadInputError, with the line, for everything else."""
     lines = _lines(data, name)
-    style = _style(lines, name)
     reader = _Reader(name)
-    take = reader.raw_line if style == "cpuid-r" else reader.inst_line
     for number, line in enumerate(lines, 1):
         if len(line) > MAX_LINE:
             _refuse(name, number, f"longer than {MAX_LINE} characters", "this is not a text dump of CPUID")
         if line and not line.isspace():
-            take(number, line)
+            reader.take(number, line)
     cpus = reader.finished()
-    if not cpus:
+    if cpus:
+        return Dump(reader.style, tuple(cpus))
+    registers = decoded.read(lines, name)
+    if registers is None:
+        _refuse_empty(name, lines, reader.headings)
+    return Dump("cpuid", (CpuDump(0, {(LEAF, 0): registers}),))
+
+
+def _refuse_empty(name: str, lines: list[str], headings: int) -> NoReturn:
+    if headings:
         _refuse(name, len(lines), "the dump names a CPU but holds no leaf", "record it again with `cpuid -r > FILE`")
-    return Dump(style, tuple(cpus))
+    first = next((n for n, line in enumerate(lines, 1) if line.strip()), 1)
+    _refuse(name, first, f"no CPUID dump: no line has a form that is known ({FORMS})", _RECORD)
 
 
 def looks_like_dump(data: bytes) -> bool:
-    """Whether the beginning of a file has a line of either style."""
-    return _first_style(_decode(data[: 1 << 20]).split("\n")) is not None
+    """Whether the beginning of a plain text (see `textfile.plain`) has a row, or a heading of a dump."""
+    lines = data[: 1 << 20].decode("utf-8", "replace").split("\n")
+    if any(decoded.HEADING in line for line in lines):
+        return True
+    found = (parse(line[:MAX_LINE]) for line in lines)
+    return any(isinstance(item, (Row, str)) or (item is not None and not item.section) for item in found)
 
 
 class _Reader:
+    """Puts rows under their CPUs. A row that the section of a CPU began with, or leaf 0, begins the next CPU."""
+
     def __init__(self, name: str) -> None:
         self.name = name
-        self.cpus: list[CpuDump] = []
-        self.seen: set[int] = set()
-        # CPUs of one machine share most of their lines: each is parsed once.
-        self.parsed: dict[str, tuple[tuple[int, int], Registers]] = {}
+        self.style = ""
+        self.cpus: dict[int, CpuDump] = {}
+        self.headings = 0
+        self._current: int | None = None
+        self._section: dict[tuple[int, int], None] = {}
+        self._known: dict[str, Row | Heading | str | None] = {}  # CPUs of a machine share most of their lines
 
     def finished(self) -> list[CpuDump]:
-        return [cpu for cpu in self.cpus if cpu.leaves]
+        found = [cpu for cpu in self.cpus.values() if cpu.leaves]
+        self._one_machine(found)
+        return found
 
-    def raw_line(self, number: int, line: str) -> None:
-        known = self.parsed.get(line)
-        if known:
-            self._add(number, *known)
-            return
-        found = _RAW_LINE.fullmatch(line)
-        if found:
-            leaf, sub, *values = found.groups()
-            self._parsed(number, line, (int(leaf, 16), int(sub or "0", 16)), values)
-            return
-        header = _RAW_HEADER.fullmatch(line)
-        if not header:
-            _refuse(self.name, number, f"not a line of `cpuid -r`: {_quote(line)}", "is the file cut off or edited?")
-        self._start(number, int(header[1]) if header[1] else len(self.cpus))
-
-    def inst_line(self, number: int, line: str) -> None:
-        known = self.parsed.get(line)
-        if known:
-            self._add(number, *known)
-            return
-        found = _INST_LINE.fullmatch(line)
-        if found:
-            leaf, sub, *rest = found.groups()
-            marked = _SUBLEAF.match(rest[4] or "")
-            where = int(leaf, 16), int(sub or (marked[1] if marked else "0"), 16)
-            self._parsed(number, line, where, rest[:4])
-        elif _INST_START.match(line):
-            _refuse(self.name, number, f"a broken CPUID line: {_quote(line)}", "is the file cut off or edited?")
+    def take(self, number: int, line: str) -> None:
+        if line in self._known:
+            item = self._known[line]
         else:
-            header = _INST_HEADER.search(line)
-            if header:
-                self._start_section(number, int(header[1]))
+            item = self._known[line] = parse(line)
+        if isinstance(item, Row):
+            self._row(number, item)
+        elif isinstance(item, Heading):
+            self._heading(number, item)
+        elif item is not None:
+            _refuse(self.name, number, f"a damaged line of a CPUID dump: {_quote(item)}", _EDITED)
 
-    def _start(self, number: int, cpu: int) -> None:
-        if cpu in self.seen:
-            _refuse(self.name, number, f"CPU {cpu} begins a second time", "give the dump of one machine at a time")
-        if len(self.cpus) >= MAX_CPUS:
-            _refuse(self.name, number, f"more than {MAX_CPUS} CPUs", "give the dump of one machine")
-        self.seen.add(cpu)
-        self.cpus.append(CpuDump(cpu, {}))
+    def _heading(self, number: int, heading: Heading) -> None:
+        self.headings += 1
+        cpu = heading.cpu
+        if cpu is None:  # "CPU:" of `cpuid -1`: one leaf after the other of one CPU
+            cpu = 0 if self._current is None else self._current
+        elif not heading.section and cpu in self.cpus and self.cpus[cpu].leaves:
+            _refuse(self.name, number, f"CPU {cpu} begins a second time", _ONE_MACHINE)
+        self._begin(number, cpu)
 
-    def _start_section(self, number: int, cpu: int) -> None:
-        """InstLatx64 and AIDA64 files repeat a CPU's heading over each kind of table, not only over CPUID registers."""
-        if self.cpus and not self.cpus[-1].leaves:
-            self.cpus.pop()
-        if cpu in self.seen:
-            known = [x for x in self.cpus if x.cpu == cpu]
-            if known:
-                self.cpus.remove(known[0])
-                self.cpus.append(known[0])
-                return
-            self.seen.discard(cpu)
-        self._start(number, cpu)
+    def _begin(self, number: int, cpu: int) -> None:
+        if cpu not in self.cpus:
+            if len(self.cpus) >= MAX_CPUS:
+                _refuse(self.name, number, f"more than {MAX_CPUS} CPUs", "give the dump of one machine")
+            self.cpus[cpu] = CpuDump(cpu, {})
+        self._current = cpu
+        self._section = {}
 
-    def _parsed(self, number: int, line: str, where: tuple[int, int], values: list[str]) -> None:
-        registers = Registers(*(int(value, 16) for value in values))
-        self.parsed[line] = where, registers
-        self._add(number, where, registers)
-
-    def _add(self, number: int, where: tuple[int, int], registers: Registers) -> None:
-        if not self.cpus:
-            self._start(number, 0)
-        old = self.cpus[-1].leaves.setdefault(where, registers)
-        if old != registers and where in _DUPLICATE_MATTERS:
+    def _row(self, number: int, row: Row) -> None:
+        self.style = self.style or row.style
+        where = row.leaf, row.sub
+        if self._current is None:
+            self._begin(number, 0)
+        elif where in self._section and (where == (0, 0) or where == next(iter(self._section))):
+            self._next_cpu(number, where)
+        self._section[where] = None
+        assert self._current is not None
+        old = self.cpus[self._current].leaves.setdefault(where, row.registers)
+        agree = _MUST_AGREE.get(where, 0)
+        if old[:agree] != row.registers[:agree]:
             _refuse(
                 self.name,
                 number,
-                f"leaf 0x{where[0]:08x} of CPU {self.cpus[-1].cpu} is given twice with different values",
-                "give the dump of one machine at a time",
+                f"leaf 0x{row.leaf:08x} of CPU {self._current} is given twice with different values",
+                _ONE_MACHINE,
             )
 
+    def _next_cpu(self, number: int, where: tuple[int, int]) -> None:
+        """Leaf 0 again: the next CPU, unless nothing but this row was there (a leaf asked for twice)."""
+        if len(self._section) > 1 and where[0] in (0, 0x80000000):
+            self._begin(number, max(self.cpus) + 1)
 
-def _style(lines: list[str], name: str) -> str:
-    """Which of the two styles a file is in: the first line that only one of them has decides."""
-    style = _first_style(lines)
-    first = next((n for n, line in enumerate(lines, 1) if line.strip()), 1)
-    if style is None:
-        _refuse(
-            name, first, "no CPUID dump: no line of `cpuid -r` or InstLatx64 style", "record one with `cpuid -r > FILE`"
-        )
-    return style
-
-
-def _first_style(lines: list[str]) -> str | None:
-    for line in lines:
-        head = line[:MAX_LINE]
-        if _INST_START.match(head):
-            return "instlatx64"
-        if _RAW_START.match(head) or _RAW_HEADER.fullmatch(head):
-            return "cpuid-r"
-    return None
+    def _one_machine(self, cpus: list[CpuDump]) -> None:
+        """Two machines in one file would be taken for one with CPUs that differ."""
+        signatures = {cpu.leaves[1, 0].eax >> 4 for cpu in cpus if (1, 0) in cpu.leaves}
+        vendors = {cpu.leaves[0, 0][1:] for cpu in cpus if (0, 0) in cpu.leaves}
+        if len(signatures) > 1 or len(vendors) > 1:
+            raise BadInputError(f"{self.name}: CPUs of different models", hint=_ONE_MACHINE)
 
 
 def _lines(data: bytes, name: str) -> list[str]:
     if not data.strip():
-        raise BadInputError(f"{name}: the file is empty", hint="record a dump with `cpuid -r > FILE`")
+        raise BadInputError(f"{name}: the file is empty", hint=_RECORD)
     if len(data) > MAX_BYTES:
         raise BadInputError(
             f"{name}: larger than {MAX_BYTES >> 20} MiB", hint="a CPUID dump is a few kilobytes per CPU"
         )
-    text = _decode(data)
-    if "\0" in text:
-        number = text.count("\n", 0, text.index("\0")) + 1
-        _refuse(
-            name, number, "binary data", "this wants a text dump (`cpuid -r`, InstLatx64) or a host saved by sevkit"
-        )
-    return text.split("\n")
-
-
-def _decode(data: bytes) -> str:
-    """Text of a dump. Windows writes UTF-16 with a byte order mark; stray bytes become U+FFFD, which no line takes."""
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return data.decode("utf-16", errors="replace")
-    return data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", errors="replace")
+    return textfile.text(data, name, MAX_BYTES).split("\n")
 
 
 def _quote(line: str) -> str:

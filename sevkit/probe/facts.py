@@ -45,8 +45,8 @@ class Facts:
         """A reading by name; one that the source does not hold is ``not_recorded``."""
         found = self._readings.get(name)
         if found is None:
-            kind = self.raw["source"]["kind"]
-            return Reading(name, None, NOT_RECORDED, f"not part of {_SOURCES.get(kind, 'what was recorded')}")
+            source = "a CPUID dump" if self.raw["cpuid"]["method"] == "dump" else "what was recorded"
+            return Reading(name, None, NOT_RECORDED, f"not part of {source}")
         if "missing" in found:
             return Reading(found["from"], None, found["missing"], found["why"])
         return Reading(found["from"], found["value"], None, "")
@@ -60,9 +60,6 @@ class Facts:
     def leaf(self) -> Registers | None:
         """Leaf 0x8000001F of the first CPU."""
         return self.cpus[0][1].get((LEAF, 0)) if self.cpus else None
-
-
-_SOURCES = {"cpuid-r": "a CPUID dump", "instlatx64": "a CPUID dump"}
 
 
 _WANTED = {key(*where): where for where in (*WANTED, *HYPERVISOR_LEAVES)}
@@ -87,11 +84,11 @@ def _native(cpus: list[int]) -> dict[int, Any]:
 
 
 def _run(argv: list[str], timeout: float) -> tuple[int, str]:
-    from sevkit import proc
+    from sevkit import processes
     from sevkit.errors import SevkitError
 
     try:
-        done = proc.run(argv, timeout=timeout)
+        done = processes.run(argv, timeout=timeout)
     except SevkitError as error:
         raise OSError(0, error.message) from error
     return done.status, done.text

@@ -5,13 +5,15 @@ from typing import Any
 
 from sevkit.probe.collect.msr import NAMED, name_of
 from sevkit.probe.facts import Facts
+from sevkit.probe.payload import GuestState
+from sevkit.vocabulary import ENCRYPTED, MODE_FACTS
 
-MODES = ("sev", "sev-es", "sev-snp")
-_BITS = {"sev": 0, "sev-es": 1, "sev-snp": 2}  # SEV_STATUS, APM 2, 15.34.10
+MODES = tuple(map(str, ENCRYPTED))
+_BITS = {str(mode): MODE_FACTS[mode].status_bit or 0 for mode in ENCRYPTED}
 _HYPERV_SNP = 2  # Hyper-V TLFS, isolation type in leaf 0x4000000C EBX[3:0]
 
 
-def guest_report(facts: Facts, kernel_log: Mapping[str, Any]) -> dict[str, Any]:
+def guest_report(facts: Facts, kernel_log: Mapping[str, Any]) -> GuestState:
     """``data.guest``: ``in_guest``, the hypervisor, and for each mode whether it is active (None: cannot be told)."""
     in_guest = _in_guest(facts, kernel_log)
     evidence: list[dict[str, str]] = []

@@ -13,8 +13,10 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from sevkit.errors import BadInputError, DeadlineError, MissingToolError, SevkitError, UsageError
+from sevkit.errors import BadInputError, DeadlineError, SevkitError, UsageError
+from sevkit.extras import extra
 from sevkit.probe.facts import Facts, checked
+from sevkit.probe.payload import Fleet, HostRow, Odd, Report, StandsOut
 from sevkit.probe.report import report
 from sevkit.probe.shape import clean_text
 from sevkit.probe.shell import SCRIPT, facts_of
@@ -61,11 +63,11 @@ def payload() -> str:
     return f"import base64,zlib;exec(zlib.decompress(base64.b64decode('{base64.b64encode(program).decode()}')))"
 
 
-def probe_hosts(specs: Sequence[str], deadline: float = DEADLINE) -> tuple[dict[str, Any], list[SevkitError]]:
+def probe_hosts(specs: Sequence[str], deadline: float = DEADLINE) -> tuple[Fleet, list[SevkitError]]:
     """``data`` for a fleet, and the errors of the hosts that failed; they have a row as well."""
     targets = _targets(specs)
     before = _children()
-    rows: dict[int, dict[str, Any]] = {}
+    rows: dict[int, HostRow] = {}
     errors: dict[int, SevkitError] = {}
     threads = []
     for number, (name, host) in enumerate(targets):
@@ -86,12 +88,12 @@ def probe_hosts(specs: Sequence[str], deadline: float = DEADLINE) -> tuple[dict[
 
 def _targets(specs: Sequence[str]) -> list[tuple[str, Any]]:
     """The hosts that the specifications name; an ansible pattern may name many."""
-    try:
+    with extra("testing"):
         import testinfra
-    except ImportError as error:
-        raise MissingToolError("testinfra is not installed", hint="pip install pytest-testinfra") from error
     found: list[tuple[str, Any]] = []
     for spec in specs:
+        if "://" not in spec:
+            raise UsageError(f"--host {spec} does not say how to reach it", hint=f"did you mean ssh://{spec}?")
         try:
             hosts = testinfra.get_hosts([spec])
         except Exception as error:
@@ -103,7 +105,7 @@ def _targets(specs: Sequence[str]) -> list[tuple[str, Any]]:
     return found
 
 
-def _one(number: int, name: str, host: Any, rows: dict[int, dict[str, Any]], errors: dict[int, SevkitError]) -> None:
+def _one(number: int, name: str, host: Any, rows: dict[int, HostRow], errors: dict[int, SevkitError]) -> None:
     try:
         rows[number] = _row(name, report(read_host(name, host)))
     except SevkitError as error:
@@ -150,7 +152,7 @@ def _json(name: str, text: str) -> Any:
         raise BadInputError(f"{name}: the answer is no JSON", hint="does the login shell print something?") from error
 
 
-def _row(name: str, data: dict[str, Any]) -> dict[str, Any]:
+def _row(name: str, data: Report) -> HostRow:
     verdicts = data["readiness"]
     return {
         "host": name,
@@ -164,29 +166,39 @@ def _row(name: str, data: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _failed(name: str, error: SevkitError) -> dict[str, Any]:
-    nothing = dict.fromkeys(("cpu", "leaf", "guest", "readiness", "checks"))
-    return {"host": name, "status": "error", "error": error.message, **nothing}
+def _failed(name: str, error: SevkitError) -> HostRow:
+    return {
+        "host": name,
+        "status": "error",
+        "error": error.message,
+        "cpu": None,
+        "leaf": None,
+        "guest": None,
+        "readiness": None,
+        "checks": None,
+    }
 
 
-def stands_out(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def stands_out(rows: Sequence[HostRow]) -> list[StandsOut]:
     """What a minority of the hosts has otherwise than the majority; with no majority, all values."""
-    rows = [row for row in rows if row["status"] == "ok"]
     columns: dict[str, dict[str, str]] = {}
     for row in rows:
-        values = {"brand": row["cpu"]["brand"], "leaf status": row["leaf"]["status"], "leaf": _hex(row["leaf"]["raw"])}
-        values |= {f"verdict {mode}": verdict["verdict"] for mode, verdict in row["readiness"].items()}
-        values |= {f"check {name}": status for name, status in row["checks"].items()}
+        cpu, leaf = row["cpu"], row["leaf"]
+        if cpu is None or leaf is None:  # the host did not answer
+            continue
+        values = {"brand": cpu["brand"], "leaf status": leaf["status"], "leaf": _hex(leaf["raw"])}
+        values |= {f"verdict {mode}": verdict["verdict"] for mode, verdict in (row["readiness"] or {}).items()}
+        values |= {f"check {name}": status for name, status in (row["checks"] or {}).items()}
         for key, value in values.items():
             columns.setdefault(key, {})[row["host"]] = str(value)
-    found = []
+    found: list[StandsOut] = []
     for key, by_host in columns.items():
         counts = {value: list(by_host.values()).count(value) for value in by_host.values()}
         if len(counts) < 2:
             continue
         common = max(counts, key=lambda value: counts[value])
         usual = common if counts[common] * 2 > len(by_host) else None
-        odd = [{"host": host, "value": value} for host, value in by_host.items() if value != usual]
+        odd: list[Odd] = [{"host": host, "value": value} for host, value in by_host.items() if value != usual]
         found.append({"property": key, "common": usual, "hosts": odd})
     return found
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 LEAF = 0x8000001F
 REGISTERS = ("eax", "ebx", "ecx", "edx")
 VENDORS = ("AuthenticAMD", "HygonGenuine")
+FIRST_FAMILY = 0x17  # the first family with the leaf
 
 _APM3 = "APM 3, E.4.17"
 _SEV = "APM 3, E.4.17; APM 2, 15.34"
@@ -180,18 +181,21 @@ def asids(registers: Registers) -> Asids:
     )
 
 
-def status(vendor: str | None, max_extended: int | None, registers: Registers | None) -> str | None:
+def status(
+    vendor: str | None, max_extended: int | None, registers: Registers | None, family: int | None = None
+) -> str | None:
     """``present``, ``masked``, ``beyond_max_leaf`` or ``not_amd``; None when the source does not say.
 
     ``masked`` is a leaf that exists and is all zero on a CPU of AMD or Hygon: a hypervisor hides what the silicon has
-    (on bare metal, firmware settings do). It is not the same as "unsupported".
+    (on bare metal, firmware settings do). It is not the same as "unsupported". The leaf came with ``FIRST_FAMILY``: the
+    oldest CPUs have no extended leaves that would tell their number.
     """
     if vendor is not None and vendor not in VENDORS:
         return "not_amd"
     if max_extended is not None and max_extended < LEAF:
         return "beyond_max_leaf"
     if registers is None:
-        return None
+        return "beyond_max_leaf" if vendor is not None and family is not None and family < FIRST_FAMILY else None
     if any(registers):
         return "present"
     return "masked" if vendor is not None else None

@@ -18,15 +18,15 @@ _DEADLINE = 30.0
 
 def run_child(cpus: list[int]) -> dict[int, Any]:
     """Leaves by CPU, as `walk` names them; a CPU that failed has the reason under ``why``."""
-    from sevkit import proc
+    from sevkit import processes
     from sevkit.errors import SevkitError
 
     paths = os.pathsep.join(path or "." for path in sys.path)
     try:
-        done = proc.run(
+        done = processes.run(
             [sys.executable, "-m", "sevkit.probe.native", *map(str, cpus)],
             timeout=_DEADLINE,
-            env=proc.environment(PYTHONPATH=paths),
+            env=processes.environment(PYTHONPATH=paths),
         )
         answers: dict[str, Any] = json.loads(done.stdout) if done.status == 0 else {}
     except (SevkitError, ValueError) as error:

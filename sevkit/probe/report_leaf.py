@@ -5,6 +5,7 @@ from typing import Any
 from sevkit.probe import leaf as leaf_table
 from sevkit.probe.facts import Facts
 from sevkit.probe.leaf import Registers
+from sevkit.probe.payload import Asids, Differing, Leaf
 
 _STATUS_WORDS = {
     "present": "the CPU reports leaf 0x8000001F",
@@ -14,7 +15,7 @@ _STATUS_WORDS = {
 }
 
 
-def leaf_report(facts: Facts) -> dict[str, Any]:
+def leaf_report(facts: Facts) -> Leaf:
     """``data.leaf``: status, raw registers, every field, unknown bits, what follows, differences between CPUs.
 
     ``raw``, ``fields``, ``unknown_bits`` and ``derived`` are None where the status is ``beyond_max_leaf`` or
@@ -22,7 +23,7 @@ def leaf_report(facts: Facts) -> dict[str, Any]:
     """
     identity = facts.identity
     registers = facts.leaf
-    status = leaf_table.status(identity.vendor, identity.max_extended_leaf, registers)
+    status = leaf_table.status(identity.vendor, identity.max_extended_leaf, registers, identity.family)
     if (
         identity.vendor is None
         and not facts.cpus
@@ -55,6 +56,8 @@ def reason(facts: Facts, status: str | None, registers: Registers | None) -> str
             "the source does not hold leaf 0x8000001F" if registers is None else "the source does not name the vendor"
         )
     highest = identity.max_extended_leaf
+    if status == "beyond_max_leaf" and highest is None:
+        return f"CPUs of family 0x{identity.family:02x} have no leaf 0x8000001F: it came with family 0x17"
     machine = facts.reading("kernel.machine").value
     return _STATUS_WORDS[status].format(
         who="a hypervisor" if identity.hypervisor_bit else "a hypervisor, or a firmware setting,",
@@ -63,7 +66,7 @@ def reason(facts: Facts, status: str | None, registers: Registers | None) -> str
     )
 
 
-def _derived(registers: Registers) -> dict[str, Any]:
+def _derived(registers: Registers) -> Asids:
     counts = leaf_table.asids(registers)
     return {
         "sev_asids": counts.sev,
@@ -73,12 +76,12 @@ def _derived(registers: Registers) -> dict[str, Any]:
     }
 
 
-def differences(facts: Facts) -> list[dict[str, Any]]:
+def differences(facts: Facts) -> list[Differing]:
     """Fields of the leaf that are not the same on all CPUs, with the CPUs that hold each value."""
     rows = [(cpu, _flat(registers)) for cpu, registers in facts.leaf_values()]
     if len({tuple(sorted(row.items())) for _, row in rows}) < 2:
         return []
-    found = []
+    found: list[Differing] = []
     for name in (*leaf_table.BY_NAME, "unknown_bits", "leaf"):
         values: dict[Any, list[int]] = {}
         for cpu, row in rows:

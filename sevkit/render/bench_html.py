@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from sevkit.bench.report import Report, study_ratio
+from sevkit.bench.analysis.report import Report, study_ratio
+from sevkit.bench.payload import ComparisonRow
 from sevkit.render import bench_svg, bench_tables
 from sevkit.render.page import page
 
@@ -52,7 +53,7 @@ def _values(report: Report) -> dict[str, Any]:
     }
 
 
-def _row(report: Report, comparison: dict[str, Any]) -> dict[str, Any]:
+def _row(report: Report, comparison: ComparisonRow) -> dict[str, Any]:
     reason = "" if comparison["verdict"] == "equal" else comparison["reason"]
     notes = [text for text in (reason, *comparison["warnings"]) if text]
     return {

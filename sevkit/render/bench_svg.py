@@ -7,8 +7,8 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from sevkit.bench.compare import Comparison
-from sevkit.bench.report import Bar, Figure, Group, label_of, slowdown
+from sevkit.bench.analysis.comparison import Comparison
+from sevkit.bench.analysis.report import Bar, Figure, Group, label_of, slowdown
 from sevkit.render.bench_tables import quantity
 
 WIDTH = 920

@@ -55,7 +55,7 @@ def row(comparison: Mapping[str, Any]) -> list[str]:
         quantity(comparison["baseline_value"], unit),
         quantity(comparison["value"], unit),
         ratio(comparison["ratio"]),
-        interval(comparison["interval"]),
+        interval(comparison["interval"]) + (" (90 %)" if comparison["confidence"] == 0.9 else ""),
         comparison["direction"].split()[0],
         comparison["verdict"],
     ]

@@ -1,11 +1,16 @@
 """A leak run for people: the modes side by side, then what each verdict rests on."""
 
 import io
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from sevkit.guest.secrets import PLACES
+from sevkit.render import provenance
 
 _COLOURS = {"leaked": "bold red", "protected": "bold green", "inconclusive": "bold yellow"}
 _HYPERVISORS = {"qemu": "QEMU", "emulated": "QEMU with engine", "mock": "software model"}
@@ -13,32 +18,43 @@ _WORTH_SHOWING = ("plaintext", "ciphertext", "zero", "hole")
 
 
 def text(data: dict[str, Any], *, colour: bool = False, width: int = 100) -> str:
-    """The run as text."""
+    """The run as text; four modes fit into 100 columns."""
     console = Console(file=io.StringIO(), force_terminal=colour, width=width, highlight=False, no_color=not colour)
     experiments = data["experiments"]
-    table = Table(title="What the host reads of a guest", title_justify="left", show_lines=False, pad_edge=False)
-    table.add_column("", style="dim", no_wrap=True)
+    console.print(_table(experiments))
     for e in experiments:
-        table.add_column(Text.assemble((e["mode"], "bold"), f"\n{_what(e)}"))
-    for label, cell in _ROWS:
-        table.add_row(label, *[cell(e) for e in experiments])
-    console.print(table)
-    for e in experiments:
-        line = Text.assemble((f"{e['mode']}: ", "bold"), (e["verdict"], _COLOURS[e["verdict"]]))
-        console.print(line, Text(f"— {'; '.join(e['reasons'])}"))
-        for reason in e["details"]["passed_over"]:
-            console.print(f"  passed over {reason}", style="dim")
-        for note in e["details"]["notes"]:
-            console.print(f"  note: {note}", style="dim")
-        for confound in e["details"]["confounds"]:
-            console.print(f"  also differs from nosev: {confound}", style="dim")
-    _provenance(console, experiments)
-    seconds = data["seconds"]
+        _reasons(console, e)
+    for words in provenance.lines(e["provenance"] for e in experiments):
+        console.print(words, style="dim")
     outcome = "as predicted" if data["as_predicted"] else "NOT as predicted"
-    console.print(f"The outcome is {outcome}, in {seconds:.1f} s.", style="bold")
+    console.print(f"The outcome is {outcome}, in {data['seconds']:.1f} s.", style="bold")
     output = console.file
     assert isinstance(output, io.StringIO)
     return output.getvalue()
+
+
+def _table(experiments: list[dict[str, Any]]) -> Table:
+    table = Table(title="What the host reads of a guest", title_justify="left", pad_edge=False, box=SIMPLE_HEAD)
+    table.add_column("", style="dim", max_width=12, overflow="fold")
+    for e in experiments:
+        table.add_column(Text.assemble((e["mode"], "bold"), f"\n{_what(e)}"), overflow="fold")
+    for label, cell in _ROWS:
+        table.add_row(label, *[cell(e) for e in experiments])
+    return table
+
+
+def _reasons(console: Console, e: dict[str, Any]) -> None:
+    """What the verdict of one mode rests on, the guest's own words first."""
+    line = Text.assemble((f"{e['mode']}: ", "bold"), (e["verdict"], _COLOURS[e["verdict"]]))
+    console.print(line, Text(f"— {'; '.join(e['reasons'])}"))
+    for logged in e["guest_log"]:
+        console.print(Text(f"  guest's dmesg: {logged}"), style="cyan", soft_wrap=True)
+    for reason in e["details"]["passed_over"]:
+        console.print(f"  passed over {reason}", style="dim")
+    for note in e["details"]["notes"]:
+        console.print(f"  note: {note}", style="dim")
+    for confound in e["details"]["confounds"]:
+        console.print(f"  also differs from nosev: {confound}", style="dim")
 
 
 def _what(e: dict[str, Any]) -> str:
@@ -76,7 +92,7 @@ def _coverage(e: dict[str, Any]) -> str:
     c = e["coverage"]
     seen = c["read_bytes"] + c.get("unpopulated_bytes", 0)
     share = seen / c["guest_ram_bytes"] if c["guest_ram_bytes"] else 0.0
-    return f"{share:.1%} of {c['guest_ram_bytes'] >> 20} MiB guest RAM"
+    return f"{share:.1%} of {c['guest_ram_bytes'] >> 20} MiB"
 
 
 def _controls(e: dict[str, Any]) -> str:
@@ -84,15 +100,22 @@ def _controls(e: dict[str, Any]) -> str:
     return "\n".join(f"{'ok    ' if e['controls'][key] else 'FAILED'} {name}" for key, name in names.items())
 
 
+def _guest_says(e: dict[str, Any]) -> str:
+    """What the guest's kernel says that is active."""
+    features = [line.rpartition("active:")[2].strip() for line in e["guest_log"] if "active:" in line]
+    return features[0] if features else "nothing of SEV"
+
+
 def _verdict(e: dict[str, Any]) -> Text:
     return Text(e["verdict"] + (f" ({e['evidence']})" if e["evidence"] else ""), _COLOURS[e["verdict"]])
 
 
-_ROWS = (
+_ROWS: tuple[tuple[str, Callable[[dict[str, Any]], str | Text]], ...] = (
+    ("guest says", _guest_says),
     ("capture", _dump),
     ("search", _search),
     ("first hit", _first_hit),
-    ("guest RAM looks like", _pages),
+    ("guest RAM", _pages),
     ("coverage", _coverage),
     ("controls", _controls),
     ("verdict", _verdict),
@@ -100,12 +123,30 @@ _ROWS = (
 )
 
 
-def _provenance(console: Console, experiments: list[dict[str, Any]]) -> None:
-    """Say in words what stands behind each side, where it is not hardware."""
-    words = {
-        "emulated": "a real Linux guest in QEMU, its instructions (and encryption, if any) emulated",
-        "mock": "a software model, not a virtual machine: it shows the logic, it proves nothing about hardware",
-    }
-    for kind in dict.fromkeys(e["provenance"] for e in experiments):
-        if kind in words:
-            console.print(f"{kind}: {words[kind]}", style="dim")
+def as_published(data: dict[str, Any]) -> Iterator[str]:
+    """The published article's own commands, with the PIDs of this run and what each gave.
+
+    In the guest the text is made by the guest itself: typed text would pass through the VMM, and stand in its
+    memory whatever the guest's protection.
+    """
+    for e in data["experiments"]:
+        pid, core = e["details"]["vmm_pid"], f"core.{e['details']['vmm_pid']}"
+        found = [hit for hit in e["hits"] if hit["secret"] == PLACES[0]]
+        yield f"\n# {e['mode']} [{e['provenance']}], guest {e['details']['guest']}"
+        yield "guest$ dmesg | grep -i -E 'SEV|Memory Encryption'"
+        yield from (f"  {line}" for line in e["guest_log"] or ["(nothing)"])
+        yield 'guest$ echo "$TEXT" > /root/sevkit-secret      # TEXT is made in the guest from a public nonce'
+        yield "guest$ cat /root/sevkit-secret"
+        yield f"  (the text; the host computes it too, from nonce {e['details']['nonce']})"
+        yield f"host$  gcore {pid}"
+        yield f"  {core}: {_size(e)}"
+        yield f'host$  grep -a -o -b "$TEXT" {core}'
+        yield from (f"  a match, at {hit['address']:#x} in the VMM: {hit['region']}" for hit in found)
+        if not found:
+            yield "  (nothing)"
+        yield f"=> {e['verdict']}" + (f" ({e['evidence']})" if e["evidence"] else "") + f": {'; '.join(e['reasons'])}"
+
+
+def _size(e: dict[str, Any]) -> str:
+    size = e["details"]["capture"]["dump_bytes"]
+    return f"{size / 1e6:,.0f} MB" if size else "not written: the memory was read live"

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sevkit import __version__
-from sevkit.memory.picture import Picture, from_dict
+from sevkit.memory.guest_ram.picture import Picture, from_dict
+from sevkit.render import provenance
 from sevkit.render.memory_map import COLOURS, MEANING, panel, size
 from sevkit.render.page import page
 
@@ -25,12 +26,6 @@ EVIDENCE = {
     "hole": "the VMM has no such pages mapped",
     "zero": "pages are there but hold only zeros",
 }
-PROVENANCE = {
-    "hardware": "measured on this machine's own processor",
-    "emulated": "a real guest whose instructions QEMU emulates: real software, no SEV hardware",
-    "mock": "a software model, not a virtual machine: it shows the logic and proves nothing about hardware",
-    "published": "taken from a publication",
-}
 OUTCOME = {
     True: ("good", "The outcome is as predicted."),
     False: ("bad", "The outcome is not as predicted."),
@@ -46,6 +41,7 @@ def render(data: Mapping[str, Any], maps: Sequence[Picture | None] = ()) -> str:
     experiments = [_experiment(each) for each in data["experiments"]]
     pictures = [each for each in maps if each is not None] or _pictures(data["experiments"])
     open_ = any(each["verdict"] == "inconclusive" for each in experiments)
+    kinds = list(dict.fromkeys(each["provenance"] for each in experiments))
     kind, words = OUTCOME[None if open_ else bool(data["as_predicted"])]
     return page(
         "leak_report.html.j2",
@@ -59,8 +55,8 @@ def render(data: Mapping[str, Any], maps: Sequence[Picture | None] = ()) -> str:
         command=data.get("command"),
         controls=CONTROLS,
         seconds=float(data.get("seconds") or sum(float(each["seconds"]) for each in experiments)),
-        provenances=[(p, PROVENANCE.get(p, "")) for p in dict.fromkeys(each["provenance"] for each in experiments)],
-        mixed=len({each["provenance"] for each in experiments}) > 1,
+        provenances=[(each, provenance.WORDS.get(each, "")) for each in kinds],
+        mixed=len(kinds) > 1,
     )
 
 
@@ -80,6 +76,7 @@ def _experiment(e: Mapping[str, Any]) -> dict[str, Any]:
         "mode": e["mode"],
         "provenance": e["provenance"],
         "verdict": e["verdict"],
+        "guest_log": e.get("guest_log", []),
         "evidence": e.get("evidence"),
         "evidence_words": EVIDENCE.get(e.get("evidence") or "", ""),
         "predicted": e.get("predicted"),

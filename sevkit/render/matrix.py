@@ -8,28 +8,37 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sevkit.render import provenance
 from sevkit.render.page import page
 
 _COLOURS = {"works": "bold red", "stopped": "green", "n/a": "dim", "inconclusive": "bold yellow"}
 _SIGNS = {"works": "works", "stopped": "stopped", "n/a": "n/a", "inconclusive": "?"}
 
 
-def _rows(data: dict[str, Any]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    by_name: dict[str, list[dict[str, Any]]] = {}
+Row = tuple[dict[str, Any], list[list[dict[str, Any]]]]
+
+
+def _rows(data: dict[str, Any]) -> list[Row]:
+    """Each attack with its cells by column; a column holds a cell for each level that has one."""
+    by_place: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for cell in data["cells"]:
-        by_name.setdefault(cell["attack"], []).append(cell)
-    return [(attack, by_name[attack["name"]]) for attack in data["attacks"]]
+        by_place.setdefault((cell["attack"], cell["column"]), []).append(cell)
+    return [
+        (attack, [by_place.get((attack["name"], column), []) for column in data["columns"]])
+        for attack in data["attacks"]
+    ]
 
 
 def text(data: dict[str, Any], *, colour: bool = False, width: int = 100) -> str:
-    """The matrix as a table."""
+    """The matrix as a table; with several levels, a line for each in every cell."""
     console = Console(file=io.StringIO(), force_terminal=colour, width=width, highlight=False, no_color=not colour)
-    table = Table(title="Attacks by mode, in the software model (mock)", title_justify="left", pad_edge=False)
+    title = f"Attacks by mode, at level {' and '.join(data['levels'])}"
+    table = Table(title=title, title_justify="left", pad_edge=False)
     table.add_column("attack", no_wrap=True)
     for column in data["columns"]:
         table.add_column(column.replace(" + ", "\n+ "), overflow="fold")
-    for attack, cells in _rows(data):
-        table.add_row(attack["name"], *[_cell(cell, width) for cell in cells])
+    for attack, columns in _rows(data):
+        table.add_row(attack["name"], *[_cells(cells, len(data["levels"]) > 1, width) for cells in columns])
     console.print(table)
     _summary(console, data)
     output = console.file
@@ -37,9 +46,16 @@ def text(data: dict[str, Any], *, colour: bool = False, width: int = 100) -> str
     return output.getvalue()
 
 
-def _cell(cell: dict[str, Any], width: int) -> Text:
+def _cells(cells: list[dict[str, Any]], named: bool, width: int) -> Text:
+    return Text("\n").join(_cell(cell, named, width) for cell in cells)
+
+
+def _cell(cell: dict[str, Any], named: bool, width: int) -> Text:
     word = _SIGNS[cell["observed"]] + ("" if cell["as_expected"] else f" (expected: {cell['expected']})")
     shown = Text(word, style=_COLOURS[cell["observed"]])
+    if named:
+        mark = " DISAGREES" if cell["agrees"] is False else ""
+        shown = Text.assemble((f"{cell['level']}: ", "dim"), shown, mark)
     if cell["observed"] in ("works", "stopped"):
         shown.append("\n" + textwrap.fill(cell["check"], max(12, (width - 40) // 5)), style="dim")
     return shown
@@ -50,38 +66,61 @@ def _summary(console: Console, data: dict[str, Any]) -> None:
     console.print(
         f"{total - wrong} of {total} cells are as expected." if wrong else f"All {total} cells are as expected."
     )
+    for line in _comparison(data):
+        console.print(line)
     for cell in data["contradicted_claims"]:
         if cell["mode"] == "sev-snp":
             console.print(f"SEV-SNP is claimed to stop {cell['attack']}, and does not: {cell['cites']}", style="yellow")
+    for words in provenance.lines(cell["provenance"] for cell in data["cells"]):
+        console.print(words, style="dim")
+
+
+def _comparison(data: dict[str, Any]) -> list[str]:
+    """How real guests compare with the model, and what is missing."""
+    cells, wrong = data["cells"], data["disagreements"]
+    agree = sum(cell["agrees"] is True for cell in cells)
+    return [
+        *([f"Real guests agree with the model in {agree} cells."] if agree else []),
+        *(f"DISAGREEMENT: {c['attack']} in {c['mode']}: level {c['level']} says {c['observed']}" for c in wrong),
+        *(f"not compared: {c['attack']} in {c['mode']}: {c['not_compared']}" for c in cells if c["not_compared"]),
+        *(f"no guests of {u['mode']} at level {u['level']}: {u['reason']}" for u in data["unavailable"]),
+    ]
 
 
 def markdown(data: dict[str, Any]) -> str:
     """The matrix as Markdown, with the citation of every place where SEV-SNP fails."""
     head = "| attack | " + " | ".join(data["columns"]) + " |"
-    lines = ["# Attacks by mode", "", "Provenance: mock (the software model).", "", head]
+    kinds = provenance.lines(cell["provenance"] for cell in data["cells"])
+    lines = ["# Attacks by mode", "", *(f"Provenance: {words}." for words in kinds), "", head]
     lines.append("|---|" + "---|" * len(data["columns"]))
-    for attack, cells in _rows(data):
-        lines.append(f"| {attack['title']} (`{attack['name']}`) | " + " | ".join(map(_markdown_cell, cells)) + " |")
+    named = len(data["levels"]) > 1
+    for attack, columns in _rows(data):
+        cells = ["<br>".join(_markdown_cell(cell, named) for cell in column) for column in columns]
+        lines.append(f"| {attack['title']} (`{attack['name']}`) | " + " | ".join(cells) + " |")
     lines += ["", "Where SEV-SNP fails:", ""]
     lines += [f"- `{cell['attack']}` ({cell['column']}): {cell['cites']}" for cell in data["cells"] if _fails(cell)]
     return "\n".join(lines) + "\n"
 
 
 def _fails(cell: dict[str, Any]) -> bool:
-    return bool(cell["mode"] == "sev-snp" and cell["observed"] == "works")
+    return bool(cell["mode"] == "sev-snp" and cell["observed"] == "works" and cell["level"] == "model")
 
 
-def _markdown_cell(cell: dict[str, Any]) -> str:
+def _markdown_cell(cell: dict[str, Any], named: bool) -> str:
+    level = f"{cell['level']}: " if named else ""
     if cell["observed"] == "n/a":
-        return "n/a"
+        return f"{level}n/a"
     word = f"**{cell['observed']}**" if cell["observed"] == "works" else cell["observed"]
-    return f"{word} `{cell['check']}`" + ("" if cell["as_expected"] else f" (expected: {cell['expected']})")
+    return f"{level}{word} `{cell['check']}`" + ("" if cell["as_expected"] else f" (expected: {cell['expected']})")
 
 
 def html(data: dict[str, Any]) -> str:
     """The matrix as one HTML page that needs nothing else."""
     failures = [cell for cell in data["cells"] if _fails(cell)]
-    return page("matrix.html.j2", data=data, rows=_rows(data), failures=failures)
+    kinds = provenance.lines(cell["provenance"] for cell in data["cells"])
+    return page(
+        "matrix.html.j2", data=data, rows=_rows(data), failures=failures, kinds=kinds, comparison=_comparison(data)
+    )
 
 
 def story(data: dict[str, Any], *, colour: bool = False, width: int = 100) -> str:
@@ -116,7 +155,7 @@ def ending(data: dict[str, Any], *, colour: bool = False, width: int = 100) -> l
     if data["cites"]:
         lines += textwrap.wrap(f"Shown on real parts: {data['cites']}", width)
     lines += [f"Sources: {data['sources'][0]}", *(f"         {source}" for source in data["sources"][1:])]
-    return [*lines, "Provenance: mock (the software model)."]
+    return lines + textwrap.wrap(f"Provenance: {data['provenance']}: {provenance.WORDS[data['provenance']]}.", width)
 
 
 THREAT_LINE = "AMD's table of claims for this threat and mode: {}."

@@ -2,11 +2,14 @@
 
 import base64
 import io
+import struct
+import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sevkit.memory.pages import PageClass
-from sevkit.memory.picture import Picture
+from sevkit.extras import extra
+from sevkit.memory.guest_ram.classes import PageClass
+from sevkit.memory.guest_ram.picture import Picture
 from sevkit.render.page import page
 
 if TYPE_CHECKING:
@@ -59,24 +62,27 @@ def _grid(picture: Picture) -> "np.ndarray[Any, Any]":
 
 def bitmap(picture: Picture) -> bytes:
     """The bare map as a PNG, one pixel a point."""
-    import matplotlib.image
-    import numpy as np
+    grid = _grid(picture)
+    palette = b"".join(bytes.fromhex(COLOURS[kind][1:]) for kind in PageClass)
+    rows = b"".join(b"\0" + row.tobytes() for row in grid)  # each row with filter type 0, none
+    header = struct.pack(">IIBBBBB", grid.shape[1], grid.shape[0], 8, 3, 0, 0, 0)  # 8 bits, indexed colour
+    chunks = ((b"IHDR", header), (b"PLTE", palette), (b"IDAT", zlib.compress(rows, 9)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, data) for kind, data in chunks)
 
-    palette = np.zeros((len(PageClass), 3), dtype=np.uint8)
-    for kind, colour in COLOURS.items():
-        palette[kind] = list(bytes.fromhex(colour[1:]))
-    stream = io.BytesIO()
-    matplotlib.image.imsave(stream, palette[_grid(picture)], format="png")
-    return stream.getvalue()
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    """One chunk of a PNG file (PNG specification, third edition, section 5.3)."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def figure(pictures: Sequence[Picture], kind: str) -> bytes:
     """The maps side by side with axes, legend and marks, as ``png`` or ``svg``."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.colors import BoundaryNorm, ListedColormap
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
+    with extra("plots"):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.colors import BoundaryNorm, ListedColormap
+        from matplotlib.figure import Figure
+        from matplotlib.lines import Line2D
+        from matplotlib.patches import Patch
 
     drawing = Figure(figsize=(1.2 + 4.2 * len(pictures), 8.6), dpi=120, layout="constrained")
     FigureCanvasAgg(drawing)
@@ -159,7 +165,7 @@ def text(picture: Picture, *, width: int = 72, rows: int = 12, colour: bool = Fa
     """A few lines for the terminal: a letter stands for many pages, by the most telling class among them."""
     import numpy as np
 
-    from sevkit.memory.picture import shrink
+    from sevkit.memory.guest_ram.picture import shrink
 
     wide = max(8, min(width - 14, 64))
     points = shrink(np.frombuffer(picture.points, dtype=np.uint8), wide * rows)

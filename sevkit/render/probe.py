@@ -1,6 +1,6 @@
 """`sevkit probe` for people: plain text, coloured on request."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 _COLOURS = {"pass": "32", "fail": "1;31", "skip": "2", "unknown": "33", "ready": "32", "not_ready": "1;31"}
@@ -29,13 +29,16 @@ class Painter:
         return f"\x1b[{code}m{word}\x1b[0m" if self._colour and code else word
 
 
-def human(data: Mapping[str, Any], *, colour: bool = False) -> str:
-    """The whole report: CPU, leaf, guest, the tree of checks with hints, the verdict on each mode."""
+def human(data: Mapping[str, Any], *, colour: bool = False, everything: bool = False) -> str:
+    """The report on one screen: CPU, leaf, guest, the checks that ran with hints, the verdict on each mode.
+
+    Checks that were not reached are counted by the check that stopped them; with ``everything`` they are listed.
+    """
     if "checks" not in data:
         return log(data["kernel_log"])
     paint = Painter(colour)
-    parts = [_cpu(data), *_leaf(data["leaf"]), *_guest(data["guest"]), ""]
-    parts += _tree(data["checks"], paint)
+    parts = [*_bundle(data["source"]), _cpu(data), *_leaf(data["leaf"]), *_guest(data["guest"]), ""]
+    parts += _tree(data["checks"], paint, everything)
     parts += ["", *_verdicts(data, paint)]
     return "\n".join(parts) + "\n"
 
@@ -58,7 +61,18 @@ def log(verdict: Mapping[str, Any]) -> str:
         f"as host: {host}",
     ]
     lines += [f"  line {x['line']}: {x['text']}\n    {x['means']}" for x in verdict["evidence"]]
+    unknown = verdict["not_understood"]
+    if unknown["count"]:
+        shown = ", ".join(str(number) for number in unknown["first"])
+        more = ", …" if unknown["count"] > len(unknown["first"]) else ""
+        lines.append(f"not understood: {unknown['count']} lines with words of memory encryption (line {shown}{more})")
+    lines += [f"note: {note}" for note in verdict["notes"]]
     return "\n".join(lines) + "\n"
+
+
+def _bundle(source: Mapping[str, Any]) -> list[str]:
+    lines = [f"{row['file']}: {row['what']}" for row in source.get("used", ())]
+    return lines + [f"contradiction: {words}" for words in source.get("contradictions", ())]
 
 
 def _cpu(data: Mapping[str, Any]) -> str:
@@ -109,18 +123,44 @@ def _guest(guest: Mapping[str, Any]) -> list[str]:
     return lines + [f"  {entry['from']}: {entry['says']}" for entry in guest["evidence"]]
 
 
-def _tree(rows: Iterable[Mapping[str, Any]], paint: Painter) -> list[str]:
-    rows = list(rows)
+def _tree(checks: Iterable[Mapping[str, Any]], paint: Painter, everything: bool) -> list[str]:
+    every = list(checks)
+    rows = [row for row in every if everything or row["status"] != "skip"]
     depths: dict[str, int] = {}
     lines: list[str] = []
     by_id = {row["id"]: row for row in rows}
     for category in dict.fromkeys(row["category"] for row in rows):
         lines.append(_TITLES.get(category, category))
         for row in (r for r in rows if r["category"] == category):
-            parents = [depths[p] for p in row["depends_on"] if by_id[p]["category"] == category]
+            parents = [depths[p] for p in row["depends_on"] if p in by_id and by_id[p]["category"] == category]
             depths[row["id"]] = depth = max(parents, default=-1) + 1
             lines += _row(row, "  " * (depth + 1), paint)
-    return lines
+    return lines if everything else lines + _folded(every)
+
+
+def _folded(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """How many checks were not reached, and because of which."""
+    by_id = {row["id"]: row for row in rows}
+    counts: dict[str, int] = {}
+    for row in rows:
+        if row["status"] == "skip":
+            cause = _cause(row, by_id)
+            counts[cause] = counts.get(cause, 0) + 1
+    if not counts:
+        return []
+    words = [f"{count} because {cause} did not pass" for cause, count in sorted(counts.items(), key=lambda x: -x[1])]
+    return [_wrap("Not reached: ", [*words[:-1], f"{words[-1]} (--all lists them)"], ", ")]
+
+
+def _cause(row: Mapping[str, Any], by_id: Mapping[str, Mapping[str, Any]]) -> str:
+    """The check at the root of a skip."""
+    for parent in row["depends_on"]:
+        status = by_id[parent]["status"]
+        if status == "skip":
+            return _cause(by_id[parent], by_id)
+        if status == "fail":
+            return str(parent)
+    return str(row["id"])
 
 
 def _row(row: Mapping[str, Any], indent: str, paint: Painter) -> list[str]:

@@ -1,16 +1,35 @@
 """Running the command line in this process, as a user would see it."""
 
+import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import click
+import jsonschema
 import pytest
 
-from sevkit.cli import root
-from sevkit.cli.output import run_root
+from sevkit.cli import main
+from sevkit.cli.schema import reporting_commands, schema_of
+from sevkit.cli.tree import root
 
 Run = Callable[..., tuple[int, str, str]]
 RunJson = Callable[..., tuple[int, dict[str, Any]]]
+
+
+@functools.cache
+def schemas() -> dict[str, dict[str, Any]]:
+    """The schema of every command whose function returns a Result."""
+    commands = reporting_commands(root, click.Context(root, info_name="sevkit"))
+    return {name: schema_of(name, found) for name, found in commands}
+
+
+def check_against_schema(envelope: dict[str, Any], argv: Sequence[str]) -> None:
+    """Raises unless the envelope is what `sevkit schema` promises for its command (of a usage error, any)."""
+    schema = schemas().get(envelope["command"])
+    assert schema is not None or envelope["data"] is None
+    if schema is not None:
+        jsonschema.validate(envelope, schema)
 
 
 @pytest.fixture
@@ -19,8 +38,11 @@ def sevkit(capfdbinary: pytest.CaptureFixture[bytes]) -> Run:
 
     def run(*argv: str) -> tuple[int, str, str]:
         capfdbinary.readouterr()
-        status = run_root(root, list(argv))
+        with pytest.raises(SystemExit) as ended:
+            main(list(argv))
         out, err = capfdbinary.readouterr()
+        status = ended.value.code
+        assert isinstance(status, int)
         return status, out.decode(), err.decode()
 
     return run
@@ -36,6 +58,7 @@ def sevkit_json(sevkit: Run) -> RunJson:
         assert set(envelope) == {"sevkit_result_version", "command", "status", "exit_code", "data", "errors"}
         assert envelope["sevkit_result_version"] == 1
         assert envelope["exit_code"] == status
+        check_against_schema(envelope, argv)
         assert (envelope["status"] == "success") == (not envelope["errors"])
         return status, envelope
 

@@ -95,3 +95,28 @@ def test_dry_run_launches_nothing(sevkit_json: RunJson) -> None:
 def test_unknown_names(sevkit: Run) -> None:
     assert sevkit("attack", "run", "nothing")[0] == 2
     assert sevkit("attack", "run", "leak", "--modes", "sev,tdx")[0] == 2
+
+
+def test_four_modes_fit_into_100_columns(sevkit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+    status, out, _ = sevkit(*MOCK, "--modes", ALL_MODES, "--capture", "live")
+    assert status == 0
+    table = out[: out.index("\nnosev: leaked")].splitlines()
+    assert max(map(len, table)) <= 100
+    assert "guest's dmesg: " in out
+    assert "Memory Encryption Features active: AMD SEV SEV-ES SEV-SNP" in out
+
+
+def test_as_published_prints_the_articles_commands(sevkit: Run) -> None:
+    status, out, _ = sevkit(*MOCK, "--modes", "nosev,strongest", "--capture", "live", "--as-published")
+    assert status == 0
+    assert re.search(r"host\$  gcore \d+", out)
+    plain, encrypted = out.split("# sev-snp [mock]")
+    assert "a match, at 0x" in plain
+    assert "guest$ cat /root/sevkit-secret" in plain
+    assert "=> leaked (plaintext)" in plain
+    assert "a match" not in encrypted
+    assert "=> protected" in encrypted
+    for refused in ("--json", "--step"):
+        assert sevkit(*MOCK, "--as-published", refused)[0] == 2
+    assert sevkit("attack", "run", "replay", "--level", "model", "--as-published")[0] == 2

@@ -52,15 +52,15 @@ def test_explain_tells_the_story(sevkit: Run, sevkit_json: RunJson) -> None:
 
 
 def test_narrated_run(sevkit: Run) -> None:
-    status, out, _ = sevkit("attack", "run", "replay", "--modes", "sev,sev-snp", "--step")
+    status, out, _ = sevkit("attack", "run", "replay", "--level", "model", "--modes", "sev,sev-snp", "--step")
     assert status == 0
-    assert out.index("Replay of old memory: sev ===") < out.index("Replay of old memory: sev-snp ===")
+    assert out.index("Replay of old memory: sev [model] ===") < out.index("Replay of old memory: sev-snp [model] ===")
     assert "The attack works" in out
     assert "The attack is stopped: rmp-host-write-assigned" in out
 
 
 def test_run_in_the_model_as_data(sevkit_json: RunJson) -> None:
-    status, envelope = sevkit_json("attack", "run", "replay", "--modes", "sev,sev-snp")
+    status, envelope = sevkit_json("attack", "run", "replay", "--level", "model", "--modes", "sev,sev-snp")
     assert status == 0
     data = envelope["data"]
     assert (data["attack"], data["provenance"], data["as_predicted"]) == ("replay", "mock", True)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from sevkit.cli import root
-from sevkit.cli.output import run_root
+from sevkit.cli import main
+from tests.cli.conftest import check_against_schema
 
 FIO = Path(__file__).parent.parent / "golden/bench/fio"
 MODES = [word for mode in ("nosev", "sev", "sev-es", "sev-snp") for word in ("--mode", mode)]
@@ -20,7 +20,10 @@ Capture = pytest.CaptureFixture[str]
 
 
 def call(capsys: Capture, *argv: str | Path) -> tuple[int, str, str]:
-    status = run_root(root, ["bench", *map(str, argv)])
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", *map(str, argv)])
+    status = ended.value.code
+    assert isinstance(status, int)
     out = capsys.readouterr()
     return status, out.out, out.err
 
@@ -30,6 +33,7 @@ def envelope(capsys: Capture, *argv: str | Path) -> dict[str, Any]:
     data: dict[str, Any] = json.loads(out)
     assert data["exit_code"] == status
     assert err == ""
+    check_against_schema(data, ["bench"])
     return data
 
 
@@ -59,7 +63,8 @@ def test_run_for_people(results: Path, capsys: Capture) -> None:
 
 def test_dry_run_writes_nothing(tmp_path: Path, capsys: Capture) -> None:
     data = envelope(capsys, "run", "--where", "mock", "--output", tmp_path / "r", "--dry-run")["data"]
-    assert data["first_blocks"][0][0] == "c0.b0.nosev"
+    assert data["order"][0] == "c0.b0.nosev"
+    assert data["estimated_seconds"] >= 0
     assert not (tmp_path / "r").exists()
 
 
@@ -236,3 +241,9 @@ def test_the_study_as_a_results_directory(tmp_path: Path, capsys: Capture) -> No
     assert envelope(capsys, "published", "--output", tmp_path / "r")["data"]["samples"] > 400
     found = envelope(capsys, "compare", tmp_path / "r", "--accept-confounds")["data"]["comparisons"]
     assert next(c["ratio"] for c in found if c["workload"] == "godot") == pytest.approx(1.0318, abs=1e-4)
+
+
+def test_selftest_says_what_the_statistics_did(capsys: Capture) -> None:
+    data = envelope(capsys, "selftest", "--trials", "100")["data"]
+    assert len(data["shapes"]) >= 8
+    assert {"shape", "coverage", "family_wise_error", "power", "power_printed"} <= set(data["shapes"][0])

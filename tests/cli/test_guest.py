@@ -1,5 +1,6 @@
 """``sevkit guest`` on the mock: the same commands as on real hypervisors."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,120 @@ def test_names_and_options_that_try_to_inject(sevkit: Run) -> None:
     assert sevkit("guest", "launch", "--machine", "x -monitor stdio", "--dry-run")[0] == 2
     assert sevkit("guest", "exec", "../../etc", "--", "true")[0] == 2
     assert sevkit("guest", "launch", "--mode", "sev", "--policy", "es", "--dry-run", "--hypervisor", "qemu")[0] == 2
+
+
+def test_sizes_as_people_write_them(sevkit: Run) -> None:
+    for text, mib in (("16G", 16384), ("512M", 512), ("512", 512), ("1.5GiB", 1536), ("2g", 2048)):
+        status, out, _ = sevkit("guest", "launch", "--hypervisor", "qemu", "--memory", text, "--dry-run")
+        assert status == 0
+        assert f"-m {mib}M" in out
+    for text in ("16Q", "-1", "", "G", "1.3M"):
+        assert sevkit("guest", "launch", f"--memory={text}", "--dry-run")[0] == 2
+
+
+@pytest.mark.parametrize("seconds", ["0", "-3", "nan", "inf", "1e99", "x"])
+def test_a_timeout_is_positive(seconds: str, sevkit: Run) -> None:
+    assert sevkit("guest", "launch", "--hypervisor", "mock", f"--timeout={seconds}")[0] == 2
+
+
+def test_launch_never_falls_to_the_mock(sevkit: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SEVKIT_QEMU", "no-such-qemu")
+    monkeypatch.delenv("SEVKIT_EMULATOR", raising=False)
+    monkeypatch.setenv("SEVKIT_CACHE_DIR", str(tmp_path))  # where no emulator is
+    status, _, err = sevkit("guest", "launch", "--mode", "sev", "--detach")
+    if status == 0:  # SEV hardware here
+        pytest.skip("this machine runs sev guests")
+    assert status == 4
+    assert "--hypervisor mock" in err
+
+
+def test_ports_network_and_media_are_in_the_command_line(sevkit: Run, tmp_path: Path) -> None:
+    iso = tmp_path / "a.iso"
+    iso.write_bytes(b"\0" * 0x8001 + b"CD001" + b"\0" * 4096)
+    kernel = tmp_path / "bzImage"
+    kernel.write_bytes(b"\0" * 0x202 + b"HdrS" + b"\0" * 100)
+    launch = ("guest", "launch", "--hypervisor", "qemu", "--dry-run")
+    out = sevkit(*launch, "-p", "8080:80", "--outgoing", "--share", str(tmp_path))[1]
+    assert "hostfwd=tcp:127.0.0.1:8080-:80" in out
+    assert "restrict=on" not in out
+    assert "serial=sevkit-share0" in out
+    out = sevkit(*launch, "--cdrom", str(iso))[1]
+    assert f"file={iso}" in out
+    assert "-kernel" not in out
+    out = sevkit(*launch, "--kernel", str(kernel), "--append", "single")[1]
+    assert f"-kernel {kernel}" in out
+    assert "single" in out
+    assert "restrict=on" in out
+    for wrong in (("-p", "80"), ("-p", "0:80"), ("-p", "1:70000"), ("--kernel", str(iso)), ("--cdrom", str(kernel))):
+        assert sevkit(*launch, *wrong)[0] == 2, wrong
+
+
+@pytest.mark.parametrize("option", [("-p", "8080:80"), ("--outgoing",), ("--share", "/tmp")])  # noqa: S108
+def test_the_mock_refuses_what_it_has_not(option: tuple[str, ...], sevkit: Run) -> None:
+    status, _, err = sevkit("guest", "launch", "--hypervisor", "mock", "--detach", *option)
+    assert status == 2
+    assert "the mock has no" in err
+
+
+def test_run_gives_the_status_of_the_command(sevkit: Run, sevkit_json: RunJson) -> None:
+    assert sevkit("guest", "run", "--hypervisor", "mock", "--", "echo", "a")[:2] == (0, "a\n")
+    status, envelope = sevkit_json("guest", "run", "--hypervisor", "mock", "false")
+    assert status == envelope["data"]["status"] == 1
+    assert envelope["data"]["provenance"] == "mock"
+    assert sevkit_json("guest", "list")[1]["data"]["guests"] == []
+
+
+def test_a_guest_is_scanned_and_drawn_by_name(
+    sevkit: Run, sevkit_json: RunJson, mock_guest: str, tmp_path: Path
+) -> None:
+    status, envelope = sevkit_json("scan", "--guest", "m", "--secret", "never-there-at-all", "--ram-only")
+    assert status == 0
+    assert envelope["data"]["guest_ram"]["origin"] == "hypervisor"
+    assert sevkit_json("memory", "map", "--guest", "m")[1]["data"]["maps"][0]["title"] == "m"
+    status, envelope = sevkit_json("memory", "extract", "--guest", "m", "-o", str(tmp_path / "x"))
+    assert envelope["data"]["origin"] == "hypervisor"
+    assert sevkit("scan", "--guest", "m", "--pid", "1", "--secret", "x")[0] == 2
+    assert sevkit("scan", "--guest", "nobody", "--secret", "x")[0] == 2
+
+
+def test_a_mock_guest_says_what_it_cannot(sevkit: Run, mock_guest: str) -> None:
+    assert sevkit("guest", "suspend", "m")[0] == 4
+    assert sevkit("guest", "ssh", "m")[0] == 4
+    assert sevkit("guest", "copy", "/no/such/file", "m:/x")[0] == 2
+    assert sevkit("guest", "exec", "-t", "m", "--json", "--", "true")[0] == 2
+
+
+def test_reboot_keeps_name_and_spec(sevkit_json: RunJson, mock_guest: str) -> None:
+    before = sevkit_json("guest", "list")[1]["data"]["guests"][0]
+    status, envelope = sevkit_json("guest", "reboot", "m")
+    assert status == 0
+    after = envelope["data"]["guest"]
+    assert (after["name"], after["mode"]) == ("m", "sev")
+    assert after["pid"] != before["pid"]
+
+
+@pytest.mark.parametrize("options", [["--mode", "sev"], ["--mode", "sev-snp", "--hypervisor", "qemu"], []])
+def test_a_seed_that_nothing_would_use_is_refused(options: list[str], sevkit: Run) -> None:
+    words = ["--hypervisor", "emulated", *options, "--platform-seed", "x", "--dry-run"]
+    status, _, err = sevkit("guest", "launch", *words)
+    assert status == 2
+    assert "--platform-seed" in err
+    assert sevkit("guest", "launch", "--hypervisor", "emulated", "--mode", "sev-snp", *words[-3:])[0] == 0
+
+
+def test_options_of_the_encryption_object_reach_it(sevkit: Run) -> None:
+    words = ["guest", "launch", "--hypervisor", "emulated", "--dry-run", "--sev-options", "host-data=AAAA"]
+    status, out, _ = sevkit(*words, "--mode", "sev-snp")
+    assert status == 0
+    assert re.search(r"sev-snp-tcg-guest,id=sev0,\S*,host-data=AAAA ", out)
+    assert sevkit(*words, "--mode", "nosev")[0] == 2
+
+
+def test_top_shows_what_memory_looks_like(sevkit: Run, sevkit_json: RunJson, mock_guest: str) -> None:
+    (row,) = sevkit_json("top")[1]["data"]["guests"]
+    assert (row["name"], row["mode"], row["provenance"]) == ("m", "sev", "mock")
+    assert sum(row["pages"].values()) == 512 << 8
+    assert row["pages"]["ciphertext"] > 0
+    out = sevkit("top", "--once")[1]
+    assert out.startswith("NAME")
+    assert "\nm " in out

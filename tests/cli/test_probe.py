@@ -1,4 +1,4 @@
-"""`sevkit probe` as a command: every output, every option, exit codes, and the way without click."""
+"""`sevkit probe` as a command: every output, every option, exit codes."""
 
 import json
 import subprocess
@@ -10,8 +10,6 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from sevkit.cli.quick import parse
-from sevkit.probe.answer import Request
 from tests.unit import probe_samples as sample
 
 GENOA = """CPU 0:
@@ -233,30 +231,6 @@ def test_hosts_in_a_table_and_one_that_fails_is_a_row() -> None:
 
 def test_when_every_host_fails() -> None:
     assert run("--host", "ssh://nobody@127.0.0.1:1").returncode == 4
-
-
-@pytest.mark.parametrize(
-    ("words", "request_"),
-    [
-        (["--json"], Request()),
-        (["--json", "--from", "x"], Request(source="x")),
-        (["--from=x", "--json", "--require", "sev"], Request(source="x", require="sev")),
-        (["--json", "--log", "x"], Request(log="x")),
-        (["--json", "--save", "x"], Request(save="x")),
-        (["--json", "--require", "tdx"], None),
-        (["--json", "--from"], None),
-        (["--json", "--from", "--log"], None),
-        (["--json", "--from", "a", "--from", "b"], None),
-        (["--json", "--log", "a", "--from", "b"], None),
-        (["--json", "--short"], None),
-        (["--json", "diff", "a", "b"], None),
-        (["--json", "--help"], None),
-        (["--json", "--host", "x"], None),
-    ],
-)
-def test_the_short_way_takes_only_what_it_understands(words: list[str], request_: Request | None) -> None:
-    asked = parse("probe", words)
-    assert (asked if asked is None else Request(**asked)) == request_
 
 
 @pytest.mark.parametrize(

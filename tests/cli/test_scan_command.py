@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from sevkit.cli import main
-from sevkit.memory import native
-from sevkit.memory.picture import from_dict
+from sevkit.memory.guest_ram.picture import from_dict
 from tests.unit.elf import Load, core, nt_file
 
 SECRET = "correct-horse-battery-staple"
@@ -102,8 +101,8 @@ def test_too_many_hits_stop_the_search_and_say_so(sevkit_json, dump: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
-        (("--secret", "x"), 2, "whose memory"),
-        (("--pid", "1", "--core", "x", "--secret", "x"), 2, "whose memory"),
+        (("--secret", "x"), 2, "no memory is named"),
+        (("--pid", "1", "--core", "x", "--secret", "x"), 2, "no memory is named"),
         (("--core", "/nonexistent", "--secret", "x"), 2, "cannot open"),
         (("--core", "/dev/null", "--secret", "x"), 2, "not a regular file"),
         (("--pid", "4194305", "--secret", "x"), 4, "no process"),
@@ -155,7 +154,7 @@ def test_a_map_is_printed_and_drawn(sevkit, sevkit_json, dump: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ((), "whose memory"),
+        ((), "no memory is named"),
         (("--core", "x", "-o", "map.bmp"), "cannot draw"),
         (("--core", "x", "--qmp", "s"), "more --qmp"),
     ],
@@ -194,53 +193,6 @@ def _plain(words: list[str]) -> tuple[int, dict[str, object]]:
     return done.returncode, answer
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["--secret", SECRET],
-        ["--secret", "never-there-at-all", "--regex", "corr.ct", "--ram-only", "--show"],
-        ["--secret", ""],
-        ["--regex", "("],
-        [],
-    ],
-)
-def test_both_ways_answer_the_same(words: list[str], dump: Path) -> None:
-    argv = ["scan", "--core", str(dump), "--json", *words]
-    assert _plain(argv) == _plain(["--debug", *argv])  # the short way takes only a command line that starts with `scan`
-
-
-def test_the_short_way_knows_every_option_of_scan() -> None:
-    from sevkit.cli.quick import COMMANDS
-    from sevkit.cli.scan import command
-
-    short = COMMANDS["scan"].options
-    whole = {option.opts[0]: option for option in command.params if option.name != "as_json"}
-    assert set(short) == set(whole)
-    for name, (_, kind) in short.items():
-        option = whole[name]
-        assert (kind == "flag") == option.is_flag, name
-        assert (kind == "texts") == option.multiple, name
-        assert (kind == "number") == (option.type.name == "integer range"), name
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["--pid", "0"],
-        ["--pid", "x"],
-        ["--threads", "257"],
-        ["--pid", "1", "--pid", "2"],
-        ["--hold=1"],
-        ["--nonsense"],
-        ["-h"],
-    ],
-)
-def test_the_short_way_leaves_alone_what_it_does_not_understand(words: list[str]) -> None:
-    from sevkit.cli.quick import parse
-
-    assert parse("scan", ["--json", *words]) is None
-
-
 def test_many_secrets_of_every_length_are_found(sevkit_json, tmp_path: Path) -> None:
     secrets = [(b"%x-" % number) * (1 + number % 9) for number in range(700)]
     dump = tmp_path / "a.core"
@@ -249,30 +201,6 @@ def test_many_secrets_of_every_length_are_found(sevkit_json, tmp_path: Path) -> 
     lines.write_bytes(b"\n".join(secrets))
     _, envelope = sevkit_json("scan", "--core", str(dump), "--secrets-file", str(lines))
     assert all(pattern["hits"] > 0 for pattern in envelope["data"]["patterns"])
-
-
-@pytest.mark.skipif(not native.built, reason="find.c was not built: hyperscan is imported")
-@pytest.mark.parametrize("kind", ["core", "pid"])
-def test_what_the_quick_way_imports_is_little(kind: str, tmp_path: Path) -> None:
-    """Each of these takes longer to import than most searches take."""
-    path = tmp_path / "core"
-    path.write_bytes(core([Load(0x1000, b"the-needle")]))
-    target = ["--core", str(path)] if kind == "core" else ["--pid", str(os.getpid())]
-    code = (
-        "import os, sys\n"
-        "def ended(status):\n"
-        "    bad = set(sys.modules) & {'click', 'rich', 'numpy', 'hyperscan', 'pathlib', 'inspect', 'dataclasses', 'typing',"
-        " 'enum', 're', 'json', 'collections', 'functools', 'contextlib', 'threading', 'signal'}\n"
-        "    sys.exit(f'imported: {bad}' if bad else status)\n"
-        "os._exit = ended\n"
-        "from sevkit.cli import main; main()"
-    )
-    # Without `site`, which runs what other packages left in this environment.
-    environment = {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
-    argv = [sys.executable, "-S", "-c", code, "scan", *target, "--secret", "the-needle", "--json"]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60, env=environment)
-    assert done.returncode == 0, done.stderr
-    assert '"finished": true' in done.stdout
 
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
@@ -284,13 +212,13 @@ def test_a_full_disk_is_told_of_as_such_though_the_secrets_came_by_standard_inpu
     assert b"No space left" in done.stderr
 
 
-def test_a_defect_in_the_short_way_is_told_of_in_json(
+def test_a_defect_is_told_of_in_json(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], dump: Path
 ) -> None:
     def broken(*_: object) -> None:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr("sevkit.memory.search.answer", broken)
+    monkeypatch.setattr("sevkit.memory.search.request.answer", broken)
     with pytest.raises(SystemExit) as ended:
         main(["scan", "--core", str(dump), "--secret", "the-needle", "--json"])
     assert ended.value.code == 4

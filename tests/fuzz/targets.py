@@ -54,10 +54,10 @@ def _file(data: bytes) -> Iterator[Path]:
 
 def _core(data: bytes) -> None:
     """An ELF core: what is read lies inside what it claims, nothing is read twice, and searches account for all."""
-    from sevkit.memory.core import CoreMemory
-    from sevkit.memory.patterns import Pattern
-    from sevkit.memory.scan import scan
-    from sevkit.memory.source import State
+    from sevkit.memory.search.patterns import Pattern
+    from sevkit.memory.search.scan import scan
+    from sevkit.memory.sources.base import State
+    from sevkit.memory.sources.core import CoreMemory
 
     with _file(data) as path, CoreMemory(path) as core:
         previous = -1
@@ -84,16 +84,76 @@ def _facts(data: bytes) -> None:
 
 
 def _log(data: bytes) -> None:
-    """A kernel log."""
+    """A kernel log: quoting or colouring it changes no verdict."""
     from sevkit.probe.klog import judge, read_log
 
-    json.dumps(judge(read_log(data, "fuzz")))
+    lines = read_log(data, "fuzz")
+    found = judge(lines)
+    json.dumps(found)
+    if max(map(len, lines)) < 10_000:
+        assert judge([f"> {line}" for line in lines]) == found
+        assert judge([f"\x1b[32m{line}\x1b[0m" for line in lines]) == found
+
+
+def _text(data: bytes) -> None:
+    """Text in any dress: what is accepted is text, and is the same text when it is read again."""
+    from sevkit import textfile
+
+    found = textfile.plain(data, "fuzz", 1 << 20)
+    assert len(found) <= 3 << 19  # UTF-16 may take half as much again in UTF-8
+    assert not {0, 13} & set(found)
+    if not found.startswith(
+        (b"\x1f\x8b", b"BZh", b"\xfd7z", b"\x28\xb5", b"PK", b"7z", b"\xff\xfe", b"\xfe\xff", b"\xef\xbb")
+    ):
+        assert textfile.plain(found, "fuzz", 2 << 20) in (found, found.removeprefix(b"\xef\xbb\xbf"))
+
+
+def _dump(data: bytes) -> None:
+    """A CPUID dump: quoting it changes nothing."""
+    from sevkit.probe.dumps import read_dump
+
+    plain = data.decode("utf-8", "replace").replace("\ufffd", "?")
+    found = read_dump(plain.encode())
+    assert all(0 <= value < 1 << 32 for cpu in found.cpus for registers in cpu.leaves.values() for value in registers)
+    if "\r" not in plain and "\x1b" not in plain and "\ufeff" not in plain:
+        assert read_dump("\n".join(f"> {line}" for line in plain.split("\n")).encode()) == found
+
+
+def _bundle(data: bytes) -> None:
+    """A tar archive of somebody's reports: whatever is accepted can be judged."""
+    from sevkit.probe.answer import judge
+    from sevkit.probe.bundle import read_bundle
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x.tar"
+        path.write_bytes(data)
+        judge(read_bundle(str(path))).to_json()
+
+
+def _foreign(data: bytes) -> None:
+    """Output of other programs: its readings have the shape that checks rely on."""
+    from sevkit.probe.answer import judge
+    from sevkit.probe.bundle import facts_of_text
+
+    name, _, text = data.partition(b"\n")
+    facts = facts_of_text(text, name.decode("utf-8", "replace"))
+    if facts:
+        judge(facts).to_json()
+
+
+def _launch(data: bytes) -> None:
+    """A command line of QEMU, a domain of libvirt, or what they printed."""
+    from sevkit.hypervisor.lint import answer
+    from sevkit.hypervisor.lint.rules import Host
+
+    text = data.decode("utf-8", "replace")
+    json.dumps(answer.lint([("a", text), ("b", text)], [], text, Host(51)))
 
 
 def _monitor(data: bytes) -> None:
     """The text of QEMU's monitor: ranges that come out of it do not overlap in guest memory."""
-    from sevkit.memory.gpa import GuestMap
-    from sevkit.memory.qmp import guest_ranges, parse_gpa2hva
+    from sevkit.memory.guest_ram.layout import GuestMap
+    from sevkit.memory.guest_ram.qemu_layout import guest_ranges, parse_gpa2hva
 
     text = data.decode(errors="replace")
     first, _, second = text.partition("\0")
@@ -103,7 +163,7 @@ def _monitor(data: bytes) -> None:
 
 def _qmp(data: bytes) -> None:
     """A peer on the QMP socket that says anything."""
-    from sevkit.memory.qmp import guest_map
+    from sevkit.memory.guest_ram.qemu_layout import guest_map
 
     with _peer(data) as path:
         guest_map(path, timeout=0.3)
@@ -176,9 +236,9 @@ def _results(data: bytes) -> None:
 
 def _imported(data: bytes) -> None:
     """Results of other tools: fio, hyperfine, pyperf, tables; the name of the file says which."""
-    from sevkit.bench.imports import Given, read_folder
+    from sevkit.bench.imports.files import Given, read_folder
 
-    for name in ("iops_randread-nvme-sev.json", "table.csv"):
+    for name in ("iops_randread-nvme-sev.json", "table.csv", "x-sev.xml", "x-sev.log"):
         with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
             (Path(folder) / name).write_bytes(data)
             with contextlib.suppress(SevkitError):
@@ -199,7 +259,7 @@ def _report(data: bytes) -> None:
 
 def _smaps(data: bytes) -> None:
     """/proc/PID/smaps: names in it are the process's own."""
-    from sevkit.memory.procmaps import parse
+    from sevkit.memory.sources.mappings import parse
 
     list(parse(data.decode(errors="replace")))
 
@@ -217,7 +277,7 @@ def _spec(data: bytes) -> None:
     """What users give: names, policies, options for QEMU."""
     from sevkit.guest import policy
     from sevkit.guest.spec import GuestSpec
-    from sevkit.words import Mode
+    from sevkit.vocabulary import Mode
 
     text = data.decode(errors="replace")
     for mode in Mode:
@@ -241,12 +301,78 @@ def _facts_of_guest(data: bytes) -> None:
     verify.collect(Guest()).log_lines  # type: ignore[arg-type]
 
 
+def _evidence(data: bytes) -> None:
+    """A file that may hold an attestation report: what is no genuine report is never accepted."""
+    import datetime as dt
+
+    from sevkit.attestation.report.certificates import store_of
+    from sevkit.attestation.report.evidence import read
+    from sevkit.attestation.report.finding import Trust
+    from sevkit.attestation.report.verify import verify
+
+    evidence = read(data)
+    genuine = {path.read_bytes() for path in (CORPUS / "evidence").iterdir()}
+    found = verify(evidence, store_of({}), now=dt.datetime(2026, 11, 1, tzinfo=dt.UTC))
+    json.dumps(found.as_dict())
+    known = any(evidence.report in read(item).report for item in genuine if item[:4] != b"find")
+    assert found.verdict is not Trust.ACCEPTED or known
+
+
+def _certificates(data: bytes) -> None:
+    """A certificate file: PEM, DER, a table, or a revocation list."""
+    from sevkit.attestation.report.certificates import load
+
+    certificates, _ = load(data)
+    for certificate in certificates:
+        assert certificate.role
+        with contextlib.suppress(SevkitError):
+            certificate.endorsement.tcb.components()
+
+
+def _policy(data: bytes) -> None:
+    """A relying party's policy."""
+    from sevkit.attestation.report.policy import read
+
+    read(data)
+
+
+def _igvm(data: bytes) -> None:
+    """An IGVM file; its checksum is made right, so that what is behind it is read."""
+    import struct
+    import zlib
+
+    from sevkit.attestation.measure import igvm
+
+    if data[:4] == b"IGVM" and len(data) >= 24:
+        _, start, size = struct.unpack_from("<III", data, 4)
+        head = data[: 24 if data[4] == 1 else 32]
+        total = len(data).to_bytes(4, "little")
+        checksum = zlib.crc32(head[:16] + total + bytes(4) + head[24:] + data[start : start + size])
+        data = data[:16] + total + checksum.to_bytes(4, "little") + data[24:]
+    assert len(igvm.measure(igvm.parse(data)).digest) == 48
+
+
+def _firmware(data: bytes) -> None:
+    """An OVMF image: its footer table and metadata."""
+    from sevkit.model.digest import LaunchInputs, launch_digest
+    from sevkit.vocabulary import Mode
+
+    for mode in (Mode.SEV, Mode.SEV_ES, Mode.SEV_SNP):
+        with contextlib.suppress(SevkitError):
+            launch_digest(LaunchInputs(mode, data, 2))
+
+
 TARGETS = {
     target.name: target
     for target in (
         Target("core", _core),
         Target("facts", _facts),
         Target("klog", _log),
+        Target("text", _text),
+        Target("dump", _dump),
+        Target("bundle", _bundle, quick=150),
+        Target("foreign", _foreign),
+        Target("launch", _launch),
         Target("monitor", _monitor),
         Target("qmp", _qmp, ("sevkit", "qemu"), quick=12),
         Target("agent", _agent, quick=25),
@@ -254,6 +380,11 @@ TARGETS = {
         Target("results", _results, quick=200),
         Target("imported", _imported, quick=150),
         Target("report", _report),
+        Target("evidence", _evidence, quick=150),
+        Target("certificates", _certificates),
+        Target("policy", _policy),
+        Target("igvm", _igvm),
+        Target("firmware", _firmware, quick=150),
         Target("smaps", _smaps),
         Target("module", _module, ("sevkit", "elftools")),
         Target("spec", _spec),

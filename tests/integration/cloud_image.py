@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sevkit import proc
+from sevkit import processes
 from sevkit.errors import MissingToolError
 from sevkit.guest.image import _release
 
@@ -34,12 +34,12 @@ def build(folder: Path) -> Path:
     hook.write_text("#!/bin/sh" + _HOOK.format(out=folder, size=_ROOT_MIB))
     hook.chmod(0o755)
     argv = ["mmdebstrap", "--quiet", "--variant=minbase", "--format=null", f"--include={PACKAGES}"]
-    proc.run([*argv, f"--customize-hook={hook}", _release(), "/dev/null"], timeout=900, check=MissingToolError)
+    processes.run([*argv, f"--customize-hook={hook}", _release(), "/dev/null"], timeout=900, check=MissingToolError)
     disk = folder / "cloud.img"
     with disk.open("wb") as stream:
         stream.truncate((_ESP_MIB + _ROOT_MIB + 2) << 20)
     table = f"label: gpt\nstart=2048, size={_ESP_MIB}MiB, type=uefi\nsize={_ROOT_MIB}MiB, type=linux\n"
-    proc.run(["sfdisk", "-q", str(disk)], stdin=table.encode(), timeout=60, check=MissingToolError)
+    processes.run(["sfdisk", "-q", str(disk)], stdin=table.encode(), timeout=60, check=MissingToolError)
     esp = folder / "esp.img"
     with esp.open("wb") as stream:
         stream.truncate(_ESP_MIB << 20)
@@ -50,5 +50,5 @@ def build(folder: Path) -> Path:
         ["dd", f"if={esp}", f"of={disk}", "bs=1M", "seek=1", "conv=notrunc,sparse"],
         ["dd", f"if={folder / 'root.img'}", f"of={disk}", "bs=1M", f"seek={1 + _ESP_MIB}", "conv=notrunc,sparse"],
     ):
-        proc.run(words, timeout=120, check=MissingToolError)
+        processes.run(words, timeout=120, check=MissingToolError)
     return disk

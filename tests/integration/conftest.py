@@ -8,8 +8,8 @@ import pytest
 from sevkit.errors import SevkitError
 from sevkit.guest import image
 from sevkit.guest.spec import GuestSpec, Storage, StorageKind
-from sevkit.hypervisor.qemu import QemuHypervisor
-from sevkit.hypervisor.qemu_guest import QemuGuest
+from sevkit.hypervisor.qemu.guest import QemuGuest
+from sevkit.hypervisor.qemu.hypervisor import QemuHypervisor
 from tests.integration.sandbox import box
 from tests.integration.table import row
 

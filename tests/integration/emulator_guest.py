@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sevkit import proc
+from sevkit import processes
 from sevkit.errors import SevkitError
-from sevkit.guest import argv, cpio, image
+from sevkit.guest import cpio, image
 from sevkit.guest.channel import AgentChannel, SshChannel
 from sevkit.guest.spec import Accel, Firmware, GuestSpec, StorageKind
-from sevkit.hypervisor import capabilities, qmp
-from sevkit.words import Mode
+from sevkit.qemu import argv, capabilities, qmp
+from sevkit.vocabulary import Mode
 
 SOURCES = Path(__file__).parents[2] / "emulator/tests"
 OVMF = [Path(p) for p in ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_CODE_4M.fd")]
@@ -31,6 +31,7 @@ class Emulator:
     image: image.Image
     folder: Path
     programs: dict[str, Path] = field(default_factory=dict)
+    bios: Path | None = None  # mapped by -bios in every mode; None: the installed OVMF as flash
 
     def initrd(self, programs: Sequence[str]) -> Path:
         """The image's initramfs with the test programs in /bin added (initramfs archives may follow each other)."""
@@ -44,7 +45,7 @@ class Emulator:
     def launch(
         self, spec: GuestSpec, *, options: str = "", programs: Sequence[str] = (), extra: Sequence[str] = ()
     ) -> "EmulatorGuest":
-        """Start a guest and wait for its agent. ``options`` go to the sev-tcg-guest object."""
+        """Start a guest and wait for its agent. ``options`` go to the object that encrypts."""
         guest = self.start(spec, options=options, programs=programs, extra=extra)
         try:
             guest.wait_ready()
@@ -56,7 +57,7 @@ class Emulator:
     def start(
         self, spec: GuestSpec, *, options: str = "", programs: Sequence[str] = (), extra: Sequence[str] = ()
     ) -> "EmulatorGuest":
-        """Start a guest; OVMF in both modes, so that a pair differs in the encryption alone."""
+        """Start a guest; the same OVMF in all modes, so that guests differ in the encryption alone."""
         home = self.folder / f"{spec.name}-{time.monotonic_ns()}"
         home.mkdir()
         data = None if spec.storage.kind is StorageKind.NONE else home / "data.img"
@@ -66,7 +67,7 @@ class Emulator:
         place = argv.Place(
             kernel=self.image.kernel,
             initrd=self.initrd(programs),
-            firmware=next(path for path in OVMF if path.exists()),
+            firmware=self.bios or next(path for path in OVMF if path.exists()),
             qmp=home / "qmp",
             agent=home / "agent",
             console=home / "console",
@@ -77,10 +78,14 @@ class Emulator:
         able = capabilities.of_binary(str(self.binary))
         spec = replace(spec, firmware=Firmware.OVMF)
         command = argv.build(spec, able, Accel.TCG, place, argv.Encryption(51, 1))
-        command = [f"{w},{options}" if options and w.startswith("sev-tcg-guest,") else w for w in command]
+        objects = tuple(f"{name}," for name in argv.EMULATED_OBJECT.values())
+        command = [f"{word},{options}" if options and word.startswith(objects) else word for word in command]
+        if self.bios is not None and "-bios" not in command:
+            at = next(number for number, word in enumerate(command) if word.startswith("if=pflash"))
+            command[at - 1 : at + 1] = ["-bios", str(self.bios)]
         command = [word for word in command if word != "-no-reboot"]
         with (home / "qemu.log").open("wb") as log:
-            process = proc.start([*command, *extra], stdout=log, stderr=log)
+            process = processes.start([*command, *extra], stdout=log, stderr=log)
         return EmulatorGuest(home, process, data)
 
 
@@ -151,7 +156,7 @@ class EmulatorGuest:
             assert memory.write(data) == len(data)
 
     def stop(self) -> None:
-        proc.stop(self.process)
+        processes.stop(self.process)
 
 
 def spec(mode: Mode, **options: Any) -> GuestSpec:
@@ -161,6 +166,6 @@ def spec(mode: Mode, **options: Any) -> GuestSpec:
 
 def compile_static(source: Path, target: Path) -> None:
     """A static program for the guest."""
-    command = [proc.find_tool("gcc"), "-O1", "-static", "-pthread", "-Wall", "-o", str(target), str(source)]
-    done = proc.run(command, timeout=120)
+    command = [processes.find_tool("gcc"), "-O1", "-static", "-pthread", "-Wall", "-o", str(target), str(source)]
+    done = processes.run(command, timeout=120)
     assert done.status == 0, done.error_text

@@ -6,11 +6,13 @@ Prints a JSON document a line: {"phase": …, "pid": of the VMM} before each pha
 import json
 import sys
 
-from sevkit.attacks import leak
+from sevkit import attacks
+from sevkit.attacks import runner
+from sevkit.attacks.plan import Target
 from sevkit.errors import SevkitError
 from sevkit.guest.spec import GuestSpec
 from sevkit.hypervisor import registry
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 
 
 def main(setup: dict[str, object]) -> int:
@@ -24,8 +26,9 @@ def main(setup: dict[str, object]) -> int:
         sys.stdin.readline()
 
     try:
-        (found,) = leak.run(leak.Setup(modes=modes, spec=spec, **setup), say)  # type: ignore[arg-type]
-        words = str(found.decision.verdict)
+        target = Target(spec=spec, **setup)  # type: ignore[arg-type]
+        (found,) = runner.run(attacks.find("leak"), modes, target, progress=say)
+        words = found.observation.detail["verdict"]
     except SevkitError as error:
         words = f"exit {int(error.exit_code)}, `{error.kind}`"
     print(json.dumps({"words": words}), flush=True)

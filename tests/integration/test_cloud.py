@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sevkit.guest.spec import Firmware, GuestSpec
-from sevkit.hypervisor.qemu import QemuHypervisor
+from sevkit.hypervisor.qemu.hypervisor import QemuHypervisor
 from tests.integration import cloud_image
 
 pytestmark = [

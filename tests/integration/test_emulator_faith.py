@@ -9,14 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from sevkit import proc
+from sevkit import processes
 from sevkit.errors import SevkitError
 from sevkit.guest import image
 from sevkit.guest.spec import Storage, StorageKind
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 
 from .emulator_guest import OVMF, SOURCES, Emulator, EmulatorGuest, compile_static, spec
-from .kernels import KernelMissingError, backports_image
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(600)]
 
@@ -29,7 +28,7 @@ WORK = ("faith memory 150", "faith code", "faith switch 3000", "faith atomic 100
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Emulator:
     """The built emulator with Debian's stable kernel and the test programs."""
-    done = proc.run([str(BUILD), "--print-path"], timeout=60)
+    done = processes.run([str(BUILD), "--print-path"], timeout=60)
     if done.status != 0:
         pytest.skip(f"the emulator of this source is not built: {done.error_text}")
     if not any(path.exists() for path in OVMF) or shutil.which("gcc") is None:
@@ -45,12 +44,12 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Emulator:
 
 
 @pytest.fixture(scope="session")
-def newer(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Emulator:
+def newer(emulator: Emulator) -> Emulator:
     """The same with the 6.12 kernel of the backports."""
     try:
-        kernel = backports_image("6.12", tmp_path_factory.mktemp("apt"))
-    except KernelMissingError as error:
-        pytest.skip(str(error))
+        kernel = image.get("mini-6.12")
+    except SevkitError as error:
+        pytest.skip(f"the 6.12 kernel is not to be had: {error.message}")
     return Emulator(emulator.binary, kernel, emulator.folder, emulator.programs)
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from sevkit import proc
-from sevkit.words import Mode
+from sevkit import processes
+from sevkit.vocabulary import Mode
 
 from .emulator_guest import PAGE, Emulator, EmulatorGuest, spec
 from .test_emulator_faith import SMALL, emulator  # noqa: F401 - a fixture
@@ -100,12 +100,12 @@ def test_the_cache_cannot_be_read(planted: Planted) -> None:
             memory.seek(address + offset)
             with pytest.raises(OSError, match="rror"):
                 memory.read(1)
-    maps = proc.run(["cat", f"/proc/{planted.guest.process.pid}/maps"], timeout=10).text
+    maps = processes.run(["cat", f"/proc/{planted.guest.process.pid}/maps"], timeout=10).text
     assert re.search(rf"^{address:x}-.*secretmem", maps, re.MULTILINE)
 
 
 def test_the_translated_code_is_left_out_of_dumps(planted: Planted) -> None:
-    smaps = proc.run(["cat", f"/proc/{planted.guest.process.pid}/smaps"], timeout=10).text
+    smaps = processes.run(["cat", f"/proc/{planted.guest.process.pid}/smaps"], timeout=10).text
     executable = re.findall(r"^\S+ rwxp \S+ 00:00 0 +\n(?:[A-Z].*\n)*?VmFlags: (.*)\n", smaps, re.MULTILINE)
     assert executable
     assert all(" dd" in f" {flags}" for flags in executable)
@@ -208,7 +208,7 @@ def test_without_locked_memory_the_weaker_protection_is_told(emulator: Emulator)
     quick = "".join(map(json.dumps, commands)).encode()
     for extra in ("", ",require-secret-memory=on"):
         command = [*prlimit, binary, *machine, *blobs, "-qmp", "stdio", "-object", f"sev-tcg-guest,id=sev0{extra}"]
-        done = proc.run(command, stdin=quick, timeout=30)
+        done = processes.run(command, stdin=quick, timeout=30)
         if extra:
             assert done.status == 1
             assert "locked-memory limit" in done.error_text

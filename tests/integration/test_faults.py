@@ -164,7 +164,7 @@ def test_signals_interrupt_every_call(box: Sandbox, row: Row) -> None:
 
 def test_gdb_hangs(box: Sandbox, row: Row, monkeypatch: pytest.MonkeyPatch) -> None:
     from sevkit.errors import DeadlineError
-    from sevkit.memory import gcore
+    from sevkit.memory import capture
 
     programs = box.path / "bin"
     programs.mkdir()
@@ -173,7 +173,7 @@ def test_gdb_hangs(box: Sandbox, row: Row, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     with (
         pytest.raises(DeadlineError, match="gcore of process"),
-        gcore.captured(os.getpid(), box.temporary, timeout=0.5),
+        capture.captured(os.getpid(), box.temporary, timeout=0.5),
     ):
         pass
     shutil.rmtree(programs)
@@ -218,7 +218,7 @@ def test_the_vmm_stands_still(box: Sandbox, row: Row, qemu: object) -> None:
 def test_a_detached_launch_is_cut_short(box: Sandbox, row: Row) -> None:
     """Between the start of the VMM and its record there is a moment: what was started then must not stay for ever."""
     script = (
-        "import os, signal; from sevkit.hypervisor import registry; from sevkit.hypervisor.mock import MockHypervisor;"
+        "import os, signal; from sevkit.hypervisor import registry; from sevkit.hypervisor.mock.hypervisor import MockHypervisor;"
         "from sevkit.guest.spec import GuestSpec;"
         "registry.write = lambda record: os.kill(os.getpid(), signal.SIGKILL);"
         "MockHypervisor().launch(GuestSpec(name='orphan', memory_mib=64), detach=True)"

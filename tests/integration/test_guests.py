@@ -11,16 +11,15 @@ import psutil
 import pytest
 import testinfra
 
-import sevkit.testing  # noqa: F401 - where the installed pytest plugin is another tree's
-from sevkit import proc
+from sevkit import processes
 from sevkit.errors import DeadlineError, GuestError, HypervisorError, UsageError
 from sevkit.guest.spec import GuestSpec, Storage, StorageKind
 from sevkit.hypervisor import registry, select
-from sevkit.hypervisor.qemu import QemuHypervisor
-from sevkit.hypervisor.qemu_guest import QemuGuest
-from sevkit.memory.live import LiveMemory
-from sevkit.memory.patterns import Pattern
-from sevkit.memory.scan import scan
+from sevkit.hypervisor.qemu.guest import QemuGuest
+from sevkit.hypervisor.qemu.hypervisor import QemuHypervisor
+from sevkit.memory.search.patterns import Pattern
+from sevkit.memory.search.scan import scan
+from sevkit.memory.sources.process import LiveMemory
 
 pytestmark = pytest.mark.guest
 
@@ -103,7 +102,7 @@ def test_many_at_once(qemu: QemuHypervisor) -> None:
 
 def test_a_detached_guest_is_found_again(qemu: QemuHypervisor) -> None:
     script = (
-        "from sevkit.hypervisor.qemu import QemuHypervisor; from sevkit.guest.spec import GuestSpec;"
+        "from sevkit.hypervisor.qemu.hypervisor import QemuHypervisor; from sevkit.guest.spec import GuestSpec;"
         "QemuHypervisor().launch(GuestSpec(name='left'), detach=True)"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
@@ -119,7 +118,7 @@ def test_a_detached_guest_is_found_again(qemu: QemuHypervisor) -> None:
 
 def test_guests_die_with_their_owner(qemu: QemuHypervisor) -> None:
     script = (
-        "import time; from sevkit.hypervisor.qemu import QemuHypervisor; from sevkit.guest.spec import GuestSpec;"
+        "import time; from sevkit.hypervisor.qemu.hypervisor import QemuHypervisor; from sevkit.guest.spec import GuestSpec;"
         "QemuHypervisor().launch(GuestSpec(name='owned')); print('up', flush=True); time.sleep(600)"
     )
     owner = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
@@ -172,7 +171,7 @@ def test_cycles_leave_nothing_behind(qemu: QemuHypervisor) -> None:
     assert me.num_fds() == before
     assert me.children() == []
     assert list(registry.folder("x").parent.glob("cycle-*")) == []
-    assert not any(proc.have_tool("pgrep") and f"cycle-{n}" in _command_lines() for n in range(cycles))
+    assert not any(processes.have_tool("pgrep") and f"cycle-{n}" in _command_lines() for n in range(cycles))
 
 
 def _command_lines() -> str:

@@ -1,48 +1,56 @@
-"""The published experiment on a real guest, and each way in which it must refuse to conclude."""
+"""The attacks on real guests, and each way in which the published experiment must refuse to conclude."""
 
+import subprocess
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sevkit.attacks import leak, on_guest
-from sevkit.attacks.base import Notebook
+from sevkit import attacks
+from sevkit.attacks import matrix, runner
+from sevkit.attacks.experiment import Outcome
+from sevkit.attacks.plan import Target
+from sevkit.attacks.runner import Run
 from sevkit.guest.spec import GuestSpec
 from sevkit.hypervisor import registry, select
-from sevkit.hypervisor.qemu import QemuHypervisor
-from sevkit.words import Evidence, Mode, Provenance, Verdict
+from sevkit.hypervisor.qemu.hypervisor import QemuHypervisor
+from sevkit.vocabulary import Level, Mode
 
 pytestmark = pytest.mark.guest
+LEAK = attacks.find("leak")
 
 
-def run(**options: Any) -> leak.Experiment:
-    setup = leak.Setup(modes=(Mode.NOSEV,), hypervisor="qemu", **options)
-    (experiment,) = leak.run(setup, lambda _: None)
+def leak(**options: Any) -> Run:
+    (found,) = runner.run(LEAK, [Mode.NOSEV], Target(hypervisor="qemu", **options))
     assert registry.running() == []
-    return experiment
+    return found
 
 
 @pytest.mark.parametrize("capture", ["gcore", "live"])
 def test_a_plain_guest_leaks(qemu: QemuHypervisor, capture: str) -> None:
-    found = run(capture=capture)
-    assert found.decision.verdict is Verdict.LEAKED
-    assert found.as_predicted
-    assert {hit.secret for hit in found.hits} == {"file", "anonymous", "environment", "kernel-log"}
-    assert all(hit.gpa is not None and hit.gpa < 512 << 20 for hit in found.hits)
-    assert found.provenance in {Provenance.EMULATED, Provenance.HARDWARE}
-    assert found.coverage["guest_ram_bytes"] == 512 << 20
-    assert found.coverage["unreadable_bytes"] == 0
+    found = leak(capture=capture)
+    data = found.as_dict()
+    assert data["verdict"] == "leaked"
+    assert found.as_expected
+    assert {hit["secret"] for hit in data["hits"]} == {"file", "anonymous", "environment", "kernel-log"}
+    assert all(hit["gpa"] is not None and hit["gpa"] < 512 << 20 for hit in data["hits"])
+    assert found.level in {Level.EMULATOR, Level.HARDWARE}
+    assert data["coverage"]["guest_ram_bytes"] == 512 << 20
+    assert data["coverage"]["unreadable_bytes"] == 0
+    assert found.observation.picture is not None
 
 
 def test_guest_ram_left_out_of_the_dump_is_inconclusive(qemu: QemuHypervisor) -> None:
-    found = run(spec=GuestSpec(qemu_machine="dump-guest-core=off"))
-    assert found.decision.verdict is Verdict.INCONCLUSIVE
-    assert found.controls.positive is False
-    assert found.coverage["read_bytes"] == 0
-    assert any("missing" in reason for reason in found.decision.reasons)
+    data = leak(spec=GuestSpec(qemu_machine="dump-guest-core=off")).as_dict()
+    assert data["verdict"] == "inconclusive"
+    assert data["controls"]["positive"] is False
+    assert data["coverage"]["read_bytes"] == 0
+    assert any("missing" in reason for reason in data["reasons"])
 
 
 def test_a_secret_that_the_guest_lost_is_inconclusive(qemu: QemuHypervisor, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sevkit.hypervisor.qemu_guest import QemuGuest
+    from sevkit.hypervisor.qemu.guest import QemuGuest
 
     def forgetful(self: QemuGuest, nonce: bytes) -> dict[str, bool]:
         self.run("rm /root/sevkit-secret")
@@ -50,32 +58,66 @@ def test_a_secret_that_the_guest_lost_is_inconclusive(qemu: QemuHypervisor, monk
 
     holds = QemuGuest.holds
     monkeypatch.setattr(QemuGuest, "holds", forgetful)
-    found = run(capture="live")
-    assert found.decision.verdict is Verdict.INCONCLUSIVE
-    assert found.controls.secret_alive is False
+    found = leak(capture="live")
+    assert found.outcome is Outcome.INCONCLUSIVE
+    assert found.as_dict()["controls"]["secret_alive"] is False
+    assert runner.exit_code([found]) == 3
 
 
-@pytest.mark.parametrize("name", ["replay", "corruption", "block-move"])
-def test_what_sev_does_not_stop_on_a_real_guest(qemu: QemuHypervisor, name: str) -> None:
-    """The host finds the page by its ciphertext alone, in a guest whose RAM the emulator really encrypts."""
-    hypervisor = select.make("emulated")
-    if not hypervisor.availability(Mode.SEV).available:
-        pytest.skip(hypervisor.availability(Mode.SEV).reason)
-    guest = hypervisor.launch(GuestSpec(name="victim", mode=Mode.SEV))
-    try:
-        seen = on_guest.perform(name, guest, Notebook(Mode.SEV))
-    finally:
-        guest.stop()
-    assert seen.outcome is on_guest.EXPECTED[name][Mode.SEV], seen
+@pytest.fixture
+def emulator(qemu: QemuHypervisor) -> None:
+    able = select.make("emulated").availability(Mode.SEV)
+    if not able.available:
+        pytest.skip(able.reason)
 
 
-def test_both_sides_are_real_guests_where_the_emulator_is_built(qemu: QemuHypervisor) -> None:
-    if not select.make("emulated").availability(Mode.SEV).available:
-        pytest.skip("the emulator is not built (make emulator)")
-    plain, encrypted = leak.run(leak.Setup(hypervisor="emulated"), lambda _: None)
-    assert plain.decision.verdict is Verdict.LEAKED
-    assert encrypted.decision.verdict is Verdict.PROTECTED
-    assert encrypted.decision.evidence is Evidence.CIPHERTEXT
-    assert {plain.provenance, encrypted.provenance} == {Provenance.EMULATED}
-    assert encrypted.pages["ciphertext"] > 20 * encrypted.pages["plaintext"]
+def test_both_sides_are_real_guests_where_the_emulator_is_built(emulator: None) -> None:
+    plain, encrypted = runner.run(LEAK, [Mode.NOSEV, Mode.SEV], Target())
+    assert (plain.level, encrypted.level) == (Level.EMULATOR, Level.EMULATOR)
+    assert (plain.outcome, encrypted.outcome) == (Outcome.WORKS, Outcome.STOPPED)
+    data = encrypted.as_dict()
+    assert data["evidence"] == "ciphertext"
+    assert data["pages"]["ciphertext"] > 20 * data["pages"]["plaintext"]
+    assert any("AMD SEV" in line for line in encrypted.guest_log)
+    assert plain.guest_log == ()
     assert registry.running() == []
+
+
+def test_the_matrix_on_real_guests_agrees_with_the_model(emulator: None) -> None:
+    """Every attack with a real-guest form, in every mode that the emulator runs; guests are used again."""
+    known = list(attacks.discover().values())
+    cells = [*matrix.run_model(known), *matrix.run_guests(known, Level.EMULATOR)]
+    data = matrix.as_data(known, cells, [Level.MODEL, Level.EMULATOR], 1)
+    assert data["disagreements"] == []
+    assert data["deviations"] == []
+    real = [cell for cell in data["cells"] if cell["level"] == "emulator"]
+    planned = matrix.planned(known, [Level.EMULATOR])
+    assert len(real) == len(planned) > 6
+    assert registry.running() == []
+
+
+def test_a_guest_form_that_gives_up_is_inconclusive_and_says_why(emulator: None) -> None:
+    from sevkit.errors import InconclusiveError
+
+    def gives_up(lab: object, note: object) -> Any:
+        raise InconclusiveError("no page was found: 2 candidates are left")
+
+    attack = replace(attacks.find("replay"), guest=gives_up)
+    (found,) = runner.run(attack, [Mode.NOSEV], Target(level=Level.EMULATOR))
+    assert found.outcome is Outcome.INCONCLUSIVE
+    assert found.steps[-1].text == "no page was found: 2 candidates are left"
+
+
+def test_the_attack_of_the_tutorial_on_a_real_guest(emulator: None, tmp_path: Path) -> None:
+    """The last chapter of the tutorial: its shell blocks make an attack with two forms, and both agree."""
+    from tests.docs.test_blocks import ROOT, blocks
+
+    page = ROOT / "docs/tutorial/attack-of-your-own.md"
+    script = "\n".join(block.text for block in blocks(page) if block.reason is None and "END" in block.text)
+    lines = [line for line in script.splitlines() if not line.startswith("sevkit ")]
+    subprocess.run(["bash", "-ec", "\n".join(lines)], cwd=tmp_path, check=True)
+    eraser = attacks.find("eraser", tmp_path / "mine")
+    cells = [*matrix.run_model([eraser])]
+    (found,) = runner.run(eraser, [Mode.SEV], Target(level=Level.EMULATOR))
+    assert found.as_expected, found.steps
+    assert {cell.run.outcome for cell in cells if cell.run.mode is Mode.SEV} == {found.outcome}

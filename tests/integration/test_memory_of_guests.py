@@ -8,20 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from sevkit import proc
+from sevkit import processes
 from sevkit.guest.spec import Accel, GuestSpec
-from sevkit.hypervisor import qmp as hypervisor_qmp
-from sevkit.hypervisor.qemu import QemuHypervisor
-from sevkit.hypervisor.qemu_guest import QemuGuest
-from sevkit.memory import gcore
-from sevkit.memory.core import CoreMemory
-from sevkit.memory.extract import Format, extract
-from sevkit.memory.gpa import GuestMap, command_line_of, guess, guess_largest
-from sevkit.memory.live import LiveMemory
-from sevkit.memory.patterns import Pattern
-from sevkit.memory.picture import guest_pages, physical_map
-from sevkit.memory.qmp import guest_map
-from sevkit.memory.scan import scan
+from sevkit.hypervisor.qemu.guest import QemuGuest
+from sevkit.hypervisor.qemu.hypervisor import QemuHypervisor
+from sevkit.memory import capture
+from sevkit.memory.guest_ram.extract import Format, extract
+from sevkit.memory.guest_ram.layout import GuestMap, command_line_of, guess, guess_largest
+from sevkit.memory.guest_ram.picture import guest_pages, physical_map
+from sevkit.memory.guest_ram.qemu_layout import guest_map
+from sevkit.memory.search.patterns import Pattern
+from sevkit.memory.search.scan import scan
+from sevkit.memory.sources.core import CoreMemory
+from sevkit.memory.sources.process import LiveMemory
+from sevkit.qemu import qmp as hypervisor_qmp
 
 pytestmark = pytest.mark.guest
 SECRET = Pattern(b"secret-of-guest-60451")
@@ -68,7 +68,7 @@ def test_all_captures_place_the_secret_at_the_same_guest_physical_address(guest:
 
     with LiveMemory(guest.pid, stop=True) as memory:
         live = places(memory, ram)
-    with CoreMemory(gcore.capture(guest.pid, tmp_path, timeout=120)) as core:
+    with CoreMemory(capture.capture(guest.pid, tmp_path, timeout=120)) as core:
         assert places(core, ram) & live
         found = guess_largest(core.regions())
         assert found is None or found.size == ram.size or found.origin == "guess"
@@ -87,11 +87,11 @@ def test_volatility_reads_the_extracted_memory_of_a_process_core(
     volatility = shutil.which("vol") or shutil.which("vol", path=str(Path(sys.executable).parent))
     if volatility is None:
         pytest.skip("Volatility 3 is not installed (pip install volatility3)")
-    with CoreMemory(gcore.capture(guest.pid, tmp_path, timeout=120)) as core:
+    with CoreMemory(capture.capture(guest.pid, tmp_path, timeout=120)) as core:
         done = extract(core, guest_map(socket_of(guest)), tmp_path / "ram", layout)
     assert done.missing_bytes == 0
     argv = [volatility, "-q", "--offline", "-f", str(done.path), "banners.Banners"]
-    shown = proc.run(argv, timeout=280, cwd=tmp_path)
+    shown = processes.run(argv, timeout=280, cwd=tmp_path)
     release = guest.run("uname -r").text.strip()
     assert f"Linux version {release}" in shown.text
 
@@ -102,9 +102,9 @@ def test_guest_ram_that_gcore_leaves_out_is_noticed(qemu: QemuHypervisor, tmp_pa
     try:
         ram = guest_map(socket_of(running))
         (tmp_path / "a").mkdir()
-        with CoreMemory(gcore.capture(running.pid, tmp_path, timeout=120)) as core:
+        with CoreMemory(capture.capture(running.pid, tmp_path, timeout=120)) as core:
             assert guest_pages(core, ram).counts()["hole"] == 128 << 8
-        with CoreMemory(gcore.capture(running.pid, tmp_path / "a", timeout=120, all_mappings=True)) as core:
+        with CoreMemory(capture.capture(running.pid, tmp_path / "a", timeout=120, all_mappings=True)) as core:
             assert guest_pages(core, ram).counts()["plaintext"] > 1000
         with LiveMemory(running.pid) as memory:
             assert guest_pages(memory, ram).counts()["plaintext"] > 1000

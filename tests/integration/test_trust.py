@@ -16,12 +16,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sevkit import proc
+from sevkit import processes
 from sevkit.errors import NotPermittedError, UsageError
 from sevkit.guest import image, secrets
 from sevkit.guest.spec import GuestSpec
 from sevkit.hypervisor import registry, select
-from sevkit.hypervisor.mock import MockHypervisor
+from sevkit.hypervisor.mock.hypervisor import MockHypervisor
 from sevkit.paths import cache_dir, private_dir
 from tests.integration.sandbox import Sandbox, until
 from tests.integration.table import Row
@@ -88,7 +88,7 @@ def _shapes(secret: bytes) -> Iterator[bytes]:
 def test_no_output_and_no_leftover_holds_a_secret(
     hypervisor: str, capture: str, box: Sandbox, request: pytest.FixtureRequest
 ) -> None:
-    if capture == "gcore" and not proc.have_tool("gdb"):
+    if capture == "gcore" and not processes.have_tool("gdb"):
         pytest.skip("gdb is not installed")
     if hypervisor == "qemu":
         request.getfixturevalue("qemu")
@@ -121,7 +121,7 @@ def _contents(box: Sandbox) -> list[bytes]:
 
 
 def test_a_kept_core_is_the_only_file_with_the_secret(box: Sandbox) -> None:
-    if not proc.have_tool("gdb"):
+    if not processes.have_tool("gdb"):
         pytest.skip("gdb is not installed")
     kept = box.path / "kept"
     argv = ["attack", "run", "leak", "--hypervisor", "mock", "--modes", "nosev", "--memory", "64", "--json"]
@@ -238,7 +238,7 @@ def test_a_pid_used_again_is_not_taken_for_a_guest(guests: Path, row: Row) -> No
         (guests / "g/guest.json").chmod(0o600)
         _unknown("g")
         assert bystander.poll() is None
-        proc.end(bystander.pid, 12345)
+        processes.end(bystander.pid, 12345)
         assert bystander.poll() is None
         (guests / "g").mkdir(exist_ok=True)
         (guests / "g/vmm.mark").write_text(f"{bystander.pid} 12345")
@@ -295,8 +295,8 @@ def test_what_tries_to_inject_is_refused(options: tuple[str, str], box: Sandbox)
 
 def test_paths_stay_words(tmp_path: Path) -> None:
     """Whatever a path holds, it stays one value of one option: commas are doubled, nothing is a shell's to read."""
-    from sevkit.guest import argv
     from sevkit.guest.spec import Accel, Storage, StorageKind
+    from sevkit.qemu import argv
 
     hostile = tmp_path / 'a,readonly=on $(touch x) `y` "z" ; q'
     spec = GuestSpec(storage=Storage(StorageKind.NVME, path=hostile))
@@ -326,20 +326,22 @@ def test_no_shell_is_ever_started() -> None:
 
 def test_cycles_of_launch_attack_stop_leave_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Number of cycles: SEVKIT_TEST_CYCLES (8 by default, 200 for the figures in docs/reliability.md)."""
-    from sevkit.attacks import leak
-    from sevkit.words import Mode
+    from sevkit import attacks
+    from sevkit.attacks import runner
+    from sevkit.attacks.plan import Target
+    from sevkit.vocabulary import Mode
 
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     cycles = int(os.environ.get("SEVKIT_TEST_CYCLES", "8"))
     me = psutil.Process()
-    setup = leak.Setup(modes=(Mode.NOSEV,), hypervisor="mock", capture="live", spec=GuestSpec(memory_mib=64))
+    target = Target(hypervisor="mock", capture="live", spec=GuestSpec(memory_mib=64))
     before: tuple[int, int, int] | None = None
     settled = max(3, cycles // 4)
     others = me.children(recursive=True)  # of tests that ran before, such as multiprocessing's resource tracker
     for number in range(cycles):
-        (found,) = leak.run(setup, lambda _: None)
-        assert found.as_predicted
+        (found,) = runner.run(attacks.find("leak"), [Mode.NOSEV], target)
+        assert found.as_expected
         if number == settled - 1:
             before = me.num_fds(), me.num_threads(), me.memory_info().rss
     assert before is not None
@@ -373,7 +375,7 @@ _BUILD = """
 import os, sys, time
 from pathlib import Path
 from sevkit.guest import image
-def build(work, made, progress):
+def build(work, made, series, progress):
     with open(os.environ["BUILDS"], "a") as log: log.write("built\\n")
     time.sleep(0.3)
     for name in ("vmlinuz", "initrd.img"): (made / name).write_bytes(name.encode() * 1000)
@@ -430,7 +432,7 @@ def test_children_do_not_outlive_a_parent_that_dies_at_once() -> None:
     """The kernel is asked after the fork: a parent that died before that must not leave a child."""
     script = (
         "import os, signal; from sevkit import proc;"
-        "child = proc.start(['sleep', '600']); print(child.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+        "child = processes.start(['sleep', '600']); print(child.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, timeout=30)
     pid = int(done.stdout)

@@ -20,7 +20,7 @@ from sevkit.model.platform import Platform, PlatformConfig
 from sevkit.model.psp import Refused
 from sevkit.model.psp_sev import ES, Packet, SevGuestState, SevPlatformState, make_secret
 from sevkit.model.rmp_entry import GPA_MASK, RmpEntry
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 from tests.model_world import World, drive
 
 STEPS = int(os.environ.get("SEVKIT_LAW_STEPS", "100000"))

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sevkit.memory import native
-from sevkit.memory.core import CoreMemory
-from sevkit.memory.lease import Lease
-from sevkit.memory.live import LiveMemory
-from sevkit.memory.native import Finder, Span
-from sevkit.memory.patterns import Pattern
-from sevkit.memory.scan import scan
-from sevkit.memory.source import PAGE
+from sevkit.memory.search import native
+from sevkit.memory.search.native import Finder, Span
+from sevkit.memory.search.patterns import Pattern
+from sevkit.memory.search.scan import scan
+from sevkit.memory.sources.base import PAGE
+from sevkit.memory.sources.core import CoreMemory
+from sevkit.memory.sources.lease import Lease
+from sevkit.memory.sources.process import LiveMemory
 from tests.property.test_native_find import byte_by_byte
 from tests.unit.elf import Load, core
 
@@ -45,7 +45,7 @@ class Memory:
         self.file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
         os.ftruncate(self.file, SIZE)
         self.readable = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        self.finder = Finder(VALUES, native.groups(VALUES)[0])
+        self.finder = Finder(VALUES, native.groups(VALUES))
         self.step = 2 * PAGE
         needed = self.finder.buffer_size(self.step)
         self.area = mmap.mmap(-1, needed + 2 * PAGE, flags=PRIVATE)

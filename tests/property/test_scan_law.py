@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sevkit.memory.patterns import MAX_MATCH, Pattern
-from sevkit.memory.scan import scan
-from sevkit.memory.source import MemorySource, Region, State, Stretch
+from sevkit.memory.search.patterns import Pattern
+from sevkit.memory.search.regexes import MAX_MATCH
+from sevkit.memory.search.scan import scan
+from sevkit.memory.sources.base import MemorySource, Region, State, Stretch
 
 TOP = 1 << 64
 Island = tuple[int, bytes]
@@ -123,8 +124,8 @@ regexes = st.sampled_from(
         rb"a+?b",
         rb"[[:a]b",
         rb"(?i)A{,2}B",
-        rb"\Aa",
-        rb"b\Z",
+        rb"\s\x00+|b\x00+",
+        rb"(?i)[^b]B\n?",
         rb"a(?!b)",
         rb"a|ab",
     ]

@@ -1,18 +1,20 @@
 """The command line of QEMU is a pure function of its inputs; each shape of it is kept as a golden file."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from sevkit import proc
+from sevkit import processes
 from sevkit.errors import UnsupportedModeError, UsageError
-from sevkit.guest import argv
 from sevkit.guest.spec import Accel, Firmware, GuestSpec, Storage, StorageKind
-from sevkit.words import Mode
+from sevkit.qemu import argv
+from sevkit.vocabulary import Mode
 
 QEMU = argv.Capabilities("qemu-system-x86_64", "10.0.0", frozenset({"sev-guest", "sev-snp-guest", "iothread"}))
-EMULATOR = argv.Capabilities("qemu-system-x86_64", "10.0.0", frozenset({"sev-tcg-guest"}))
+OLD_EMULATOR = argv.Capabilities("qemu-system-x86_64", "10.0.0", frozenset({"sev-tcg-guest"}))
+EMULATOR = argv.Capabilities("qemu-system-x86_64", "10.0.0", frozenset({"sev-tcg-guest", "sev-snp-tcg-guest"}))
 # The published study's host, an EPYC 7713P: C-bit 51; QEMU reports that guests lose one bit of physical address.
 STUDY = argv.Encryption(51, 1)
 PLACE = argv.Place(
@@ -31,7 +33,7 @@ def lines(words: list[str]) -> str:
     """A command line in a form in which a change is easy to see: one option a line."""
     text = ""
     for word in words:
-        text += ("\n" if word.startswith("-") and text else " " if text else "") + proc.pasteable([word])
+        text += ("\n" if word.startswith("-") and text else " " if text else "") + processes.pasteable([word])
     return text + "\n"
 
 
@@ -42,10 +44,28 @@ def test_golden(mode: Mode, kind: StorageKind, golden: Callable[[str, str], None
     golden(f"argv/{mode}-{kind}.txt", lines(argv.build(spec, QEMU, Accel.KVM, PLACE, STUDY)))
 
 
-@pytest.mark.parametrize("mode", [Mode.NOSEV, Mode.SEV])
+@pytest.mark.parametrize("mode", list(Mode))
 def test_golden_emulated(mode: Mode, golden: Callable[[str, str], None]) -> None:
     spec = GuestSpec(name="g", mode=mode, firmware=Firmware.OVMF)
-    golden(f"argv/emulated-{mode}.txt", lines(argv.build(spec, EMULATOR, Accel.TCG, PLACE, STUDY)))
+    place = replace(PLACE, firmware_model=Path("/run/g/psp")) if mode is Mode.SEV_SNP else PLACE
+    golden(f"argv/emulated-{mode}.txt", lines(argv.build(spec, EMULATOR, Accel.TCG, place, STUDY)))
+
+
+def test_hardware_and_emulator_differ_in_the_name_of_the_object() -> None:
+    spec = GuestSpec(name="g", mode=Mode.SEV_SNP, cpu="EPYC-v4", sev_options="host-data=AAAA,vcek-disabled=on")
+    real = argv.build(spec, QEMU, Accel.TCG, PLACE, STUDY)
+    emulated = argv.build(spec, EMULATOR, Accel.TCG, PLACE, STUDY)
+    ((one, other),) = argv.differing_words(real, emulated)
+    assert one.replace("sev-snp-guest,", "sev-snp-tcg-guest,") == other
+    assert other.endswith(",host-data=AAAA,vcek-disabled=on")
+
+
+@pytest.mark.parametrize("mode", [Mode.SEV_ES, Mode.SEV_SNP])
+def test_an_older_emulator_refuses_what_it_does_not_do(mode: Mode) -> None:
+    assert OLD_EMULATOR.emulated_modes == (Mode.SEV,)
+    assert set(EMULATOR.emulated_modes) == set(argv.SEV_OBJECT)
+    with pytest.raises(UnsupportedModeError, match="no sev-snp-tcg-guest"):
+        argv.build(GuestSpec(mode=mode), OLD_EMULATOR, Accel.TCG, PLACE, STUDY)
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
-from sevkit.bench import campaign, suite
-from sevkit.bench.campaign import Wish
+from sevkit.bench import suite
+from sevkit.bench.campaign import directory as campaign
+from sevkit.bench.campaign.directory import Wish
 from sevkit.bench.suite import Profile
 from sevkit.errors import UsageError
 
 distributed: Any = pytest.importorskip("distributed")
 
-from sevkit.bench.cluster import Dask  # noqa: E402 - after the check that its library is here
+from sevkit.bench.campaign.cluster import Dask  # noqa: E402 - after the check that its library is here
 
 SMALL = Profile("t", "t", ("sha256", "disk-read"), boots=6, most_boots=6, iterations=2, target=1e-9)
 
@@ -86,7 +87,7 @@ def test_a_resource_that_no_worker_offers_is_told(cluster: Any) -> None:
 
 
 def test_a_scheduler_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sevkit.bench.cluster._CONNECT", 1)
+    monkeypatch.setattr("sevkit.bench.campaign.cluster._CONNECT", 1)
     prepared = campaign.prepare(Wish(SMALL, where="mock"))
     with pytest.raises(UsageError, match="no scheduler answers"):
         Dask("tcp://127.0.0.1:1", prepared.setup)

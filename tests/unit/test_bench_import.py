@@ -6,11 +6,14 @@ from pathlib import Path, PurePath
 
 import pytest
 
-from sevkit.bench import fio, imports, names, store, write
-from sevkit.bench.compare import Outcome, compare
+from sevkit.bench import names, store
+from sevkit.bench.analysis.compare import compare
+from sevkit.bench.analysis.comparison import Outcome
+from sevkit.bench.imports import files as imports
+from sevkit.bench.imports import fio, write
 from sevkit.bench.model import Direction
 from sevkit.errors import BadInputError
-from sevkit.words import Mode, Provenance
+from sevkit.vocabulary import Mode, Provenance
 
 FIO = Path(__file__).parent.parent / "golden/bench/fio"
 
@@ -71,7 +74,8 @@ def test_several_runs_have_an_interval(tmp_path: Path) -> None:
     (found,) = compare(imports.read_folder(tmp_path, imports.Given()).samples)
     assert found.interval is not None
     assert found.interval[0] < 0.8 < found.interval[1]
-    assert found.outcome is Outcome.WORSE
+    assert found.outcome is Outcome.REFUSED
+    assert "boots are not known" in found.reason
 
 
 def test_percentiles_of_fio_are_secondary(tmp_path: Path) -> None:

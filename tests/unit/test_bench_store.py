@@ -11,7 +11,7 @@ from sevkit.bench import store as stores
 from sevkit.bench.model import TIME, Boot, Sample
 from sevkit.bench.store import RECORDS, Store, load
 from sevkit.errors import BadInputError, NoSpaceError, UsageError
-from sevkit.words import Mode, Provenance
+from sevkit.vocabulary import Mode, Provenance
 
 AT = Boot("b0", Provenance.MOCK, {"kernel": "6.1"}, ("x",), {"load": [0.1]})
 

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from sevkit import proc
+from sevkit import processes
 
 BUILD = Path(__file__).parents[2] / "emulator/build.sh"
 
 
-def build(cache: Path, *arguments: str) -> proc.Completed:
+def build(cache: Path, *arguments: str) -> processes.Completed:
     env = {**os.environ, "SEVKIT_CACHE_DIR": str(cache)}
-    return proc.run([str(BUILD), *arguments], timeout=60, env=env)
+    return processes.run([str(BUILD), *arguments], timeout=60, env=env)
 
 
 def test_an_unbuilt_emulator_has_no_path(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sevkit import proc
+from sevkit import processes
 
 EMULATOR = Path(__file__).parents[2] / "emulator"
 LACKS_PATH = 4
@@ -16,12 +16,12 @@ LACKS_PATH = 4
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not proc.have_tool("gcc"):
+    if not processes.have_tool("gcc"):
         pytest.skip("gcc is not installed")
     built = tmp_path_factory.mktemp("xex") / "xex"
     sources = [str(EMULATOR / "engine/accel/tcg/soc-xex.c"), str(EMULATOR / "tests/xex.c")]
     flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-DSOC_XEX_STANDALONE", f"-I{EMULATOR / 'engine/include'}"]
-    done = proc.run(["gcc", *flags, *sources, "-o", str(built)], timeout=120)
+    done = processes.run(["gcc", *flags, *sources, "-o", str(built)], timeout=120)
     assert done.status == 0, done.error_text
     return built
 

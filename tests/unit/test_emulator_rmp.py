@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sevkit import proc
+from sevkit import processes
 from sevkit.model.cipher import PAGE
 from sevkit.model.faults import Fault
 from sevkit.model.memory import SparseDram
@@ -28,13 +28,13 @@ CHECKS = {
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not proc.have_tool("gcc"):
+    if not processes.have_tool("gcc"):
         pytest.skip("gcc is not installed")
     built = tmp_path_factory.mktemp("rmp") / "rmp"
     engine = EMULATOR / "engine/target/i386/sev-tcg"
     flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-fsanitize=undefined", f"-I{engine}"]
     sources = [str(engine / "rmp-table.c"), str(EMULATOR / "tests/rmp.c")]
-    done = proc.run(["gcc", *flags, *sources, "-o", str(built)], timeout=120)
+    done = processes.run(["gcc", *flags, *sources, "-o", str(built)], timeout=120)
     assert done.status == 0, done.error_text
     return built
 

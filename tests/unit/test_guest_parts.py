@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sevkit import proc, procfs
+from sevkit import processes, procfs
 from sevkit.errors import DeadlineError, GuestError, UsageError
 from sevkit.guest import cloud, cpio, secrets
 from sevkit.guest import spec as specs
 from sevkit.guest.channel import AgentChannel, shell_line
 from sevkit.guest.spec import Accel, Firmware, GuestSpec, Storage, StorageKind
 from sevkit.hypervisor import registry
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 
 
 @pytest.mark.parametrize("name", ["", "-x", "../x", "a/b", "a b", "a,b", "x" * 65, "a\n", "name=x"])
@@ -55,7 +55,7 @@ def test_secrets_differ_by_place_and_nonce() -> None:
 @pytest.mark.skipif(shutil.which("cpio") is None, reason="cpio is not installed")
 def test_the_archive_is_what_cpio_reads(tmp_path: Path) -> None:
     archive = cpio.pack([cpio.file("a/b/f", b"xyz", 0o755), cpio.link("a/l", "b/f"), cpio.directory("d")])
-    done = proc.run(["cpio", "-i", "--quiet"], stdin=archive, cwd=tmp_path, timeout=10)
+    done = processes.run(["cpio", "-i", "--quiet"], stdin=archive, cwd=tmp_path, timeout=10)
     assert done.status == 0, done.error_text
     assert (tmp_path / "a/b/f").read_bytes() == b"xyz"
     assert stat.S_IMODE((tmp_path / "a/b/f").stat().st_mode) == 0o755
@@ -159,12 +159,3 @@ def test_the_seed_is_what_cloud_init_looks_for(tmp_path: Path) -> None:
             text = stream.read().decode()
         assert text == cloud.user_data() if name == "user-data" else json.loads(text)["local-hostname"] == "vm"
     iso.close()
-
-
-def test_a_disk_is_known_by_its_first_bytes(tmp_path: Path) -> None:
-    (tmp_path / "a.img").write_bytes(b"QFI\xfb" + bytes(100))
-    (tmp_path / "b.img").write_bytes(bytes(100))
-    assert cloud.disk_format(tmp_path / "a.img") == "qcow2"
-    assert cloud.disk_format(tmp_path / "b.img") == "raw"
-    with pytest.raises(UsageError, match="cannot read"):
-        cloud.disk_format(tmp_path / "none.img")

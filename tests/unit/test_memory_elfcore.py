@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sevkit.errors import BadInputError
-from sevkit.memory.core import BEYOND, LEFT_OUT, CoreMemory
-from sevkit.memory.elfcore import MAX_SEGMENTS, Core, parse
-from sevkit.memory.patterns import Pattern
-from sevkit.memory.scan import scan
+from sevkit.memory.search.patterns import Pattern
+from sevkit.memory.search.scan import scan
+from sevkit.memory.sources.core import BEYOND, LEFT_OUT, CoreMemory
+from sevkit.memory.sources.elf import MAX_SEGMENTS, Core, parse
 from tests.unit.elf import Load, core, note, nt_file
 
 Write = Callable[[bytes], Path]
@@ -68,7 +68,7 @@ def test_what_was_left_out_and_what_was_cut_off_is_counted_each_by_its_reason(wr
 def test_where_segments_overlap_the_first_in_the_table_counts() -> None:
     found = parsed(core([Load(0x2000, b"b" * 0x2000), Load(0x1000, b"a" * 0x4000), Load(0x2800, b"c" * 16)]))
     assert [(s.address, s.size) for s in found.segments] == [(0x1000, 0x1000), (0x2000, 0x2000), (0x4000, 0x1000)]
-    assert found.overlapping_bytes == 0x2000 + 16
+    assert found.hidden_bytes == 0x2000 + 16
 
 
 @settings(max_examples=200, deadline=None)
@@ -173,7 +173,7 @@ def test_whoever_wants_to_cut_a_core_waits_for_the_search_and_no_longer(write: W
 def test_a_search_gives_the_file_back_even_when_it_stops_early(write: Write) -> None:
     path = write(core([Load(0x1000, b"many-many-many-" * 1000)]))
     with CoreMemory(path) as memory:
-        for pattern in (Pattern(b"many-many-many"), Pattern(b"m.ny", regex=True), Pattern(b"MANY", ignore_case=True)):
+        for pattern in (Pattern(b"many-many-many"), Pattern(b"m.ny", regex=True), Pattern(b"(?i)MANY", regex=True)):
             result = scan(memory, [pattern], max_hits=5)
             assert not result.finished
             assert result.stopped == "more than 5 hits"

@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sevkit.memory.gpa import GIB, GuestMap, GuestRange, guess, guess_largest, ram_size, split
-from sevkit.memory.qmp import ask, guest_ranges, parse_flat_view, parse_ramblocks
-from sevkit.memory.source import Region
+from sevkit.memory.guest_ram.layout import GIB, GuestMap, GuestRange, guess, guess_largest, ram_size, split
+from sevkit.memory.guest_ram.qemu_layout import ask, guest_ranges, parse_flat_view, parse_ramblocks
+from sevkit.memory.sources.base import Region
 
 # As QEMU 7.2 and 10.0 print them, shortened.
 RAMBLOCK_7 = """\

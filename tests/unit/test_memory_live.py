@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from sevkit.errors import NotPermittedError
-from sevkit.memory import gcore
-from sevkit.memory.live import BEYOND_FILE, LiveMemory
-from sevkit.memory.pagemap import PageMap, data_extents
-from sevkit.memory.patterns import Pattern
-from sevkit.memory.procmaps import parse
-from sevkit.memory.scan import scan
-from sevkit.memory.source import SourceGoneError, State
+from sevkit.errors import CaptureError, NotPermittedError
+from sevkit.memory import capture
+from sevkit.memory.search.patterns import Pattern
+from sevkit.memory.search.scan import scan
+from sevkit.memory.sources.base import SourceGoneError, State
+from sevkit.memory.sources.mappings import parse
+from sevkit.memory.sources.pagemap import PageMap, data_extents
+from sevkit.memory.sources.process import BEYOND_FILE, LiveMemory
 
 PIECES = ("sec", "ret-of-the-live-test-0815")
 SECRET = Pattern("".join(PIECES).encode())
@@ -45,7 +45,7 @@ private, shared = place(0x22), place(1, memfd)
 of_file, copied = place(1, file), place(2, file)
 hidden = place(0x22)
 libc.mprotect(ctypes.c_void_p(hidden), ctypes.c_size_t(size), 0)
-short = libc.mmap(None, size, 3, 1, memfd, size // 2)
+short = libc.mmap(None, size, 3, 1, memfd, size // 2 if sys.argv[4] == "short" else 0)
 print(private, shared, of_file, copied, hidden, short, flush=True)
 sys.stdin.read()
 """
@@ -59,11 +59,12 @@ class Target:
         self.at = dict(zip(names, map(int, process.stdout.readline().split()), strict=True))
 
 
-@pytest.fixture
-def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+@pytest.fixture(params=["short"])
+def target(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[Target]:
+    """Its last mapping reaches beyond the end of the file, or does not with the parameter ``whole``."""
     file = tmp_path_factory.mktemp("target") / "backing"
     file.touch()
-    argv = [sys.executable, "-c", TARGET, *PIECES, str(file)]
+    argv = [sys.executable, "-c", TARGET, *PIECES, str(file), request.param]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         yield Target(process)
         process.kill()
@@ -211,10 +212,17 @@ def test_smaps_are_read_with_odd_names_and_without_the_kernels_pages() -> None:
     assert not device.region.readable
 
 
-def test_gcore_gives_a_private_file_in_which_the_secret_is_found(target: Target, tmp_path: Path) -> None:
-    from sevkit.memory.core import CoreMemory
+def test_a_file_that_ends_within_a_mapping_makes_gdb_lose_all_of_it(target: Target, tmp_path: Path) -> None:
+    with pytest.raises(CaptureError, match="with data are zeros in the core"):
+        capture.capture(target.pid, tmp_path, timeout=60)
+    assert list(tmp_path.iterdir()) == []
 
-    path = gcore.capture(target.pid, tmp_path, timeout=60)
+
+@pytest.mark.parametrize("target", ["whole"], indirect=True)
+def test_gcore_gives_a_private_file_in_which_the_secret_is_found(target: Target, tmp_path: Path) -> None:
+    from sevkit.memory.sources.core import CoreMemory
+
+    path = capture.capture(target.pid, tmp_path, timeout=60)
     assert path.stat().st_mode & 0o777 == 0o600
     with CoreMemory(path) as memory:
         found = {hit.address for hit in scan(memory, [SECRET]).hits}
@@ -223,13 +231,13 @@ def test_gcore_gives_a_private_file_in_which_the_secret_is_found(target: Target,
 
 def test_gcore_of_nobody_says_so_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(SourceGoneError):
-        gcore.capture(2**22 + 1, tmp_path)
+        capture.capture(2**22 + 1, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_gcore_that_is_refused_names_the_tracer(target: Target, tmp_path: Path) -> None:
     with LiveMemory(target.pid, stop=True), pytest.raises(NotPermittedError) as caught:
-        gcore.capture(target.pid, tmp_path, timeout=60)
+        capture.capture(target.pid, tmp_path, timeout=60)
     assert str(os.getpid()) in (caught.value.hint or "")
     assert list(tmp_path.iterdir()) == []
 
@@ -246,7 +254,7 @@ def test_gcore_on_a_full_disk_is_no_space(target: Target, tmp_path: Path) -> Non
         pytest.skip("this machine does not let root mount")
     try:
         with pytest.raises(NoSpaceError):
-            gcore.capture(target.pid, small, timeout=60)
+            capture.capture(target.pid, small, timeout=60)
         assert list(small.iterdir()) == []
     finally:
         subprocess.run(["umount", str(small)], check=True)
@@ -256,7 +264,7 @@ def test_gcore_that_takes_too_long_lets_the_process_go(target: Target, tmp_path:
     from sevkit.errors import DeadlineError
 
     with pytest.raises(DeadlineError):
-        gcore.capture(target.pid, tmp_path, timeout=0.05)
+        capture.capture(target.pid, tmp_path, timeout=0.05)
     assert list(tmp_path.iterdir()) == []
     os.kill(target.pid, signal.SIG_DFL)
     for _ in range(300):
@@ -273,7 +281,7 @@ def test_without_gdb_the_hint_names_the_package(monkeypatch: pytest.MonkeyPatch,
 
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingToolError) as caught:
-        gcore.capture(os.getpid(), tmp_path)
+        capture.capture(os.getpid(), tmp_path)
     assert "gdb" in (caught.value.hint or "")
 
 

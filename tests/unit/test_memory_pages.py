@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from sevkit.errors import UsageError
-from sevkit.memory.pages import FALSE_PLAINTEXT, PageClass, classify, count
+from sevkit.memory.guest_ram.classes import FALSE_PLAINTEXT, PageClass, classify, count
 
 PAGE = 4096
 

@@ -11,14 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sevkit.errors import BadInputError, CaptureError
-from sevkit.memory import report
-from sevkit.memory.core import CoreMemory
-from sevkit.memory.extract import Format, extract
-from sevkit.memory.gpa import GIB, GuestMap, GuestRange
-from sevkit.memory.pages import PageClass
-from sevkit.memory.patterns import Pattern, Searcher
-from sevkit.memory.picture import MAX_POINTS, Picture, draw, from_dict, guest_pages, shrink
-from sevkit.memory.scan import scan
+from sevkit.memory.guest_ram.classes import PageClass
+from sevkit.memory.guest_ram.extract import Format, extract
+from sevkit.memory.guest_ram.layout import GIB, GuestMap, GuestRange
+from sevkit.memory.guest_ram.picture import MAX_POINTS, Picture, draw, from_dict, guest_pages, shrink
+from sevkit.memory.search import report
+from sevkit.memory.search.patterns import Pattern
+from sevkit.memory.search.regexes import Expression
+from sevkit.memory.search.scan import scan
+from sevkit.memory.sources.core import CoreMemory
 from sevkit.render import memory_map
 from tests.unit.elf import Load, core
 
@@ -76,10 +77,10 @@ def test_an_interruption_stays_one_while_memory_is_looked_at(
         held = memoryview(data)[1:]  # as the frames of a real one do until it is dealt with
         raise KeyboardInterrupt(len(held), rest)
 
-    monkeypatch.setattr("sevkit.memory.picture.classify", interrupted)
+    monkeypatch.setattr("sevkit.memory.guest_ram.picture.classify", interrupted)
     with pytest.raises(KeyboardInterrupt):
         guest_pages(memory, GUEST)
-    monkeypatch.setattr(Searcher, "find", lambda self, data, first, last: interrupted(data, self, first, last))
+    monkeypatch.setattr(Expression, "find", lambda self, data, *rest: interrupted(data, self, *rest))
     with pytest.raises(KeyboardInterrupt):
         scan(memory, [Pattern(b"n[e]ver", regex=True)], threads=1)
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sevkit import proc
-from sevkit.memory.gpa import GuestRange
-from sevkit.memory.pages import PageClass
-from sevkit.memory.picture import GuestPages, Picture, draw
+from sevkit import processes
+from sevkit.memory.guest_ram.classes import PageClass
+from sevkit.memory.guest_ram.layout import GuestRange
+from sevkit.memory.guest_ram.picture import GuestPages, Picture, draw
 from sevkit.render import leak_report
 from sevkit.render.memory_map import COLOURS
 
@@ -135,7 +135,7 @@ def test_a_browser_shows_the_report_with_its_maps(tmp_path: Path) -> None:
     shot = tmp_path / "shot.png"
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={tmp_path}/profile"]
     argv = [browser, *flags, "--window-size=1100,1400", f"--screenshot={shot}", page.as_uri()]
-    proc.run(argv, timeout=120)
+    processes.run(argv, timeout=120)
     colours = {tuple(pixel) for pixel in _pixels(shot)[::7]}
     for colour in (COLOURS[PageClass.PLAINTEXT], COLOURS[PageClass.CIPHERTEXT]):
         assert tuple(bytes.fromhex(colour[1:])) in colours

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from sevkit import attacks
-from sevkit.attacks.base import COLUMNS, Attack, Mitigation, Notebook, Outcome, Stage
 from sevkit.attacks.claims import THREATS, Claim
-from sevkit.attacks.matrix import as_data, run_cell, run_matrix
+from sevkit.attacks.experiment import COLUMNS, Attack, Mitigation, Notebook, Outcome, Stage
+from sevkit.attacks.matrix import as_data, in_model, run_model
 from sevkit.errors import UsageError
 from sevkit.render import matrix as renderer
-from sevkit.words import Mode
+from sevkit.vocabulary import Level, Mode
 
 ATTACKS: list[Attack] = list(attacks.discover().values())
 DOCS = Path(__file__).parents[2] / "docs" / "attacks.md"
@@ -22,13 +22,13 @@ ids = [attack.name for attack in ATTACKS]
 @pytest.mark.parametrize(("mode", "mitigated"), COLUMNS)
 @pytest.mark.parametrize("seed", [1, 77])
 def test_every_cell_is_as_expected(attack: Attack, mode: Mode, mitigated: bool, seed: int) -> None:
-    cell, notebook = run_cell(attack, mode, mitigated, seed=seed)
-    assert cell.observed is cell.expected, notebook.steps
-    assert cell.check not in ("", "unknown")
-    if cell.observed is not Outcome.NOT_APPLICABLE:
-        assert {step.stage for step in notebook.steps} >= {Stage.SETUP, Stage.PREDICTION, Stage.VERDICT}
-        assert notebook.steps[0].stage is Stage.SETUP
-        assert notebook.steps[-1].stage is Stage.VERDICT
+    run = in_model(attack, mode, mitigated, seed=seed).run
+    assert run.as_expected, run.steps
+    assert run.observation.check not in ("", "unknown")
+    if run.outcome is not Outcome.NOT_APPLICABLE:
+        assert {step.stage for step in run.steps} >= {Stage.SETUP, Stage.PREDICTION, Stage.VERDICT}
+        assert run.steps[0].stage is Stage.SETUP
+        assert run.steps[-1].stage is Stage.VERDICT
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=ids)
@@ -61,9 +61,9 @@ def test_every_mitigation_stops_something() -> None:
 
 
 def test_each_failure_of_snp_cites_a_source() -> None:
-    for cell in run_matrix(ATTACKS):
-        if cell.mode is Mode.SEV_SNP and cell.observed is Outcome.WORKS:
-            assert cell.cites, cell
+    for cell in run_model(ATTACKS):
+        if cell.run.mode is Mode.SEV_SNP and cell.run.outcome is Outcome.WORKS:
+            assert cell.run.cites, cell
 
 
 def test_the_issue_lists_these() -> None:
@@ -91,13 +91,13 @@ def test_any_single_mitigation_gives_what_is_expected(mitigation: Mitigation, mo
 
 def test_same_seed_same_story() -> None:
     attack = attacks.find("corruption")
-    stories = [run_cell(attack, Mode.SEV, False, seed=5)[1].steps for _ in range(2)]
+    stories = [in_model(attack, Mode.SEV, False, seed=5).run.steps for _ in range(2)]
     assert stories[0] == stories[1]
-    assert run_cell(attack, Mode.SEV, False, seed=6)[1].steps != stories[0]
+    assert in_model(attack, Mode.SEV, False, seed=6).run.steps != stories[0]
 
 
 def test_the_page_needs_nothing_else() -> None:
-    data = as_data(ATTACKS, run_matrix(ATTACKS), 1)
+    data = as_data(ATTACKS, run_model(ATTACKS), [Level.MODEL], 1)
     page = renderer.html(data)
     assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", page)
     assert "<script" not in page

@@ -18,7 +18,7 @@ from sevkit.errors import BadInputError, UsageError
 from sevkit.model import ovmf
 from sevkit.model.digest import Kernel, LaunchInputs, launch_digest
 from sevkit.model.measure import PAGE, PageType, SnpDigest, VmplPerms
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 
 REFERENCE_MODES = {Mode.SEV: SevMode.SEV, Mode.SEV_ES: SevMode.SEV_ES, Mode.SEV_SNP: SevMode.SEV_SNP}
 REFERENCE_VMMS = {"qemu": VMMType.QEMU, "ec2": VMMType.ec2, "gce": VMMType.gce}

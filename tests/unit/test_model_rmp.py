@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from sevkit.attacks import discover
-from sevkit.attacks.base import COLUMNS
-from sevkit.attacks.matrix import run_cell
+from sevkit.attacks.experiment import COLUMNS
+from sevkit.attacks.matrix import in_model
 from sevkit.model import vmsa
 from sevkit.model.cipher import PAGE
 from sevkit.model.faults import Fault
@@ -15,7 +15,7 @@ from sevkit.model.launch import launch
 from sevkit.model.platform import Platform, PlatformConfig
 from sevkit.model.rmp_checks import ALL_CHECKS, STAGES
 from sevkit.model.rmp_entry import FULL, READ, STATES, PageState, RmpEntry
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 from tests.model_world import World, drive
 
 A, B, BIG = 8 << 20, (8 << 20) + PAGE, 10 << 20  # system pages
@@ -334,7 +334,7 @@ def test_without_the_check_its_vector_fails(name: str) -> None:
 def test_without_the_check_an_attack_of_the_matrix_gets_through(name: str) -> None:
     """What the matrix rests on: take the check away and a cell is no longer as expected."""
     cells = [
-        run_cell(attack, mode, mitigated, disabled_checks=frozenset({name}))[0]
+        in_model(attack, mode, mitigated, disabled_checks=frozenset({name})).run
         for attack in discover().values()
         for mode, mitigated in COLUMNS
         if mode is Mode.SEV_SNP

@@ -15,7 +15,7 @@ from sevkit.model.platform import Platform, PlatformConfig
 from sevkit.model.rmp_checks import LARGE
 from sevkit.model.vcpu import HV_VECTOR, Vcpu
 from sevkit.model.vm import Vm
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 
 COUNT = """
     movi rbx, 0x2000

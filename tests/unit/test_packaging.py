@@ -1,19 +1,11 @@
 """What an installed sevkit consists of."""
 
-import os
-import sys
-from pathlib import Path
+from importlib.metadata import entry_points
 
-import pytest
-
-import sevkit
+from sevkit.cli import main
 
 
-def test_the_command_runs_main_and_nothing_before_it() -> None:
-    """An installer's own script would import re; ours must be executable to be installed as such."""
-    source = Path(sevkit.__file__).with_name("__main__.py")
-    assert os.access(source, os.X_OK)
-    installed = Path(sys.executable).with_name("sevkit")
-    if not installed.exists():
-        pytest.skip("sevkit is not installed beside this Python")
-    assert installed.read_text().partition("\n")[2] == source.read_text().partition("\n")[2]
+def test_the_command_is_a_conventional_entry_point() -> None:
+    """Installers (pipx, uv) and readers of metadata find the command there."""
+    (found,) = entry_points(group="console_scripts", name="sevkit")
+    assert found.load() is main

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from sevkit.errors import UsageError
 from sevkit.guest import policy
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 
 ENCRYPTED = [Mode.SEV, Mode.SEV_ES, Mode.SEV_SNP]
 

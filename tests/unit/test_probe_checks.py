@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from sevkit.probe.checks import ADVICE, FAIL, PASS, SKIP, UNKNOWN, table
+from sevkit.probe.checks.frame import ADVICE, FAIL, PASS, SKIP, UNKNOWN
+from sevkit.probe.checks.readiness import table
 from sevkit.probe.collect.msr import NAMED
 from sevkit.probe.report import report
 from tests.unit import probe_samples as sample
@@ -130,6 +131,7 @@ BROKEN: dict[str, Callable[[Raw], None]] = {
     "iommu.present": put("iommu.units", []),
     "iommu.snp": put("iommu.features", "0:ff"),
     "iommu.translation": put("kernel.cmdline", ["iommu=pt"]),
+    "firmware.es_beside_snp": status("sev.snp_platform_status", current_tcb=0x541B000000000A04),
     "kvm.device": drop("kvm.api_version"),
     "kvm.amd_module": put("kernel.modules", ["kvm"]),
     "kvm.npt": put("kvm_amd.npt", "N"),
@@ -314,5 +316,41 @@ def test_a_dump_alone_decides_nothing_about_the_host() -> None:
     raw = sample.ready()
     raw["readings"] = {}
     raw["source"]["kind"] = "cpuid-r"
+    raw["cpuid"]["method"] = "dump"
     assert set(verdicts(raw).values()) == {"unknown"}
     assert results(raw)["bios.smee"]["message"].endswith("not part of a CPUID dump")
+
+
+@pytest.mark.parametrize(
+    ("family", "model", "current_tcb", "verdict"),
+    [
+        (0x19, 0x01, 0xDE1B000000000004, "fail"),  # Milan
+        (0x19, 0x01, 0xDE1A000000000004, "pass"),
+        (0x19, 0xA0, 0x1B1B00000000000A, "fail"),  # Bergamo
+        (0x1A, 0x02, 0x5100000004010101, "fail"),  # Turin: the SPL lies elsewhere
+        (0x1A, 0x02, 0x511B000003010101, "pass"),
+        (0x1A, 0x50, 0x5100000004010101, "unknown"),  # Venice
+    ],
+)
+def test_sev_es_is_not_ready_where_the_firmware_refuses_it_beside_snp(
+    family: int, model: int, current_tcb: int, verdict: str
+) -> None:
+    """CVE-2025-48514: KVM may go on announcing the VM type."""
+    raw = sample.ready()
+    raw["readings"]["sev.snp_platform_status"]["value"] = {**sample.SNP_STATUS, "current_tcb": current_tcb}
+    signature = 0xF00 | (family - 0xF) << 20 | (model >> 4) << 16 | (model & 0xF) << 4
+    for cpu in raw["cpuid"]["cpus"]:
+        cpu["leaves"]["0x00000001"][0] = signature
+    facts = sample.facts(raw)
+    assert (facts.identity.family, facts.identity.model) == (family, model)
+    rows = {row["id"]: row for row in report(facts)["checks"]}
+    assert rows["firmware.es_beside_snp"]["status"] == verdict
+    blocked = "firmware.es_beside_snp" in report(facts)["readiness"]["sev-es"]["blocking"]
+    assert blocked is (verdict == "fail")
+
+
+def test_snp_off_leaves_sev_es_alone() -> None:
+    raw = sample.ready()
+    status = {**sample.SNP_STATUS, "current_tcb": 0x541B000000000A04, "state": "uninit"}
+    raw["readings"]["sev.snp_platform_status"]["value"] = status
+    assert results(raw)["firmware.es_beside_snp"]["status"] == "pass"

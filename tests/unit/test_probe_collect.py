@@ -199,7 +199,7 @@ def test_what_stands_out() -> None:
         row("a", "x", "ready"),
         row("b", "x", "ready"),
         row("c", "y", "not_ready"),
-        {"host": "d", "status": "error"},
+        {"host": "d", "status": "error", "cpu": None, "leaf": None, "readiness": None, "checks": None},
     ]
     assert hosts.stands_out(rows) == [
         {"property": "brand", "common": "x", "hosts": [{"host": "c", "value": "y"}]},

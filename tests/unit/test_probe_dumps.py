@@ -108,7 +108,8 @@ BAD = {
     "cut in a line": (RAW.encode()[:200], "line 4"),
     "short number": (RAW.replace("edx=0x00000001", "edx=0x1", 1).encode(), "line 5"),
     "no hex": (RAW.replace("0x0001000f", "0x0001000g").encode(), "line 5"),
-    "junk between": (RAW.replace("CPU 1:", "what is this").encode(), "line 6"),
+    "two machines": (INST.replace("#1", "#1 ]\n\nCPUID 00000001: 00A00F11-00800800-7ED8320B-178BFBFF\n[").encode(), "models"),
+    "decoded in part": (b"CPU:\n   AMD Secure Encryption (0x8000001f):\n      SME: secure memory encryption support    = true\n", "does not say: SEV: "),
     "cpu twice": (RAW.replace("CPU 1:", "CPU 0:").encode(), "line 6"),
     "leaf twice": ((RAW + RAW.splitlines()[4] + "\n").encode(), "line 9"),
     "header alone": (b"CPU 0:\n", "no leaf"),
@@ -138,3 +139,71 @@ def test_bad_input_is_an_error_with_the_line(name: str) -> None:
 def test_a_file_too_large() -> None:
     with pytest.raises(BadInputError, match="larger than"):
         read_dump(b"CPU 0:\n" * (5 << 20))
+
+
+A = Registers(0x10, 0x68747541, 0x444D4163, 0x69746E65)
+FORMS = {
+    "cpuid-r": ["CPU 0:", "   0x{:08x} 0x00: eax=0x{:08x} ebx=0x{:08x} ecx=0x{:08x} edx=0x{:08x}"],
+    "instlatx64": ["------[ Logical CPU #0 ]------", "CPUID {:08X}: {:08X}-{:08X}-{:08X}-{:08X} [L2: 512 KB] / L3: 262144 KB]"],
+    "instlatx64 without colon": ["CPUID Registers (CPU #0 Virtual):", "CPUID {:08X}  \t{:08X}-{:08X}-{:08X}-{:08X} [SL 00]"],
+    "instlatx64, late colon": ["CPU#000 AffMask: 0x0000000000000001", "CPUID {:08X} :{:08X}-{:08X}-{:08X}-{:08X}"],
+    "instlatx64, blanks": ["Group: 0x00 Affinity mask: 0x0000000000000001", "CPUID {:08X}: {:08X} {:08X} {:08X} {:08X}"],
+    "instlatx64, CPU 0": ["CPU 0:", "CPUID {:08x}: {:08x}-{:08x}-{:08x}-{:08x}"],
+    "kcpuid": ["CPUID leafs:\n\nBasic Leafs :\n========", "0x{:08x}: EAX=0x{:08x}, EBX=0x{:08x}, ECX=0x{:08x}, EDX=0x{:08x}"],
+    "cpuid_dump": ["[Pkg: 000, Core: 003, SMT: 001, x2APIC: 000]\n  [Leaf.Sub]    [EAX]", "  0x{:08X} 0x0:  0x{:08X} 0x{:08X} 0x{:08X} 0x{:08X}  [SME] [SEV]"],
+    "x86info": ["x86info v1.31pre", "eax in: 0x{:08x}, eax = {:08x} ebx = {:08x} ecx = {:08x} edx = {:08x}"],
+    "instlatx64, CPU-Z": ["CPU Thread 0", "\tCPUID\t\t\t0x{:08X}\t0x{:08X}\t0x{:08X}\t0x{:08X}\t0x{:08X}"],
+}  # fmt: skip
+ROWS = {0: A, 0x80000000: A._replace(eax=0x80000028), LEAF: ROME}
+
+
+def in_form(name: str) -> list[str]:
+    head, row = FORMS[name]
+    return [head, *(row.format(leaf, *values) for leaf, values in ROWS.items())]
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.parametrize(
+    "dress", ["{}", "> {}", "# {}", "`{}`", "12:{}", "cpuid.txt:12:{}", "\x1b[32m{}\x1b[0m", "| {}"]
+)
+def test_forms_of_programs_in_any_dress(name: str, dress: str) -> None:
+    lines = [dress.format(line) for text in in_form(name) for line in text.split("\n")]
+    dump = read_dump("\n".join(["user@host:~$ sudo cpuid -r", *lines, "[...]"]).encode())
+    assert dump.cpus == ((0, {(leaf, 0): values for leaf, values in ROWS.items()}),)
+    assert dump.style == name.split(",", maxsplit=1)[0].split(" ", maxsplit=1)[0]
+
+
+def test_libcpuid_raw() -> None:
+    text = "version=0.7.0\n" + "".join(
+        f"{array}[{number}]={a:08x} {b:08x} {c:08x} {d:08x}\n"
+        for array, number, (a, b, c, d) in (("basic_cpuid", 0, A), ("ext_cpuid", 31, ROME), ("amd_fn8000001dh", 2, A))
+    )
+    assert read_dump(text.encode()).cpus[0].leaves == {(0, 0): A, (LEAF, 0): ROME, (0x8000001D, 2): A}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_leaf_0_begins_the_next_cpu(name: str) -> None:
+    dump = read_dump("\n\n".join([*in_form(name), *in_form(name)[1:]]).encode())
+    assert [cpu.cpu for cpu in dump.cpus] == [0, 1]
+    assert dump.cpus[0].leaves == dump.cpus[1].leaves
+
+
+def test_one_leaf_after_the_other_is_one_cpu() -> None:
+    rows = in_form("cpuid-r")[1:]
+    text = "\n".join(f"$ cpuid -1 -r\nCPU:\n{row}" for row in rows)
+    assert [set(cpu.leaves) for cpu in read_dump(text.encode()).cpus] == [{(leaf, 0) for leaf in ROWS}]
+
+
+def test_decoded_output() -> None:
+    from sevkit.render.cpuid import render
+
+    dump = read_dump(render(ROME).encode())
+    assert (dump.style, dump.cpus) == ("cpuid", ((0, {(LEAF, 0): ROME}),))
+
+
+def test_a_cpu_older_than_extended_leaves() -> None:
+    text = "CPUID 00000000: 00000001-68747541-444D4163-69746E65\nCPUID 00000001: 00000500-00000000-00000000-000003BF\n"
+    data = report(facts_from(text.encode(), "x"))
+    assert data["leaf"]["status"] == "beyond_max_leaf"
+    assert data["leaf"]["reason"] == "CPUs of family 0x05 have no leaf 0x8000001F: it came with family 0x17"
+    assert data["readiness"]["sev"]["verdict"] == "not_ready"

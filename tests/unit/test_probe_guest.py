@@ -2,7 +2,7 @@
 
 import pytest
 
-from sevkit.probe.checks import Case
+from sevkit.probe.checks.frame import Case
 from sevkit.probe.klog import judge
 from sevkit.probe.report import report
 from tests.unit import probe_samples as sample

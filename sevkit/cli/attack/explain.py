@@ -1,16 +1,16 @@
 """``sevkit attack explain``."""
 
-import shutil
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
 
-from sevkit.cli.attack.step import mitigations_option, parse_mitigations, perform
-from sevkit.cli.output import colour, finish, json_option
-from sevkit.errors import ExitCode
+from sevkit.cli.attack.options import attacks_option, mitigations_option, parse_mitigations, width
+from sevkit.cli.output import colour, reporting
 from sevkit.result import Result
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 
 
 @click.command()
@@ -18,21 +18,24 @@ from sevkit.words import Mode
 @click.option("--mode", type=click.Choice(list(map(str, Mode))), default="sev", show_default=True)
 @click.option("--seed", default=1, show_default=True)
 @mitigations_option
-@json_option
-def explain(name: str, mode: str, seed: int, mitigations: str | None, as_json: bool) -> None:
+@attacks_option
+@reporting
+def explain(name: str, mode: str, seed: int, mitigations: str | None, folder: Path | None) -> Result[dict[str, Any]]:
     """Tell the story of one attack in one mode, step by step, from an experiment in the software model.
 
-    Exits 0 when the outcome is as expected, 1 when it is not.
+    Exits 0 when the outcome is as expected, 1 when it is not, 3 when it is inconclusive.
     """
     from sevkit import attacks
+    from sevkit.attacks import runner
 
-    data = perform(attacks.find(name), Mode(mode), parse_mitigations(mitigations), seed)
-    code = ExitCode.DONE if data["as_expected"] else ExitCode.NO
-    finish(Result("attack explain", data, code), as_json=as_json, human=_show)
+    attack, switched_on = attacks.find(name, folder), parse_mitigations(mitigations)
+    done = runner.in_model(attack, Mode(mode), switched_on, seed=seed)
+    column = f"{mode} + mitigations" if switched_on else mode
+    data = {**runner.about(attack), **done.as_dict(), "column": column}
+    return Result("attack explain", data, runner.exit_code([done]), human=_show)
 
 
-def _show(data: dict[str, Any]) -> None:
+def _show(data: dict[str, Any]) -> Iterator[str]:
     from sevkit.render import matrix as renderer
 
-    width = min(110, shutil.get_terminal_size((100, 24)).columns)
-    click.echo(renderer.story(data, colour=colour(sys.stdout), width=width), nl=False)
+    yield renderer.story(data, colour=colour(sys.stdout), width=width())

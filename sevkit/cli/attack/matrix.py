@@ -1,46 +1,87 @@
 """``sevkit attack matrix``."""
 
-import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
-from sevkit.cli.output import colour, finish, json_option
-from sevkit.errors import ExitCode
+from sevkit.cli.attack.options import attacks_option, output_file, width
+from sevkit.cli.output import colour, reporting
+from sevkit.cli.progress import progress
+from sevkit.errors import ExitCode, UsageError
 from sevkit.result import Result
+from sevkit.vocabulary import Level
+
+_LEVELS = {"model": (Level.MODEL,), "emulator": (Level.EMULATOR,), "all": (Level.MODEL, Level.EMULATOR)}
 
 
 @click.command()
 @click.argument("names", nargs=-1)
+@click.option(
+    "--level",
+    type=click.Choice(list(_LEVELS)),
+    default="model",
+    show_default=True,
+    help="The software model, real guests on the emulator (minutes), or both side by side.",
+)
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write the matrix as one HTML page.")
 @click.option("--markdown", is_flag=True, help="Print the matrix as Markdown.")
 @click.option("--seed", default=1, show_default=True, help="The same seed gives the same experiments, byte for byte.")
-@json_option
-def matrix(names: tuple[str, ...], html: Path | None, markdown: bool, seed: int, as_json: bool) -> None:
-    """Perform every attack in every mode in the software model: expected against observed.
+@click.option("--dry-run", is_flag=True, help="Show which cells would be performed, and start nothing.")
+@attacks_option
+@reporting
+def matrix(
+    names: tuple[str, ...],
+    level: str,
+    html: Path | None,
+    markdown: bool,
+    seed: int,
+    dry_run: bool,
+    folder: Path | None,
+) -> Result[dict[str, Any]]:
+    """Perform every attack in every mode: expected against observed.
 
-    NAMES are attacks; the default is all. Exits 0 when every cell is as expected, 1 when one is not.
+    NAMES are attacks; the default is all. Exits 0 when every cell is as expected and the levels agree, 1 when not, 3
+    when a cell is inconclusive.
     """
     from sevkit import attacks
-    from sevkit.attacks.matrix import as_data, run_matrix
+    from sevkit.attacks import matrix as cells_of
+    from sevkit.attacks import runner
 
-    chosen = [attacks.find(name) for name in names] or list(attacks.discover().values())
-    data = as_data(chosen, run_matrix(chosen, seed=seed), seed)
+    known = attacks.discover(folder)
+    chosen = [attacks.find(name, folder) for name in dict.fromkeys(names)] or list(known.values())
+    output_file(html, "--html")
+    levels = _LEVELS[level]
+    if Level.EMULATOR in levels and (missing := cells_of.nothing_runs(Level.EMULATOR)):
+        raise UsageError(f"--level {level}: {missing}", hint="--level model needs nothing")
+    if dry_run:
+        plan = cells_of.planned(chosen, levels)
+        return Result("attack matrix", {"dry_run": True, "cells": plan}, human=_show_plan)
+    cells = []
+    if Level.MODEL in levels:
+        cells += list(cells_of.run_model(chosen, seed=seed))
+    if Level.EMULATOR in levels:
+        with progress("the matrix on real guests") as say:
+            cells += list(cells_of.run_guests(chosen, Level.EMULATOR, progress=say))
+    data = cells_of.as_data(chosen, cells, levels, seed)
     if html is not None:
         from sevkit.render import matrix as renderer
 
         html.write_text(renderer.html(data))
-    code = ExitCode.DONE if data["as_expected"] else ExitCode.NO
-    finish(Result("attack matrix", data, code), as_json=as_json, human=lambda d: _show(d, markdown))
+    code = runner.exit_code([cell.run for cell in cells])
+    if code == ExitCode.DONE and data["disagreements"]:
+        code = ExitCode.NO
+    return Result("attack matrix", data, code, human=lambda d: _show(d, markdown))
 
 
-def _show(data: dict[str, Any], markdown: bool) -> None:
+def _show(data: dict[str, Any], markdown: bool) -> Iterator[str]:
     from sevkit.render import matrix as renderer
 
-    if markdown:
-        click.echo(renderer.markdown(data), nl=False)
-        return
-    width = min(140, shutil.get_terminal_size((100, 24)).columns)
-    click.echo(renderer.text(data, colour=colour(sys.stdout), width=width), nl=False)
+    yield renderer.markdown(data) if markdown else renderer.text(data, colour=colour(sys.stdout), width=width(140))
+
+
+def _show_plan(data: dict[str, Any]) -> Iterator[str]:
+    for cell in data["cells"]:
+        yield f"{cell['level']:<9} {cell['column']:<22} {cell['attack']}"

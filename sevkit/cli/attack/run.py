@@ -1,118 +1,217 @@
 """``sevkit attack run``."""
 
-import shutil
+import functools
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from sevkit.cli.attack.on_guest import run_on_guest
-from sevkit.cli.attack.step import mitigations_option, run_model
+from sevkit.cli.attack.narrate import narrator
+from sevkit.cli.attack.options import (
+    attacks_option,
+    level_option,
+    mitigations_option,
+    output_file,
+    parse_mitigations,
+    parse_modes,
+    width,
+)
 from sevkit.cli.guest.options import guest_options, hypervisor_option, make_spec
-from sevkit.cli.output import colour, finish, json_option
+from sevkit.cli.output import colour, json_wanted, reporting
 from sevkit.cli.progress import progress
-from sevkit.errors import ExitCode, UsageError
+from sevkit.cli.sizes import SECONDS
+from sevkit.errors import UsageError
 from sevkit.result import Result
-from sevkit.words import Mode, Verdict
+from sevkit.vocabulary import Level, Mode
+
+if TYPE_CHECKING:
+    from sevkit.attacks.experiment import Attack
+    from sevkit.attacks.plan import Planned, Target
+    from sevkit.attacks.runner import Run
+
+# Options that only some attacks or levels can honour; the others refuse them.
+_OF_CAPTURES = ("capture", "keep", "as_published")
+_OF_GUESTS = (
+    *("image", "memory_mib", "vcpus", "accel", "cpu", "firmware", "qemu_machine", "cmdline", "policy_text"),
+    *("kernel", "initrd"),
+    *("kernel_hashes", "timeout"),
+)
 
 
 @click.command()
 @click.argument("name")
-@click.option("--modes", default="nosev,sev", show_default=True, help="Modes, separated by commas.")
+@click.option("--modes", metavar="LIST", help="With commas; strongest: that runs here. Default: nosev,sev if it can.")
+@level_option
 @click.option("--capture", type=click.Choice(["gcore", "live"]), default="gcore", show_default=True)
 @click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Keep the cores (secret data!) here.")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write an HTML report.")
-@click.option("--timeout", default=180.0, show_default=True, metavar="SECONDS", help="For a guest to come up.")
-@click.option("--dry-run", is_flag=True, help="Show what would be launched, and launch nothing.")
-@click.option("--step", is_flag=True, help="Tell the experiment in the software model as it happens, key by key.")
+@click.option("--operator", help="With --report: who performed it.")
+@click.option("--ticket", help="With --report: what it was performed for.")
+@click.option(
+    "--sign",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="KEY",
+    help="With --report: sign it with this Ed25519 key (PEM or OpenSSH), beside it as .sig.",
+)
+@click.option(
+    "--timeout",
+    type=SECONDS,
+    default=180.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="For a guest to come up.",
+)
+@click.option("--dry-run", is_flag=True, help="Show what would be performed and launched, and start nothing.")
+@click.option("--as-published", is_flag=True, help="Print the article's own commands, and what each gave here.")
+@click.option("--step", is_flag=True, help="Tell the experiment as it happens, key by key.")
 @click.option("--seed", default=1, show_default=True, help="Seed of the software model.")
 @mitigations_option
 @hypervisor_option
 @guest_options
-@json_option
-def run(name: str, modes: str, as_json: bool, **options: Any) -> None:
-    """Run an attack: `leak` on real guests, the others in the software model (`leak --step` as well).
+@attacks_option
+@reporting
+def run(name: str, modes: str | None, folder: Path | None, **options: Any) -> Result[dict[str, Any]]:
+    """Run an attack in each mode: on a real guest where that works, else in the software model.
 
-    With `--hypervisor emulated` (or `qemu`, on hardware) replay, corruption and block-move run on a real guest too.
+    Every result says at which level it was obtained. An option that cannot be honoured is refused at once.
 
-    Exits 0 when each mode behaves as predicted, 1 when one does not, 3 when the outcome is inconclusive.
+    Exits 0 when each mode behaves as expected, 1 when one does not, 3 when the outcome is inconclusive.
     """
-    chosen = list(dict.fromkeys(_mode(word) for word in modes.split(",")))
-    model = {"step": options.pop("step"), "mitigations": options.pop("mitigations"), "seed": options.pop("seed")}
-    if name != "leak" and options["hypervisor"] in {"qemu", "emulated"}:
-        spec = make_spec(name, Mode.NOSEV, {**options, "policy_text": None})
-        run_on_guest(name, chosen, options["hypervisor"], spec, as_json)
-    if name != "leak" or model["step"]:
-        run_model(name, chosen, as_json=as_json, **model)
-    _leak(chosen, as_json, options)
+    from sevkit import attacks
+    from sevkit.attacks import plan, runner
+
+    attack = attacks.find(name, folder)
+    report = output_file(options["report"], "--report")
+    target = _target(attack, options)
+    if report is None:
+        _none_given(("operator", "ticket", "sign"), "it goes with --report")
+    if modes is None:
+        chosen = plan.usual_modes(attack, target)
+    else:
+        chosen = parse_modes(modes, lambda: plan.strongest(attack, target))
+    with progress("choosing") as say:
+        planned = plan.plan(attack, chosen, target, only_show=options["dry_run"], progress=say)
+        _refuse(attack, planned)
+        if options["dry_run"]:
+            return Result("attack run", _plan_data(attack, planned, options), human=_show_plan)
+        if target.keep is not None:
+            target.keep.mkdir(mode=0o700, parents=True, exist_ok=True)
+        began = time.monotonic()
+        tell = narrator(attack) if options["step"] else (lambda _: None)
+        runs = list(runner.run_planned(attack, planned, target, say, tell))
+    data = runner.as_data(attack, runs, time.monotonic() - began)
+    if report is not None:
+        _write_report(report, data, runs, options)
+    code = runner.exit_code(runs)
+    show = _show_published if options["as_published"] else functools.partial(_show, told=options["step"])
+    return Result("attack run", data, code, human=lambda data: [*show(data), *_written(report)])
 
 
-def _mode(word: str) -> Mode:
-    try:
-        return Mode(word.strip())
-    except ValueError as error:
-        raise UsageError(f"{word!r} is not a mode", hint=f"modes: {', '.join(Mode)}") from error
+def _target(attack: "Attack", options: dict[str, Any]) -> "Target":
+    """What the options ask for."""
+    from sevkit.attacks.plan import Target
 
-
-def _leak(modes: list[Mode], as_json: bool, options: dict[str, Any]) -> None:
-    from sevkit.attacks import leak
-
-    keep = options["keep"]
-    if keep is not None:
-        keep.mkdir(mode=0o700, parents=True, exist_ok=True)
-    setup = leak.Setup(
-        modes=tuple(dict.fromkeys(modes)),
-        hypervisor=options["hypervisor"],
+    if options["step"] and json_wanted():
+        raise UsageError("--step tells the story to people, --json to programs: give one of them")
+    if options["as_published"] and (json_wanted() or options["step"]):
+        raise UsageError("--as-published tells the story in its own way: give it without --json and --step")
+    if options["initrd"] is not None:
+        raise UsageError("an attack needs the agent, which an initrd of your own lacks", hint="--kernel alone keeps it")
+    if options["keep"] is not None and options["capture"] == "live":
+        raise UsageError("--keep keeps cores, and --capture live makes none", hint="--capture gcore")
+    return Target(
+        level=None if options["level"] == "auto" else Level(options["level"]),
+        hypervisor=None if options["hypervisor"] == "auto" else options["hypervisor"],
+        spec=make_spec(attack.name, Mode.NOSEV, {**options, "policy_text": options["policy_text"]}),
         capture=options["capture"],
-        spec=make_spec("leak", Mode.NOSEV, {**options, "policy_text": None}),
-        keep=keep,
+        keep=options["keep"],
         timeout=options["timeout"],
-    )
-    if options["dry_run"]:
-        _dry_run(setup, as_json)
-    began = time.monotonic()
-    with progress("choosing hypervisors") as say:
-        experiments = list(leak.run(setup, say))
-    data = leak.as_dict(experiments, time.monotonic() - began)
-    if options["report"]:
-        _report(options["report"], data, [e.picture for e in experiments])
-    code = ExitCode.DONE if data["as_predicted"] else ExitCode.NO
-    if any(experiment.decision.verdict is Verdict.INCONCLUSIVE for experiment in experiments):
-        code = ExitCode.INCONCLUSIVE
-    from sevkit.render import leak as renderer
-
-    finish(Result("attack run", data, code), as_json=as_json, human=lambda d: _show(renderer.text, d))
-
-
-def _show(text: Any, data: dict[str, Any]) -> None:
-    width = min(120, shutil.get_terminal_size((100, 24)).columns)
-    click.echo(text(data, colour=colour(sys.stdout), width=width), nl=False)
-
-
-def _dry_run(setup: Any, as_json: bool) -> None:
-    from sevkit import proc
-    from sevkit.attacks import leak
-
-    chosen = leak.choose(setup, lambda _: None)
-    plan = [
-        {
-            "mode": str(mode),
-            "hypervisor": choice.hypervisor.name,
-            "command_line": list(choice.hypervisor.command_line(leak.guest_spec(setup, mode, chosen))),
-        }
-        for mode, choice in chosen.items()
-    ]
-    finish(
-        Result("attack run", {"attack": "leak", "dry_run": True, "plan": plan}),
-        as_json=as_json,
-        human=lambda d: click.echo("\n".join(f"# {p['mode']}\n{proc.pasteable(p['command_line'])}" for p in d["plan"])),
+        mitigations=parse_mitigations(options["mitigations"]),
+        seed=options["seed"],
     )
 
 
-def _report(path: Path, data: dict[str, Any], maps: list[Any]) -> None:
-    from sevkit import proc
-    from sevkit.render import leak_report
+def _refuse(attack: "Attack", planned: "Sequence[Planned]") -> None:
+    """Refuse options that were given and that nothing in this run would honour."""
+    on_guest = any(each.spec is not None for each in planned)
+    if not (attack.captures and on_guest):
+        _none_given(_OF_CAPTURES, f"{attack.name} captures no memory here")
+    if not on_guest:
+        _none_given(_OF_GUESTS, f"{attack.name} is performed in the software model here, without a guest")
+    if all(each.spec is not None for each in planned):
+        _none_given(("mitigations", "seed"), "no mode is performed in the software model here")
 
-    path.write_text(leak_report.render({**data, "command": proc.pasteable(["sevkit", *sys.argv[1:]])}, maps))
+
+def _none_given(names: Sequence[str], why: str) -> None:
+    ctx = click.get_current_context()
+    for parameter in ctx.command.params:
+        source = ctx.get_parameter_source(parameter.name or "")
+        if parameter.name in names and source is ParameterSource.COMMANDLINE:
+            raise UsageError(f"{parameter.opts[0]} has no effect: {why}")
+
+
+def _plan_data(attack: "Attack", planned: "Sequence[Planned]", options: dict[str, Any]) -> dict[str, Any]:
+    """What would be done, as JSON values."""
+    files = {"report": options["report"], "keep": options["keep"]}
+    return {
+        "attack": attack.name,
+        "dry_run": True,
+        "plan": [_step(each) for each in planned],
+        "capture": options["capture"] if attack.captures and any(each.spec for each in planned) else None,
+        "would_write": {name: str(path) for name, path in files.items() if path is not None},
+    }
+
+
+def _step(planned: "Planned") -> dict[str, Any]:
+    launched = planned.choice is not None and planned.spec is not None
+    return {
+        "mode": str(planned.mode),
+        "level": str(planned.level),
+        "form": str(planned.form),
+        "hypervisor": planned.hypervisor.name if launched else None,
+        "command_line": list(planned.hypervisor.command_line(planned.spec)) if launched and planned.spec else None,
+    }
+
+
+def _show_plan(data: dict[str, Any]) -> Iterator[str]:
+    from sevkit import processes
+
+    for step in data["plan"]:
+        yield f"# {step['mode']}: level {step['level']}, {step['hypervisor'] or 'the software model, no guest'}"
+        if step["command_line"]:
+            yield processes.pasteable(step["command_line"])
+    for option, path in data["would_write"].items():
+        yield f"# --{option} would write {path}"
+
+
+def _show(data: dict[str, Any], *, told: bool) -> Iterator[str]:
+    from sevkit.render import attack as renderer
+
+    yield renderer.text(data, colour=colour(sys.stdout), width=width(120), told=told)
+
+
+def _show_published(data: dict[str, Any]) -> Iterator[str]:
+    from sevkit.render import leak
+
+    yield from leak.as_published(data)
+
+
+def _written(report: Path | None) -> list[str]:
+    return [] if report is None else [f"report: {report}"]
+
+
+def _write_report(path: Path, data: dict[str, Any], runs: "Sequence[Run]", options: dict[str, Any]) -> None:
+    from sevkit import evidence, processes
+    from sevkit.render import attack as renderer
+    from sevkit.render.evidence import attach
+
+    command = processes.pasteable(["sevkit", *sys.argv[1:]])
+    html = renderer.html({**data, "command": command}, [each.observation.picture for each in runs])
+    found = evidence.record({**data, "command": command}, operator=options["operator"], ticket=options["ticket"])
+    path.write_text(attach(html, found))
+    if options["sign"] is not None:
+        evidence.sign(path, options["sign"])

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from sevkit.errors import NoSpaceError, SevkitError
-from sevkit.words import Mode, Provenance
+from sevkit.vocabulary import Mode, Provenance
 
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -38,7 +38,7 @@ def rule_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def rules_from(options: dict[str, Any]) -> Any:
     """The comparison rules from ``rule_options``."""
-    from sevkit.bench.compare import Rules
+    from sevkit.bench.analysis.comparison import Rules
 
     return Rules(**{**options, "baseline": Mode(options["baseline"])})
 

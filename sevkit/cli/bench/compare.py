@@ -1,12 +1,14 @@
 """`sevkit bench compare`."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
+from sevkit.bench.payload import Comparisons
 from sevkit.cli.bench.common import DIRECTORY, FILE, rule_options, rules_from, write_text
-from sevkit.cli.output import finish, json_option
+from sevkit.cli.output import reporting
 from sevkit.errors import BadInputError, UsageError
 from sevkit.result import Result
 
@@ -20,18 +22,17 @@ from sevkit.result import Result
 )
 @click.option("--output", "-o", type=FILE, help="Write the table to a file.")
 @rule_options
-@json_option
+@reporting
 def command(
     results: tuple[Path, ...],
     with_study: bool,
     first_job_only: bool,
     form: str,
     output: Path | None,
-    as_json: bool,
     **options: Any,
-) -> None:
+) -> Result[Comparisons]:
     """Compare the modes in RESULTS (made by `bench run` or `bench import`; several directories are joined)."""
-    from sevkit.bench.compare import compare
+    from sevkit.bench.analysis.compare import compare
     from sevkit.render.bench_tables import FORMATS
 
     rules = rules_from(options)
@@ -42,22 +43,23 @@ def command(
             f"nothing to compare: no workload was measured both in mode {rules.baseline} and in another",
             hint="give --baseline, or measure the baseline as well",
         )
-    data = {"comparisons": comparisons, "provenance": sorted({str(s.at.provenance) for s in samples})}
+    data: Comparisons = {"comparisons": comparisons, "provenance": sorted({str(s.at.provenance) for s in samples})}
     table = FORMATS[form](comparisons)
     if output is not None:
         write_text(output, table)
 
-    def human(data: dict[str, Any]) -> None:
+    def human(data: Comparisons) -> Iterator[str]:
         if output is None:
             if form == "text":
-                click.echo(f"provenance: {', '.join(data['provenance'])}")
-            click.echo(table, nl=False)
+                yield f"provenance: {', '.join(data['provenance'])}"
+            yield table
 
-    finish(Result("bench compare", data, errors=errors), as_json=as_json, human=human)
+    return Result("bench compare", data, errors=errors, human=human)
 
 
 def _samples(results: tuple[Path, ...], with_study: bool, first_job_only: bool) -> tuple[list[Any], list[Any]]:
-    from sevkit.bench import published, store
+    from sevkit.bench import store
+    from sevkit.bench.analysis import published
 
     if with_study is bool(results):
         raise UsageError("give RESULTS or --published", hint="`sevkit bench import DIR --output R` makes RESULTS")
@@ -67,15 +69,8 @@ def _samples(results: tuple[Path, ...], with_study: bool, first_job_only: bool) 
     errors: list[Any] = []
     for index, path in enumerate(results):
         campaign = store.load(path)
-        shift = index * 10**9  # boots of different directories are different boots
-        samples += [_moved(s, shift) for s in campaign.samples] if shift else campaign.samples
+        samples += store.renumbered(campaign.samples, index)
         errors += [BadInputError(f"{path}: {text}", hint="the other lines are used") for text in campaign.damage]
     if not samples:
         raise BadInputError(f"{', '.join(map(str, results))} holds no samples yet")
     return samples, errors
-
-
-def _moved(sample: Any, shift: int) -> Any:
-    from dataclasses import replace
-
-    return replace(sample, boot=None if sample.boot is None else sample.boot + shift, order=sample.order + shift)

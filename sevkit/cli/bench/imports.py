@@ -1,12 +1,13 @@
 """`sevkit bench import`."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
+from sevkit.bench.payload import Imported
 from sevkit.cli.bench.common import DIRECTORY, MODE, PROVENANCE
-from sevkit.cli.output import finish, json_option
+from sevkit.cli.output import reporting
 from sevkit.result import Result
 
 
@@ -17,7 +18,7 @@ from sevkit.result import Result
 @click.option("--storage", help="The storage, where the names do not say it.")
 @click.option("--workload", help="The workload, instead of what the names say.")
 @click.option("--provenance", type=PROVENANCE, default="published", show_default=True, help="Where they come from.")
-@json_option
+@reporting
 def command(
     directory: Path,
     output: Path,
@@ -25,20 +26,20 @@ def command(
     storage: str | None,
     workload: str | None,
     provenance: str,
-    as_json: bool,
-) -> None:
-    """Take over results of fio, hyperfine, pyperf and the published study's tables from DIRECTORY.
+) -> Result[Imported]:
+    """Take over results of fio, hyperfine, pyperf and others, and the published study's tables from DIRECTORY.
 
     Names like iops_randread-nvme-sev.json say workload, storage and mode; iops_randread-nvme-sev-2.json is a second
     run, …-boot2 a second boot.
     """
-    from sevkit.bench import imports, write
-    from sevkit.words import Mode, Provenance
+    from sevkit.bench.imports import files as imports
+    from sevkit.bench.imports import write
+    from sevkit.vocabulary import Mode, Provenance
 
     given = imports.Given(Mode(mode) if mode else None, storage, workload, Provenance(provenance))
     found = imports.read_folder(directory, given)
     write.imported(output, found, source=directory.name)
-    data = {
+    data: Imported = {
         "output": str(output),
         "samples": len(found.samples),
         "files": found.files,
@@ -47,11 +48,11 @@ def command(
         "modes": sorted({str(sample.mode) for sample in found.samples}),
         "provenance": provenance,
     }
-    finish(Result("bench import", data), as_json=as_json, human=_print)
+    return Result("bench import", data, human=_print)
 
 
-def _print(data: dict[str, Any]) -> None:
-    click.echo(f"{data['samples']} samples from {len(data['files'])} files in {data['output']}")
-    click.echo(f"modes: {', '.join(data['modes'])} (provenance: {data['provenance']})")
+def _print(data: Imported) -> Iterator[str]:
+    yield f"{data['samples']} samples from {len(data['files'])} files in {data['output']}"
+    yield f"modes: {', '.join(data['modes'])} (provenance: {data['provenance']})"
     for entry in data["skipped"]:
-        click.echo(f"left out: {entry['file']}: {entry['reason']}", err=True)
+        yield f"left out: {entry['file']}: {entry['reason']}"

@@ -1,12 +1,14 @@
 """`sevkit bench lint`."""
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
+from sevkit.bench.payload import FindingRow, Lint, LintRules
 from sevkit.cli.bench.common import DIRECTORY
-from sevkit.cli.output import finish, json_option
+from sevkit.cli.output import colour, reporting
 from sevkit.errors import ExitCode
 from sevkit.result import Result
 
@@ -14,47 +16,49 @@ from sevkit.result import Result
 @click.command("lint")
 @click.argument("directory", type=DIRECTORY, required=False)
 @click.option("--rules", is_flag=True, help="List the rules.")
-@json_option
-def command(directory: Path | None, rules: bool, as_json: bool) -> None:
+@reporting
+def command(directory: Path | None, rules: bool) -> Result[Lint] | Result[LintRules]:
     """Say what is wrong with how the results in DIRECTORY were measured.
 
     Reads fio's JSON, the published study's tables, the scripts beside them, and sevkit's own results. Exit status 1
     when there is anything worse than a note.
     """
-    from sevkit.bench.lint import RULES, lint
+    from sevkit.bench.lint.rules import RULES, lint
 
     if rules:
-        finish(Result("bench lint", {"rules": RULES}), as_json=as_json, human=_print_rules)
+        known: LintRules = {"rules": RULES}
+        return Result("bench lint", known, human=_print_rules)
     if directory is None:
         raise click.UsageError("Missing argument 'DIRECTORY'.")
     report = lint(directory)
-    data = {
+    data: Lint = {
         "files": report.files,
         "counts": report.counts(),
         "findings": [finding.as_dict() for finding in report.findings],
     }
     code = ExitCode.DONE if report.clean else ExitCode.NO
-    finish(Result("bench lint", data, exit_code=code), as_json=as_json, human=_print)
+    return Result("bench lint", data, exit_code=code, human=_print)
 
 
-def _print_rules(data: dict[str, Any]) -> None:
+def _print_rules(data: LintRules) -> Iterator[str]:
     width = max(len(rule) for rule in data["rules"])
     for rule, text in data["rules"].items():
-        click.echo(f"{rule:{width}}  {text}")
+        yield f"{rule:{width}}  {text}"
 
 
-def _print(data: dict[str, Any]) -> None:
-    colours = {"error": "red", "warning": "yellow", "note": "cyan"}
-    shown: dict[tuple[str, str], list[dict[str, Any]]] = {}
+def _print(data: Lint) -> Iterator[str]:
+    bold, cyan, plain = ("\x1b[1m", "\x1b[36m", "\x1b[0m") if colour(sys.stdout) else ("", "", "")
+    shades = {"error": "\x1b[31m", "warning": "\x1b[33m", "note": "\x1b[36m"} if plain else {}
+    shown: dict[tuple[str, str], list[FindingRow]] = {}
     for finding in data["findings"]:
         shown.setdefault((finding["severity"], finding["rule"]), []).append(finding)
     for (severity, rule), findings in shown.items():
         first = findings[0]
-        click.echo(f"{click.style(severity, fg=colours[severity], bold=True)} {rule} ({len(findings)})")
+        yield f"{bold}{shades.get(severity, '')}{severity}{plain} {rule} ({len(findings)})"
         for finding in findings[:3]:
-            click.echo(f"  {finding['file']}: {finding['message']}")
+            yield f"  {finding['file']}: {finding['message']}"
         if len(findings) > 3:
-            click.echo(f"  … and {len(findings) - 3} more")
-        click.echo(f"  {click.style('change:', fg='cyan')} {first['fix']}")
+            yield f"  … and {len(findings) - 3} more"
+        yield f"  {cyan}change:{plain} {first['fix']}"
     counts = ", ".join(f"{count} {severity}s" for severity, count in data["counts"].items())
-    click.echo(f"{data['files']} files: {counts}")
+    yield f"{data['files']} files: {counts}"

@@ -1,24 +1,25 @@
 """`sevkit bench list`."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
+from sevkit.bench.payload import Listing
 from sevkit.cli.bench.common import FILE
-from sevkit.cli.output import finish, json_option
+from sevkit.cli.output import reporting
 from sevkit.result import Result
 
 
 @click.command("list")
 @click.option("--suite", "suite_file", type=FILE, help="A TOML file with workloads of your own.")
-@json_option
-def command(suite_file: Path | None, as_json: bool) -> None:
+@reporting
+def command(suite_file: Path | None) -> Result[Listing]:
     """List the profiles, and the workloads with unit, direction and what they need."""
     from sevkit.bench import suite
 
     workloads = suite.workloads(suite_file)
-    data: dict[str, Any] = {
+    data: Listing = {
         "profiles": [
             {"name": p.name, "title": p.title, "workloads": [w.name for w in suite.chosen(p, workloads)]}
             for p in suite.profiles().values()
@@ -39,19 +40,17 @@ def command(suite_file: Path | None, as_json: bool) -> None:
             for w in sorted(workloads.values(), key=lambda w: w.family)
         ],
     }
-    finish(Result("bench list", data), as_json=as_json, human=_print)
+    return Result("bench list", data, human=_print)
 
 
-def _print(data: dict[str, Any]) -> None:
-    click.echo("profiles:")
+def _print(data: Listing) -> Iterator[str]:
+    yield "profiles:"
     for profile in data["profiles"]:
-        click.echo(f"  {profile['name']:9} {profile['title']}")
+        yield f"  {profile['name']:9} {profile['title']}"
     family = ""
     for workload in data["workloads"]:
         if workload["family"] != family:
             family = workload["family"]
-            click.echo(f"\n{family}:")
+            yield f"\n{family}:"
         needs = f" (needs {', '.join(workload['needs'])})" if workload["needs"] else ""
-        click.echo(
-            f"  {workload['name']:20} {workload['unit']:7} {workload['direction']:17} {workload['title']}{needs}"
-        )
+        yield (f"  {workload['name']:20} {workload['unit']:7} {workload['direction']:17} {workload['title']}{needs}")

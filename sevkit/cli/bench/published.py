@@ -1,25 +1,27 @@
 """`sevkit bench published`."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
+from sevkit.bench.payload import Published
 from sevkit.cli.bench.common import DIRECTORY
-from sevkit.cli.output import finish, json_option
+from sevkit.cli.output import reporting
 from sevkit.result import Result
 
 
 @click.command("published")
 @click.option("--output", "-o", type=DIRECTORY, help="Write the study's values as a results directory.")
 @click.option("--first-job-only", is_flag=True, help="Read fio as the article did: jobs[0] alone.")
-@json_option
-def command(output: Path | None, first_job_only: bool, as_json: bool) -> None:
+@reporting
+def command(output: Path | None, first_job_only: bool) -> Result[Published]:
     """Show the published study's ratio tables beside what all jobs give, and figures of others."""
-    from sevkit.bench import published, write
+    from sevkit.bench.analysis import published
+    from sevkit.bench.imports import write
 
     every = published.ratios()
-    data: dict[str, Any] = {
+    data: Published = {
         "about": published.about(),
         "tables": [
             {
@@ -41,22 +43,23 @@ def command(output: Path | None, first_job_only: bool, as_json: bool) -> None:
     if output is not None:
         data["samples"] = write.study(output, first_job_only=first_job_only)
         data["output"] = str(output)
-    finish(Result("bench published", data), as_json=as_json, human=_print)
+    return Result("bench published", data, human=_print)
 
 
-def _print(data: dict[str, Any]) -> None:
-    click.echo(f"{data['about']['title']}\nsource: {data['about']['source']}\n{data['about']['note']}\n")
-    click.echo(f"{'workload':16} {'storage':8} {'ratio (article)':>15} {'over all jobs':>14}  better")
+def _print(data: Published) -> Iterator[str]:
+    yield f"{data['about']['title']}\nsource: {data['about']['source']}\n{data['about']['note']}"
+    yield ""
+    yield f"{'workload':16} {'storage':8} {'ratio (article)':>15} {'over all jobs':>14}  better"
     for row in data["tables"]:
-        click.echo(
+        yield (
             f"{row['workload']:16} {row['storage']:8} {row['ratio']:15.3f} {row['ratio_all_jobs']:14.3f}"
             f"  {row['direction'].split()[0]}"
         )
-    click.echo("\nknown mistakes:")
+    yield "\nknown mistakes:"
     for line in data["about"]["known_mistakes"]:
-        click.echo(f"  - {line}")
-    click.echo("\nfigures of others:")
+        yield f"  - {line}"
+    yield "\nfigures of others:"
     for entry in data["others"]:
-        click.echo(f"  - {entry['family']}: {entry['figure']} ({entry['configuration']}; {entry['source']})")
+        yield f"  - {entry['family']}: {entry['figure']} ({entry['configuration']}; {entry['source']})"
     if "output" in data:
-        click.echo(f"\n{data['samples']} samples written to {data['output']}")
+        yield f"\n{data['samples']} samples written to {data['output']}"

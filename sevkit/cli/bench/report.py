@@ -1,12 +1,14 @@
 """`sevkit bench report`."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
+from sevkit.bench.payload import ReportData
 from sevkit.cli.bench.common import DIRECTORY, FILE, rule_options, rules_from, write_text
-from sevkit.cli.output import finish, json_option
+from sevkit.cli.output import reporting
 from sevkit.errors import UsageError
 from sevkit.result import Result
 
@@ -16,10 +18,10 @@ from sevkit.result import Result
 @click.option("--published", "with_study", is_flag=True, help="The published study, re-analysed, instead of RESULTS.")
 @click.option("--html", type=FILE, help="Write the report as one HTML page.")
 @rule_options
-@json_option
-def command(results: Path | None, with_study: bool, html: Path | None, as_json: bool, **options: Any) -> None:
+@reporting
+def command(results: Path | None, with_study: bool, html: Path | None, **options: Any) -> Result[ReportData]:
     """Report on RESULTS: summary and table on the terminal, everything with figures in --html FILE."""
-    from sevkit.bench import report as reports
+    from sevkit.bench.analysis import report as reports
     from sevkit.render import bench_tables
 
     if with_study is (results is not None):
@@ -28,8 +30,10 @@ def command(results: Path | None, with_study: bool, html: Path | None, as_json: 
     report = reports.of_published(rules) if results is None else reports.of_directory(results, rules)
     comparisons = [c.as_dict() for c in report.comparisons]
     for comparison in comparisons:
-        comparison[f"{report.reference_name}_ratio"] = reports.study_ratio(report, comparison)
-    data = {
+        comparison["article_ratio" if report.reference_name == "article" else "study_ratio"] = reports.study_ratio(
+            report, comparison
+        )
+    data: ReportData = {
         "title": report.title,
         "provenance": list(report.provenance),
         "summary": list(report.summary),
@@ -42,13 +46,13 @@ def command(results: Path | None, with_study: bool, html: Path | None, as_json: 
 
         write_text(html, bench_html.render(report))
 
-    def human(data: dict[str, Any]) -> None:
-        click.echo(f"{data['title']}  (provenance: {', '.join(data['provenance']) or 'none'})")
+    def human(data: ReportData) -> Iterator[str]:
+        yield f"{data['title']}  (provenance: {', '.join(data['provenance']) or 'none'})"
         for line in data["summary"]:
-            click.echo(f"  {line}")
+            yield f"  {line}"
         if comparisons:
-            click.echo("\n" + bench_tables.text(comparisons), nl=False)
+            yield "\n" + bench_tables.text(comparisons)
         if html is not None:
-            click.echo(f"report: {html}")
+            yield f"report: {html}"
 
-    finish(Result("bench report", data), as_json=as_json, human=human)
+    return Result("bench report", data, human=human)

@@ -1,15 +1,19 @@
 """`sevkit bench run`."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
+from sevkit.bench.payload import Measured, RunPlan, Skipped
 from sevkit.cli.bench.common import DIRECTORY, FILE, MODE
 from sevkit.cli.bench.progress import Line
-from sevkit.cli.output import finish, json_option
+from sevkit.cli.output import interrupted, json_wanted, reporting
 from sevkit.errors import ExitCode, GuestError, SevkitError, UsageError
 from sevkit.result import Result
+
+_MOST_BLOCKS = 12
 
 
 @click.command("run")
@@ -48,36 +52,39 @@ from sevkit.result import Result
 @click.option("--resource", default="", help="With --scheduler: what each block needs one of, as workers offer it.")
 @click.option("--mock-delay", type=click.FloatRange(0), default=0.0, hidden=True)
 @click.option("--dry-run", is_flag=True, help="Show the plan and measure nothing.")
-@json_option
-def command(**options: Any) -> None:
+@reporting
+def command(**options: Any) -> Result[Measured] | Result[RunPlan]:
     """Measure a profile's workloads in every mode that this machine can run, and keep every value.
 
     Kill it at any moment and give the same command again: it goes on where it stopped.
     """
-    as_json = options["as_json"]
     wish = _wish(options)
-    from sevkit.bench import campaign
+    from sevkit.bench.campaign import directory as campaign
+    from sevkit.bench.campaign import estimate
 
-    line = Line(quiet=as_json)
+    line = Line(quiet=json_wanted())
     prepared = campaign.prepare(wish, line.say)
     if options["dry_run"]:
-        finish(Result("bench run", _plan(prepared)), as_json=as_json, human=_print_plan)
+        estimate.check_budget(prepared.plan)
+        return Result("bench run", _plan(prepared), human=_print_plan)
     if options["output"] is None:
         raise UsageError("--output is missing", hint="give a directory for the results: --output results")
     scheduler = _scheduler(options, prepared)
     try:
         outcome = campaign.measure(prepared, options["output"], scheduler=scheduler, report=line.show)
+    except KeyboardInterrupt:
+        raise interrupted(f"what was measured is kept in {options['output']}: the same command goes on") from None
     finally:
         line.end()
         if scheduler is not None:
             scheduler.close()
-    result = _result(outcome, prepared, options["output"])
-    finish(result, as_json=as_json, human=_print)
+    return _result(outcome, prepared, options["output"]).shown_as(_print)
 
 
 def _wish(options: dict[str, Any]) -> Any:
-    from sevkit.bench import campaign, suite
-    from sevkit.words import Mode
+    from sevkit.bench import suite
+    from sevkit.bench.campaign import directory as campaign
+    from sevkit.vocabulary import Mode
 
     names = ("boots", "most_boots", "iterations", "warmups", "target", "budget", "seconds", "control")
     changes: dict[str, Any] = {name: options[name] for name in names}
@@ -106,14 +113,16 @@ def _wish(options: dict[str, Any]) -> Any:
 def _scheduler(options: dict[str, Any], prepared: Any) -> Any:
     if not options["scheduler"]:
         return None
-    from sevkit.bench.cluster import Dask
+    from sevkit.bench.campaign.cluster import Dask
 
     return Dask(options["scheduler"], prepared.setup, options["resource"])
 
 
-def _plan(prepared: Any) -> dict[str, Any]:
+def _plan(prepared: Any) -> RunPlan:
+    from sevkit.bench.campaign import estimate
+
     plan = prepared.plan
-    blocks = [[slot.identity for slot in plan.block(config, boot)] for boot in range(2) for config in plan.configs]
+    order = [str(slot.identity) for slot in estimate.slots(plan, plan.profile.boots)]
     return {
         "profile": plan.profile.name,
         "where": plan.where,
@@ -125,33 +134,41 @@ def _plan(prepared: Any) -> dict[str, Any]:
         "warmups": plan.profile.warmups,
         "budget_seconds": plan.profile.budget,
         "target": plan.profile.target,
-        "first_blocks": blocks,
+        "estimated_seconds": round(estimate.seconds(plan, plan.profile.boots), 1),
+        "order": order,
     }
 
 
-def _print_plan(data: dict[str, Any]) -> None:
-    click.echo(f"profile {data['profile']} in {data['where']}: arms {', '.join(data['arms'])}")
+def _print_plan(data: RunPlan) -> Iterator[str]:
+    yield f"profile {data['profile']} in {data['where']}: arms {', '.join(data['arms'])}"
     for mode, reason in data["missing_modes"].items():
-        click.echo(f"  not here: {mode}: {reason}")
+        yield f"  not here: {mode}: {reason}"
     for config in data["configs"]:
-        click.echo(f"  {config['label']}: {', '.join(config['workloads'])}")
+        yield f"  {config['label']}: {', '.join(config['workloads'])}"
     least, most = data["boots"]
-    click.echo(
+    yield (
         f"  {least} to {most} boots of each arm, {data['warmups']} warm-ups and {data['iterations']} samples in each; "
         f"until every interval is within {data['target']:.1%}, at most {data['budget_seconds']:.0f} s"
     )
-    click.echo("  order: " + " | ".join(" ".join(block) for block in data["first_blocks"]) + " | …")
+    arms = len(data["arms"])
+    blocks = [data["order"][i : i + arms] for i in range(0, len(data["order"]), arms)]
+    minutes = data["estimated_seconds"] / 60
+    yield f"  the first {least} boots of each arm take about {minutes:.0f} minutes, in this order:"
+    for block in blocks[:_MOST_BLOCKS]:
+        yield "    " + " ".join(block)
+    if len(blocks) > _MOST_BLOCKS:
+        yield f"    … and {len(blocks) - _MOST_BLOCKS} more rounds (--json has them all)"
 
 
-def _result(outcome: Any, prepared: Any, output: Path) -> Result:
-    from sevkit.bench.compare import compare
+def _result(outcome: Any, prepared: Any, output: Path) -> Result[Measured]:
+    from sevkit.bench.analysis.compare import compare
 
     errors: list[SevkitError] = [
         GuestError(f"{record.get('cell')}: {record.get('message')}", detail=record.get("detail"))
         for record in outcome.failures
     ]
     comparisons = [c.as_dict() for c in compare(outcome.samples)]
-    data = {
+    data: Measured = {
         "output": str(output),
         "stopped": outcome.reason,
         "rounds": outcome.rounds,
@@ -170,29 +187,32 @@ def _result(outcome: Any, prepared: Any, output: Path) -> Result:
 
 def _unfinished(outcome: Any, plan: Any) -> list[str]:
     """The configurations that the budget left without the boots that a verdict needs."""
+    from sevkit.bench.model import SlotId
+
     boots: dict[int, set[int]] = {}
     for sample in outcome.samples:
-        config = int(sample.at.identity.partition(".")[0][1:])
-        boots.setdefault(config, set()).add(sample.boot)
+        slot = SlotId.parse(sample.at.identity)
+        if slot is not None:
+            boots.setdefault(slot.config, set()).add(slot.boot)
     return [c.label for c in plan.configs if len(boots.get(c.index, ())) < plan.profile.boots]
 
 
-def _skipped(records: list[Any]) -> list[dict[str, str]]:
+def _skipped(records: list[Any]) -> list[Skipped]:
     reasons = {(str(r["workload"]), str(r["reason"])) for r in records}
     return [{"workload": workload, "reason": reason} for workload, reason in sorted(reasons)]
 
 
-def _print(data: dict[str, Any]) -> None:
+def _print(data: Measured) -> Iterator[str]:
     from sevkit.render import bench_tables
 
     why = {"narrow": "every interval is narrow enough", "budget": "the budget is spent", "boots": "all boots are done"}
-    click.echo(f"{data['samples']} samples (provenance: {', '.join(data['provenance'])}); {why[data['stopped']]}")
+    yield f"{data['samples']} samples (provenance: {', '.join(data['provenance'])}); {why[data['stopped']]}"
     for mode, reason in data["missing_modes"].items():
-        click.echo(f"not measured: {mode}: {reason}")
+        yield f"not measured: {mode}: {reason}"
     for entry in data["skipped"]:
-        click.echo(f"left out: {entry['workload']}: {entry['reason']}")
+        yield f"left out: {entry['workload']}: {entry['reason']}"
     for label in data["unfinished"]:
-        click.echo(f"too few boots within the budget: {label} (give the command again with a larger --budget)")
+        yield f"too few boots within the budget: {label} (give the command again with a larger --budget)"
     if data["comparisons"]:
-        click.echo("\n" + bench_tables.text(data["comparisons"]), nl=False)
-    click.echo(f"\nresults: {data['output']}  (sevkit bench report {data['output']} --html report.html)")
+        yield "\n" + bench_tables.text(data["comparisons"])
+    yield f"\nresults: {data['output']}  (sevkit bench report {data['output']} --html report.html)"

@@ -2,8 +2,14 @@
 
 import click
 
+from sevkit.cli.guest.attest import attest
+from sevkit.cli.guest.certificates import certificates
 from sevkit.cli.guest.launch import launch
+from sevkit.cli.guest.lint import lint
 from sevkit.cli.guest.manage import list_guests, stop, verify
+from sevkit.cli.guest.run import run
+from sevkit.cli.guest.shell import ssh
+from sevkit.cli.guest.state import reboot, resume, suspend
 from sevkit.cli.guest.use import console, copy, execute, log
 
 
@@ -12,5 +18,6 @@ def command() -> None:
     """Launch and use guests in every mode."""
 
 
-for each in (launch, list_guests, execute, copy, console, log, verify, stop):
+_USE = (execute, ssh, copy, console, log, verify, attest, certificates)
+for each in (launch, run, lint, list_guests, *_USE, suspend, resume, reboot, stop):
     command.add_command(each)

@@ -1,21 +1,22 @@
 """``sevkit guest launch``."""
 
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
 
-from sevkit import proc
-from sevkit.cli.guest.options import guest_options, hypervisor_option, make_spec, storage_options
-from sevkit.cli.output import finish, json_option
+from sevkit import processes
+from sevkit.cli.guest.options import guest_options, make_spec, media_options, real_hypervisor_option, storage_options
+from sevkit.cli.output import json_wanted, reporting
 from sevkit.cli.progress import progress
+from sevkit.cli.sizes import SECONDS
 from sevkit.errors import UsageError
 from sevkit.guest.spec import GuestSpec
-from sevkit.hypervisor.base import Guest, Hypervisor
+from sevkit.hypervisor.payload import GuestRow, Launched, LaunchPlan
+from sevkit.hypervisor.protocols import Guest, Hypervisor
 from sevkit.result import Result
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 
 
 @click.command()
@@ -23,12 +24,18 @@ from sevkit.words import Mode
 @click.option("--name", default="guest", show_default=True, help="With --count: NAME-1, NAME-2, …")
 @click.option("--count", type=click.IntRange(1, 1000), default=1, show_default=True, help="Launch that many at once.")
 @click.option("--detach", is_flag=True, help="Leave the guest running when this command ends.")
-@click.option("--timeout", default=120.0, show_default=True, metavar="SECONDS", help="For a guest to come up.")
+@click.option(
+    "--timeout", type=SECONDS, default=120.0, show_default=True, metavar="SECONDS", help="For a guest to come up."
+)
 @click.option("--dry-run", is_flag=True, help="Print the command line and launch nothing.")
-@hypervisor_option
+@click.option(
+    "--emit", type=click.Choice(["libvirt-xml"]), help="Print the guest as a domain for virsh; launch nothing."
+)
+@real_hypervisor_option
 @guest_options
 @storage_options
-@json_option
+@media_options
+@reporting
 def launch(
     mode: str,
     name: str,
@@ -36,10 +43,10 @@ def launch(
     detach: bool,
     timeout: float,
     dry_run: bool,
+    emit: str | None,
     hypervisor: str,
-    as_json: bool,
     **options: Any,
-) -> None:
+) -> Result[Launched] | Result[LaunchPlan]:
     """Launch guests and wait until they answer.
 
     Without --detach the guests run until Ctrl-C, and die with this command however it ends.
@@ -48,16 +55,18 @@ def launch(
 
     names = [name] if count == 1 else [f"{name}-{i + 1}" for i in range(count)]
     specs = [make_spec(each, Mode(mode), options) for each in names]
+    if emit:
+        return _domains(specs, hypervisor)
     if dry_run:
-        _dry_run(specs, hypervisor, as_json)
+        return plan("guest launch", specs, hypervisor)
     if count > 1 and options["disk"]:
         raise UsageError("several guests cannot share one --disk", hint="leave --disk out: each gets a scratch disk")
     with progress(f"launching {', '.join(names)}") as say:
-        choice = select.choose(hypervisor, Mode(mode), say)
+        choice = select.choose(hypervisor, Mode(mode), say, real=True)
         started = time.monotonic()
         guests = choice.hypervisor.launch_many(specs, detach=detach, timeout=timeout)
         seconds = time.monotonic() - started
-    data = {
+    data: Launched = {
         "guests": [describe(guest) for guest in guests],
         "hypervisor": {
             "name": choice.hypervisor.name,
@@ -67,45 +76,56 @@ def launch(
         "seconds": round(seconds, 3),
     }
     if detach:
-        finish(Result("guest launch", data), as_json=as_json, human=_show)
-    _stay(guests, data, as_json)
+        return Result("guest launch", data, human=_show)
+    click.get_current_context().find_root().call_on_close(lambda: _stop(guests))  # however this command ends
+    return Result("guest launch", data, human=_show, then=lambda: _stay(guests))
 
 
-def _dry_run(specs: list[GuestSpec], hypervisor: str, as_json: bool) -> None:
+def plan(command: str, specs: Sequence[GuestSpec], hypervisor: str) -> Result[LaunchPlan]:
+    """What a launch would run here."""
     from sevkit.hypervisor import select
 
     name = "qemu" if hypervisor == "auto" else hypervisor
     chosen: Hypervisor = select.make(name)
     lines = [list(chosen.command_line(spec)) for spec in specs]
     able = chosen.availability(specs[0].mode)
-    if not able.available and not as_json:
-        click.echo(f"note: this would not run here: {able.reason}", err=True)
-    data = {"command_lines": lines, "dry_run": True, "runs_here": able.available, "reason": able.reason}
-    finish(
-        Result("guest launch", data),
-        as_json=as_json,
-        human=lambda data: click.echo("\n".join(proc.pasteable(line) for line in data["command_lines"])),
-    )
+    data: LaunchPlan = {"command_lines": lines, "dry_run": True, "runs_here": able.available, "reason": able.reason}
+    return Result(command, data, human=_show_plan)
 
 
-def _stay(guests: Sequence[Guest], data: dict[str, Any], as_json: bool) -> None:
-    """Show the guests, then keep them until they end or the user does."""
-    try:
-        if as_json:
-            sys.stdout.write(Result("guest launch", data).to_json())
-            sys.stdout.flush()
-        else:
-            _show(data)
-            click.echo("running until Ctrl-C (use --detach to leave it running)", err=True)
-        while any(guest.alive() for guest in guests):
-            time.sleep(0.2)
-    finally:
-        for guest in guests:
-            guest.stop()
-    raise SystemExit(0)
+def _domains(specs: Sequence[GuestSpec], hypervisor: str) -> Result[LaunchPlan]:
+    """The guests as libvirt's domains."""
+    from sevkit.hypervisor.qemu.hypervisor import QemuHypervisor
+
+    if hypervisor not in ("auto", "qemu"):
+        raise UsageError(f"--emit does not go with --hypervisor {hypervisor}", hint="libvirt runs QEMU")
+    found = plan("guest launch", specs, "qemu")
+    assert found.data is not None
+    found.data["domains"] = [QemuHypervisor().domain(spec) for spec in specs]
+    return found.shown_as(lambda data: iter(data["domains"]))
 
 
-def describe(guest: Guest) -> dict[str, Any]:
+def _show_plan(data: LaunchPlan) -> Iterator[str]:
+    if not data["runs_here"]:
+        click.echo(f"note: this would not run here: {data['reason']}", err=True)
+    for line in data["command_lines"]:
+        yield processes.pasteable(line)
+
+
+def _stay(guests: Sequence[Guest]) -> None:
+    """Keep guests until they end or the user ends this command."""
+    if not json_wanted():
+        click.echo("running until Ctrl-C (use --detach to leave it running)", err=True)
+    while any(guest.alive() for guest in guests):
+        time.sleep(0.2)
+
+
+def _stop(guests: Sequence[Guest]) -> None:
+    for guest in guests:
+        guest.stop()
+
+
+def describe(guest: Guest) -> GuestRow:
     """A running guest as JSON values."""
     return {
         "name": guest.name,
@@ -123,16 +143,14 @@ def describe(guest: Guest) -> dict[str, Any]:
     }
 
 
-def _show(data: dict[str, Any]) -> None:
+def _show(data: Launched) -> Iterator[str]:
     for guest in data["guests"]:
-        click.echo(
-            f"{guest['name']}: {guest['mode']}, {guest['provenance']} ({guest['accel']}), VMM is PID {guest['pid']}"
-        )
+        yield (f"{guest['name']}: {guest['mode']}, {guest['provenance']} ({guest['accel']}), VMM is PID {guest['pid']}")
         for note in guest["notes"]:
-            click.echo(f"  note: {note}")
+            yield f"  note: {note}"
         for confound in guest["confounds"]:
-            click.echo(f"  differs from nosev: {confound}")
+            yield f"  differs from nosev: {confound}"
     chosen = data["hypervisor"]
     for reason in chosen["passed_over"]:
-        click.echo(f"  passed over {reason}")
-    click.echo(f"up in {data['seconds']:.1f} s on {chosen['name']} ({chosen['reason']})")
+        yield f"  passed over {reason}"
+    yield f"up in {data['seconds']:.1f} s on {chosen['name']} ({chosen['reason']})"

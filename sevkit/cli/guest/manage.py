@@ -1,24 +1,24 @@
 """``sevkit guest list``, ``verify`` and ``stop``."""
 
-from typing import Any
+from collections.abc import Iterator
 
 import click
 
 from sevkit.cli.guest.launch import describe
-from sevkit.cli.output import finish, json_option
+from sevkit.cli.output import reporting
 from sevkit.errors import ExitCode, SevkitError, UsageError
+from sevkit.hypervisor.payload import GuestList, ListedGuest, Stopped, Verified
 from sevkit.result import Result
-from sevkit.words import Mode
 
 
 @click.command("list")
-@json_option
-def list_guests(as_json: bool) -> None:
+@reporting
+def list_guests() -> Result[GuestList]:
     """List the guests that run, whoever of this user's processes launched them."""
     from sevkit.hypervisor import registry
 
     records = registry.running()
-    guests = [
+    guests: list[ListedGuest] = [
         {
             "name": record.name,
             "mode": record.mode,
@@ -30,26 +30,26 @@ def list_guests(as_json: bool) -> None:
         }
         for record in records
     ]
-    finish(Result("guest list", {"guests": guests}), as_json=as_json, human=_show_list)
+    return Result("guest list", {"guests": guests}, human=_show_list)
 
 
-def _show_list(data: dict[str, Any]) -> None:
+def _show_list(data: GuestList) -> Iterator[str]:
     if not data["guests"]:
-        click.echo("no guests are running")
+        yield "no guests are running"
         return
-    click.echo(f"{'NAME':<20} {'MODE':<8} {'PROVENANCE':<10} {'HYPERVISOR':<10} {'ACCEL':<6} {'PID':>8}")
+    yield f"{'NAME':<20} {'MODE':<8} {'PROVENANCE':<10} {'HYPERVISOR':<10} {'ACCEL':<6} {'PID':>8}"
     for g in data["guests"]:
         line = (
             f"{g['name']:<20} {g['mode']:<8} {g['provenance']:<10} {g['hypervisor']:<10} {g['accel']:<6} {g['pid']:>8}"
         )
-        click.echo(line + ("" if g["detached"] else "  (dies with its owner)"))
+        yield line + ("" if g["detached"] else "  (dies with its owner)")
 
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="NAME...")
 @click.option("--all", "everything", is_flag=True, help="Stop every guest.")
-@json_option
-def stop(names: tuple[str, ...], everything: bool, as_json: bool) -> None:
+@reporting
+def stop(names: tuple[str, ...], everything: bool) -> Result[Stopped]:
     """Stop guests and remove what belongs to them."""
     from sevkit.hypervisor import registry, select
 
@@ -64,47 +64,56 @@ def stop(names: tuple[str, ...], everything: bool, as_json: bool) -> None:
         except SevkitError as error:
             errors.append(error)
     code = errors[0].exit_code if errors else ExitCode.DONE
-    result = Result("guest stop", {"stopped": stopped}, code, errors)
-    finish(
-        result, as_json=as_json, human=lambda data: click.echo("\n".join(f"stopped {name}" for name in data["stopped"]))
-    )
+    return Result("guest stop", {"stopped": stopped}, code, errors, human=_show_stopped)
+
+
+def _show_stopped(data: Stopped) -> Iterator[str]:
+    for name in data["stopped"]:
+        yield f"stopped {name}"
 
 
 @click.command()
 @click.argument("name")
-@json_option
-def verify(name: str, as_json: bool) -> None:
-    """Show which protection the guest itself sees, and on what evidence. Exits 1 when it is not what was asked for."""
+@reporting
+def verify(name: str) -> Result[Verified]:
+    """Show which protection the guest itself sees, and on what evidence.
+
+    Exits 1 when a source contradicts what was asked for, 3 when the one that counts, SEV_STATUS, cannot be read.
+    """
     from sevkit.guest import verify as verifier
     from sevkit.hypervisor import select
 
     guest = select.attach(name)
     facts = verifier.collect(guest)
-    wanted = [] if guest.spec.mode is Mode.NOSEV else [str(guest.spec.mode)]
-    agrees = all(mode in facts.active for mode in wanted) and bool(facts.active) == bool(wanted)
-    data = {
+    findings = verifier.judge(facts, guest.spec.mode)
+    agrees = None if findings[0].agrees is None else all(finding.agrees is not False for finding in findings)
+    data: Verified = {
         "guest": describe(guest),
         "active": facts.active,
         "as_asked": agrees,
+        "findings": [{"source": f.source, "agrees": f.agrees, "seen": f.seen} for f in findings],
         "evidence": {
             "sev_status_msr": facts.sev_status,
-            "leaf_8000001f": facts.leaf,
+            "leaf_8000001f": None if facts.leaf is None else list(facts.leaf),
             "kernel_log": facts.log_lines,
+            "cpuid_table_entries": facts.cpuid_entries,
         },
     }
-    code = ExitCode.DONE if agrees else ExitCode.NO
-    finish(Result("guest verify", data, code), as_json=as_json, human=_show_verify)
+    code = {True: ExitCode.DONE, False: ExitCode.NO, None: ExitCode.INCONCLUSIVE}[agrees]
+    return Result("guest verify", data, code, human=_show_verify)
 
 
-def _show_verify(data: dict[str, Any]) -> None:
+def _show_verify(data: Verified) -> Iterator[str]:
     guest, evidence = data["guest"], data["evidence"]
     active = ", ".join(data["active"]) or "none"
-    click.echo(f"{guest['name']}: asked for {guest['mode']}, active in the guest: {active} [{guest['provenance']}]")
+    yield f"{guest['name']}: asked for {guest['mode']}, active in the guest: {active} [{guest['provenance']}]"
     msr = evidence["sev_status_msr"]
-    click.echo(f"  SEV_STATUS (MSR 0xc0010131): {'cannot be read' if msr is None else hex(msr)}")
+    yield f"  SEV_STATUS (MSR 0xc0010131): {'cannot be read' if msr is None else hex(msr)}"
     leaf = evidence["leaf_8000001f"]
-    click.echo(f"  CPUID 0x8000001f: {'not there' if leaf is None else ' '.join(f'{word:08x}' for word in leaf)}")
+    yield f"  CPUID 0x8000001f: {'not there' if leaf is None else ' '.join(f'{word:08x}' for word in leaf)}"
     for line in evidence["kernel_log"]:
-        click.echo(f"  kernel log: {line}")
-    if not data["as_asked"]:
-        click.echo("  this is not what was asked for")
+        yield f"  kernel log: {line}"
+    for finding in data["findings"]:
+        if finding["agrees"] is not True:
+            words = "could not be judged" if finding["agrees"] is None else "is not what was asked for"
+            yield f"  {finding['source']} ({finding['seen']}) {words}"

@@ -6,15 +6,23 @@ from typing import Any
 
 import click
 
-from sevkit.guest import policy
+from sevkit.cli.sizes import SIZE
+from sevkit.errors import UsageError
+from sevkit.guest import media, policy
 from sevkit.guest.spec import Accel, Firmware, GuestSpec, Storage, StorageKind
-from sevkit.words import Mode
+from sevkit.vocabulary import Mode
 
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 HYPERVISORS = ("auto", "qemu", "emulated", "mock")
 
 _OPTIONS = [
-    click.option("--image", default="mini", show_default=True, help="mini, bench, or the path of a cloud image."),
-    click.option("--memory", "memory_mib", default=512, show_default=True, metavar="MIB", help="Guest RAM in MiB."),
+    click.option(
+        "--image",
+        default="mini",
+        show_default=True,
+        help="mini, bench, with a kernel series as in mini-6.12; or a cloud image's path.",
+    ),
+    click.option("--memory", "memory_mib", type=SIZE, default="512M", show_default=True, help="Guest RAM: 512M, 16G."),
     click.option("--vcpus", default=1, show_default=True, help="Number of virtual CPUs."),
     click.option("--accel", type=click.Choice(list(map(str, Accel))), default="auto", show_default=True),
     click.option("--cpu", help="QEMU CPU model; the default is the same for all modes."),
@@ -22,20 +30,48 @@ _OPTIONS = [
         "--firmware", type=click.Choice(list(map(str, Firmware))), help="Default: seabios for nosev, ovmf otherwise."
     ),
     click.option("--machine", "qemu_machine", default="", metavar="OPTS", help="More -machine options for QEMU."),
-    click.option("--cmdline", default="", help="More words for the guest kernel's command line."),
+    click.option("--cmdline", "--append", "cmdline", default="", help="Added to the kernel's command line."),
+    click.option("--kernel", type=_FILE, help="A kernel of your own: bzImage, virtio built in."),
+    click.option("--initrd", type=_FILE, help="An initrd of your own; there is no agent in it: see `guest console`."),
     click.option("--policy", "policy_text", help="Launch policy: a number, or names such as nodbg,noks."),
+    click.option("--sev-options", default="", metavar="OPTS", help="More options for QEMU's encryption object."),
+    click.option(
+        "--platform-seed", default="", metavar="TEXT", help="Keys of the emulated SNP platform: same text, same keys."
+    ),
     click.option("--kernel-hashes", is_flag=True, help="Measure kernel, initrd and command line at launch."),
 ]
 
 _STORAGE_OPTIONS = [
     click.option("--storage", type=click.Choice(list(map(str, StorageKind))), default="none", show_default=True),
     click.option("--disk", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Default: scratch."),
-    click.option("--disk-size", default=256, show_default=True, metavar="MIB", help="Size of a scratch disk in MiB."),
+    click.option("--disk-size", type=SIZE, default="256M", show_default=True, help="Size of a scratch disk: 256M, 4G."),
     click.option("--cache", default="none", show_default=True, help="QEMU cache mode of the disk."),
     click.option("--aio", default="threads", show_default=True, type=click.Choice(["threads", "native", "io_uring"])),
     click.option("--iothread", is_flag=True, help="Serve the disk from a thread of its own."),
     click.option("--queues", type=click.IntRange(min=1), help="Number of I/O queues."),
 ]
+
+
+_MEDIA_OPTIONS = [
+    click.option("--cdrom", type=_FILE, help="Boot this ISO image (no agent: see `guest console`)."),
+    click.option(
+        "--share",
+        "shares",
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        multiple=True,
+        help="Show a folder in the guest, read-only, as it is now: at /mnt/NAME. The host sees it all.",
+    ),
+    click.option("-p", "--publish", "ports", metavar="HOST:GUEST", multiple=True, help="A guest's port, on 127.0.0.1."),
+    click.option("--outgoing", is_flag=True, help="Let the guest reach other machines."),
+    click.option("--ssh-key", "ssh_keys", type=_FILE, multiple=True, help="A public key that may log in as root."),
+]
+
+
+def media_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that connect a guest with this host: media, folders, ports, keys."""
+    for option in reversed(_MEDIA_OPTIONS):
+        function = option(function)
+    return function
 
 
 def guest_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -53,14 +89,17 @@ def storage_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def hypervisor_option(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--hypervisor``."""
-    return click.option(
-        "--hypervisor",
-        type=click.Choice(HYPERVISORS),
-        default="auto",
-        show_default=True,
-        help="auto: hardware, else the emulator, else the mock.",
-    )(function)
+    """Add ``--hypervisor``, where a result says its provenance."""
+    return _hypervisor("auto: hardware, else the emulator, else the mock.")(function)
+
+
+def real_hypervisor_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--hypervisor`` for commands that give the user a guest."""
+    return _hypervisor("auto: hardware, else the emulator; the mock only by name.")(function)
+
+
+def _hypervisor(words: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option("--hypervisor", type=click.Choice(HYPERVISORS), default="auto", show_default=True, help=words)
 
 
 def make_spec(name: str, mode: Mode, options: dict[str, Any]) -> GuestSpec:
@@ -90,4 +129,24 @@ def make_spec(name: str, mode: Mode, options: dict[str, Any]) -> GuestSpec:
         kernel_hashes=options["kernel_hashes"],
         cmdline=options["cmdline"],
         qemu_machine=options["qemu_machine"],
+        kernel=_resolved(options.get("kernel")),
+        initrd=_resolved(options.get("initrd")),
+        cdrom=_resolved(options.get("cdrom")),
+        shares=tuple(path.resolve() for path in options.get("shares", ())),
+        ports=tuple(map(_ports, options.get("ports", ()))),
+        outgoing=options.get("outgoing", False),
+        ssh_keys=tuple(map(media.public_key, options.get("ssh_keys", ()))),
+        sev_options=options["sev_options"],
+        platform_seed=options["platform_seed"],
     )
+
+
+def _resolved(path: Path | None) -> Path | None:
+    return None if path is None else path.resolve()
+
+
+def _ports(text: str) -> tuple[int, int]:
+    host, _, guest = text.partition(":")
+    if not (host.isascii() and host.isdecimal() and guest.isascii() and guest.isdecimal()):
+        raise UsageError(f"{text!r} is not HOST:GUEST", hint="such as -p 8080:80")
+    return int(host), int(guest)

@@ -9,9 +9,13 @@ from pathlib import Path
 
 import click
 
-from sevkit.cli.output import finish, json_option
-from sevkit.errors import ExitCode, UsageError
-from sevkit.hypervisor.base import Guest
+from sevkit.cli.guest.shell import become_ssh
+from sevkit.cli.output import json_wanted, pass_on, reporting
+from sevkit.cli.sizes import SECONDS
+from sevkit.errors import UsageError
+from sevkit.guest.copy import copy_in, copy_out
+from sevkit.hypervisor.payload import Copied, Executed, GuestLog
+from sevkit.hypervisor.protocols import Guest
 from sevkit.result import Result
 
 
@@ -25,66 +29,72 @@ def _guest(name: str) -> Guest:
 @click.argument("name")
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[--] CMD...")
 @click.option("-i", "--interactive", is_flag=True, help="Pass standard input to the command.")
+@click.option("-t", "--tty", is_flag=True, help="Give the command a terminal, by ssh (with -i: docker's -it).")
 @click.option("--private", is_flag=True, help="Go by ssh, so that the VMM sees nothing in clear.")
-@click.option("--timeout", default=3600.0, show_default=True, metavar="SECONDS")
-@json_option
-def execute(name: str, words: tuple[str, ...], interactive: bool, private: bool, timeout: float, as_json: bool) -> None:
+@click.option("--timeout", type=SECONDS, default=3600.0, show_default=True, metavar="SECONDS")
+@reporting
+def execute(
+    name: str, words: tuple[str, ...], interactive: bool, tty: bool, private: bool, timeout: float
+) -> Result[Executed] | int:
     """Run a command in a guest. The exit status is the command's."""
+    if tty:
+        if json_wanted():
+            raise UsageError("--tty does not go with --json", hint="leave one of them out")
+        become_ssh(name, words, terminal=True)
     stdin = sys.stdin.buffer.read() if interactive else b""
     done = _guest(name).run(list(words), stdin=stdin, timeout=timeout, private=private)
-    if as_json:
-        data = {
-            "status": done.status,
-            "stdout": done.stdout.decode(errors="replace"),
-            "stderr": done.stderr.decode(errors="replace"),
-        }
-        sys.stdout.write(Result("guest exec", data, ExitCode.DONE).to_json())
-    else:
-        sys.stdout.buffer.write(done.stdout)
-        sys.stderr.buffer.write(done.stderr)
-    sys.stdout.flush()
-    raise SystemExit(done.status)
+    if not json_wanted():
+        return pass_on(done.stdout, done.stderr, done.status)
+    data: Executed = {
+        "status": done.status,
+        "stdout": done.stdout.decode(errors="replace"),
+        "stderr": done.stderr.decode(errors="replace"),
+    }
+    return Result("guest exec", data, done.status)
 
 
 @click.command()
 @click.argument("source")
 @click.argument("target")
-@json_option
-def copy(source: str, target: str, as_json: bool) -> None:
-    """Copy a file to a guest or from it; the guest's side is NAME:PATH."""
-    inward, outward = ":" in target, ":" in source
+@reporting
+def copy(source: str, target: str) -> Result[Copied]:
+    """Copy a file or folder to a guest or from it, like `cp -r`; the guest's side is NAME:PATH."""
+    inward, outward = _is_guests(target), _is_guests(source)
     if inward == outward:
         raise UsageError("one of the two must be NAME:PATH", hint="sevkit guest copy FILE NAME:/path, or the other way")
     name, _, path = (target if inward else source).partition(":")
     local = Path(source if inward else target)
     guest = _guest(name)
     if inward:
-        if not local.is_file():
-            raise UsageError(f"{local} is not a file")
-        guest.put(local, path)
+        path, size = copy_in(guest, local, path)
     else:
-        local = local / Path(path).name if local.is_dir() else local
-        guest.get(path, local)
-    data = {"guest": name, "guest_path": path, "host_path": str(local), "bytes": local.stat().st_size}
-    finish(Result("guest copy", data), as_json=as_json)
+        local, size = copy_out(guest, path, local)
+    data: Copied = {"guest": name, "guest_path": path, "host_path": str(local), "bytes": size}
+    return Result("guest copy", data)
+
+
+def _is_guests(path: str) -> bool:
+    """Whether a path is NAME:PATH; a file of this host whose name has a colon is written with a slash before it."""
+    name, colon, _ = path.partition(":")
+    return bool(colon) and "/" not in name
 
 
 @click.command()
 @click.argument("name")
 @click.option("--follow", "-f", is_flag=True, help="Go on until the guest ends.")
-@json_option
-def log(name: str, follow: bool, as_json: bool) -> None:
+@reporting
+def log(name: str, follow: bool) -> Result[GuestLog] | None:
     """Show what a guest has printed on its console."""
     guest = _guest(name)
-    if as_json:
-        finish(Result("guest log", {"console": guest.console()}), as_json=True)
+    if json_wanted():
+        return Result("guest log", {"console": guest.console()})
     shown = 0
     while True:
         text = guest.console()
         click.echo(text[shown:], nl=False)
         shown = len(text)
         if not follow or not guest.alive():
-            return
+            return None
         time.sleep(0.2)
 
 

@@ -18,6 +18,7 @@ PARAMETERS = {"sev": ("sev",), "sev_es": ("sev_es", "sev-es"), "sev_snp": ("sev_
 LOG_WORDS = (
     b"SEV", b"SME", b"RMP", b"ccp ", b"AMD-Vi", b"Memory Encryption", b"Hypervisor detected", b"aravirtualized kernel",
     b"Linux version", b"DMI: ", b"Isolation Config", b"psp", b"sev-guest", b"kvm_amd", b"SVM", b"TDX", b"SNP",
+    b"unchecked MSR", b"PSP", b"kvm: ", b"CSV", b"HYGON",
 )  # fmt: skip
 CMDLINE_WORDS = (
     "mem_encrypt", "kvm_amd", "kvm-amd", "kvm.", "amd_iommu", "iommu", "ccp.", "sev", "nosmt", "psp", "clearcpuid",
@@ -82,13 +83,13 @@ def _config(readings: Readings, release: str) -> None:
         except zlib.error as error:
             readings.missing("kernel.config", path, FAILED, str(error))
             return
-        readings.value("kernel.config", path, _options(raw))
+        readings.value("kernel.config", path, options(raw))
         return
     assert last is not None
     readings.failed("kernel.config", " or ".join(paths), last)
 
 
-def _options(raw: bytes) -> dict[str, str]:
+def options(raw: bytes) -> dict[str, str]:
     """``y``, ``m`` or ``n`` for each option; an option that the file does not name at all is ``absent``."""
     text = b"\n" + raw
     found = {}

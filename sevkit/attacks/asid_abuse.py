@@ -1,0 +1,60 @@
+"""ASID abuse: the host runs a machine of its own under the victim's ASID, and so under the victim's key.
+
+CROSSLINE does this for as long as it takes the page walk of the attacker's machine to fault: the victim's memory is
+decrypted as page table entries, and the fault tells their content.
+"""
+
+from sevkit.attacks.experiment import Aim, Attack, Expectation, Notebook, Observation, Outcome, Source
+from sevkit.attacks.labs import model_lab
+from sevkit.vocabulary import Mode
+
+
+def model(note: Notebook) -> Observation:
+    """Start a second machine with the victim's ASID whose page table is the victim's secret page."""
+    note.setup("The victim keeps something that looks like a page table entry in private memory.")
+    platform = model_lab.machine(note)
+    victim = model_lab.guest(note, platform)
+    word = (0x5EC2E7 << 12 | 1).to_bytes(8, "little")
+    victim.vm.write(model_lab.DATA, word)
+    note.predict("Memory is decrypted by ASID: another machine with that ASID reads the victim's plaintext.")
+
+    thief = platform.attach(note.mode, victim.vm.asid)
+    thief.npt.map(0, victim.spa(model_lab.DATA))
+    note.host(
+        "The host makes a machine with the same ASID, whose CR3 points at the victim's page.", f"asid = {thief.asid}"
+    )
+    entry, check = model_lab.attempt(lambda: thief.read(0, 8))
+    note.host("Its page walk reads the first entry; the fault on the next level reports it.", entry or check)
+    if entry == word:
+        return note.works("asid-owned-by-host", "The walk decrypted 8 bytes of the victim's memory for the host.")
+    return note.stopped(check or "unknown", "The page belongs to another guest address: the walk is refused.")
+
+
+_OLD = "the host chooses the ASID at VMRUN"
+ATTACK = Attack(
+    name="asid-abuse",
+    title="ASID abuse",
+    aim=Aim.CONFIDENTIALITY,
+    summary="The host runs an attacker's machine with the victim's ASID, whose walks decrypt the victim's memory.",
+    preconditions=("the host chooses the ASID in the VMCB",),
+    generations="EPYC 7001 to 7002; SEV-ES only in the moment before VMRUN fails",
+    sources=(
+        Source(
+            "Li, Zhang and Lin, CROSSLINE: Breaking Security-by-Crash based Memory Isolation in AMD SEV, CCS 2021",
+            "https://arxiv.org/abs/2008.00146",
+        ),
+    ),
+    expected={
+        Mode.NOSEV: Expectation(Outcome.WORKS, "nothing is encrypted"),
+        Mode.SEV: Expectation(Outcome.WORKS, _OLD),
+        Mode.SEV_ES: Expectation(
+            Outcome.WORKS, f"{_OLD}; page-table-like blocks only, before the VMSA check ends the run"
+        ),
+        Mode.SEV_SNP: Expectation(Outcome.STOPPED, "rmp-gpa: the page belongs to another guest address"),
+    },
+    mitigations=(),
+    mitigated=None,
+    claim="vm-memory",
+    model=model,
+    breaks_claim=Source("Li, Zhang and Lin, CROSSLINE, CCS 2021 (SEV and SEV-ES)"),
+)

@@ -1,0 +1,1 @@
+"""What experiments stand on: the software model, or a real guest."""

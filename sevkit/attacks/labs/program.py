@@ -1,0 +1,41 @@
+"""Small programs for a real guest, as machine code: no compiler is needed, and every register is known."""
+
+import struct
+from pathlib import Path
+
+from sevkit.attacks.labs.guest_lab import GuestLab
+from sevkit.errors import GuestError
+from sevkit.paths import work_dir
+
+BASE = 0x400000
+DATA = BASE + 0x2000  # a page of its own behind the code
+_HEADER, _PROGRAM_HEADER = 64, 56
+ENTRY = BASE + _HEADER + _PROGRAM_HEADER
+
+
+def elf(code: bytes) -> bytes:
+    """A static ELF file for x86-64 Linux: ``code`` at ENTRY, and a page of zeros at DATA (ELF-64)."""
+    offset = _HEADER + _PROGRAM_HEADER
+    ident = b"\x7fELF" + bytes([2, 1, 1]) + bytes(9)
+    sizes = (_HEADER, _PROGRAM_HEADER, 1, 0, 0, 0)
+    header = struct.pack("<16sHHIQQQIHHHHHH", ident, 2, 62, 1, ENTRY, _HEADER, 0, 0, *sizes)
+    size, in_memory = offset + len(code), DATA - BASE + 0x1000
+    load = struct.pack("<IIQQQQQQ", 1, 7, 0, BASE, BASE, size, in_memory, 0x1000)  # PT_LOAD, readable, writable, code
+    return header + load + code
+
+
+def start(lab: GuestLab, name: str, code: bytes) -> None:
+    """Run a program in the guest in the background; its exit status will be in /root/NAME.status."""
+    with work_dir("program") as folder:
+        file = Path(folder) / name
+        file.write_bytes(elf(code))
+        lab.guest.put(file, f"/root/{name}")
+    run = f"cd /root; chmod +x {name}; rm -f {name}.status; (./{name}; echo $? >{name}.status) >/dev/null 2>&1 &"
+    done = lab.guest.run(run)
+    if done.status != 0:
+        raise GuestError(f"the guest could not start {name}", detail=done.stderr.decode(errors="replace"))
+
+
+def stop(lab: GuestLab, name: str) -> None:
+    """End a program that was started."""
+    lab.guest.run(f"killall -9 {name} 2>/dev/null; rm -f /root/{name} /root/{name}.status")

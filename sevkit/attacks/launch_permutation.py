@@ -1,0 +1,82 @@
+"""Permutation of launch pages: the legacy launch digest covers bytes in the order they came, not where they went."""
+
+from sevkit.attacks.experiment import Aim, Attack, Expectation, Notebook, Observation, Outcome, Source
+from sevkit.attacks.labs import model_lab
+from sevkit.model.measure import PageType
+from sevkit.model.platform import Platform
+from sevkit.vocabulary import Mode
+
+_FIRST = b"check password; "
+_SECOND = b"open the door;  "
+
+
+def model(note: Notebook) -> Observation:
+    """Launch the same bytes twice, at swapped addresses, and compare the measurements."""
+    note.setup("Two blocks of firmware: one checks a password, the next opens the door.")
+    note.predict("If the digest names no addresses, swapping the two leaves it as it is: the owner cannot tell.")
+    measure = _measure_snp if note.mode is Mode.SEV_SNP else _measure_sev
+    honest = measure(model_lab.machine(note), {0: _FIRST, 4096: _SECOND})
+    note.host("The host launches them in order; the digest:", honest[:16])
+    swapped = measure(model_lab.machine(note), {4096: _FIRST, 0: _SECOND})
+    note.host("The host hands over the same bytes in the same order, for swapped addresses; the digest:", swapped[:16])
+    if honest == swapped:
+        return note.works("digest-without-address", "Both launches measure alike: the guest opens the door first.")
+    return note.stopped("page-info-gpa", "The digest chains each page's guest address: the swap shows.")
+
+
+def _measure_sev(platform: Platform, blocks: dict[int, bytes]) -> bytes:
+    firmware = platform.sev
+    firmware.init()
+    handle = firmware.launch_start(0)
+    firmware.activate(handle, platform.config.min_sev_asid)
+    base = platform.allocate(2)
+    for offset, data in blocks.items():
+        platform.host_write(base + offset, data)
+        firmware.launch_update_data(handle, base + offset, 16)
+    measured = firmware.guests[handle].measured
+    assert measured is not None
+    return measured.digest()
+
+
+def _measure_snp(platform: Platform, blocks: dict[int, bytes]) -> bytes:
+    firmware, rmp = platform.snp, platform.rmp
+    assert rmp is not None
+    firmware.init()
+    context = platform.allocate()
+    rmp.rmpupdate(context, assigned=True, immutable=True)
+    handle = firmware.gctx_create(context)
+    firmware.launch_start(handle)
+    firmware.activate(handle, 1)
+    for gpa, data in blocks.items():
+        page = platform.allocate()
+        platform.host_write(page, data)
+        rmp.rmpupdate(page, assigned=True, asid=1, gpa=gpa, immutable=True)
+        firmware.launch_update(handle, page, PageType.NORMAL)
+    return firmware.contexts[handle].digest.value
+
+
+_WORKS = Expectation(Outcome.WORKS, "the digest is over bytes only")
+ATTACK = Attack(
+    name="launch-permutation",
+    title="Permutation of launch pages",
+    aim=Aim.INTEGRITY,
+    summary="The host loads measured blocks at other addresses; the legacy measurement does not change.",
+    preconditions=("the host drives the launch",),
+    generations="SEV and SEV-ES on every part",
+    sources=(
+        Source(
+            "Wilke et al., undeSErVed trust: Exploiting Permutation-Agnostic Remote Attestation, WOOT 2021",
+            "https://arxiv.org/abs/2106.15387",
+        ),
+    ),
+    expected={
+        Mode.NOSEV: Expectation(Outcome.NOT_APPLICABLE, "nothing is measured"),
+        Mode.SEV: _WORKS,
+        Mode.SEV_ES: _WORKS,
+        Mode.SEV_SNP: Expectation(Outcome.STOPPED, "page-info-gpa: each page's address is measured"),
+    },
+    mitigations=(),
+    mitigated=None,
+    claim=None,
+    model=model,
+)

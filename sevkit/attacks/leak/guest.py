@@ -1,0 +1,234 @@
+"""The published experiment on a real guest: dump the VMM's memory as the host can, and search it for the secret.
+
+The guest derives secrets from a public nonce and keeps them in its page cache, in anonymous memory, in a
+process's environment and in the kernel's log. How a verdict is earned is in docs/leak.md.
+"""
+
+import contextlib
+import secrets as randomness
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any
+
+from sevkit.attacks.labs.guest_lab import GuestLab
+from sevkit.attacks.leak import verdict as judge
+from sevkit.attacks.leak.seen import PlacedHit, SecondLook, Seen, coverage, secret_pages, weigh
+from sevkit.attacks.notebook import Notebook, Observation, Outcome
+from sevkit.errors import GuestError, NotPermittedError
+from sevkit.guest import secrets
+from sevkit.memory import capture
+from sevkit.memory.guest_ram.layout import GuestMap
+from sevkit.memory.guest_ram.picture import draw, guest_pages
+from sevkit.memory.search.patterns import Pattern
+from sevkit.memory.search.scan import scan
+from sevkit.memory.search.workers import Hit
+from sevkit.memory.sources.base import (
+    MemorySource,
+    SourceGoneError,
+    State,
+    intersect,
+    normalise,
+    region_at,
+)
+from sevkit.memory.sources.core import CoreMemory
+from sevkit.memory.sources.process import LiveMemory
+from sevkit.vocabulary import Evidence, Mode, Verdict
+
+OUTCOMES = {
+    Verdict.LEAKED: Outcome.WORKS,
+    Verdict.PROTECTED: Outcome.STOPPED,
+    Verdict.INCONCLUSIVE: Outcome.INCONCLUSIVE,
+}
+VMM, NEVER = "vmm", "never-planted"
+
+
+def guest(lab: GuestLab, note: Notebook) -> Observation:
+    """Plant secrets, capture the VMM's memory, search it, look at every page of guest RAM, and weigh what was seen."""
+    note.setup(
+        f"A guest ({lab.guest.spec.mode}, {lab.guest.provenance}) makes secrets from a public nonce and keeps them."
+    )
+    note.predict("A plain guest's secrets stand in the capture; an encrypted one shows ciphertext, or nothing at all.")
+    nonce = randomness.token_bytes(16)
+    clock = _Clock(lab.boot_seconds)
+    try:
+        lab.say("planting secrets")
+        lab.guest.plant(nonce)
+        clock.lap("plant")
+        seen = _look(lab, nonce, clock)
+        alive = lab.guest.holds(nonce)
+        clock.lap("read back")
+    except SourceGoneError as error:
+        raise GuestError(f"the VMM of {lab.guest.name} ended during the experiment", detail=error.message) from error
+    note.host(f"The host captures the VMM's memory and searches it: {seen.what['command']}.")
+    note.guest("The guest still holds its secrets." if all(alive.values()) else "The guest has lost a secret.")
+    return _conclude(lab, note, seen, alive, nonce, clock)
+
+
+def _look(lab: GuestLab, nonce: bytes, clock: "_Clock") -> Seen:
+    """Capture, search, and class every page of guest RAM."""
+    ram = GuestMap(lab.guest.ram_blocks())
+    word = lab.guest.word()
+    lab.guest.write_back()  # what never reached DRAM would be missed there whatever protects it
+    lab.say(f"capturing the VMM's memory ({lab.capture})")
+    with _captured(lab) as (source, what):
+        clock.lap("capture")
+        lab.say("searching")
+        patterns = _patterns(nonce, lab.guest.name)
+        found = scan(source, patterns)
+        clock.lap("search")
+        lab.say("looking at every page of guest RAM")
+        pages = guest_pages(source, ram)
+        covered = coverage(source, ram, found, pages.counts())
+        placed = [_place(hit, patterns[hit.pattern].name, source, ram) for hit in found.hits]
+        clock.lap("classify")
+    seen = Seen(what, found, pages, covered, placed, word)
+    if not any(hit.secret in secrets.PLACES for hit in placed):
+        lab.say("looking again, at the VMM held still")
+        seen.second_look = _second_look(lab.guest.pid, ram, patterns)
+        clock.lap("second look")
+    return seen
+
+
+def _second_look(pid: int, ram: GuestMap, patterns: list[Pattern]) -> SecondLook:
+    """Search guest RAM once more, in the process itself while it stands still.
+
+    A core may lack what it does not name: gdb writes zeros for what it could not read, and for all of the mapping after
+    that. And what a guest moves while it is read live may be missed at both places.
+    """
+    ranges = ram.host_ranges()
+    with _held(pid) as live:
+        found = scan(live, patterns, within=ranges)
+        parts = intersect(live.stretches(), normalise(ranges))
+        absent = ram.size - sum(part.size for part in parts if part.state != State.UNREADABLE)
+    lost = sum(end - start for start, end in found.lost)
+    hits = sum(patterns[hit.pattern].name in secrets.PLACES for hit in found.hits)
+    return SecondLook(hits, absent + lost if found.finished else ram.size)
+
+
+def _held(pid: int) -> LiveMemory:
+    """The memory of a process, held still where we may (ptrace)."""
+    try:
+        return LiveMemory(pid, stop=True)
+    except NotPermittedError:
+        return LiveMemory(pid)
+
+
+def _marker(when: str) -> str:
+    return f"shared, {when}"
+
+
+def _patterns(nonce: bytes, name: str) -> list[Pattern]:
+    """What is searched for: the secret of each place, and the controls."""
+    wanted = [Pattern(secrets.secret(nonce, place), name=place) for place in secrets.PLACES]
+    wanted += [Pattern(secrets.shared_marker(nonce, when), name=_marker(when)) for when in secrets.MARKERS]
+    wanted.append(Pattern(name.encode(), name=VMM))
+    wanted.append(Pattern(b"SEVKIT-never-" + randomness.token_hex(32).encode(), name=NEVER))
+    return wanted
+
+
+@contextlib.contextmanager
+def _captured(lab: GuestLab) -> Iterator[tuple[MemorySource, dict[str, Any]]]:
+    """The VMM's memory, by gcore into a file without a name unless it is to be kept, or live without any file."""
+    pid = lab.guest.pid
+    if lab.capture == "live":
+        with LiveMemory(pid) as live:
+            yield live, {"method": "live", "dump_bytes": 0, "command": f"sevkit scan --pid {pid}"}
+        return
+    with contextlib.ExitStack() as stack:
+        if lab.keep is None:
+            path = stack.enter_context(capture.captured(pid))
+        else:
+            path = capture.capture(pid, lab.keep).rename(lab.keep / f"{lab.guest.name}.core")
+        what = {"method": "gcore", "dump_bytes": path.stat().st_size, "command": f"gcore {pid}"}
+        with CoreMemory(path) as core:
+            yield core, {**what, "kept": str(path) if lab.keep else None}
+
+
+def _place(hit: Hit, secret: str, source: MemorySource, ram: GuestMap) -> PlacedHit:
+    """Where a hit lies: guest RAM with its guest-physical address, else the VMM's own mapping."""
+    place = ram.place(hit.address)
+    if place is not None:
+        return PlacedHit(secret, hit.address, place.gpa, f"guest RAM ({place.block})")
+    region = region_at(source.regions(), hit.address)
+    return PlacedHit(secret, hit.address, None, f"VMM: {region.label if region else 'unknown mapping'}")
+
+
+class _Clock:
+    """Times of the phases of a run, in seconds."""
+
+    def __init__(self, boot: float) -> None:
+        self.laps: dict[str, float] = {"boot": round(boot, 3)}
+        self._last = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        now = time.monotonic()
+        self.laps[name] = round(now - self._last, 3)
+        self._last = now
+
+
+def _conclude(
+    lab: GuestLab, note: Notebook, seen: Seen, alive: dict[str, bool], nonce: bytes, clock: _Clock
+) -> Observation:
+    """Weigh what was seen (leak/verdict.py has the rules)."""
+    mode = lab.guest.spec.mode
+    predicted = Verdict.LEAKED if mode is Mode.NOSEV else Verdict.PROTECTED
+    hits = [hit for hit in seen.placed if hit.secret in secrets.PLACES]
+    in_ram = {when: _in_ram(seen, _marker(when)) for when in secrets.MARKERS}
+    in_vmm = any(hit.secret == VMM and hit.gpa is None for hit in seen.placed)
+    controls = judge.Controls(
+        positive=all(in_ram.values()) and in_vmm,
+        negative=not any(hit.secret == NEVER for hit in seen.placed),
+        secret_alive=all(alive.values()),
+    )
+    counts = seen.pages.counts()
+    decision = weigh(mode, seen, len(hits), controls)
+    note.verdict("; ".join(decision.reasons))
+    marks = [(hit.gpa, hit.secret) for hit in hits if hit.gpa is not None]
+    detail = {
+        "verdict": str(decision.verdict),
+        "evidence": None if decision.evidence is None else str(decision.evidence),
+        "predicted": str(predicted),
+        "as_predicted": decision.verdict is predicted,
+        "reasons": list(decision.reasons),
+        "hits": [{"address": h.address, "gpa": h.gpa, "region": h.region, "secret": h.secret} for h in hits],
+        "coverage": seen.coverage,
+        "controls": {
+            "positive": controls.positive,
+            "negative": controls.negative,
+            "secret_alive": controls.secret_alive,
+        },
+        "pages": counts,
+        "phases": clock.laps,
+        "details": {
+            "nonce": nonce.hex(),
+            "capture": seen.what,
+            "dump_coverage": seen.found.coverage.as_dict(),
+            "controls": {
+                "shared_marker_in_guest_ram": all(in_ram.values()),
+                "shared_markers": in_ram,
+                "vmm_marker_in_vmm": in_vmm,
+                "secret_alive": alive,
+                "search_stopped": seen.found.stopped,
+                "secret_pages": secret_pages(seen),
+                "second_look": asdict(seen.second_look),
+            },
+            "guest_used_pages": seen.word.used_pages,
+        },
+    }
+    picture = draw(seen.pages, str(mode), f"{lab.guest.provenance}, {decision.verdict}", marks)
+    return Observation(OUTCOMES[decision.verdict], _check(decision), detail, picture)
+
+
+def _in_ram(seen: Seen, name: str) -> bool:
+    return any(hit.secret == name and hit.gpa is not None for hit in seen.placed)
+
+
+def _check(decision: judge.Decision) -> str:
+    """The property that decided, in the words of the model's experiment."""
+    if decision.verdict is Verdict.LEAKED:
+        return "no-encryption"
+    if decision.verdict is Verdict.INCONCLUSIVE:
+        return "controls"
+    hidden = decision.evidence in {Evidence.HOLE, Evidence.ZERO}
+    return "guest-memfd" if hidden else "memory-encryption"

@@ -1,0 +1,126 @@
+"""From what a leak experiment saw to its verdict. Pure; the rules are those of a test that has to earn it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sevkit.vocabulary import Evidence, Mode, Verdict
+
+# Which evidence speaks for protection. SEV and SEV-ES encrypt in place: what is not ciphertext was not seen. Under SNP
+# the VMM does not map private pages (guest_memfd), or, with kernels before that, maps their ciphertext.
+_EXPLAINED: Mapping[Mode, frozenset[Evidence]] = {
+    Mode.NOSEV: frozenset(),
+    Mode.SEV: frozenset({Evidence.CIPHERTEXT}),
+    Mode.SEV_ES: frozenset({Evidence.CIPHERTEXT}),
+    Mode.SEV_SNP: frozenset({Evidence.HOLE, Evidence.ZERO, Evidence.CIPHERTEXT}),
+}
+# Pages shared with the host by design (bounce buffers, console) are readable in every mode. Linux makes 6 % of RAM
+# shared for bounce buffers, 64 MiB at least (mem_encrypt.c: sev_setup_arch); most of that stays zero.
+MOST_SHARED = 1 / 3  # of the pages that hold anything
+# Under SNP those that hold anything are not all in the capture; the guest says how many it uses. Where it does not:
+MOST_SHARED_PAGES = 4096  # 16 MiB, less than what a plain kernel takes alone
+LEAST_SEEN = 1 / 2  # of the pages that the guest uses: under SEV each of them, even of zeros, is ciphertext
+
+
+@dataclass(frozen=True)
+class Controls:
+    """The controls of a run, True when passed.
+
+    ``positive``: what must be found was found, in guest memory that is shared by design and in the VMM itself.
+    ``negative``: a value that was never planted was not found. ``secret_alive``: the guest held the secret to the end.
+    """
+
+    positive: bool
+    negative: bool
+    secret_alive: bool
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was seen: places of the secret, whether the search finished, and what guest RAM looks like.
+
+    ``missing_bytes`` is guest RAM that the search should have seen and did not; ``pages`` counts guest RAM pages by
+    class; ``secret_pages`` counts those that the guest says hold a secret; ``used_pages`` is how many pages the guest
+    says it uses (0: not known). ``second_look`` is how often the secret was found by reading the process itself, where
+    the capture is a file that another program wrote.
+    """
+
+    secret_hits: int
+    finished: bool
+    missing_bytes: int
+    pages: Mapping[str, int]
+    secret_pages: Mapping[str, int] = field(default_factory=dict)
+    used_pages: int = 0
+    second_look: int = 0
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A verdict, the evidence that it names, and the reasons for it in words."""
+
+    verdict: Verdict
+    evidence: Evidence | None
+    reasons: tuple[str, ...]
+
+
+def decide(mode: Mode, seen: Seen, controls: Controls) -> Decision:
+    """Leaked, protected or inconclusive. Whatever is unfinished, missing, or failed a control is inconclusive."""
+    doubts = _doubts(seen, controls)
+    evidence = Evidence.PLAINTEXT if seen.secret_hits else _evidence(mode, seen)
+    if not seen.secret_hits:
+        doubts += _unexplained(mode, seen, evidence)
+    if doubts:
+        return Decision(Verdict.INCONCLUSIVE, evidence, tuple(doubts))
+    if seen.secret_hits:
+        return Decision(Verdict.LEAKED, evidence, (f"the secret stands in the capture {seen.secret_hits} times",))
+    return Decision(Verdict.PROTECTED, evidence, (f"the secret is not in the capture; guest RAM there is {evidence}",))
+
+
+def _doubts(seen: Seen, controls: Controls) -> list[str]:
+    doubts = []
+    if not seen.finished:
+        doubts.append("the search did not finish")
+    if seen.missing_bytes:
+        doubts.append(f"{-(-seen.missing_bytes >> 10)} KiB of guest RAM were not searched")
+    if not controls.positive:
+        doubts.append("positive control failed: what must be in the capture was not found")
+    if not controls.negative:
+        doubts.append("negative control failed: a value that was never planted was found")
+    if not controls.secret_alive:
+        doubts.append("the guest no longer held the secret after the capture")
+    return doubts
+
+
+def _unexplained(mode: Mode, seen: Seen, evidence: Evidence | None) -> list[str]:
+    """Why "not found" is not protection: what guest RAM looks like has another reason than the mode."""
+    explained = _EXPLAINED[mode]
+    found = []
+    if seen.second_look:
+        found.append(f"the secret is in the process {seen.second_look} times, but not in the capture")
+    for word, count in seen.secret_pages.items():
+        if count and word not in explained:
+            found.append(f"{count} pages that hold a secret, by the guest's word, are {word} in the capture")
+    if not explained:
+        found.append(f"the secret was not found, but mode {mode} hides nothing: the search must have missed it")
+    elif evidence is None or evidence is Evidence.PLAINTEXT:
+        found.append("the secret was not found, but guest RAM is readable: it may have been searched for wrongly")
+    elif evidence not in explained:
+        found.append(f"the secret was not found, but guest RAM is {evidence}: mode {mode} shows ciphertext")
+    return found
+
+
+def _evidence(mode: Mode, seen: Seen) -> Evidence | None:
+    """What private guest RAM looks like, when it looks like one thing.
+
+    Shares are of the pages that hold something, so that they mean the same whatever the size of guest RAM.
+    """
+    ciphertext, plaintext = seen.pages.get("ciphertext", 0), seen.pages.get("plaintext", 0)
+    populated = ciphertext + plaintext
+    if populated and plaintext <= populated * MOST_SHARED and ciphertext >= seen.used_pages * LEAST_SEEN:
+        return Evidence.CIPHERTEXT
+    used = seen.used_pages or sum(seen.pages.values())
+    explained = used * MOST_SHARED if seen.used_pages else min(MOST_SHARED_PAGES, used * MOST_SHARED)
+    if plaintext > (explained if mode is Mode.SEV_SNP else populated * MOST_SHARED):
+        return Evidence.PLAINTEXT
+    if not any(seen.pages.values()):
+        return None
+    return Evidence.HOLE if seen.pages.get("hole", 0) > seen.pages.get("zero", 0) else Evidence.ZERO

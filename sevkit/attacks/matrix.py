@@ -1,0 +1,190 @@
+"""The matrix: every attack in every mode, expected against observed, at one level or at several side by side."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sevkit.attacks import runner
+from sevkit.attacks.experiment import COLUMNS, Attack, Form, Mitigation, Notebook, Observation, Outcome
+from sevkit.attacks.plan import HYPERVISORS, Planned, Target, plan
+from sevkit.attacks.runner import Run
+from sevkit.attacks.sessions import Session, opened
+from sevkit.errors import GuestError, HypervisorError, SevkitError
+from sevkit.guest.spec import GuestSpec
+from sevkit.hypervisor import select
+from sevkit.vocabulary import Level, Mode
+
+MEMORY_MIB = 256  # of each guest: the host looks through all of it
+BUDGET = 600.0  # seconds for all experiments on real guests
+_SHOWN = (
+    *("attack", "mode", "level", "provenance", "mitigations", "expected", "observed", "check", "as_expected", "why"),
+    *("claim", "cites", "seconds"),
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One attack in one column at one level."""
+
+    run: Run
+    mitigated: bool
+
+    @property
+    def place(self) -> tuple[str, Mode, bool]:
+        """Attack and column: what cells of different levels are compared by."""
+        return self.run.attack.name, self.run.mode, self.mitigated
+
+    def as_dict(self, model: "Cell | None" = None) -> dict[str, object]:
+        """The cell as it stands in ``data.cells``; ``model`` is the model's cell of the same place, if there is one."""
+        whole = self.run.as_dict()
+        shown = {key: whole[key] for key in _SHOWN}
+        return {**shown, "column": column_name(self.run.mode, self.mitigated), **self._compared(model)}
+
+    def _compared(self, model: "Cell | None") -> dict[str, object]:
+        """Whether this level agrees with the model: null where nothing can be compared, and then why."""
+        if self.run.level is Level.MODEL or model is None:
+            return {"agrees": None, "not_compared": None}
+        declared = self.run.attack.differs.get((self.run.level, self.run.mode))
+        if declared is not None:
+            return {"agrees": None, "not_compared": declared.why}
+        if self.run.outcome is Outcome.INCONCLUSIVE:
+            return {"agrees": None, "not_compared": "inconclusive"}
+        return {"agrees": self.run.outcome is model.run.outcome, "not_compared": None}
+
+
+def column_name(mode: Mode, mitigated: bool) -> str:
+    """The heading of a column."""
+    return f"{mode} + mitigations" if mitigated else str(mode)
+
+
+def in_model(
+    attack: Attack, mode: Mode, mitigated: bool, *, seed: int = 1, disabled_checks: frozenset[str] = frozenset()
+) -> Cell:
+    """One cell in the software model. The mitigated column has every mitigation there is switched on."""
+    mitigations = frozenset(Mitigation) if mitigated else frozenset()
+    return Cell(runner.in_model(attack, mode, mitigations, seed=seed, disabled_checks=disabled_checks), mitigated)
+
+
+def run_model(attacks: Iterable[Attack], *, seed: int = 1) -> Iterator[Cell]:
+    """All cells of the software model, attack by attack, column by column."""
+    for attack in attacks:
+        for mode, mitigated in COLUMNS if attack.model is not None else ():
+            yield in_model(attack, mode, mitigated, seed=seed)
+
+
+def available(level: Level) -> dict[Mode, str | None]:
+    """For each mode None when guests of it run at this level here, else the reason why not."""
+    hypervisor = select.make(HYPERVISORS[level])
+    able = {mode: hypervisor.availability(mode) for mode in Mode}
+    return {mode: None if each.available else each.reason for mode, each in able.items()}
+
+
+def nothing_runs(level: Level) -> str | None:
+    """The reason why no guest at all runs at a level here; None when at least one mode does."""
+    reasons = available(level)
+    return None if None in reasons.values() else next(iter(reasons.values()))
+
+
+def planned(attacks: Sequence[Attack], levels: Sequence[Level]) -> list[dict[str, str]]:
+    """The cells that would be performed, as JSON values; starts nothing."""
+    cells = []
+    for level in levels:
+        missing = {} if level is Level.MODEL else available(level)
+        for attack in attacks:
+            for mode, mitigated in COLUMNS:
+                real = not mitigated and attack.has_guest_form(mode) and missing.get(mode) is None
+                if attack.model is not None if level is Level.MODEL else real:
+                    column = column_name(mode, mitigated)
+                    cells.append({"attack": attack.name, "level": str(level), "mode": str(mode), "column": column})
+    return cells
+
+
+def run_guests(
+    attacks: Sequence[Attack],
+    level: Level,
+    *,
+    progress: Callable[[str], None] = lambda _: None,
+    budget: float = BUDGET,
+) -> Iterator[Cell]:
+    """All cells that real guests can show at this level, mode by mode; a guest is used again while it lives.
+
+    What does not fit into ``budget`` seconds is inconclusive, with the reason.
+    """
+    deadline = time.monotonic() + budget
+    target = Target(level=level, capture="live", spec=GuestSpec(memory_mib=MEMORY_MIB))
+    for mode, missing in available(level).items():
+        if missing is None:
+            able = [attack for attack in attacks if attack.has_guest_form(mode)]
+            yield from _one_mode(able, mode, target, deadline, progress)
+
+
+def _one_mode(
+    attacks: Sequence[Attack], mode: Mode, target: Target, deadline: float, progress: Callable[[str], None]
+) -> Iterator[Cell]:
+    """All attacks on guests of one mode: the same guest for as long as it answers, then a fresh one."""
+    left = list(attacks)
+    while left:
+        planned = plan(left[0], [mode], target, progress=progress)
+        with opened(planned, target.timeout, progress) as sessions:
+            while left:
+                attack = left.pop(0)
+                if time.monotonic() > deadline:
+                    yield Cell(_not_run(attack, planned[0], "the time for the matrix was over"), False)
+                    continue
+                progress(f"{mode}: {attack.name}")
+                yield Cell(_performed(attack, sessions[mode], target, progress), False)
+                if not _answers(sessions[mode]):
+                    break
+
+
+def _performed(attack: Attack, session: Session, target: Target, progress: Callable[[str], None]) -> Run:
+    try:
+        return runner.on_guest(attack, session, target, progress)
+    except SevkitError as error:  # one guest that fails must not take the other cells with it
+        return _not_run(attack, session.planned, error.message)
+
+
+def _not_run(attack: Attack, planned: Planned, why: str) -> Run:
+    note = Notebook(planned.mode)
+    note.setup(why)
+    expectation = attack.expectation(planned.mode, level=planned.level)
+    observation = Observation(Outcome.INCONCLUSIVE, why)
+    steps = tuple(note.steps)
+    return Run(attack, planned.mode, planned.level, Form.GUEST, frozenset(), expectation, observation, steps, 0.0)
+
+
+def _answers(session: Session) -> bool:
+    """Whether the guest still does what it is asked."""
+    try:
+        return session.guest.alive() and session.guest.run("true", timeout=20).status == 0
+    except (GuestError, HypervisorError):
+        return False
+
+
+def as_data(attacks: Sequence[Attack], cells: Iterable[Cell], levels: Sequence[Level], seed: int) -> dict[str, Any]:
+    """The matrix as JSON values: ``cells`` in the order of attacks, columns and levels."""
+    order = {attack.name: number for number, attack in enumerate(attacks)}
+    made = sorted(cells, key=lambda c: (order[c.run.attack.name], COLUMNS.index((c.run.mode, c.mitigated))))
+    models = {cell.place: cell for cell in made if cell.run.level is Level.MODEL}
+    shown = [cell.as_dict(models.get(cell.place)) for cell in made]
+    provenances = [str(level.provenance) for level in levels]
+    return {
+        "provenance": provenances[0] if len(provenances) == 1 else None,  # null: each cell has its own
+        "levels": [str(level) for level in levels],
+        "seed": seed,
+        "columns": [column_name(mode, mitigated) for mode, mitigated in COLUMNS],
+        "attacks": [runner.about(attack) for attack in attacks],
+        "cells": shown,
+        "unavailable": [
+            {"level": str(level), "mode": str(mode), "reason": reason}
+            for level in levels
+            if level is not Level.MODEL
+            for mode, reason in available(level).items()
+            if reason is not None
+        ],
+        "as_expected": all(cell.run.as_expected for cell in made),
+        "deviations": [each for each in shown if not each["as_expected"]],
+        "disagreements": [each for each in shown if each["agrees"] is False],
+        "contradicted_claims": [each for cell, each in zip(made, shown, strict=True) if cell.run.contradicts_claim],
+    }

@@ -1,0 +1,246 @@
+"""Performing an attack: one loop for all attacks and levels, one result, one rule for the exit code."""
+
+import platform as host
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from sevkit import __version__
+from sevkit.attacks.claims import THREATS, Claim
+from sevkit.attacks.experiment import Attack, Expectation, Form, Mitigation, Notebook, Observation, Outcome, Step
+from sevkit.attacks.labs.guest_lab import GuestLab, describe
+from sevkit.attacks.plan import Planned, Target, plan
+from sevkit.attacks.sessions import Session, opened
+from sevkit.errors import ExitCode, InconclusiveError, UsageError
+from sevkit.guest import verify
+from sevkit.hypervisor.protocols import Guest
+from sevkit.vocabulary import Level, Mode
+
+Progress = Callable[[str], None]
+Listener = Callable[[Step], None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One attack performed in one mode at one level. ``seconds`` includes the boot of a real guest.
+
+    ``details`` says what it ran on; ``guest_log`` holds the lines of the guest's kernel log that speak of encryption.
+    """
+
+    attack: Attack
+    mode: Mode
+    level: Level
+    form: Form
+    mitigations: frozenset[Mitigation]
+    expectation: Expectation
+    observation: Observation
+    steps: tuple[Step, ...]
+    seconds: float
+    details: Mapping[str, Any] = field(default_factory=dict)
+    guest_log: tuple[str, ...] = ()
+
+    @property
+    def outcome(self) -> Outcome:
+        """What the attack achieved."""
+        return self.observation.outcome
+
+    @property
+    def as_expected(self) -> bool:
+        """Whether the experiment ended as it should."""
+        return self.outcome is self.expectation.outcome
+
+    @property
+    def claim(self) -> Claim | None:
+        """What AMD's table says of this attack and mode."""
+        return THREATS[self.attack.claim].claim(self.mode) if self.attack.claim else None
+
+    @property
+    def contradicts_claim(self) -> bool:
+        """Whether the attack works although AMD's table says that the mode mitigates it."""
+        return self.claim is Claim.MITIGATED and self.outcome is Outcome.WORKS
+
+    @property
+    def cites(self) -> str | None:
+        """Who has shown on real parts that the attack works, where it did here against an encrypted guest."""
+        if self.outcome is not Outcome.WORKS or self.mode is Mode.NOSEV:
+            return None
+        if self.attack.breaks_claim:
+            return str(self.attack.breaks_claim)
+        shown = [each for each in self.attack.sources if not each.text.startswith("AMD,")] or self.attack.sources
+        return "; ".join(map(str, shown))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The run as JSON values: what all attacks have in common, and beside it what this one has of its own."""
+        own = dict(self.observation.detail)
+        details = {**self.details, **own.pop("details", {})}
+        return {
+            **own,
+            "attack": self.attack.name,
+            "mode": str(self.mode),
+            "level": str(self.level),
+            "provenance": str(self.level.provenance),
+            "form": str(self.form),
+            "expected": str(self.expectation.outcome),
+            "why": self.expectation.why,
+            "observed": str(self.outcome),
+            "as_expected": self.as_expected,
+            "check": self.observation.check,
+            "mitigations": [str(each) for each in self.attack.mitigations if each in self.mitigations],
+            "mitigations_on": sorted(map(str, self.mitigations)),
+            "claim": None if self.claim is None else str(self.claim),
+            "cites": self.cites,
+            "steps": [{"stage": str(step.stage), "text": step.text, "data": step.data} for step in self.steps],
+            "seconds": round(self.seconds, 3),
+            "guest_log": list(self.guest_log),
+            "details": details,
+        }
+
+
+def run(
+    attack: Attack,
+    modes: Sequence[Mode],
+    target: Target,
+    *,
+    progress: Progress = lambda _: None,
+    listener: Callable[[Planned], Listener | None] = lambda _: None,
+) -> list[Run]:
+    """Perform an attack in each mode. Everything is checked before the first guest starts."""
+    return list(run_planned(attack, plan(attack, modes, target, progress=progress), target, progress, listener))
+
+
+def run_planned(
+    attack: Attack,
+    planned: Sequence[Planned],
+    target: Target,
+    progress: Progress = lambda _: None,
+    listener: Callable[[Planned], Listener | None] = lambda _: None,
+) -> Iterator[Run]:
+    """Perform what was planned: real guests boot side by side, then one mode is performed after the other."""
+    with opened(planned, target.timeout, progress) as sessions:
+        for each in planned:
+            if each.form is Form.MODEL:
+                yield in_model(attack, each.mode, target.mitigations, seed=target.seed, listener=listener(each))
+                continue
+            session = sessions[each.mode]
+            try:
+                yield on_guest(attack, session, target, progress, listener(each))
+            finally:
+                session.guest.stop()
+
+
+def in_model(
+    attack: Attack,
+    mode: Mode,
+    mitigations: frozenset[Mitigation] = frozenset(),
+    *,
+    seed: int = 1,
+    listener: Listener | None = None,
+    disabled_checks: frozenset[str] = frozenset(),
+) -> Run:
+    """Perform an attack in the software model; raises UsageError when it has no form for it."""
+    if attack.model is None:
+        raise UsageError(f"{attack.name} has no form for the software model", hint="sevkit attack run")
+    began = time.monotonic()
+    note = Notebook(mode, mitigations, seed=seed, listener=listener, disabled_checks=disabled_checks)
+    observation = attack.perform(note)
+    return Run(
+        attack,
+        mode,
+        Level.MODEL,
+        Form.MODEL,
+        note.mitigations,
+        attack.expectation(mode, note.mitigations),
+        observation,
+        tuple(note.steps),
+        time.monotonic() - began,
+        {"seed": seed},
+    )
+
+
+def on_guest(
+    attack: Attack, session: Session, target: Target, progress: Progress, listener: Listener | None = None
+) -> Run:
+    """Perform an attack on a running guest. What cannot be decided is inconclusive, with the reason."""
+    guest, mode = session.guest, session.planned.mode
+    level = Level.of(guest.provenance)
+    began = time.monotonic()
+    note = Notebook(mode, listener=listener)
+    lab = GuestLab(guest, target.capture, target.keep, session.boot_seconds, session.pages, progress)
+    details, log = _before(session, guest)
+    assert attack.guest is not None
+    try:
+        observation = attack.guest(lab, note)
+    except InconclusiveError as error:
+        observation = note.inconclusive("not-found", error.message)
+    return Run(
+        attack,
+        mode,
+        level,
+        Form.GUEST,
+        frozenset(),
+        attack.expectation(mode, level=level),
+        observation,
+        tuple(note.steps),
+        session.boot_seconds + time.monotonic() - began,
+        details,
+        log,
+    )
+
+
+def _before(session: Session, guest: Guest) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What the guest is, asked before the attack: after it there may be no guest to ask."""
+    choice = session.planned.choice
+    assert choice is not None
+    chosen = {
+        "hypervisor": choice.hypervisor.name,
+        "why_this_hypervisor": choice.reason,
+        "passed_over": list(choice.passed_over),
+    }
+    return {**chosen, **describe(guest)}, tuple(verify.collect(guest).log_lines)
+
+
+def exit_code(runs: Sequence[Run]) -> int:
+    """Inconclusive when one is, else whether all ended as expected."""
+    if any(each.outcome is Outcome.INCONCLUSIVE for each in runs):
+        return ExitCode.INCONCLUSIVE
+    return ExitCode.DONE if all(each.as_expected for each in runs) else ExitCode.NO
+
+
+def as_data(attack: Attack, runs: Sequence[Run], seconds: float) -> dict[str, Any]:
+    """All runs of an attack as JSON values; ``seconds`` is the time of the whole."""
+    provenances = list(dict.fromkeys(str(each.level.provenance) for each in runs))
+    return {
+        **about(attack),
+        "attack": attack.name,
+        "as_predicted": all(each.as_expected for each in runs),
+        "provenance": provenances[0] if len(provenances) == 1 else None,  # null: each experiment has its own
+        "seconds": round(seconds, 3),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": _versions(runs),
+        "experiments": [each.as_dict() for each in runs],
+    }
+
+
+def about(attack: Attack) -> dict[str, Any]:
+    """An attack without its experiments, as JSON values."""
+    return {
+        "name": attack.name,
+        "title": attack.title,
+        "aim": str(attack.aim),
+        "summary": attack.summary,
+        "preconditions": list(attack.preconditions),
+        "generations": attack.generations,
+        "sources": [str(source) for source in attack.sources],
+        "mitigations": [str(each) for each in attack.mitigations],
+        "claim": THREATS[attack.claim].title if attack.claim else None,
+    }
+
+
+def _versions(runs: Sequence[Run]) -> dict[str, str]:
+    """What the result depends on: record it with every verdict."""
+    versions = {"sevkit": __version__, "python": host.python_version(), "host kernel": host.release()}
+    for each in runs:
+        versions |= {f"{name} ({each.mode})": text for name, text in each.details.get("versions", {}).items()}
+    return versions

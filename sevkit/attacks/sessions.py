@@ -1,0 +1,44 @@
+"""The guests that an attack is performed on: started side by side, stopped whatever happens."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from sevkit.attacks.plan import Planned
+from sevkit.hypervisor.protocols import Guest
+from sevkit.vocabulary import Mode
+
+
+@dataclass(frozen=True)
+class Session:
+    """A guest that runs for what was planned; the seconds it took to come up, and the pages found in it so far."""
+
+    planned: Planned
+    guest: Guest
+    boot_seconds: float
+    pages: dict[str, int] = field(default_factory=dict)
+
+
+@contextmanager
+def opened(
+    planned: Sequence[Planned], timeout: float, progress: Callable[[str], None]
+) -> Iterator[dict[Mode, Session]]:
+    """A running guest for each mode that needs one. The guests of one hypervisor boot side by side."""
+    groups: dict[str, list[Planned]] = {}
+    for each in planned:
+        if each.spec is not None:
+            groups.setdefault(each.hypervisor.name, []).append(each)
+    sessions: dict[Mode, Session] = {}
+    try:
+        for name, group in groups.items():
+            progress(f"{', '.join(each.mode for each in group)}: starting on {name}")
+            began = time.monotonic()
+            specs = [each.spec for each in group if each.spec is not None]
+            guests = group[0].hypervisor.launch_many(specs, timeout=timeout)
+            seconds = time.monotonic() - began
+            sessions |= {each.mode: Session(each, guest, seconds) for each, guest in zip(group, guests, strict=True)}
+        yield sessions
+    finally:
+        for session in sessions.values():
+            session.guest.stop()

@@ -1,0 +1,82 @@
+"""TCB rollback: the host loads an old firmware with a known hole, takes its keys, and claims to run the newest."""
+
+from sevkit.attacks.experiment import Aim, Attack, Expectation, Notebook, Observation, Outcome, Source
+from sevkit.attacks.labs import model_lab
+from sevkit.model import report
+from sevkit.model.launch import Launched
+from sevkit.model.measure import sev_measurement
+from sevkit.model.psp_sev import API
+from sevkit.vocabulary import Mode
+
+_NEWEST = report.Tcb()
+_OLD_SVN = 3
+
+
+def model(note: Notebook) -> Observation:
+    """Run a guest on an old firmware, and make it attest to the newest."""
+    note.setup("The host loads a firmware of last year: correctly signed, with a hole through which its keys are read.")
+    platform = model_lab.machine(note, firmware_svn=_OLD_SVN)
+    guest = model_lab.guest(note, platform)
+    note.predict("If the attestation key does not depend on the firmware's version, the old one can vouch for the new.")
+    return _legacy(note, guest) if note.mode is not Mode.SEV_SNP else _snp(note, guest)
+
+
+def _legacy(note: Notebook, guest: Launched) -> Observation:
+    context = guest.platform.sev.guests[guest.handle]
+    assert context.measured is not None
+    newest = (API[0], API[1] + 1, 0)
+    wanted = sev_measurement(context.tik, newest, context.policy, context.measured.digest(), context.nonce)
+    note.guest("The guest's owner computes the measurement that the newest firmware would give.", wanted[:16])
+    note.host("The old firmware's own answer names its version, and does not fit.", guest.digest[:16])
+    forged = sev_measurement(context.tik, newest, context.policy, context.measured.digest(), context.nonce)
+    note.host("It reads the guest's integrity key and makes a measurement that names the newest version.", forged[:16])
+    if forged == wanted and guest.digest != wanted:
+        return note.works("unversioned-key", "They are equal: nothing in the key tells an old firmware from a new one.")
+    return note.stopped("unknown", "The forgery does not fit.")
+
+
+def _snp(note: Notebook, guest: Launched) -> Observation:
+    firmware = guest.platform.snp
+    firmware.tcb, stolen = _NEWEST, firmware.keys
+    forged = firmware.attest(guest.handle, b"nonce")
+    note.host(
+        f"It reads the chip key of version {_OLD_SVN} and signs a report that claims version {_NEWEST.snp}.",
+        forged[:16],
+    )
+    newest = report.KeyChain(guest.platform.entropy.fork("keys"), _NEWEST)
+    claimed = report.parse(forged)["reported_tcb"] == _NEWEST.pack()
+    accepted = report.verify(forged, newest.certificates())
+    note.guest(
+        "The verifier takes the certificate of the claimed version.", f"claims it: {claimed}, accepted: {accepted}"
+    )
+    assert report.verify(forged, stolen.certificates())
+    if claimed and accepted:
+        return note.works("unversioned-key", "The old firmware vouches for the new one.")
+    return note.stopped("versioned-chip-key", "Each version has a chip key of its own; older ones cannot compute it.")
+
+
+_WORKS = Expectation(Outcome.WORKS, "attestation keys do not depend on the version")
+ATTACK = Attack(
+    name="tcb-rollback",
+    title="Rollback of the firmware",
+    aim=Aim.INTEGRITY,
+    summary="The host runs an old, vulnerable firmware and makes it attest to being the newest.",
+    preconditions=("a hole in some older firmware that the part still loads",),
+    generations="EPYC 7001 (SEV, SEV-ES); on EPYC 7003 the seed of the versioned keys is reported extracted (2026)",
+    sources=(
+        Source(
+            "Buhren, Werling and Seifert, Insecure Until Proven Updated, CCS 2019", "https://arxiv.org/abs/1908.11680"
+        ),
+        Source("Insecure Despite Proven Updated (Milan's root seed), AMD-SB-3045", "https://arxiv.org/abs/2605.12990"),
+    ),
+    expected={
+        Mode.NOSEV: Expectation(Outcome.NOT_APPLICABLE, "nothing attests"),
+        Mode.SEV: _WORKS,
+        Mode.SEV_ES: _WORKS,
+        Mode.SEV_SNP: Expectation(Outcome.STOPPED, "versioned-chip-key: an old firmware has an old key"),
+    },
+    mitigations=(),
+    mitigated=None,
+    claim="tcb-rollback",
+    model=model,
+)

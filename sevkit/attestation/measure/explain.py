@@ -1,0 +1,189 @@
+"""Why a digest differs: the smallest change of inputs that gives the digest that was reported. Pure.
+
+The search goes by the number of changed inputs: none, one, two, three. All candidates of a number are tried before it
+answers, so that the change found is a smallest one, and every other of the same size is named beside it.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import combinations, product
+from math import prod
+
+from sevkit.attestation.measure import alternatives
+from sevkit.attestation.measure.alternatives import MOST_VCPUS, Dimension, Material, Option
+from sevkit.attestation.measure.candidates import Candidates
+from sevkit.attestation.measure.trace import trace
+from sevkit.attestation.payload import ChangeRow, Explanation
+from sevkit.errors import UsageError
+from sevkit.model.digest import LaunchInputs, check, launch_digest
+from sevkit.vocabulary import Mode
+
+SIZES = {Mode.SEV: 32, Mode.SEV_ES: 32, Mode.SEV_SNP: 48}
+Progress = Callable[[int, str], None]
+
+
+@dataclass(frozen=True)
+class Change:
+    """An input that was different: what was given, and what gives the expected digest."""
+
+    input: str
+    given: str
+    actual: str
+
+    def as_dict(self) -> ChangeRow:
+        """The change, JSON-ready."""
+        return {"input": self.input, "given": self.given, "actual": self.actual}
+
+
+@dataclass
+class Answer:
+    """What was found. ``found`` is the first of the smallest changes: None when there is none, empty when equal."""
+
+    expected: bytes
+    computed: bytes
+    found: list[Change] | None = None
+    others: list[list[Change]] = field(default_factory=list)
+    note: str = ""
+    tried: int = 0
+    complete: bool = True
+    ruled_out: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> Explanation:
+        """The answer, JSON-ready."""
+        rows = [[change.as_dict() for change in changes] for changes in (self.found or [], *self.others)]
+        return {
+            "equal": self.expected == self.computed,
+            "expected": self.expected.hex(),
+            "launch_digest": self.computed.hex(),
+            "found": None if self.found is None else rows[0],
+            "others": rows[1:],
+            "note": self.note,
+            "tried": self.tried,
+            "complete": self.complete,
+            "ruled_out": self.ruled_out,
+        }
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How far to search: changed inputs at once, vCPUs at most, candidates at most."""
+
+    changes: int = 3
+    vcpus: int = MOST_VCPUS
+    candidates: int = 5_000_000
+
+
+def explain(
+    inputs: LaunchInputs,
+    expected: bytes,
+    *,
+    material: Material | None = None,
+    limits: Limits | None = None,
+    progress: Progress | None = None,
+) -> Answer:
+    """Search for the change; raises UsageError when the expected digest has the size of no mode that was asked for."""
+    check(inputs)
+    if len(expected) != SIZES[inputs.mode]:
+        kinds = ", ".join(mode for mode, size in SIZES.items() if size == len(expected))
+        hint = f"a digest of {len(expected)} bytes is of {kinds}" if kinds else "give the digest in hex"
+        raise UsageError(f"a launch digest of {inputs.mode} has {SIZES[inputs.mode]} bytes", hint=hint)
+    answer = Answer(expected, launch_digest(inputs))
+    if answer.computed == expected:
+        answer.found = []
+        return answer
+    step = _inside(inputs, expected)
+    if step:
+        answer.found, answer.note = [Change("steps", "all", step)], step
+        return answer
+    search = _Search(inputs, answer, material or Material(), limits or Limits(), progress)
+    search.run()
+    return answer
+
+
+def _inside(inputs: LaunchInputs, expected: bytes) -> str | None:
+    """Whether the expected digest is one on the way: then the rest was not measured.
+
+    Fewer save areas are fewer vCPUs, which the search finds; so are SEV-ES without any, and SEV.
+    """
+    if inputs.mode is not Mode.SEV_SNP:
+        return None
+    for number, line in enumerate(trace(inputs)):
+        if bytes.fromhex(line.digest) == expected and not line.what.startswith("vmsa"):
+            return f"only up to step {number} ({line.what}): what follows was not measured"
+    return None
+
+
+def _silent(done: int, text: str) -> None:
+    del done, text
+
+
+class _Search:
+    """One search: dimensions, the digests of candidates, and what has been tried."""
+
+    def __init__(
+        self, inputs: LaunchInputs, answer: Answer, material: Material, limits: Limits, progress: Progress | None
+    ) -> None:
+        self.inputs, self.answer, self.limits = inputs, answer, limits
+        self.progress = progress or _silent
+        self.dimensions = alternatives.dimensions(inputs, material)
+        self.candidates = Candidates(inputs)
+        self.most = max(limits.vcpus, inputs.vcpus)
+
+    def run(self) -> None:
+        """Level by level; a level that found something is the last."""
+        for level in range(1, self.limits.changes + 1):
+            self.progress(self.answer.tried, f"{level} changed input{'s' if level > 1 else ''}")
+            matches = list(self._level(level))
+            if matches:
+                matches.sort(key=lambda changes: [change.input for change in changes])
+                self.answer.found, *self.answer.others = matches
+                return
+            if not self.answer.complete:
+                return
+            self.answer.ruled_out.append(self._ruled_out(level))
+
+    def _level(self, level: int) -> Iterator[list[Change]]:
+        """All candidates with ``level`` changed inputs: the number of vCPUs is one of them or is as given."""
+        given = range(self.inputs.vcpus, self.inputs.vcpus + 1)
+        for chosen in combinations(self.dimensions, level):
+            yield from self._product(chosen, given, wide=level == 1)
+        for chosen in combinations(self.dimensions, level - 1):
+            yield from self._product(chosen, range(1, self.most + 1), wide=False, skip=self.inputs.vcpus)
+
+    def _product(
+        self, chosen: tuple[Dimension, ...], counts: range, *, wide: bool, skip: int | None = None
+    ) -> Iterator[list[Change]]:
+        lists = [[*item.options[1:], *(item.wide if wide else ())] for item in chosen]
+        if not all(lists):
+            return
+        if self.answer.tried + prod(map(len, lists)) * len(counts) > self.limits.candidates:
+            self.answer.complete = False
+            return
+        for options in product(*lists):
+            yield from self._one(chosen, options, counts, skip)
+        self.progress(self.answer.tried, " and ".join(item.name for item in chosen) or "vcpus")
+
+    def _one(
+        self, chosen: tuple[Dimension, ...], options: tuple[Option, ...], counts: range, skip: int | None
+    ) -> Iterator[list[Change]]:
+        choice = {item.name: option.value for item, option in zip(chosen, options, strict=True)}
+        for number, digest in self.candidates.digests(choice, counts):
+            self.answer.tried += 1
+            if digest == self.answer.expected and number != skip:
+                changes = [
+                    Change(item.name, item.options[0].label, option.label)
+                    for item, option in zip(chosen, options, strict=True)
+                ]
+                yield [*changes, *self._count_change(number)]
+
+    def _count_change(self, number: int) -> list[Change]:
+        if number == self.inputs.vcpus or (number == 0 and self.inputs.mode is Mode.SEV):
+            return []
+        if number == 0:
+            return [Change("mode", self.inputs.mode, Mode.SEV)]
+        return [Change("vcpus", str(self.inputs.vcpus), str(number))]
+
+    def _ruled_out(self, level: int) -> str:
+        names = ", ".join(f"{item.name} ({len(item.options) + len(item.wide) - 1})" for item in self.dimensions)
+        what = "any one" if level == 1 else f"any {level}"
+        return f"{what} of: {names}, vcpus (1 to {self.most})"

@@ -1,0 +1,1 @@
+"""Attestation reports: their layout, the files they come in, and the verdict on them."""

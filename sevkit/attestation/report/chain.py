@@ -1,0 +1,193 @@
+"""From a chip's certificate to a trusted root: issuers, signatures, validity, revocation. Pure.
+
+The hierarchy is fixed: VCEK - ASK - ARK, or VLEK - ASVK - ARK, each signed with RSASSA-PSS and SHA-384 (57230). Other
+roots than AMD's, as the model's own, may sign with ECDSA and SHA-384.
+"""
+
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import SignatureAlgorithmOID
+
+from sevkit.attestation.report.certificates import DAMAGED, ISSUERS, Certificate, Role, Store
+from sevkit.attestation.report.finding import Finding, Status
+
+_ALGORITHMS = {SignatureAlgorithmOID.RSASSA_PSS, SignatureAlgorithmOID.ECDSA_WITH_SHA384}
+_LEAST_RSA_BITS = 2048
+DEPTH = 3
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """What trust may end in: the roots, and certificates that are at hand without being asked for."""
+
+    roots: tuple[Certificate, ...]
+    known: Store = field(default_factory=Store)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A chain from the chip's certificate up, as far as it could be built, and what was found on the way."""
+
+    certificates: tuple[Certificate, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether it reaches a root."""
+        return len(self.certificates) == DEPTH
+
+
+def build(leaf: Certificate, store: Store, anchors: Anchors) -> Chain:
+    """The chain of a leaf: of several issuers with the right name, the one whose key made the signature."""
+    chain = [leaf]
+    findings: list[Finding] = []
+    while len(chain) < DEPTH and not findings:
+        found, finding = _issuer(chain[-1], store, anchors)
+        if found is not None and found not in chain:
+            chain.append(found)
+        elif finding is None:
+            finding = Finding("chain.signature", Status.FAIL, f"{chain[-1].name}: its issuers go round in a circle")
+        findings += [finding] if finding else []
+    if not findings:
+        findings.append(Finding("chain.signature", Status.PASS, " <- ".join(item.name for item in chain)))
+    return Chain(tuple(chain), tuple(findings))
+
+
+def _issuer(child: Certificate, store: Store, anchors: Anchors) -> tuple[Certificate | None, Finding | None]:
+    pool = [*anchors.roots, *anchors.known.certificates, *store.certificates]
+    named = [item for item in pool if item.x509.subject == child.x509.issuer]
+    found = next((item for item in named if signed_by(child.x509, item.x509)), None)
+    if found is not None and found.role in {ISSUERS.get(child.role), Role.OTHER}:
+        return found, None
+    if found is not None:
+        text = f"{child.name} was issued by {found.name}, which is no {ISSUERS.get(child.role, Role.OTHER)}"
+        return None, Finding("chain.signature", Status.FAIL, text)
+    if named:
+        text = f"{child.name} is not signed by {child.issuer_name}"
+        return None, Finding("chain.signature", Status.FAIL, text)
+    text = f"the certificate of {child.issuer_name}, which issued {child.name}, is not at hand"
+    return None, Finding("chain.signature", Status.UNKNOWN, text)
+
+
+def signed_by(child: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether the issuer's key made the signature, with an algorithm of the hierarchy."""
+    try:
+        child.verify_directly_issued_by(issuer)
+    except (InvalidSignature, *DAMAGED):
+        return False
+    return True
+
+
+def algorithm_findings(chain: Chain) -> Iterator[Finding]:
+    """Weak or foreign algorithms: signatures other than SHA-384, short RSA keys."""
+    for item in chain.certificates:
+        problem = _weak(item.x509)
+        if problem:
+            yield Finding("chain.algorithm", Status.FAIL, f"{item.name}: {problem}")
+
+
+def _weak(certificate: x509.Certificate) -> str | None:
+    try:
+        digest, key = certificate.signature_hash_algorithm, certificate.public_key()
+    except DAMAGED as error:
+        return str(error)
+    if certificate.signature_algorithm_oid not in _ALGORITHMS or not isinstance(digest, hashes.SHA384):
+        return (
+            f"signed with {certificate.signature_algorithm_oid.dotted_string}, not with SHA-384 and RSASSA-PSS or ECDSA"
+        )
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < _LEAST_RSA_BITS:
+        return f"an RSA key of {key.key_size} bits is too short"
+    if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
+        return "a key of an unknown kind"
+    return None
+
+
+def authority_findings(chain: Chain) -> Iterator[Finding]:
+    """Issuers must be certificate authorities that may sign certificates; a chip's certificate must not be one."""
+    for number, item in enumerate(chain.certificates):
+        try:
+            extensions = item.x509.extensions
+        except DAMAGED as error:
+            yield Finding("chain.authority", Status.FAIL, f"{item.name}: {error}")
+            continue
+        authority, may_sign = _authority(extensions)
+        if number == 0 and authority:
+            yield Finding("chain.authority", Status.FAIL, f"{item.name} is a certificate authority")
+        elif number and not (authority and may_sign):
+            yield Finding("chain.authority", Status.FAIL, f"{item.name} may not issue certificates")
+
+
+def _authority(extensions: x509.Extensions) -> tuple[bool, bool]:
+    authority, may_sign = False, True
+    for item in extensions:
+        if isinstance(item.value, x509.BasicConstraints):
+            authority = item.value.ca
+        elif isinstance(item.value, x509.KeyUsage):
+            may_sign = item.value.key_cert_sign
+    return authority, may_sign
+
+
+def validity_findings(chain: Chain, now: dt.datetime) -> Iterator[Finding]:
+    """Every certificate must be valid at ``now``."""
+    for item in chain.certificates:
+        start, end = item.x509.not_valid_before_utc, item.x509.not_valid_after_utc
+        if now < start:
+            yield Finding("chain.validity", Status.FAIL, f"{item.name} is not valid before {start:%Y-%m-%d %H:%M}")
+        elif now > end:
+            yield Finding("chain.validity", Status.FAIL, f"{item.name} expired on {end:%Y-%m-%d %H:%M}")
+
+
+def trust_findings(chain: Chain, anchors: Anchors) -> Iterator[Finding]:
+    """The chain must end in a root that is trusted, by its key; the root must have signed itself."""
+    if not chain.complete:
+        return
+    root = chain.certificates[-1]
+    if root.spki not in {item.spki for item in anchors.roots}:
+        yield Finding("chain.root", Status.FAIL, f"{root.name} is not a root that is trusted here")
+    elif not signed_by(root.x509, root.x509):
+        yield Finding("chain.root", Status.FAIL, f"{root.name} is not signed by itself")
+
+
+def revocation_findings(
+    chain: Chain, crls: Sequence[x509.CertificateRevocationList], now: dt.datetime
+) -> Iterator[Finding]:
+    """Lists of the chain's issuers: whether they are genuine and current, and whether they name a certificate.
+
+    A list speaks of certificates of its own issuer alone: every VCEK has the serial number 0.
+    """
+    for child, issuer in zip(chain.certificates, chain.certificates[1:], strict=False):
+        for crl in crls:
+            if crl.issuer == issuer.x509.subject:
+                yield from _revoked(child, issuer, crl, now)
+    root = chain.certificates[-1].x509 if chain.complete else None
+    if root is not None and not any(crl.issuer == root.subject for crl in crls):
+        yield Finding("chain.revocation", Status.WARNING, "no revocation list of the root is at hand: not checked")
+
+
+def _revoked(
+    child: Certificate, issuer: Certificate, crl: x509.CertificateRevocationList, now: dt.datetime
+) -> Iterator[Finding]:
+    key = issuer.x509.public_key()
+    try:
+        genuine = isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey) and crl.is_signature_valid(key)
+    except DAMAGED:
+        genuine = False
+    if not genuine:
+        text = f"a revocation list in the name of {issuer.name} is not signed by it"
+        yield Finding("chain.revocation", Status.UNKNOWN, text)
+    elif crl.get_revoked_certificate_by_serial_number(child.x509.serial_number) is not None:
+        yield Finding("chain.revocation", Status.FAIL, f"{child.name} is revoked by {issuer.name}")
+    elif crl.next_update_utc is not None and crl.next_update_utc < now:
+        text = f"the revocation list of {issuer.name} is out of date since {crl.next_update_utc:%Y-%m-%d}"
+        yield Finding("chain.revocation", Status.WARNING, text)
+    elif crl.last_update_utc > now:
+        text = f"the revocation list of {issuer.name} is from the future ({crl.last_update_utc:%Y-%m-%d})"
+        yield Finding("chain.revocation", Status.WARNING, text)
+    else:
+        yield Finding("chain.revocation", Status.PASS, f"{child.name} is not revoked")

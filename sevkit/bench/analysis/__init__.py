@@ -1,0 +1,1 @@
+"""From samples to comparisons: statistics, checks, tables, the published study."""

@@ -1,0 +1,223 @@
+"""What stands between two sets of samples and a verdict: confounds, provenance, order, drift, outliers, first runs."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sevkit.bench.analysis import stats
+from sevkit.bench.model import Boot, Sample, SlotId
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+BUSY = 0.5  # load of other programs per CPU of the host, above which numbers are about the neighbours
+
+
+def confounds(base: Sequence[Sample], other: Sequence[Sample]) -> list[str]:
+    """What may differ between two arms besides the mode: declared by the guests, or seen in the facts of their boots.
+
+    A fact that was not recorded is a confound, not a pass. Boots in blocks are compared block by block, so that
+    several hosts may take part; other boots must all have the same value of a fact.
+    """
+    first, second = boots_of(base), boots_of(other)
+    found = [] if base[0].mode == other[0].mode else _declared(first, second)
+    keys = sorted({key for at in (*first, *second) for key in at.facts})
+    if not keys:
+        return [*found, "confounded: nothing was recorded about the guests (CPU, memory, kernel, accelerator)"]
+    paired = _paired(first, second)
+    for key in keys:
+        words = _apart(key, first, second) if paired is None else _apart_in_blocks(key, paired)
+        if words:
+            found.append(f"confounded: {key} {words}")
+    return found + busy([*first, *second])
+
+
+def _paired(first: Sequence[Boot], second: Sequence[Boot]) -> list[tuple[Boot, Boot]] | None:
+    """The boots of two arms that are of one block; None where boots were not laid out in blocks."""
+    blocks: dict[tuple[int, int, int], list[Boot]] = {}
+    for at in first:
+        slot = SlotId.parse(at.identity)
+        if slot is None:
+            return None
+        blocks.setdefault(slot.block, []).append(at)
+    pairs = []
+    for at in second:
+        slot = SlotId.parse(at.identity)
+        if slot is None:
+            return None
+        pairs += [(mine, at) for mine in blocks.get(slot.block, ())]
+    return pairs
+
+
+def _apart_in_blocks(key: str, pairs: Sequence[tuple[Boot, Boot]]) -> str:
+    """What is wrong with a fact of two arms, block by block; empty when it is the same in each block."""
+    values = [(one.facts.get(key), two.facts.get(key)) for one, two in pairs]
+    if unknown := sum(None in pair for pair in values):
+        return f"is not known in {unknown} of {len(values)} rounds"
+    unlike = [(str(one), str(two)) for one, two in values if one != two]
+    if not unlike:
+        return ""
+    (one, two), _ = Counter(unlike).most_common(1)[0]
+    where = "" if len(unlike) == len(values) else f" in {len(unlike)} of {len(values)} rounds"
+    return f"differs{where} ({one} against {two})"
+
+
+def _apart(key: str, first: Sequence[Boot], second: Sequence[Boot]) -> str:
+    """What is wrong with a fact of two arms; empty when it is one value in all boots."""
+    counted = [Counter(at.facts.get(key) for at in boots) for boots in (first, second)]
+    if any(None in counts for counts in counted):
+        missing = [f"{counts[None]} of {counts.total()}" for counts in counted]
+        return f"is not known in {missing[0]} and {missing[1]} boots"
+    values = [{str(value): count for value, count in counts.items()} for counts in counted]
+    if len(values[0]) == len(values[1]) == 1:
+        if values[0].keys() == values[1].keys():
+            return ""
+        return f"differs ({_shares(values[0])} against {_shares(values[1])})"
+    return f"varies between boots ({_shares(values[0])} against {_shares(values[1])})"
+
+
+def _shares(values: Mapping[str, int]) -> str:
+    total = sum(values.values())
+    if len(values) == 1:
+        return next(iter(values))
+    shown = sorted(values.items(), key=lambda item: -item[1])[:3]
+    return ", ".join(f"{value} in {count} of {total}" for value, count in shown)
+
+
+def busy(boots: Sequence[Boot]) -> list[str]:
+    """Whether other programs kept the host busy when these boots came up."""
+    loads = [load_of(at) for at in boots]
+    high = [load for load in loads if load > BUSY]
+    if not high:
+        return []
+    return [f"the host was busy: others' load of {max(high):.1f} per CPU, in {len(high)} of {len(loads)} boots"]
+
+
+def load_of(at: Boot) -> float:
+    """The load of the last minute per CPU of the host without the campaign's own; 0 where it is not known."""
+    load, cpus, own = (at.environment.get(key) for key in ("load", "CPUs", "own CPUs"))
+    try:
+        return max(0.0, float(load[0]) - float(own or 1)) / float(cpus) if load and cpus else 0.0
+    except (TypeError, ValueError, LookupError, ZeroDivisionError):
+        return 0.0
+
+
+def mislabelled(samples: Sequence[Sample]) -> str | None:
+    """Whether samples of one boot claim to be of several: repetitions that are none."""
+    numbers: dict[str, set[int]] = {}
+    for sample in samples:
+        if sample.boot is not None and sample.at.identity:
+            numbers.setdefault(sample.at.identity, set()).add(sample.boot)
+    for identity, found in numbers.items():
+        if len(found) > 1:
+            return f"boot {identity} stands for {len(found)} boots: its samples are no independent repetitions"
+    return None
+
+
+def boots_of(samples: Sequence[Sample]) -> list[Boot]:
+    """The boots of some samples, each once."""
+    return list({s.at.identity: s.at for s in samples}.values())
+
+
+def _declared(first: Sequence[Boot], second: Sequence[Boot]) -> list[str]:
+    return [f"confounded: {text}" for text in sorted({c for at in (*first, *second) for c in at.confounds})]
+
+
+def mixed_provenance(base: Sequence[Sample], other: Sequence[Sample]) -> str | None:
+    """Why the two arms may not be compared without being asked to, if their provenance differs."""
+    kinds = {str(s.at.provenance) for s in (*base, *other)}
+    return None if len(kinds) == 1 else f"mixed provenance: {' and '.join(sorted(kinds))}"
+
+
+def warnings(base: Sequence[Sample], other: Sequence[Sample], *, knows_boots: bool) -> list[str]:
+    """What a reader should know beside the interval."""
+    found = []
+    if not knows_boots and min(len(base), len(other)) > 1:
+        found.append("boots are not known: the interval covers the variation between runs only")
+    for arm in (base, other):
+        values = np.array([s.value for s in arm])
+        found += _first_runs(arm, values) + _outliers(arm, values)
+    found += _inherent(base, other) + order(base, other)
+    if (trend := drifts(base, other)) is not None:
+        found.append(trend)
+    if knows_boots and _uneven(base, other):
+        found.append("boots of different numbers of samples: each boot counts the same")
+    return found
+
+
+def _inherent(base: Sequence[Sample], other: Sequence[Sample]) -> list[str]:
+    """Differences that a mode cannot be had without: part of its cost, and worth knowing."""
+    told = {
+        f"belongs to the mode: {text}"
+        for at in {s.at.identity: s.at for s in (*base, *other)}.values()
+        for text in at.environment.get("belongs to the mode", ())
+    }
+    return sorted(told)
+
+
+def _first_runs(arm: Sequence[Sample], values: "NDArray[np.float64]") -> list[str]:
+    name = arm[0].arm_name
+    change = stats.first_run(values)
+    if change is not None:
+        return [
+            f"the first run of {name} is {_percent(change)} against the others: cold caches, or a leftover of set-up?"
+        ]
+    if any(s.boot is None for s in arm) or not (values > 0).all():
+        return []
+    groups: dict[int, list[float]] = {}
+    for sample in arm:
+        groups.setdefault(sample.boot or 0, []).append(sample.value)
+    change = stats.first_in_boot([np.array(group) for group in groups.values()])
+    if change is None:
+        return []
+    return [f"the first run after each boot of {name} is {_percent(change)} against the others: more warm-up is needed"]
+
+
+def _outliers(arm: Sequence[Sample], values: "NDArray[np.float64]") -> list[str]:
+    found = stats.outliers(values)
+    if not found:
+        return []
+    listed = ", ".join(f"run {index + 1} (z {score:+.0f})" for index, score in found[:3])
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return [f"{arm[0].arm_name} has outliers: {listed}{more}; they are kept"]
+
+
+def order(base: Sequence[Sample], other: Sequence[Sample]) -> list[str]:
+    """Whether all runs of one arm came before all of the other, where the wall clock is known."""
+    if min(len(base), len(other)) < 2 or not all(s.time for s in (*base, *other)):
+        return []
+    first, second = sorted((base, other), key=lambda arm: arm[0].time)
+    if max(s.time for s in first) < min(s.time for s in second):
+        names = first[0].arm_name, second[0].arm_name
+        return [f"not interleaved: all runs of {names[0]} came before all of {names[1]}"]
+    return []
+
+
+def drifts(base: Sequence[Sample], other: Sequence[Sample], *, alpha: float = 0.001) -> str | None:
+    """A trend over the order of measurement, in what is left when each arm's own level is taken off."""
+    if min(len(base), len(other)) < 3:
+        return None
+    logs, places = [], []
+    for arm in (base, other):
+        values = np.array([s.value for s in arm])
+        if not (values > 0).all():
+            return None
+        log = np.log(values)
+        logs.append(log - log.mean())
+        places.append(np.array([s.order for s in arm], dtype=np.float64))
+    trend = stats.drift(np.concatenate(logs), np.concatenate(places))
+    if trend is None or trend.p_value >= alpha or abs(trend.change) < 0.01:
+        return None
+    return f"drift: values change by {_percent(trend.change)} from the first to the last run, whatever the mode"
+
+
+def _uneven(base: Sequence[Sample], other: Sequence[Sample]) -> bool:
+    sizes = {count for arm in (base, other) for count in np.unique([s.boot for s in arm], return_counts=True)[1]}
+    return len(sizes) > 1
+
+
+def _percent(change: float) -> str:
+    return f"{change:+.0%}" if abs(change) >= 0.1 else f"{change:+.1%}"

@@ -1,0 +1,129 @@
+"""From samples to comparisons: which arms may be set against each other, and with what numbers."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sevkit.bench.analysis import checks, stats, verdicts
+from sevkit.bench.analysis.comparison import Arm, Comparison, Outcome, Rules, Series
+from sevkit.bench.model import AGAIN, Conditions, Sample
+from sevkit.vocabulary import Mode
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def compare(samples: Iterable[Sample], rules: Rules | None = None) -> list[Comparison]:
+    """Compare every arm with the baseline of its series; controls come right after the series they belong to."""
+    rules = rules or Rules()
+    found: list[Comparison] = []
+    for series, arms in arms_of(samples, all_metrics=rules.all_metrics).items():
+        base = arms.get(str(rules.baseline))
+        if base is None:
+            continue
+        others = [arm for name, arm in arms.items() if name != base.name]
+        found += [_pair(series, base, other, rules) for other in others]
+    return verdicts.decide(found, rules)
+
+
+def arms_of(samples: Iterable[Sample], *, all_metrics: bool = False) -> dict[Series, dict[str, Arm]]:
+    """Sort samples into series and arms. Warm-ups are left out, and secondary metrics unless they are asked for."""
+    table: dict[Series, dict[str, Arm]] = {}
+    interned: dict[tuple[str, str, str, Conditions], Series] = {}
+    for sample in samples:
+        if sample.warmup or not (all_metrics or sample.metric.primary):
+            continue
+        key = (sample.workload, sample.storage, sample.metric.name, sample.conditions)
+        series = interned.get(key)
+        if series is None:
+            series = interned[key] = Series(*key)
+        arms = table.setdefault(series, {})
+        name = sample.arm_name
+        if name not in arms:
+            arms[name] = Arm(name, sample.mode)
+        arms[name].samples.append(sample)
+    for arms in table.values():
+        for arm in arms.values():
+            arm.samples.sort(key=lambda s: s.order)
+    return {series: _by_mode(table[series]) for series in _in_order(table)}
+
+
+def _in_order(found: Iterable[Series]) -> list[Series]:
+    """Workloads in the order in which they first came, the series of each together."""
+    first: dict[str, int] = {}
+    for series in found:
+        first.setdefault(series.workload, len(first))
+    return sorted(found, key=lambda s: (first[s.workload], s.storage, s.metric, s.conditions))
+
+
+def _by_mode(arms: dict[str, Arm]) -> dict[str, Arm]:
+    rank = {mode: index for index, mode in enumerate(Mode)}
+    return dict(sorted(arms.items(), key=lambda item: (rank[item[1].mode], item[0].endswith(AGAIN), item[0])))
+
+
+def _pair(series: Series, base: Arm, other: Arm, rules: Rules) -> Comparison:
+    """Ratio and interval of two arms, and what forbids a verdict."""
+    first = other.samples[0]
+    known = base.knows_boots and other.knows_boots
+    warnings = checks.warnings(base.samples, other.samples, knows_boots=known)
+    blank = Comparison(series, first.metric, first.family, base, other, None, None, margin=rules.margin)
+    mixed = None if rules.mixed_provenance else checks.mixed_provenance(base.samples, other.samples)
+    if (unusable := mixed or _unusable(base, other)) is not None:
+        return replace(blank, outcome=Outcome.REFUSED, reason=unusable, warnings=tuple(warnings))
+    logs, blocks = _observations(base, other)
+    found = stats.effect(*logs, blocks=blocks, satterthwaite=not known)
+    if found is None:
+        warnings.insert(0, f"no interval: {len(logs[0])} and {len(logs[1])} independent runs, two of each are needed")
+    elif found.degenerate:
+        warnings.insert(0, "one arm has no variation at all, as no measurement has: copied or rounded values?")
+    reasons, more = _obstacles(base, other, rules, (len(logs[0]), len(logs[1])))
+    return replace(
+        blank,
+        ratio=float(np.exp(logs[1].mean() - logs[0].mean())) if len(logs[0]) else None,
+        effect=found,
+        outcome=Outcome.REFUSED if reasons else Outcome.INCONCLUSIVE,
+        reason="; ".join(reasons),
+        warnings=(*warnings, *more),
+    )
+
+
+def _obstacles(base: Arm, other: Arm, rules: Rules, counts: tuple[int, int]) -> tuple[list[str], list[str]]:
+    """Why there may be no verdict, and the confounds that the user accepted."""
+    confounds = checks.confounds(base.samples, other.samples)
+    reasons = [] if rules.accept_confounds else confounds
+    accepted = [f"accepted: {reason}" for reason in confounds] if rules.accept_confounds else []
+    known = base.knows_boots and other.knows_boots
+    if not known:
+        reasons = [*reasons, "boots are not known: runs of one boot are no independent repetitions"]
+    if min(counts) < rules.fewest_boots:
+        unit = "boots" if known else "runs"
+        reasons = [*reasons, f"too few {unit}: {counts[0]} and {counts[1]}, a verdict needs {rules.fewest_boots}"]
+    return reasons, accepted
+
+
+def _unusable(base: Arm, other: Arm) -> str | None:
+    for arm in (base, other):
+        if (arm.values <= 0).any():
+            return f"{arm.name} has values that are zero or below: a ratio has no meaning"
+    both = (*base.samples, *other.samples)
+    for what, found in (
+        ("units", {s.metric.unit for s in both}),
+        ("directions", {str(s.metric.direction) for s in both}),
+    ):
+        if len(found) > 1:
+            return f"{what} differ: {' and '.join(sorted(found))}"
+    return checks.mislabelled(base.samples) or checks.mislabelled(other.samples)
+
+
+def _observations(base: Arm, other: Arm) -> "tuple[tuple[NDArray[np.float64], NDArray[np.float64]], bool]":
+    """The boots' log means of two arms, and whether they are paired by block.
+
+    The design decides, not the data: where both arms were booted in blocks, the blocks that have both are compared.
+    """
+    first, second = base.blocks(), other.blocks()
+    if first is None or second is None:
+        return (base.logs(), other.logs()), False
+    common = sorted(first.keys() & second.keys())
+    return (np.array([first[b] for b in common]), np.array([second[b] for b in common])), True

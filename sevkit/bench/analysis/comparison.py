@@ -1,0 +1,170 @@
+"""What a comparison is: two arms of one series, with everything a reader needs to believe it or not."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sevkit.bench.analysis import stats
+from sevkit.bench.model import Conditions, Metric, Sample, SlotId
+from sevkit.bench.payload import ComparisonRow
+from sevkit.vocabulary import Mode
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ALPHA = stats.ALPHA
+# A control that differs takes away the verdicts of its row. With 5 % a good campaign would lose rows by chance alone.
+CONTROL_ALPHA = 0.01
+FEWEST_BOOTS = 3
+MARGIN = 0.02
+
+
+class Outcome(StrEnum):
+    """What a comparison concludes. ``equal`` and ``unequal`` are for controls, where both arms are the same mode."""
+
+    WORSE = "worse"
+    BETTER = "better"
+    EQUIVALENT = "equivalent"
+    INCONCLUSIVE = "inconclusive"
+    REFUSED = "refused"
+    EQUAL = "equal"
+    UNEQUAL = "unequal"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How strict to be. ``margin`` is the change (as a fraction) below which two modes count as equivalent."""
+
+    baseline: Mode = Mode.NOSEV
+    margin: float = MARGIN
+    fewest_boots: int = FEWEST_BOOTS
+    all_metrics: bool = False
+    mixed_provenance: bool = False
+    accept_confounds: bool = False
+
+
+@dataclass(frozen=True)
+class Series:
+    """What is measured, without the mode: samples of one series may be compared."""
+
+    workload: str
+    storage: str
+    metric: str
+    conditions: Conditions = ()
+
+
+@dataclass
+class Arm:
+    """The samples of one series in one arm, warm-ups left out, in order of measurement."""
+
+    name: str
+    mode: Mode
+    samples: list[Sample] = field(default_factory=list)
+
+    @property
+    def values(self) -> "NDArray[np.float64]":
+        """The raw values."""
+        return np.array([s.value for s in self.samples], dtype=np.float64)
+
+    @property
+    def knows_boots(self) -> bool:
+        """Whether boots were recorded; if not, each run stands for itself."""
+        return all(s.boot is not None for s in self.samples)
+
+    def labels(self) -> "NDArray[np.int64]":
+        """The boot of each sample, or its own number where boots are not known."""
+        if not self.knows_boots:
+            return np.arange(len(self.samples))
+        return np.array([s.boot for s in self.samples], dtype=np.int64)
+
+    def logs(self) -> "NDArray[np.float64]":
+        """The mean ln(value) of each boot."""
+        return stats.boot_means(self.values, self.labels())
+
+    def blocks(self) -> "dict[tuple[int, int, int], float] | None":
+        """The mean ln(value) in each block; None where boots were not laid out in blocks."""
+        slots = {s.at.identity: SlotId.parse(s.at.identity) for s in self.samples}
+        numbers: dict[tuple[int, int, int], int] = {}
+        places: dict[str, int] = {}
+        for identity, slot in slots.items():
+            if slot is None:
+                return None
+            places[identity] = numbers.setdefault(slot.block, len(numbers))
+        labels = np.array([places[s.at.identity] for s in self.samples], dtype=np.int64)
+        return dict(zip(numbers, stats.boot_means(self.values, labels).tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One arm against another, with everything a reader needs to believe it or not."""
+
+    series: Series
+    metric: Metric
+    family: str
+    base: Arm
+    other: Arm
+    ratio: float | None
+    effect: stats.Effect | None
+    outcome: Outcome = Outcome.INCONCLUSIVE
+    reason: str = ""
+    warnings: tuple[str, ...] = ()
+    p_holm: float | None = None
+    noise_floor: float | None = None
+    margin: float = MARGIN
+    tests: int = 1
+
+    @property
+    def control(self) -> bool:
+        """Whether both arms are the same mode: an A/A control."""
+        return self.base.mode == self.other.mode
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of the ratio; for ``equivalent`` and ``equal`` the 90 % interval, which their test uses."""
+        return None if self.effect is None else self.effect.interval(self.confidence)
+
+    @property
+    def confidence(self) -> float:
+        """The confidence of the interval that is shown. Two one-sided tests at 5 % belong to a 90 % interval."""
+        return 0.9 if self.outcome in (Outcome.EQUIVALENT, Outcome.EQUAL) else stats.CONFIDENCE
+
+    def as_dict(self) -> ComparisonRow:
+        """The comparison as JSON values; ``interval`` is null where nothing is known of the variation."""
+        found = self.effect
+        return {
+            "workload": self.series.workload,
+            "storage": self.series.storage or None,
+            "metric": self.metric.name,
+            "unit": self.metric.unit,
+            "direction": str(self.metric.direction),
+            "baseline_mode": str(self.base.mode),
+            "mode": str(self.other.mode),
+            "ratio": self.ratio,
+            "interval": None if self.interval is None else list(self.interval),
+            "confidence": None if found is None else self.confidence,
+            "blocks": found is not None and found.blocks,
+            "verdict": str(self.outcome),
+            "reason": self.reason,
+            "warnings": list(self.warnings),
+            "control": self.control,
+            "conditions": dict(self.series.conditions),
+            "family": self.family or None,
+            "provenance": sorted({str(s.at.provenance) for s in (*self.base.samples, *self.other.samples)}),
+            "baseline_value": _geometric(self.base),
+            "value": _geometric(self.other),
+            "boots": [len(np.unique(self.base.labels())), len(np.unique(self.other.labels()))],
+            "samples": [len(self.base.samples), len(self.other.samples)],
+            "p_value": None if found is None else found.p_value,
+            "p_holm": self.p_holm,
+            "noise_floor": self.noise_floor,
+            "equivalence": None if found is None else {"margin": self.margin, "p": found.equivalence_p(self.margin)},
+            "smallest_detectable": None if found is None else found.smallest_detectable(self.tests, self.margin),
+            "boots_for_margin": None if found is None else found.boots_for(self.margin, self.tests),
+        }
+
+
+def _geometric(arm: Arm) -> float | None:
+    values = arm.values
+    return float(np.exp(arm.logs().mean())) if len(values) and (values > 0).all() else None

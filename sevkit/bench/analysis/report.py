@@ -1,0 +1,243 @@
+"""What a report says, as plain values: summary, figures, comparisons, findings. Renderers only lay it out."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sevkit.bench import store
+from sevkit.bench.analysis import published, stats
+from sevkit.bench.analysis.compare import arms_of, compare
+from sevkit.bench.analysis.comparison import ALPHA, Arm, Comparison, Outcome, Rules, Series
+from sevkit.bench.lint import rules as lint
+from sevkit.bench.model import Direction, Sample
+from sevkit.vocabulary import Provenance
+
+MOST_POINTS = 60  # raw values drawn for each arm; beyond, the interval says enough
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One arm of one series: its mean, interval (None when unknown) and raw values for drawing."""
+
+    arm: str
+    mode: str
+    value: float
+    interval: tuple[float, float] | None
+    points: tuple[float, ...]
+    boots: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """The arms of one series, side by side."""
+
+    label: str
+    bars: tuple[Bar, ...]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One chart: all series of a family that share metric and unit."""
+
+    family: str
+    metric: str
+    unit: str
+    direction: Direction
+    groups: tuple[Group, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a report shows."""
+
+    title: str
+    provenance: tuple[str, ...]
+    summary: tuple[str, ...]
+    comparisons: tuple[Comparison, ...]
+    figures: tuple[Figure, ...]
+    environment: Mapping[str, Any]
+    confounds: tuple[str, ...]
+    mistakes: tuple[str, ...]
+    findings: tuple[Mapping[str, Any], ...]
+    reference: Mapping[tuple[str, str, str], float]
+    reference_name: str
+    failures: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def controls(self) -> list[Comparison]:
+        """The A/A controls."""
+        return [c for c in self.comparisons if c.control]
+
+    @property
+    def effects(self) -> list[Comparison]:
+        """The comparisons of different modes."""
+        return [c for c in self.comparisons if not c.control]
+
+
+def of_directory(path: Path, rules: Rules) -> Report:
+    """The report on a results directory; raises BadInputError when there is nothing in it."""
+    campaign = store.load(path)
+    comparisons = compare(campaign.samples, rules)
+    checked = lint.of_campaign(campaign, comparisons)
+    header = campaign.header
+    environment = dict(header.get("environment", {}))
+    for boot in list(campaign.boots.values())[:1]:
+        environment |= boot.environment
+    return _build(
+        str(header.get("title") or path.name),
+        campaign.samples,
+        comparisons,
+        rules,
+        environment=environment,
+        mistakes=tuple(header.get("known_mistakes", ())),
+        findings=tuple(f.as_dict() for f in checked.findings),
+        failures=tuple(campaign.of_kind("failure")),
+    )
+
+
+def of_published(rules: Rules) -> Report:
+    """The report on the published study, re-analysed over all jobs."""
+    about = published.about()
+    return _build(
+        about["title"],
+        published.samples(),
+        compare(published.samples(), rules),
+        rules,
+        environment={"source": about["source"], **about["environment"]},
+        mistakes=(about["note"], *about["known_mistakes"]),
+        findings=(),
+        failures=(),
+    )
+
+
+def _build(
+    title: str,
+    samples: Sequence[Sample],
+    comparisons: Sequence[Comparison],
+    rules: Rules,
+    *,
+    environment: Mapping[str, Any],
+    mistakes: tuple[str, ...],
+    findings: tuple[Mapping[str, Any], ...],
+    failures: tuple[Mapping[str, Any], ...],
+) -> Report:
+    kinds = tuple(sorted({str(s.at.provenance) for s in samples}))
+    confounds = sorted({c for at in {s.at.identity: s.at for s in samples}.values() for c in at.confounds})
+    own = kinds == (str(Provenance.PUBLISHED),)
+    return Report(
+        title=title,
+        provenance=kinds,
+        summary=tuple(summarise(comparisons)),
+        comparisons=tuple(comparisons),
+        figures=tuple(figures(samples, all_metrics=rules.all_metrics)),
+        environment=environment,
+        confounds=tuple(confounds),
+        mistakes=mistakes,
+        findings=findings,
+        reference=article_ratios() if own else published.ratios(),
+        reference_name="article" if own else "study",
+        failures=failures,
+    )
+
+
+def article_ratios() -> dict[tuple[str, str, str], float]:
+    """The ratios as the article prints them: (workload, storage, metric) -> sev / nosev."""
+    return {(row.workload, row.storage, row.metric): row.ratio for row in published.article_tables()}
+
+
+def study_ratio(report: Report, comparison: Mapping[str, Any]) -> float | None:
+    """What the study has for the same row: the article's figure, or its re-analysis over all jobs."""
+    if comparison["control"]:
+        return None
+    storage = (comparison["storage"] or "").removeprefix("virtio-")
+    return report.reference.get((comparison["workload"], storage, comparison["metric"]))
+
+
+def slowdown(c: Comparison) -> tuple[float, tuple[float, float] | None] | None:
+    """The comparison as a cost: above 1 is worse, whichever way its metric points."""
+    if c.ratio is None:
+        return None
+    if c.metric.direction is Direction.LOWER:
+        return c.ratio, c.interval
+    return 1 / c.ratio, None if c.interval is None else (1 / c.interval[1], 1 / c.interval[0])
+
+
+def summarise(comparisons: Sequence[Comparison]) -> list[str]:
+    """The findings in a few sentences."""
+    effects = [c for c in comparisons if not c.control]
+    controls = [c for c in comparisons if c.control]
+    lines = []
+    if effects:
+        counts = {outcome: sum(c.outcome is outcome for c in effects) for outcome in Outcome}
+        told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
+        lines.append(f"{len(effects)} comparisons with the baseline: {told}.")
+    worst = [(found[0], c) for c in effects if c.outcome is Outcome.WORSE and (found := slowdown(c)) is not None]
+    if worst:
+        cost, c = max(worst, key=lambda pair: pair[0])
+        where = f" on {c.series.storage}" if c.series.storage else ""
+        what = f"{c.series.workload}{where} ({c.metric.name}, {c.other.name})"
+        lines.append(f"The largest cost with a verdict: {what}, {cost:.2f} times the baseline's.")
+    if controls:
+        bad = [c for c in controls if c.outcome is Outcome.UNEQUAL]
+        width = max(((c.effect.high - c.effect.low) / 2 for c in controls if c.effect), default=0.0)
+        equal = sum(c.outcome is Outcome.EQUAL for c in controls)
+        verdict = f"{len(bad)} of {len(controls)} differ" if bad else f"none of {len(controls)} differs"
+        verdict += f", {equal} shown equal within {controls[0].margin:.1%}"
+        lines.append(f"A/A controls (the same mode measured twice): {verdict}; half width of the widest: {width:.1%}.")
+    elif effects:
+        lines.append("There is no A/A control: the noise floor of these measurements is not known.")
+    refused = [c for c in effects if c.outcome is Outcome.REFUSED]
+    apart = [c for c in refused if (c.p_holm or 1) < ALPHA]
+    if refused:
+        reasons = {reason.split(":", maxsplit=1)[0] for c in refused for reason in c.reason.split("; ")}
+        lines.append(f"A verdict was refused {len(refused)} times ({', '.join(sorted(reasons))}).")
+    if apart:
+        lines.append(f"In {len(apart)} of those the arms do differ (Holm p < {ALPHA}); whether by the mode is open.")
+    return lines
+
+
+def figures(samples: Iterable[Sample], *, all_metrics: bool = False) -> list[Figure]:
+    """One chart for each family, metric and unit."""
+    tables: dict[tuple[str, str, str], list[tuple[Series, dict[str, Arm]]]] = {}
+    for series, arms in arms_of(samples, all_metrics=all_metrics).items():
+        first = next(iter(arms.values())).samples[0]
+        family = first.family or _guess_family(series)
+        tables.setdefault((family, series.metric, first.metric.unit), []).append((series, arms))
+    found = []
+    for (family, metric, unit), rows in tables.items():
+        groups = tuple(_group(series, arms) for series, arms in rows)
+        direction = next(iter(rows[0][1].values())).samples[0].metric.direction
+        found.append(Figure(family, metric, unit, direction, groups))
+    return found
+
+
+def _guess_family(series: Series) -> str:
+    word = series.workload.replace("-", "_").split("_", maxsplit=1)[0].lower()
+    return {"bw": "bandwidth", "iops": "IOPS", "al": "latency", "redis": "redis"}.get(word, series.metric)
+
+
+def label_of(series: Series) -> str:
+    """Workload, storage and conditions as one label."""
+    conditions = ", ".join(f"{key} {value}" for key, value in series.conditions)
+    return " · ".join(part for part in (series.workload, series.storage, conditions) if part)
+
+
+def _group(series: Series, arms: Mapping[str, Arm]) -> Group:
+    return Group(label_of(series), tuple(_bar(arm) for arm in arms.values()))
+
+
+def _bar(arm: Arm) -> Bar:
+    values = arm.values
+    points = tuple(float(v) for v in values[:: max(1, len(values) // MOST_POINTS)])[:MOST_POINTS]
+    boots = len(np.unique(arm.labels()))
+    if (values <= 0).any():
+        return Bar(arm.name, str(arm.mode), float(values.mean()), None, points, boots, len(values))
+    logs = arm.logs()
+    reach = stats.reach_of_mean(logs)
+    centre = float(np.exp(logs.mean()))
+    interval = None if reach is None else (centre / float(np.exp(reach)), centre * float(np.exp(reach)))
+    return Bar(arm.name, str(arm.mode), centre, interval, points, boots, len(values))

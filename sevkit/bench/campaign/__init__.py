@@ -1,0 +1,1 @@
+"""Run a campaign: plan, places where workloads run, records."""

@@ -1,0 +1,219 @@
+"""Running one block: one boot of each arm, each workload warmed up and sampled, every record handed on at once."""
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from sevkit.bench.campaign.place import ClockError, Executor, Place, UnsteadyBootError
+from sevkit.bench.campaign.plan import Config, Plan, Slot
+from sevkit.bench.imports.parse import Measured
+from sevkit.bench.model import Direction, Metric, Sample, SlotId
+from sevkit.bench.suite import Workload
+from sevkit.errors import SevkitError
+
+RAW = "_raw"  # the key under which a record carries what its program printed, until the recorder files it
+_CLOCK_RETRIES = 2
+_UNSTEADY_BOOTS = 2  # boots of a slot that may be given back before the next is taken as it is
+BOOT_TIME = Metric("boot_time", "s", Direction.LOWER)
+
+# Takes records in the order in which they came to be. What it raises (a full disk) ends the campaign.
+Emit = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass
+class Done:
+    """What a results directory already holds of a plan, so that nothing is measured twice."""
+
+    samples: set[tuple[str, str, int]] = field(default_factory=set)
+    slots: set[str] = field(default_factory=set)
+    failed: set[tuple[str, str]] = field(default_factory=set)
+    attempts: Counter[str] = field(default_factory=Counter)  # boots by slot
+
+    @classmethod
+    def of(cls, samples: Iterable[Sample], others: Iterable[Mapping[str, Any]], boots: Iterable[str]) -> "Done":
+        """From what the store read back."""
+        done = cls()
+        for sample in samples:
+            if not sample.warmup and sample.metric.primary:
+                slot = _slot_of(sample.at.identity)
+                done.samples.add((slot, sample.workload, sample.iteration))
+        for record in others:
+            if record.get("kind") == "slot":
+                done.slots.add(str(record.get("id")))
+            elif record.get("kind") == "failure":
+                done.failed.add((str(record.get("slot")), str(record.get("workload"))))
+        done.attempts.update(_slot_of(identity) for identity in boots)
+        return done
+
+    def left(self, slot: Slot, workload: Workload, iterations: int) -> list[int]:
+        """The iterations of a workload that a slot still lacks."""
+        name = str(slot.identity)
+        if (name, workload.name) in self.failed:
+            return []
+        return [i for i in range(iterations) if (name, workload.name, i) not in self.samples]
+
+
+def _slot_of(identity: str) -> str:
+    slot = SlotId.parse(identity)
+    return identity if slot is None else str(slot.slot)
+
+
+def run_block(
+    plan: Plan,
+    executor: Executor,
+    config: Config,
+    boot: int,
+    done: Done,
+    emit: Emit,
+    enough: Callable[[], bool] = lambda: False,
+) -> None:
+    """Run what is left of a block. Failures become records; only what ``emit`` raises gets out.
+
+    ``enough`` is asked before each slot: a budget that is spent ends the block there.
+    """
+    for slot in plan.block(config, boot):
+        if str(slot.identity) not in done.slots and not enough():
+            _run_slot(plan, executor, slot, done, emit)
+
+
+def _open(executor: Executor, slot: Slot, first: int, emit: Emit) -> Place:
+    """Boot a slot; a boot that came up unlike its neighbours is written down and taken again."""
+    for attempt in range(first, first + _UNSTEADY_BOOTS):
+        try:
+            return executor.open(slot, slot.identity.attempted(attempt), steady=True)
+        except UnsteadyBootError as error:
+            emit({"kind": "discarded", "slot": str(slot.identity), "attempt": attempt, "reason": error.message})
+    return executor.open(slot, slot.identity.attempted(first + _UNSTEADY_BOOTS), steady=False)
+
+
+def _run_slot(plan: Plan, executor: Executor, slot: Slot, done: Done, emit: Emit) -> None:
+    started = time.monotonic()
+    place: Place | None = None
+    try:
+        try:
+            place = _open(executor, slot, done.attempts[str(slot.identity)], emit)
+        except SevkitError as error:
+            emit(_failure(slot, None, error))
+        if place is not None:
+            emit(place.boot.record())
+            for record in _boot_samples(place, slot):
+                emit(record)
+            _run_workloads(plan, place, slot, done, emit)
+    finally:
+        if place is not None:
+            place.close()
+    seconds = round(time.monotonic() - started, 3)
+    emit({"kind": "slot", "id": str(slot.identity), "booted": place is not None, "seconds": seconds})
+
+
+def _run_workloads(plan: Plan, place: Place, slot: Slot, done: Done, emit: Emit) -> None:
+    for workload in slot.order:
+        left = done.left(slot, workload, plan.profile.iterations)
+        if not left:
+            continue
+        reason = place.lacks(workload)
+        if reason is not None:
+            emit({"kind": "skipped", "slot": str(slot.identity), "workload": workload.name, "reason": reason})
+            continue
+        failure = _run_workload(plan, place, slot, workload, left, emit)
+        if failure is not None:
+            emit(_failure(slot, workload, failure))
+        if not place.alive():
+            emit(_failure(slot, workload, failure or SevkitError("the guest ended")))
+            return
+
+
+def _run_workload(
+    plan: Plan, place: Place, slot: Slot, workload: Workload, left: list[int], emit: Emit
+) -> SevkitError | None:
+    """Warm up and sample one workload; returns what made it fail."""
+    warmups = [(-1 - i, True) for i in range(plan.warmups(workload))]
+    try:
+        place.prepare(workload, slot, plan.profile.seconds)
+    except SevkitError as error:
+        place.finish(workload)
+        return error
+    try:
+        for iteration, warmup in [*warmups, *((i, False) for i in left)]:
+            try:
+                measured = _measure(place, workload, slot, iteration)
+            except SevkitError as error:
+                return error
+            for record in _samples(place, slot, workload, (iteration, warmup), measured):
+                emit(record)
+    finally:
+        place.finish(workload)
+    return None
+
+
+def _measure(place: Place, workload: Workload, slot: Slot, iteration: int) -> list[Measured]:
+    """One sample, taken again when a clock jumped meanwhile."""
+    for _ in range(_CLOCK_RETRIES):
+        with contextlib.suppress(ClockError):
+            return place.measure(workload, slot, iteration)
+    return place.measure(workload, slot, iteration)
+
+
+def _samples(
+    place: Place, slot: Slot, workload: Workload, which: tuple[int, bool], measured: list[Measured]
+) -> Iterator[Mapping[str, Any]]:
+    iteration, warmup = which
+    now = time.time()
+    for guest, one in enumerate(measured):
+        extra: dict[str, Any] = {"seconds": one.seconds, "host_seconds": round(one.host_seconds, 6)}
+        if len(measured) > 1:
+            extra["guest"] = guest
+        for metric, value in one.values:
+            sample = replace(
+                _blank(place, slot, workload, metric, value), iteration=iteration, warmup=warmup, time=now, extra=extra
+            )
+            record = sample.record()
+            if workload.parse not in {"time", "rate"} and one.raw and metric.primary:
+                record[RAW] = one.raw.decode(errors="replace")
+            yield record
+
+
+def _blank(place: Place, slot: Slot, workload: Workload, metric: Metric, value: float) -> Sample:
+    return Sample(
+        workload=workload.name,
+        storage=slot.config.storage if workload.disk else "",
+        metric=metric,
+        mode=slot.arm.mode,
+        value=value,
+        arm=slot.arm.name,
+        boot=slot.boot,
+        conditions=slot.config.conditions,
+        family=workload.family,
+        at=place.boot,
+    )
+
+
+def _boot_samples(place: Place, slot: Slot) -> Iterator[Mapping[str, Any]]:
+    """The time that the boot itself took, and its phases."""
+    if place.launch is None:
+        return
+    values = [(BOOT_TIME, place.launch.seconds)]
+    values += [(Metric(f"boot_{k}", "s", Direction.LOWER, primary=False), v) for k, v in place.launch.phases.items()]
+    workload = Workload("boot", "boot", "boot", "", parse="boot")
+    for metric, value in values:
+        sample = _blank(place, slot, workload, metric, value)
+        storage = slot.config.storage if any(w.disk for w in slot.config.workloads) else ""
+        yield replace(sample, storage=storage, time=time.time()).record()
+
+
+def _failure(slot: Slot, workload: Workload | None, error: SevkitError) -> Mapping[str, Any]:
+    name = workload.name if workload is not None else "boot"
+    return {
+        "kind": "failure",
+        "cell": f"{slot.identity}/{name}",
+        "slot": str(slot.identity),
+        "workload": name,
+        "arm": slot.arm.name,
+        "error": error.kind,
+        "message": error.message,
+        "detail": error.detail,
+        "time": time.time(),
+    }

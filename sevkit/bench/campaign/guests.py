@@ -1,0 +1,290 @@
+"""Workloads in guests: one boot of a slot, with neighbours when co-located guests are asked for."""
+
+import contextlib
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sevkit import processes
+from sevkit.bench.campaign import disk as disks
+from sevkit.bench.campaign import environment, place, sources
+from sevkit.bench.campaign.place import Launch
+from sevkit.bench.campaign.plan import Config, Slot
+from sevkit.bench.imports.parse import Measured
+from sevkit.bench.model import Boot, SlotId
+from sevkit.bench.suite import Workload
+from sevkit.errors import SevkitError, UsageError
+from sevkit.guest import image as images
+from sevkit.guest.result import CommandResult
+from sevkit.guest.spec import Firmware, GuestSpec, Storage, StorageKind
+from sevkit.hypervisor import select
+from sevkit.hypervisor.protocols import Guest, Hypervisor
+from sevkit.vocabulary import Mode
+
+_BOOT_TIMEOUT = 300.0
+_DISK_SERIAL = "sevkit-data"  # what argv.py gives the data disk
+_FIND_DISK = (
+    "for d in /sys/block/*; do cat $d/serial $d/device/serial $d/device/vpd_pg80 2>/dev/null"
+    f" | grep -q {_DISK_SERIAL} && echo /dev/${{d##*/}}; done; true"
+)
+_PHASES = "cat /proc/uptime; dmesg | grep 'as init process'"
+_SPEED = re.compile(r"^\[\s*([\d.]+)\].*as init process", re.MULTILINE)
+
+
+class GuestExecutor:
+    """Boots guests. The hypervisor is one for all arms, so that they differ in the mode and not in the program."""
+
+    name = "guest"
+
+    def __init__(
+        self,
+        hypervisor: str,
+        *,
+        seconds: float,
+        pin: str = "",
+        progress: Callable[[str], None] | None = None,
+    ) -> None:
+        self._wanted = hypervisor
+        self._seconds = seconds
+        self._pin = pin
+        self._progress = progress
+        self._encrypts = False
+        self._quick_clock = False
+        self._hypervisor: Hypervisor | None = None
+
+    def modes(self, wanted: Sequence[Mode]) -> tuple[list[Mode], dict[str, str]]:
+        """The modes that one hypervisor runs here: of those that can be had, the one with the most modes."""
+        names = select.NAMES[:2] if self._wanted == "auto" else (self._wanted,)
+        best: tuple[list[Mode], dict[str, str]] = ([], {})
+        for name in names:
+            hypervisor = select.make(name, self._progress)
+            answers = [hypervisor.availability(mode) for mode in wanted]
+            able = [a.mode for a in answers if a.available]
+            if len(able) > len(best[0]) or self._hypervisor is None:
+                best = able, {str(a.mode): a.reason for a in answers if not a.available}
+                self._hypervisor = hypervisor
+        self._encrypts = any(mode is not Mode.NOSEV for mode in best[0])
+        return best
+
+    def ready(self, configs: Sequence[Config]) -> None:
+        """Build the images: the first boot must not hold their making."""
+        for image in sorted({config.image for config in configs}):
+            images.get(image, progress=self._progress)
+
+    def open(self, slot: Slot, identity: SlotId, *, steady: bool) -> "GuestPlace":
+        """Boot the guests of a slot, each with a disk of random data."""
+        if self._hypervisor is None:
+            self.modes([slot.arm.mode])
+        assert self._hypervisor is not None
+        guests: list[Guest] = []
+        # The threads live as long as the guests: a child is killed when the thread that started it ends (prctl(2)).
+        pool = ThreadPoolExecutor(slot.config.guests)
+        scratch = tempfile.TemporaryDirectory(prefix="sevkit-bench-", ignore_cleanup_errors=True)
+        try:
+            specs = [self._spec(slot, index, Path(scratch.name)) for index in range(slot.config.guests)]
+            started = time.monotonic()
+            launches = [pool.submit(self._hypervisor.launch, spec, timeout=_BOOT_TIMEOUT) for spec in specs]
+            failed = [error for job in launches if (error := job.exception()) is not None]
+            guests = [job.result() for job in launches if job.exception() is None]
+            if failed:
+                raise failed[0]
+            seconds = time.monotonic() - started
+            made = GuestPlace(guests, slot, identity, Held(pool, scratch), seconds, self._seconds, self._pin)
+            if steady:
+                self._check_clock(made)
+        except BaseException:
+            for guest in guests:
+                guest.stop()
+            pool.shutdown(wait=False, cancel_futures=True)
+            scratch.cleanup()
+            raise
+        return made
+
+    def _check_clock(self, made: "GuestPlace") -> None:
+        """Give a boot back whose kernel gave up its usual clock, as it does when the host keeps it waiting."""
+        clock = made.boot.facts.get("guest clock", "")
+        slow = clock in environment.SLOW_CLOCKS
+        self._quick_clock = self._quick_clock or not slow
+        if slow and self._quick_clock:
+            raise place.UnsteadyBootError(f"the guest's clock fell back to {clock}")
+
+    def environment(self) -> dict[str, Any]:
+        """The host and the hypervisor."""
+        name = self._hypervisor.name if self._hypervisor is not None else self._wanted
+        return {**environment.of_host(), "hypervisor": name}
+
+    def _spec(self, slot: Slot, index: int, scratch: Path) -> GuestSpec:
+        spec = spec_of(slot.config, slot.arm.mode, same_firmware=self._encrypts)
+        if spec.storage.kind is not StorageKind.NONE:
+            disk = scratch / f"disk{index}.img"
+            disks.fill(disk, slot.config.disk_mib)
+            spec = replace(spec, storage=replace(spec.storage, path=disk))
+        return replace(spec, name=f"bench-{os.getpid()}-{slot.config.index}-{slot.boot}-{index}")
+
+
+def spec_of(config: Config, mode: Mode, *, same_firmware: bool) -> GuestSpec:
+    """The guest of a configuration. With ``same_firmware`` the plain guest boots by OVMF like the encrypted ones."""
+    needs_disk = any(w.disk for w in config.workloads)
+    storage = Storage()
+    if needs_disk:
+        storage = Storage(StorageKind(config.storage), size_mib=config.disk_mib, cache=config.cache)
+    return GuestSpec(
+        mode=mode,
+        image=config.image,
+        memory_mib=config.memory_mib,
+        vcpus=config.vcpus,
+        storage=storage,
+        firmware=Firmware.OVMF if same_firmware else None,
+    )
+
+
+@dataclass(frozen=True)
+class Held:
+    """What guests need as long as they run: the threads that started them, and the folder of their disks."""
+
+    pool: ThreadPoolExecutor
+    scratch: "tempfile.TemporaryDirectory[str]"
+
+
+class GuestPlace:
+    """The guests of one boot."""
+
+    def __init__(
+        self,
+        guests: list[Guest],
+        slot: Slot,
+        identity: SlotId,
+        held: Held,
+        boot_seconds: float,
+        seconds: float,
+        pin: str,
+    ) -> None:
+        self._guests = guests
+        self._held = held
+        self._pool = held.pool
+        for guest in guests:
+            pin_process(guest.pid, pin)
+        first = guests[0]
+        self.launch: Launch | None = Launch(boot_seconds, phases(self._shell(first), boot_seconds))
+        self._clock = place.find_clock(self._shell(first))
+        disk = self._shell(first)(_FIND_DISK, 20).text.strip() if slot.config.storage else ""
+        self._setup = place.variables(slot, disk=disk, work="/tmp", seconds=seconds)  # noqa: S108 - in the guest
+        seen = environment.of_guest(self._shell(first)(environment.GUEST_PROBE, 30).text)
+        drives = sorted(Path(held.scratch.name).glob("*.img"))
+        allocation = disks.allocated(drives[0]) if drives else "none"
+        self.boot = _boot(first, slot, identity, seen, pin, allocation)
+
+    def lacks(self, workload: Workload) -> str | None:
+        """Why a workload cannot run in this image."""
+        if not workload.needs:
+            return None
+        script = "; ".join(f"command -v {name} >/dev/null || echo {name}" for name in workload.needs)
+        missing = self._shell(self._guests[0])(script, 20).text.split()
+        return f"the image has no {', '.join(missing)}" if missing else None
+
+    def prepare(self, workload: Workload, slot: Slot, seconds: float) -> None:
+        """Put programs into the guests and run what comes before."""
+        del slot, seconds
+        for guest in self._guests:
+            for source in workload.sources:
+                target = f"/tmp/{Path(source).stem}"  # noqa: S108 - in the guest
+                guest.put(sources.compiled(source), target)
+                place.run_untimed(self._shell(guest), "", f"installing {source}", f"chmod +x {target}")
+            if workload.prepare:
+                what = f"preparing {workload.name}"
+                place.run_untimed(self._shell(guest), self._setup, what, workload.prepare)
+
+    def measure(self, workload: Workload, slot: Slot, iteration: int) -> list[Measured]:
+        """One sample of each guest, all at the same time."""
+        del slot, iteration
+        if workload.before:
+            for guest in self._guests:
+                what = f"what comes before {workload.name}"
+                place.run_untimed(self._shell(guest), self._setup, what, workload.before)
+        jobs = [
+            self._pool.submit(place.run_timed, self._shell(guest), self._clock, self._setup, workload)
+            for guest in self._guests
+        ]
+        return [job.result() for job in jobs]
+
+    def finish(self, workload: Workload) -> None:
+        """End the daemons that the workload started: they would disturb those after it."""
+        for guest in self._guests:
+            place.run_after(self._shell(guest), self._setup, workload)
+
+    def alive(self) -> bool:
+        """Whether all guests still run."""
+        return all(guest.alive() for guest in self._guests)
+
+    def close(self) -> None:
+        """Stop the guests."""
+        for guest in self._guests:
+            guest.stop()
+        self._held.scratch.cleanup()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    @staticmethod
+    def _shell(guest: Guest) -> place.Shell:
+        def run(command: str, timeout: float) -> CommandResult:
+            return guest.run(command, timeout=timeout)
+
+        return run
+
+
+def phases(shell: place.Shell, total: float) -> dict[str, float]:
+    """Where the time of a boot went: VMM and firmware, kernel, init; from the guest's uptime and kernel log."""
+    with contextlib.suppress(SevkitError, ValueError, IndexError):
+        text = shell(_PHASES, 20).text
+        up = float(text.split()[0])
+        match = _SPEED.search(text)
+        kernel = float(match.group(1)) if match else up
+        return {"vmm_firmware": max(0.0, total - up), "kernel": kernel, "init": max(0.0, up - kernel)}
+    return {}
+
+
+def pin_process(pid: int, cpus: str) -> None:
+    """Keep all threads of a process on these CPUs (``2,3``); raises UsageError when they cannot be had."""
+    if not cpus or pid <= 0:
+        return
+    try:
+        chosen = {int(cpu) for cpu in cpus.split(",")}
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            os.sched_setaffinity(int(thread.name), chosen)
+    except (ValueError, OSError) as error:
+        raise UsageError(f"the guest could not be pinned to CPUs {cpus}: {error}", hint="see --pin") from error
+
+
+def _boot(guest: Guest, slot: Slot, identity: SlotId, seen: dict[str, str], pin: str, disk: str) -> Boot:
+    config = slot.config
+    forced = list(guest.confounds)
+    facts = {
+        **environment.host_facts(),
+        **environment.guest_facts(seen),
+        "accel": guest.accel,
+        "QEMU": environment.version(guest.command_line[0]),
+        "firmware": environment.firmware(guest.command_line),
+        "memory": f"{config.memory_mib} MiB",
+        "cache": config.cache,
+        "image": config.image,
+        "disk": disk,
+        "pinned to": pin or "any CPU",
+    }
+    avoidable = tuple(text for text in forced if text.startswith("firmware:"))
+    surroundings = {
+        **environment.moment(own_cpus=config.vcpus * config.guests),
+        **seen,
+        "QEMU": facts["QEMU"],
+        "firmware": facts["firmware"],
+        "guest vCPUs": config.vcpus,
+        "guest memory": f"{config.memory_mib} MiB",
+        "command line": processes.pasteable(guest.command_line),
+    }
+    if inherent := [text for text in forced if text not in avoidable]:
+        surroundings["belongs to the mode"] = inherent
+    return Boot(str(identity), guest.provenance, facts, avoidable, surroundings)

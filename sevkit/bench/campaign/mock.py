@@ -1,0 +1,101 @@
+"""A mock that invents its numbers, the same for the same seed: to try a campaign, and to test what is made of one.
+
+Each value is the workload's ``mock_value`` times its cost in the mode, times what boot and sample add by chance.
+"""
+
+import hashlib
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sevkit.bench.campaign.place import Launch
+from sevkit.bench.campaign.plan import Config, Slot
+from sevkit.bench.imports.parse import Measured
+from sevkit.bench.model import Boot, Direction, SlotId
+from sevkit.bench.suite import Workload
+from sevkit.errors import GuestError
+from sevkit.vocabulary import Mode, Provenance
+
+# How much of a workload's cost each mode has.
+_SHARE = {Mode.NOSEV: 0.0, Mode.SEV: 0.6, Mode.SEV_ES: 0.8, Mode.SEV_SNP: 1.0}
+_BOOT_NOISE = 0.006
+_SAMPLE_NOISE = 0.008
+
+
+class MockExecutor:
+    """Invents samples; each takes ``delay`` seconds. A workload whose name ends in ``-fails`` fails in mode sev."""
+
+    name = "mock"
+
+    def __init__(self, *, seed: int, delay: float = 0.0) -> None:
+        self._seed = seed
+        self._delay = delay
+
+    def modes(self, wanted: Sequence[Mode]) -> tuple[list[Mode], dict[str, str]]:
+        """The mock does them all."""
+        return list(wanted), {}
+
+    def ready(self, configs: Sequence[Config]) -> None:
+        """Nothing to build."""
+
+    def open(self, slot: Slot, identity: SlotId, *, steady: bool) -> "MockPlace":
+        """A boot that is none."""
+        del steady
+        return MockPlace(slot, identity, self._seed, self._delay)
+
+    def environment(self) -> dict[str, Any]:
+        """Nothing is real here, and the report says so."""
+        return {"made by": "sevkit's mock: invented numbers, no measurement"}
+
+
+class MockPlace:
+    """One boot of the mock."""
+
+    def __init__(self, slot: Slot, identity: SlotId, seed: int, delay: float) -> None:
+        self._seed = seed
+        self._delay = delay
+        self._name = str(slot.identity)
+        self.launch: Launch | None = None
+        self.boot = Boot(str(identity), Provenance.MOCK, {"host": "mock"})
+
+    def lacks(self, workload: Workload) -> str | None:
+        """The mock lacks nothing."""
+        del workload
+        return None
+
+    def prepare(self, workload: Workload, slot: Slot, seconds: float) -> None:
+        """Nothing to do."""
+        del workload, slot, seconds
+
+    def measure(self, workload: Workload, slot: Slot, iteration: int) -> list[Measured]:
+        """One invented sample for each guest."""
+        time.sleep(self._delay)
+        if workload.name.endswith("-fails") and slot.arm.mode is Mode.SEV:
+            raise GuestError(f"{workload.name} failed with status 1", detail="the mock was asked to fail")
+        share = _SHARE[slot.arm.mode] * workload.mock_cost
+        sign = -1 if workload.direction is Direction.HIGHER else 1
+        boot = self._normal(workload.name, "boot") * _BOOT_NOISE
+        found = []
+        for guest in range(slot.config.guests):
+            own = self._normal(workload.name, str(iteration), str(guest)) * _SAMPLE_NOISE
+            value = workload.mock_value * math.exp(sign * math.log1p(share) + boot + own)
+            found.append(Measured(((workload.main_metric, value),), self._delay))
+        return found
+
+    def finish(self, workload: Workload) -> None:
+        """Nothing runs."""
+
+    def alive(self) -> bool:
+        """Always."""
+        return True
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+    def _normal(self, *words: str) -> float:
+        key = "/".join((str(self._seed), self._name, *words)).encode()
+        number = int.from_bytes(hashlib.sha256(key).digest()[:8])
+        return float(np.random.default_rng(number).standard_normal())

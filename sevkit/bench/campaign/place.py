@@ -1,0 +1,178 @@
+"""Where workloads run: the protocols, and what guests and the host have in common."""
+
+import contextlib
+import re
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sevkit.bench.campaign.plan import Config, Slot
+from sevkit.bench.imports import parse
+from sevkit.bench.imports.parse import Measured
+from sevkit.bench.model import Boot, SlotId
+from sevkit.bench.suite import Workload
+from sevkit.errors import BadInputError, GuestError, SevkitError
+from sevkit.guest.result import CommandResult
+from sevkit.vocabulary import Mode
+
+# How a place tells the time to better than a millisecond: the shell of a busybox guest has no fractions of a second.
+# Each prints seconds and a fraction; the first that works is used.
+CLOCKS = {
+    "date": "date +'%s %N ns'",
+    "adjtimex": "adjtimex | awk '/time.tv_sec/{s=$NF} /time.tv_usec/{u=$NF} END{print s, u, \"us\"}'",
+    "uptime": 'awk \'{split($1,a,"."); print a[1], a[2] "0000", "us"}\' /proc/uptime',
+}
+_MARK = "sevkit-clock"
+_STAMP = re.compile(rf"^{_MARK} (\d+) (\d+) (ns|us)$", re.MULTILINE)
+_UNTIMED = 120.0
+_CLOCK_SLACK = 3.0  # seconds that a command may take on its way into a guest and back on a busy host
+
+
+class UnsteadyBootError(GuestError):
+    """A boot that came up in a state that its neighbours do not have, such as another clock: it is taken again."""
+
+
+class ClockError(GuestError):
+    """A clock jumped during a sample: it is not used, and taken again."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What the start of a place took: seconds until it answered, and phases where they are known."""
+
+    seconds: float
+    phases: Mapping[str, float]
+
+
+class Place(Protocol):
+    """Something in which workloads run: guests of one boot, the host, or the mock."""
+
+    boot: Boot
+    launch: Launch | None
+
+    def lacks(self, workload: Workload) -> str | None:
+        """Why the workload cannot run here, or None."""
+        ...
+
+    def prepare(self, workload: Workload, slot: Slot, seconds: float) -> None:
+        """What comes once before the samples of a workload."""
+        ...
+
+    def measure(self, workload: Workload, slot: Slot, iteration: int) -> list[Measured]:
+        """One sample of each guest of the place; raises SevkitError when the workload fails."""
+        ...
+
+    def finish(self, workload: Workload) -> None:
+        """End what the workload started; never raises."""
+        ...
+
+    def alive(self) -> bool:
+        """Whether more can be measured here."""
+        ...
+
+    def close(self) -> None:
+        """End it."""
+        ...
+
+
+class Executor(Protocol):
+    """Something that opens places."""
+
+    name: str
+
+    def modes(self, wanted: Sequence[Mode]) -> tuple[list[Mode], dict[str, str]]:
+        """The modes that can run, and the reasons for the others."""
+        ...
+
+    def ready(self, configs: Sequence[Config]) -> None:
+        """Build what boots need, so that no boot is slowed by it."""
+        ...
+
+    def open(self, slot: Slot, identity: SlotId, *, steady: bool) -> Place:
+        """Boot what a slot needs; raises SevkitError, with ``steady`` UnsteadyBootError for a boot to take again."""
+        ...
+
+    def environment(self) -> dict[str, Any]:
+        """What all boots have in common: the host and its programs."""
+        ...
+
+
+class Shell(Protocol):
+    """Runs shell commands."""
+
+    def __call__(self, command: str, timeout: float) -> CommandResult:
+        """Run a command; raises SevkitError when it cannot be run at all."""
+        ...
+
+
+def find_clock(shell: Shell) -> str:
+    """The name of the best clock of a place; raises GuestError when it has none."""
+    for name, command in CLOCKS.items():
+        result = shell(command, 10)
+        words = result.text.split()
+        if result.status == 0 and len(words) == 3 and words[0].isdigit() and words[1].isdigit():
+            return name
+    raise GuestError("no clock was found that tells fractions of a second")
+
+
+def variables(slot: Slot, *, disk: str, work: str, seconds: float) -> str:
+    """The shell words that set what commands may use."""
+    values = {
+        "DISK": disk,
+        "WORK": work,
+        "VCPUS": str(slot.config.vcpus),
+        "MEMORY_MIB": str(slot.config.memory_mib),
+        "SECONDS_EACH": f"{seconds:g}",
+    }
+    return "export " + " ".join(f"{key}={shlex.quote(value)}" for key, value in values.items()) + "; "
+
+
+def run_untimed(shell: Shell, setup: str, what: str, command: str) -> None:
+    """Run a command that prepares something; raises GuestError with its words when it fails."""
+    result = shell(setup + command, _UNTIMED)
+    if result.status != 0:
+        raise GuestError(f"{what} failed with status {result.status}", detail=_words(result))
+
+
+def run_after(shell: Shell, setup: str, workload: Workload) -> None:
+    """End what a workload started. It does not matter whether that still runs."""
+    if workload.after:
+        with contextlib.suppress(SevkitError):
+            shell(setup + workload.after, _UNTIMED)
+
+
+def run_timed(shell: Shell, clock: str, setup: str, workload: Workload) -> Measured:
+    """Run a workload between two looks at the clock of its own place.
+
+    The host's monotonic clock is kept beside it: a guest's clock that jumps shows as a difference between the two.
+    """
+    stamp = f"echo {_MARK} $({CLOCKS[clock]}) >&2"
+    script = f"{setup}{stamp}; (\n{workload.command}\n); status=$?; {stamp}; exit $status"
+    started = time.monotonic()
+    result = shell(script, workload.timeout)
+    host_seconds = time.monotonic() - started
+    if result.status != 0:
+        raise GuestError(f"{workload.name} failed with status {result.status}", detail=_words(result))
+    seconds = _between(result.stderr.decode(errors="replace"), workload)
+    if abs(host_seconds - seconds) > max(_CLOCK_SLACK, 0.5 * host_seconds):
+        raise ClockError(
+            f"{workload.name}: the clocks disagree: {seconds:.2f} s by its own, {host_seconds:.2f} s by the host's",
+            hint="a clock jumped; the sample is not used",
+        )
+    values = parse.read(workload, result.stdout, seconds)
+    return Measured(tuple(values), seconds, result.stdout, host_seconds)
+
+
+def _between(errors: str, workload: Workload) -> float:
+    stamps = _STAMP.findall(errors)
+    if len(stamps) != 2:
+        raise BadInputError(f"{workload.name}: no time stamps came back", detail=errors[-300:])
+    first, last = (int(s) + int(f) / (1e9 if unit == "ns" else 1e6) for s, f, unit in stamps)
+    return last - first
+
+
+def _words(result: CommandResult) -> str:
+    text = result.stderr.decode(errors="replace") or result.text
+    return "\n".join(line for line in text.strip().splitlines() if not line.startswith(_MARK))[-1500:]

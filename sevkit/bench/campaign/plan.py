@@ -1,0 +1,157 @@
+"""What is measured in which order, pure: the same profile and seed give the same plan.
+
+The unit of the plan is a block: one round of one configuration, with one boot of each arm, so that the arms of a block
+are neighbours in time. Rounds alternate in direction (A B, B A, A B …: ABBA), so that a linear drift cancels.
+"""
+
+import hashlib
+import itertools
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sevkit.bench.model import AGAIN, Conditions, SlotId
+from sevkit.bench.suite import Profile, Workload
+from sevkit.errors import UsageError
+from sevkit.vocabulary import Mode
+
+SWEEPS = ("vcpus", "memory_mib", "storage", "cache", "guests")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One side of a comparison: a mode, or the second half of its A/A control."""
+
+    name: str
+    mode: Mode
+
+
+@dataclass(frozen=True)
+class Config:
+    """One kind of guest, and the workloads that run in it."""
+
+    index: int
+    vcpus: int
+    memory_mib: int
+    storage: str
+    cache: str
+    guests: int
+    image: str
+    disk_mib: int
+    workloads: tuple[Workload, ...]
+    conditions: Conditions
+
+    @property
+    def label(self) -> str:
+        """The configuration in one line."""
+        return f"{self.vcpus} vCPU, {self.memory_mib} MiB, {self.storage}, cache={self.cache}, {self.guests} guest(s)"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One boot of one arm. ``boot`` is the round: it numbers the boots of an arm."""
+
+    config: Config
+    boot: int
+    arm: Arm
+    order: tuple[Workload, ...]
+
+    @property
+    def identity(self) -> SlotId:
+        """A name that is the same in every run of the plan."""
+        return SlotId(self.config.index, self.boot, self.arm.name)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole campaign."""
+
+    profile: Profile
+    arms: tuple[Arm, ...]
+    configs: tuple[Config, ...]
+    where: str
+    seed: int
+    mock_delay: float = 0.0
+
+    def warmups(self, workload: Workload) -> int:
+        """How many samples of a workload in each boot are thrown away."""
+        return 0 if workload.warms_itself else self.profile.warmups
+
+    def block(self, config: Config, boot: int) -> list[Slot]:
+        """The slots of one round of one configuration, in the order in which they run."""
+        order = _shuffled(config.workloads, f"{self.seed}/{config.index}/{boot}")
+        return [Slot(config, boot, arm, order) for arm in arm_order(self.arms, boot)]
+
+    def fingerprint(self) -> str:
+        """Changes with anything that decides what is measured: a campaign is resumed only with the same."""
+        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as JSON values."""
+        stop_rules = {"most_boots", "budget", "target", "title"}
+        profile = {k: v for k, v in asdict(self.profile).items() if k not in stop_rules}
+        return {
+            "profile": profile,
+            "arms": [arm.name for arm in self.arms],
+            "configs": [config.label for config in self.configs],
+            "workloads": {w.name: asdict(w) for config in self.configs for w in config.workloads},
+            "where": self.where,
+            "seed": self.seed,
+        }
+
+
+def make(
+    profile: Profile,
+    workloads: Sequence[Workload],
+    modes: Sequence[Mode],
+    *,
+    where: str,
+    seed: int,
+    mock_delay: float = 0.0,
+) -> Plan:
+    """Lay out a campaign for the modes that can run; raises UsageError when nothing is left to measure."""
+    able = [w for w in workloads if where in w.where and w.parse != "boot"]
+    if not able:
+        raise UsageError(f"none of these workloads runs with --where {where}", hint="`sevkit bench list` shows where")
+    if not modes:
+        raise UsageError("no mode is left to measure")
+    arms = [Arm(str(mode), mode) for mode in modes]
+    if profile.control:
+        arms.insert(1, Arm(f"{modes[0]}{AGAIN}", modes[0]))
+    return Plan(profile, tuple(arms), tuple(_configs(profile, able)), where, seed, mock_delay)
+
+
+def _configs(profile: Profile, workloads: Sequence[Workload]) -> list[Config]:
+    """All combinations; what needs no disk runs with the first storage and cache only."""
+    found: list[Config] = []
+    images = {w.image for w in workloads if w.image != "mini"} or {profile.image}
+    image = min(images) if profile.image == "mini" else profile.image
+    axes = (profile.vcpus, profile.memory_mib, profile.storage, profile.cache, profile.guests)
+    for vcpus, memory, storage, cache, guests in itertools.product(*axes):
+        first = storage == profile.storage[0] and cache == profile.cache[0]
+        here = tuple(w for w in workloads if first or w.disk)
+        if not here:
+            continue
+        values = dict(zip(SWEEPS, (vcpus, memory, storage, cache, guests), strict=True))
+        swept = {k: str(v) for k, v in values.items() if k != "storage" and len(getattr(profile, k)) > 1}
+        conditions = tuple(sorted(swept.items()))
+        found.append(
+            Config(len(found), vcpus, memory, storage, cache, guests, image, profile.disk_mib, here, conditions)
+        )
+    return found
+
+
+def arm_order(arms: Sequence[Arm], boot: int) -> list[Arm]:
+    """Forwards and backwards in turn; every second pair of rounds starts one arm later."""
+    count = len(arms)
+    start = (boot // 2) % count
+    turned = [arms[(start + i) % count] for i in range(count)]
+    return turned if boot % 2 == 0 else turned[::-1]
+
+
+def _shuffled(workloads: Sequence[Workload], key: str) -> tuple[Workload, ...]:
+    mixed = list(workloads)
+    random.Random(key).shuffle(mixed)  # noqa: S311 - an order, not a secret
+    return tuple(mixed)

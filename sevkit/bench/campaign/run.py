@@ -1,0 +1,269 @@
+"""Running a campaign: blocks in order, every record on the disk at once, until the intervals are narrow enough."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from sevkit.bench import store as stores
+from sevkit.bench.analysis.compare import compare
+from sevkit.bench.analysis.comparison import Rules
+from sevkit.bench.campaign.block import RAW, Done, Emit, run_block
+from sevkit.bench.campaign.place import Executor
+from sevkit.bench.campaign.plan import Config, Plan
+from sevkit.bench.model import Boot, Metric, Sample, SlotId, boot_from, sample_from
+from sevkit.bench.store import Store
+from sevkit.errors import UsageError
+
+_CLOCK_JUMP = 1.0
+_GIVE_UP_AFTER = 2  # boots of one arm that failed in a row
+
+Block = tuple[Config, int]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a campaign is. ``left`` is in seconds, None while nothing is known."""
+
+    done: int
+    total: int
+    text: str
+    left: float | None
+
+
+@dataclass
+class Outcome:
+    """How a campaign ended."""
+
+    reason: str
+    rounds: int
+    samples: list[Sample] = field(default_factory=list)
+    failures: list[Mapping[str, Any]] = field(default_factory=list)
+    skipped: list[Mapping[str, Any]] = field(default_factory=list)
+
+
+class Scheduler(Protocol):
+    """Runs blocks somewhere and hands their records back."""
+
+    def run(
+        self, plan: Plan, blocks: Sequence[Block], done: Done, emit: Emit, enough: Callable[[], bool]
+    ) -> Iterator[Block]:
+        """Run blocks; yields each when it is finished. ``enough`` says when the budget is spent."""
+        ...
+
+
+class Local:
+    """Runs blocks here, one after the other."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    def run(
+        self, plan: Plan, blocks: Sequence[Block], done: Done, emit: Emit, enough: Callable[[], bool]
+    ) -> Iterator[Block]:
+        """Run blocks in order; the budget is looked at before each boot."""
+        for config, boot in blocks:
+            run_block(plan, self._executor, config, boot, done, emit, enough)
+            yield config, boot
+
+
+class Recorder:
+    """Numbers records, files what programs printed, notices clock jumps, keeps samples for the stopping rule."""
+
+    def __init__(self, store: Store, campaign: stores.Campaign) -> None:
+        self._store = store
+        self.samples = campaign.samples
+        self.others = list(campaign.others)
+        self._boots = campaign.boots
+        self._metrics: dict[Any, Metric] = {}
+        self._order = max((s.order for s in campaign.samples), default=-1) + 1
+        self._offset = _clock_offset()
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Put one record on the disk."""
+        offset = _clock_offset()
+        if abs(offset - self._offset) > _CLOCK_JUMP:
+            jump = {"kind": "clock", "seconds": round(offset - self._offset, 3), "time": time.time()}
+            self._store.append(jump)
+            self.others.append(jump)
+            self._offset = offset
+        kind = record.get("kind")
+        if kind == "sample":
+            self._sample(dict(record))
+            return
+        self._store.append(record)
+        if kind == "boot":
+            boot: Boot = boot_from(record)
+            self._boots[boot.identity] = boot
+        else:
+            self.others.append(record)
+
+    def _sample(self, record: dict[str, Any]) -> None:
+        record["order"] = self._order
+        raw = record.pop(RAW, None)
+        if raw is not None:
+            name = f"{self._order:06d}-{record['workload']}.txt".replace("/", "_")
+            record["extra"] = {**record.get("extra", {}), "raw": self._store.keep_raw(name, raw.encode())}
+        self._store.append(record)
+        self._order += 1
+        self.samples.append(sample_from(record, self._boots, self._metrics))
+
+
+def _clock_offset() -> float:
+    """Wall clock against the clock that nobody sets: constant unless the wall clock jumps."""
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def open_store(output: Path, plan: Plan, header: Mapping[str, Any]) -> tuple[Store, stores.Campaign]:
+    """Start a results directory, or go on with it when it was made by the same plan."""
+    if stores.is_campaign(output):
+        old = stores.read_header(output)
+        if old.get("fingerprint") != plan.fingerprint():
+            raise UsageError(
+                f"{output} holds a campaign with other settings",
+                hint="give the settings it was started with, or another --output",
+            )
+        store = Store.resume(output)
+    else:
+        full = {"origin": "run", "fingerprint": plan.fingerprint(), "plan": plan.as_dict(), **header}
+        store = Store.create(output, full)
+    return store, stores.load(output)
+
+
+def run(
+    plan: Plan,
+    store: Store,
+    campaign: stores.Campaign,
+    scheduler: Scheduler,
+    report: Callable[[Progress], None] | None = None,
+) -> Outcome:
+    """Measure until the stopping rule says so. What is there already is not measured again."""
+    recorder = Recorder(store, campaign)
+    state = _State(plan, recorder, report or (lambda _: None))
+    reason, boot = "boots", 0
+    while boot < plan.profile.most_boots:
+        step = plan.profile.boots if boot == 0 else 1
+        # Round by round, so that a budget that runs out leaves the same number of boots of every configuration.
+        blocks = [(c, b) for b in range(boot, boot + step) for c in plan.configs if c.index not in state.finished]
+        for _ in scheduler.run(plan, state.wanted(blocks), state.done(), state.append, state.enough):
+            if state.enough():
+                break
+        boot += step
+        state.finish_narrow()
+        if len(state.finished) == len(plan.configs):
+            reason = "narrow"
+            break
+        if state.enough():
+            reason = "budget"
+            break
+    _end(recorder, reason, boot)
+    failures = [r for r in recorder.others if r.get("kind") == "failure"]
+    skipped = [r for r in recorder.others if r.get("kind") == "skipped"]
+    return Outcome(reason, boot, recorder.samples, failures, skipped)
+
+
+def _end(recorder: Recorder, reason: str, rounds: int) -> None:
+    """Write down why the campaign ended, unless that is what the last record says."""
+    stop = {"kind": "stop", "reason": reason, "rounds": rounds}
+    last = recorder.others[-1] if recorder.others else {}
+    if {k: last.get(k) for k in stop} != stop:
+        recorder.append(stop)
+
+
+class _State:
+    """What the loop keeps: which configurations are finished, how much time went by, how far it is."""
+
+    def __init__(self, plan: Plan, recorder: Recorder, report: Callable[[Progress], None]) -> None:
+        self._plan = plan
+        self._recorder = recorder
+        self._report = report
+        self.finished: set[int] = set()
+        self._earlier = sum(float(r.get("seconds", 0)) for r in recorder.others if r.get("kind") == "slot")
+        self._started = time.monotonic()
+        self._slots = 0
+        self._total = plan.profile.boots * len(plan.configs) * len(plan.arms)
+        self._already = len({r.get("id") for r in recorder.others if r.get("kind") == "slot"})
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Record, and tell how far it is."""
+        self._recorder.append(record)
+        kind = record.get("kind")
+        if kind == "slot":
+            self._slots += 1
+        if kind in {"slot", "boot", "sample", "failure"}:
+            self._report(Progress(self._already + self._slots, self._of(), _text(record), self._left()))
+
+    def spent(self) -> float:
+        """Seconds of measurement, those before a resumption included."""
+        return self._earlier + time.monotonic() - self._started
+
+    def enough(self) -> bool:
+        """Whether the budget is spent."""
+        return self.spent() > self._plan.profile.budget
+
+    def done(self) -> Done:
+        """What need not be measured again."""
+        boots = {s.at.identity for s in self._recorder.samples}
+        return Done.of(self._recorder.samples, self._recorder.others, boots)
+
+    def wanted(self, blocks: Iterable[Block]) -> list[Block]:
+        """The blocks that have slots left; arms that never boot end their configuration."""
+        done = {str(r.get("id")) for r in self._recorder.others if r.get("kind") == "slot"}
+        return [(c, b) for c, b in blocks if any(str(s.identity) not in done for s in self._plan.block(c, b))]
+
+    def finish_narrow(self) -> None:
+        """Mark configurations whose ratios are all known well enough, or that cannot be booted."""
+        for config in self._plan.configs:
+            if self._hopeless(config) or narrow(self._of_config(config), self._plan.profile.target):
+                self.finished.add(config.index)
+
+    def _of_config(self, config: Config) -> list[Sample]:
+        found = []
+        for sample in self._recorder.samples:
+            slot = SlotId.parse(sample.at.identity)
+            if slot is not None and slot.config == config.index:
+                found.append(sample)
+        return found
+
+    def _hopeless(self, config: Config) -> bool:
+        """Whether at most one arm still boots: nothing can be compared."""
+        able = 0
+        for arm in self._plan.arms:
+            booted = [
+                bool(r.get("booted"))
+                for r in self._recorder.others
+                if r.get("kind") == "slot"
+                and (slot := SlotId.parse(str(r.get("id")))) is not None
+                and (slot.config, slot.arm) == (config.index, arm.name)
+            ]
+            able += not (len(booted) >= _GIVE_UP_AFTER and not any(booted[-_GIVE_UP_AFTER:]))
+        return able < min(2, len(self._plan.arms))
+
+    def _of(self) -> int:
+        return max(self._total, self._already + self._slots)
+
+    def _left(self) -> float | None:
+        if not self._slots:
+            return None
+        each = (time.monotonic() - self._started) / self._slots
+        left = max(0, self._total - self._already - self._slots) * each
+        return min(left, max(0.0, self._plan.profile.budget - self.spent()))
+
+
+def _text(record: Mapping[str, Any]) -> str:
+    if record.get("kind") == "sample":
+        return f"{record.get('workload')} in {record.get('arm')}"
+    return str(record.get("cell") or record.get("id") or "")
+
+
+def narrow(samples: Sequence[Sample], target: float) -> bool:
+    """Whether every ratio's interval is within ``target`` of its middle.
+
+    The rule looks at widths only, never at whether an interval contains 1, so that it does not favour either answer.
+    """
+    found = compare((s for s in samples if s.family != "boot"), Rules(accept_confounds=True))
+    wanted = [c for c in found if not c.control] or found
+    if not wanted:
+        return False
+    return all(c.effect is not None and (c.effect.high / c.effect.low) ** 0.5 - 1 <= target for c in wanted)

@@ -1,0 +1,203 @@
+"""Results of other programs, taken over as samples: what lies in a folder, and which reader it is for."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path, PurePath
+
+from sevkit.bench import names
+from sevkit.bench.analysis import tables
+from sevkit.bench.imports import documents, fio, json_results, terse, text_results
+from sevkit.bench.imports.given import Given, own_name, settle
+from sevkit.bench.model import BANDWIDTH, IOPS, LATENCY, Boot, Metric, Sample
+from sevkit.errors import BadInputError, UsageError
+
+__all__ = ["Given", "Imported", "NoResultsError", "read_folder", "result_files", "suffix_of"]
+
+MOST_FILES = 20_000
+ALWAYS = {".json", ".csv", ".xml"}  # expected to hold results
+MAYBE = {".txt", ".log", ".out"}  # may be notes as well
+KNOWN = "fio, hyperfine, pyperf, pytest-benchmark, iperf3, Phoronix Test Suite, sysbench, mbw, tinymembench"
+
+# The options that must be the same in two arms for their ratio to mean anything.
+COMPARED_OPTIONS = (
+    "rw",
+    "bs",
+    "iodepth",
+    "numjobs",
+    "size",
+    "direct",
+    "ioengine",
+    "runtime",
+    "rwmixread",
+    "rwmixwrite",
+)
+
+
+@dataclass
+class Imported:
+    """What was found: the samples in the order of measurement, and the files left out with the reason."""
+
+    samples: list[Sample] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+
+
+def read_folder(folder: Path, given: Given) -> Imported:
+    """Read every result below a folder; raises BadInputError when there is none."""
+    found = Imported()
+    derived: list[tuple[str, list[Sample]]] = []
+    for path in result_files(folder):
+        name = str(path.relative_to(folder))
+        try:
+            samples, is_derived = _read(path, PurePath(name), given)
+        except NoResultsError as error:
+            if suffix_of(path) in ALWAYS:
+                found.skipped.append((name, error.message))
+            continue
+        except BadInputError as error:
+            found.skipped.append((name, error.message))
+            continue
+        if is_derived:
+            derived.append((name, samples))
+        else:
+            _add(found, name, samples)
+    for name, samples in derived:
+        _add_derived(found, name, samples)
+    if not found.samples:
+        raise BadInputError(
+            f"{folder} holds no benchmark results that can be read",
+            hint="name files like iops_randread-nvme-sev.json, or give --mode, --storage and --workload; "
+            f"read are {KNOWN}",
+            detail="\n".join(f"{name}: {why}" for name, why in found.skipped[:20]),
+        )
+    found.samples = _in_order(found.samples)
+    return found
+
+
+def result_files(folder: Path) -> list[Path]:
+    """The files below a folder that may hold results, in order of name; links and our own bookkeeping left out."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a directory")
+    paths = (p for p in sorted(folder.rglob("*")) if suffix_of(p) in {*ALWAYS, *MAYBE} and p.is_file())
+    chosen = [p for p in paths if not p.name.startswith(".") and not p.is_symlink()]
+    if len(chosen) > MOST_FILES:
+        raise UsageError(f"{folder} holds {len(chosen)} files", hint=f"at most {MOST_FILES} are read at a time")
+    return chosen
+
+
+def suffix_of(path: PurePath) -> str:
+    """The suffix that says what a file holds, without one of a compression."""
+    return own_name(path).suffix.lower()
+
+
+class NoResultsError(BadInputError):
+    """A file that holds no result of any program that is known."""
+
+
+def _read(path: Path, name: PurePath, given: Given) -> tuple[list[Sample], bool]:
+    """The samples of one file, and whether they are sums of other files (a table) rather than raw."""
+    text = documents.read_text(path)
+    own = own_name(name)
+    for matches, reader in text_results.READERS:
+        if matches(text):
+            return _guarded(path, partial(reader, text, own, given)), False
+    if terse.looks_like(text):
+        return _from_fio(terse.parse(text, path), own, given), False
+    if suffix_of(path) == ".csv":
+        rows = tables.parse(text, Path(own_name(path)))
+        return _from_table(rows, own, given), rows.derived
+    if suffix_of(path) in MAYBE and "{" not in text:
+        raise NoResultsError(f"no results of a program that is known here ({KNOWN})")
+    return _guarded(path, partial(_from_json, path, text, own, given)), False
+
+
+def _from_json(path: Path, text: str, name: PurePath, given: Given) -> list[Sample]:
+    document = fio.last(documents.split(text, path), path)
+    if fio.looks_like_fio(document):
+        return _from_fio(fio.parse(document, path), name, given)
+    for matches, reader in json_results.READERS:
+        if matches(document):
+            return reader(document, name, given)
+    raise NoResultsError(f"JSON of no program that is known here ({KNOWN})")
+
+
+def _guarded(path: Path, read: Callable[[], list[Sample]]) -> list[Sample]:
+    """What a reader finds; foreign shapes become BadInputError."""
+    try:
+        return read()
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise BadInputError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+
+
+def _add(found: Imported, name: str, samples: list[Sample]) -> None:
+    found.samples.extend(samples)
+    found.files.append(name)
+
+
+def _add_derived(found: Imported, name: str, samples: list[Sample]) -> None:
+    """Take a table only where it says something that the raw files do not: the same value is not counted twice."""
+    have = {(s.workload, s.storage, s.mode) for s in found.samples}
+    fresh = [s for s in samples if (s.workload, s.storage, s.mode) not in have]
+    if fresh:
+        _add(found, name, fresh)
+    if len(fresh) < len(samples):
+        found.skipped.append((name, f"{len(samples) - len(fresh)} values are already there from the raw files"))
+
+
+def _in_order(samples: list[Sample]) -> list[Sample]:
+    """By wall clock where it is known; the order of the files otherwise."""
+    timed = sorted(samples, key=lambda s: s.time) if all(s.time for s in samples) else samples
+    return [replace(sample, order=index) for index, sample in enumerate(timed)]
+
+
+def _from_fio(run: fio.FioRun, name: PurePath, given: Given) -> list[Sample]:
+    if run.failure:
+        raise BadInputError(run.failure)
+    named = names.from_path(name)
+    by_name: dict[str, list[fio.Job]] = {}
+    for job in run.jobs:
+        by_name.setdefault(job.name, []).append(job)
+    workload, storage, mode = settle(named, given, next(iter(by_name), "fio"))
+    samples: list[Sample] = []
+    for job_name, jobs in by_name.items():
+        part = replace(run, jobs=tuple(jobs))
+        title = workload if len(by_name) == 1 else f"{workload}/{job_name}"
+        main = names.metric_of(title) or names.metric_of(job_name) or _by_shape(jobs[0])
+        at = Boot(str(name) if len(by_name) == 1 else f"{name}#{job_name}", given.provenance, _fio_facts(run, jobs[0]))
+        extra = {"source": str(name), "seconds": part.seconds, "jobs": len(jobs)}
+        if run.unfinished:
+            extra["unfinished"] = True
+        for metric, value in part.metrics():
+            chosen = replace(metric, primary=metric.name == main.name)
+            samples.append(
+                Sample(title, storage, chosen, mode, value, boot=named.boot, time=run.time, at=at, extra=extra)
+            )
+    if not samples:
+        raise BadInputError("fio moved no data in this run")
+    return samples
+
+
+def _by_shape(job: fio.Job) -> Metric:
+    if job.number("bs", 4096) >= 65536:
+        return BANDWIDTH
+    return LATENCY if job.number("iodepth", 1) * job.number("numjobs", 1) == 1 else IOPS
+
+
+def _fio_facts(run: fio.FioRun, job: fio.Job) -> dict[str, str]:
+    facts = {f"fio {key}": job.option(key) for key in COMPARED_OPTIONS if key in job.options}
+    return {"fio version": run.version, **facts}
+
+
+def _from_table(rows: tables.Table, name: PurePath, given: Given) -> list[Sample]:
+    at = Boot(str(name), given.provenance)
+    samples = []
+    for row in rows.rows:
+        named = names.from_path(name)
+        mode = row.mode or given.mode or named.mode
+        if mode is None:
+            raise BadInputError("neither its name nor a column says the mode; give --mode")
+        storage = given.storage or row.storage or named.storage
+        extra = {"source": str(name)}
+        samples.append(Sample(row.workload, storage, row.metric, mode, row.value, time=row.time, at=at, extra=extra))
+    return samples

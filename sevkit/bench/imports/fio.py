@@ -1,0 +1,225 @@
+"""fio's JSON output, read into values. Field names as in fio's documentation, section "JSON output"."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sevkit.bench.imports import documents
+from sevkit.bench.model import BANDWIDTH, IOPS, LATENCY, LATENCY_P50, LATENCY_P99, Metric
+from sevkit.errors import BadInputError
+
+SIDES = ("read", "write", "trim", "mixed")  # "mixed" with unified_rw_reporting
+_ALL_CLIENTS = "All clients"  # the sum that fio adds for several servers
+
+
+@dataclass(frozen=True)
+class Side:
+    """What one job did in one direction. Rates a second, latencies (completion) in ns, ``runtime`` in seconds."""
+
+    name: str
+    iops: float
+    bandwidth: float
+    ios: int
+    runtime: float
+    latency_mean: float
+    latency_deviation: float
+    percentiles: Mapping[float, float]
+    short_ios: int = 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """One entry of ``jobs``: with group_reporting it stands for all clones of the job."""
+
+    name: str
+    group: int
+    error: int
+    options: Mapping[str, str]
+    sides: tuple[Side, ...]
+    depth_levels: Mapping[str, float]
+    elapsed: float
+
+    def option(self, name: str, default: str = "") -> str:
+        """An option as text; an option without a value (a flag) reads as ``1``."""
+        value = self.options.get(name)
+        return default if value is None else value or "1"
+
+    def number(self, name: str, default: int) -> int:
+        """An option as a whole number, with fio's suffixes."""
+        return size(self.option(name), default)
+
+
+@dataclass(frozen=True)
+class FioRun:
+    """One fio run: one output file. ``time`` is when it ended (seconds since 1970)."""
+
+    path: Path
+    version: str
+    time: float
+    jobs: tuple[Job, ...]
+    disks: Mapping[str, Mapping[str, Any]]
+    options_known: bool = True  # fio before 3.0, and its terse format, do not say with what options they ran
+    unfinished: bool = False  # a report in between (--status-interval) of a run whose end is not in the file
+
+    @property
+    def failure(self) -> str | None:
+        """Why the run is no measurement, or None: a job ended with an error."""
+        errors = [job.error for job in self.jobs if job.error]
+        if not errors:
+            return None
+        jobs = f"{len(errors)} of {len(self.jobs)} jobs"
+        return f"fio reports error {errors[0]} in {jobs}: a run that failed is no measurement"
+
+    @property
+    def seconds(self) -> float:
+        """The longest time that a job moved data."""
+        return max((side.runtime for job in self.jobs for side in job.sides), default=0.0)
+
+    def total(self, metric: str) -> float:
+        """The sum of a rate over all jobs and directions."""
+        return math.fsum(getattr(side, metric) for job in self.jobs for side in job.sides)
+
+    def latency(self) -> float:
+        """The mean completion latency of all requests of all jobs, in ns."""
+        return _weighted((s.ios, s.latency_mean) for j in self.jobs for s in j.sides)
+
+    def percentile(self, which: float) -> float | None:
+        """A latency percentile in ns, averaged over the jobs by their requests; None when fio gave none."""
+        pairs = [(s.ios, s.percentiles[which]) for j in self.jobs for s in j.sides if which in s.percentiles]
+        return _weighted(pairs) if pairs else None
+
+    def metrics(self) -> list[tuple[Metric, float]]:
+        """All that the run says, over all its jobs."""
+        found = [(IOPS, self.total("iops")), (BANDWIDTH, self.total("bandwidth")), (LATENCY, self.latency())]
+        for metric, which in ((LATENCY_P50, 50.0), (LATENCY_P99, 99.0)):
+            value = self.percentile(which)
+            if value is not None:
+                found.append((metric, value))
+        return [(metric, value) for metric, value in found if value > 0]
+
+
+def _weighted(pairs: Iterable[tuple[float, float]]) -> float:
+    weight = total = 0.0
+    for count, value in pairs:
+        weight += count
+        total += count * value
+    return total / weight if weight else 0.0
+
+
+def looks_like_fio(document: Any) -> bool:
+    """Whether a JSON document is fio's."""
+    return isinstance(document, dict) and "fio version" in document
+
+
+def read(path: Path) -> FioRun:
+    """Read a file; raises BadInputError when it is not fio's JSON."""
+    return parse(read_json(path), path)
+
+
+def read_json(path: Path) -> Any:
+    """The document of a file, also with messages around it; raises BadInputError.
+
+    Of several (``--status-interval``) the last counts: fio counts from the start of the run.
+    """
+    return last(documents.read(path), path)
+
+
+def last(found: documents.Documents, path: Path) -> Any:
+    """The document that counts."""
+    several = found.found
+    if len(several) > 1 and not all(looks_like_fio(document) for document in several):
+        raise BadInputError(
+            f"{path} holds {len(several)} JSON documents that are not fio's", hint="one result per file"
+        )
+    return several[-1]
+
+
+def parse(document: Any, path: Path) -> FioRun:
+    """Read a JSON document; raises BadInputError naming ``path`` when it is not fio's."""
+    if not looks_like_fio(document):
+        raise BadInputError(f"{path} is JSON, but not fio's", hint="fio writes it with --output-format=json")
+    try:
+        return _run(document, path)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise BadInputError(f"{path} is fio's JSON, but damaged: {type(error).__name__}: {error}") from error
+
+
+def _run(document: Mapping[str, Any], path: Path) -> FioRun:
+    shared = document.get("global options", {})
+    entries = _entries(document)
+    disks = {str(d.get("name", "?")): d for d in document.get("disk_util", [])}
+    return FioRun(
+        path,
+        str(document["fio version"]),
+        float(document.get("timestamp") or 0),
+        tuple(_job(entry, shared) for entry in entries),
+        disks,
+        options_known=all("job options" in entry for entry in entries),
+        unfinished=any((entry.get("eta") or 0) > 0 for entry in entries),
+    )
+
+
+def _entries(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The jobs. A client (``--client``) writes those of its servers, and their sum where there are several."""
+    if "client_stats" not in document:
+        return list(document["jobs"])
+    entries = list(document["client_stats"])
+    return [entry for entry in entries if entry.get("jobname") != _ALL_CLIENTS] or entries
+
+
+def _job(entry: Mapping[str, Any], shared: Mapping[str, Any]) -> Job:
+    options = {str(k): str(v) for k, v in {**shared, **entry.get("job options", {})}.items()}
+    sides = tuple(_side(name, entry[name]) for name in SIDES if (entry.get(name, {}).get("total_ios") or 0) > 0)
+    return Job(
+        name=str(entry.get("jobname", "")),
+        group=int(entry.get("groupid", 0)),
+        error=int(entry.get("error", 0)),
+        options=options,
+        sides=sides,
+        depth_levels={str(k): float(v) for k, v in entry.get("iodepth_level", {}).items()},
+        elapsed=float(entry.get("elapsed", 0)),
+    )
+
+
+def _side(name: str, entry: Mapping[str, Any]) -> Side:
+    latency, scale = _latency(entry)
+    return Side(
+        name=name,
+        iops=_finite(entry["iops"]),
+        bandwidth=_finite(entry.get("bw_bytes", float(entry.get("bw", 0)) * 1024)),
+        ios=int(entry["total_ios"]),
+        runtime=_finite(entry["runtime"]) / 1000,
+        latency_mean=_finite(latency.get("mean") or 0) * scale,
+        latency_deviation=_finite(latency.get("stddev") or 0) * scale,
+        percentiles={float(k): float(v) * scale for k, v in latency.get("percentile", {}).items() if v is not None},
+        short_ios=int(entry.get("short_ios") or 0) + int(entry.get("drop_ios") or 0),
+    )
+
+
+def _latency(entry: Mapping[str, Any]) -> tuple[Mapping[str, Any], float]:
+    """Completion latency and its factor to ns: fio before 3.0 wrote ``clat`` in microseconds."""
+    if "clat_ns" in entry:
+        return entry["clat_ns"], 1.0
+    return entry.get("clat", {}), 1000.0
+
+
+def _finite(value: Any) -> float:
+    if value is None:
+        raise ValueError("nan or null where a figure must be")
+    number = float(value)
+    if not math.isfinite(number) or number < 0:
+        raise ValueError(f"{value!r} is not a measured quantity")
+    return number
+
+
+_SUFFIX = {"k": 10, "m": 20, "g": 30, "t": 40}
+
+
+def size(text: str, default: int) -> int:
+    """A number as fio writes it (``4K``, ``1g``, ``128``); the default when it is not one."""
+    text = text.strip().lower().removesuffix("ib").removesuffix("b")
+    shift = _SUFFIX.get(text[-1:], 0)
+    digits = text[:-1] if shift else text
+    return int(digits) << shift if digits.isdigit() else default

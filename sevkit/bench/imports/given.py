@@ -1,0 +1,75 @@
+"""What the readers of other programs' results share: what the user says of files, what names say, and numbers."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from sevkit.bench import names
+from sevkit.bench.model import Boot, Direction, Metric, Sample, checked
+from sevkit.errors import BadInputError
+from sevkit.vocabulary import Mode, Provenance
+
+PACKED = (".gz", ".xz", ".bz2", ".zst")
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the user says about files whose names do not."""
+
+    mode: Mode | None = None
+    storage: str | None = None
+    workload: str | None = None
+    provenance: Provenance = Provenance.PUBLISHED
+
+
+@dataclass(frozen=True)
+class Value:
+    """One figure of another program's result, before it has a mode."""
+
+    workload: str
+    metric: Metric
+    values: tuple[float, ...]
+    system: str = ""  # the name that the program gives the machine or configuration
+
+
+def settle(named: names.Named, given: Given, fallback: str) -> tuple[str, str, Mode]:
+    """Workload, storage and mode: as given, else as named; raises BadInputError when the mode is not known."""
+    mode = given.mode or named.mode
+    if mode is None:
+        raise BadInputError("its name does not say the mode (nosev, sev, sev-es, sev-snp); give --mode")
+    storage = given.storage if given.storage is not None else named.storage
+    return given.workload or named.workload or fallback, storage, mode
+
+
+def samples_of(values: Iterable[Value], name: PurePath, given: Given) -> list[Sample]:
+    """Samples of values that name their workload; the mode is given, or a name (system's, file's) says it."""
+    found: list[Sample] = []
+    named = names.from_path(name)
+    at = Boot(str(name), given.provenance)
+    for value in values:
+        mode = given.mode or names.from_name(value.system).mode or named.mode
+        _, storage, mode = settle(names.Named("", named.storage, mode), given, value.workload)
+        found += [
+            Sample(value.workload, storage, value.metric, mode, number, iteration=i, at=at, boot=named.boot)
+            for i, number in enumerate(value.values)
+        ]
+    return found
+
+
+def numbers(values: Iterable[Any]) -> tuple[float, ...]:
+    """Measured values; raises BadInputError for one that is none."""
+    try:
+        return tuple(checked(float(value)) for value in values)
+    except (ValueError, TypeError) as error:
+        raise BadInputError(str(error)) from error
+
+
+def metric(name: str, unit: str, *, higher: bool) -> Metric:
+    """A metric by its unit and whether more is better."""
+    return Metric(name, unit, Direction.HIGHER if higher else Direction.LOWER)
+
+
+def own_name(name: PurePath) -> PurePath:
+    """The name of a file without the suffix of a compression."""
+    return name.with_suffix("") if name.suffix.lower() in PACKED else name

@@ -1,0 +1,88 @@
+"""What a workload's output says: its metrics, by the way that its suite declares."""
+
+import csv
+import json
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sevkit.bench.imports import fio
+from sevkit.bench.model import Direction, Metric
+from sevkit.bench.suite import Workload
+from sevkit.errors import BadInputError
+
+REDIS_LATENCY = Metric("latency_mean", "ms", Direction.LOWER, primary=False)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One sample of a workload: its metrics, how long the command took, and what it printed."""
+
+    values: tuple[tuple[Metric, float], ...]
+    seconds: float
+    raw: bytes = b""
+    host_seconds: float = 0.0
+
+
+def read(workload: Workload, output: bytes, seconds: float) -> list[tuple[Metric, float]]:
+    """The metrics in the output of a command that took ``seconds``; raises BadInputError when there are none."""
+    return _READERS[workload.parse](workload, output, seconds)
+
+
+def _time(workload: Workload, output: bytes, seconds: float) -> list[tuple[Metric, float]]:
+    del output
+    return [(workload.main_metric, seconds)]
+
+
+def _rate(workload: Workload, output: bytes, seconds: float) -> list[tuple[Metric, float]]:
+    del output
+    if seconds <= 0:
+        raise BadInputError(f"{workload.name} took no time at all: the clock cannot resolve it")
+    return [(workload.main_metric, workload.amount / seconds)]
+
+
+def _number(workload: Workload, output: bytes, seconds: float) -> list[tuple[Metric, float]]:
+    del seconds
+    match = re.search(workload.pattern, output.decode(errors="replace"))
+    if match is None:
+        shown = output[-200:].decode(errors="replace").strip()
+        raise BadInputError(f"{workload.name} printed no match for {workload.pattern!r}", detail=shown)
+    try:
+        return [(workload.main_metric, float(match.group(1)) * workload.amount)]
+    except (ValueError, IndexError) as error:
+        raise BadInputError(f"{workload.name}: {match.group(0)!r} is not a number") from error
+
+
+def _fio(workload: Workload, output: bytes, seconds: float) -> list[tuple[Metric, float]]:
+    del seconds
+    text = output.decode(errors="replace")
+    try:
+        document = json.loads(text[max(0, text.find("{")) :])
+    except ValueError as error:
+        raise BadInputError(f"{workload.name}: fio printed no JSON", detail=text[-300:]) from error
+    run = fio.parse(document, Path(workload.name))
+    if workload.parse == "fio-first":
+        run = replace(run, jobs=run.jobs[:1])
+    if failed := [job.error for job in run.jobs if job.error]:
+        raise BadInputError(f"{workload.name}: fio reports error {failed[0]}")
+    return [(replace(m, primary=m.name == workload.metric), value) for m, value in run.metrics()]
+
+
+def _redis(workload: Workload, output: bytes, seconds: float) -> list[tuple[Metric, float]]:
+    """The CSV of redis-benchmark: test, requests a second, mean latency in ms, and more."""
+    del seconds
+    for line in csv.reader(output.decode(errors="replace").splitlines()):
+        if len(line) >= 3 and line[0].upper() == workload.pattern.upper():
+            return [(workload.main_metric, float(line[1])), (REDIS_LATENCY, float(line[2]))]
+    raise BadInputError(f"{workload.name}: redis-benchmark printed no line for {workload.pattern}")
+
+
+_READERS: dict[str, Callable[[Workload, bytes, float], list[tuple[Metric, float]]]] = {
+    "time": _time,
+    "rate": _rate,
+    "number": _number,
+    "fio": _fio,
+    "fio-first": _fio,
+    "redis": _redis,
+}

@@ -1,0 +1,54 @@
+"""Results that were not measured here, written as a results directory."""
+
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from sevkit.bench.analysis import published
+from sevkit.bench.imports.files import Imported
+from sevkit.bench.model import Sample
+from sevkit.bench.store import Store
+
+_AT_ONCE = 5000
+
+
+def imported(output: Path, found: Imported, *, source: str) -> None:
+    """Make a results directory of what was imported."""
+    header = {"origin": "import", "title": f"Imported from {source}", "files": found.files, "created": time.time()}
+    with Store.create(output, header) as store:
+        _samples(store, found.samples)
+        skipped = [{"kind": "skipped", "file": name, "reason": reason} for name, reason in found.skipped]
+        store.append(*skipped)
+
+
+def study(output: Path, *, first_job_only: bool = False) -> int:
+    """Make a results directory of the published study; returns the number of samples."""
+    about = published.about()
+    header = {
+        "origin": "import",
+        "title": about["title"],
+        "environment": {"source": about["source"], **about["environment"]},
+        "known_mistakes": [about["note"], *about["known_mistakes"]],
+        "created": time.time(),
+    }
+    samples = published.samples(first_job_only=first_job_only)
+    with Store.create(output, header) as store:
+        _samples(store, samples)
+    return len(samples)
+
+
+def _samples(store: Store, samples: Sequence[Sample]) -> None:
+    """Append samples, each boot before its first one, in few writes."""
+    records = list(_records(samples))
+    for start in range(0, len(records), _AT_ONCE):
+        store.append(*records[start : start + _AT_ONCE])
+
+
+def _records(samples: Sequence[Sample]) -> Iterator[dict[str, Any]]:
+    seen: set[str] = set()
+    for sample in samples:
+        if sample.at.identity not in seen:
+            seen.add(sample.at.identity)
+            yield sample.at.record()
+        yield sample.record()

@@ -1,0 +1,92 @@
+"""Rules for sevkit's own results directories."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from sevkit.bench import store
+from sevkit.bench.analysis import checks
+from sevkit.bench.analysis.compare import arms_of, compare
+from sevkit.bench.analysis.comparison import FEWEST_BOOTS, Arm, Comparison, Outcome
+from sevkit.bench.lint.rules import Finding, Report, Severity
+from sevkit.bench.model import Sample
+
+
+def check(folder: Path, report: Report) -> None:
+    """Add all findings on a results directory."""
+    campaign = store.load(folder)
+    check_loaded(campaign, compare(campaign.samples), report)
+
+
+def check_loaded(campaign: store.Campaign, comparisons: Sequence[Comparison], report: Report) -> None:
+    """Add all findings on a results directory that has been read and compared."""
+    report.files += 2
+    for text in campaign.damage:
+        report.findings.append(Finding("damaged", Severity.ERROR, store.RECORDS, text, "the other lines are used"))
+    report.findings += _campaign(campaign)
+    kinds = sorted({str(s.at.provenance) for s in campaign.samples})
+    if len(kinds) > 1:
+        message = f"results of provenance {' and '.join(kinds)}"
+        fix = "keep them in directories of their own"
+        report.findings.append(Finding("mixed-provenance", Severity.WARNING, store.RECORDS, message, fix))
+    for series, arms in arms_of(campaign.samples).items():
+        title = f"{series.workload} on {series.storage}" if series.storage else series.workload
+        report.findings += _series(title, list(arms.values()), imported=campaign.header.get("origin") == "import")
+    report.findings += _warmups(campaign.samples)
+    for text in checks.busy(list(campaign.boots.values())):
+        fix = "measure on a quiet host, one campaign at a time"
+        report.findings.append(Finding("busy-host", Severity.WARNING, store.RECORDS, text, fix))
+    report.findings += _controls(comparisons)
+
+
+def _campaign(campaign: store.Campaign) -> Iterator[Finding]:
+    if clocks := campaign.of_kind("clock"):
+        message = f"the wall clock jumped {len(clocks)} times, first by {clocks[0].get('seconds', 0):+.1f} s"
+        fix = "durations are not affected (monotonic clock); mind the time stamps"
+        yield Finding("clock-jumped", Severity.NOTE, store.RECORDS, message, fix, {"jumps": len(clocks)})
+    failures = campaign.of_kind("failure")
+    if failures:
+        first = failures[0]
+        message = f"{len(failures)} cells failed, first {first.get('cell')}: {first.get('message')}"
+        yield Finding("failed-cells", Severity.WARNING, store.RECORDS, message, "see the failure records", {})
+    planned = campaign.header.get("origin") == "run"
+    if planned and not campaign.of_kind("stop"):
+        fix = "give the same `bench run` again: it goes on where it stopped"
+        yield Finding("unfinished", Severity.WARNING, store.HEADER, "the campaign has not ended", fix)
+    if campaign.header.get("as_published"):
+        fix = "only compare with the published numbers"
+        yield Finding("as-published", Severity.ERROR, store.HEADER, "measured with --as-published", fix)
+
+
+def _series(title: str, arms: list[Arm], *, imported: bool) -> Iterator[Finding]:
+    boots = {arm.name: len(set(arm.labels().tolist())) for arm in arms}
+    fewest = min(boots.values())
+    if fewest == 1:
+        rule = "single-repetition" if imported else "few-boots"
+        yield Finding(rule, Severity.ERROR, title, "one run: no interval can be given", "--boots 5", boots)
+    elif fewest < FEWEST_BOOTS:
+        message = f"{fewest} boots in one mode, a verdict needs {FEWEST_BOOTS}"
+        yield Finding("few-boots", Severity.WARNING, title, message, "--boots 5", boots)
+    if len({arm.mode for arm in arms}) == len(arms) and not imported:
+        yield Finding("no-control", Severity.WARNING, title, "no A/A control", "--control", boots)
+    for other in arms[1:]:
+        for text in checks.confounds(arms[0].samples, other.samples):
+            if text.startswith("the host was busy"):
+                continue
+            fix = "make the arms alike in all but the mode"
+            yield Finding("confounded", Severity.WARNING, title, f"{other.name}: {text}", fix)
+        for text in checks.order(arms[0].samples, other.samples):
+            yield Finding("not-interleaved", Severity.WARNING, title, text, "sevkit bench run interleaves")
+
+
+def _warmups(samples: list[Sample]) -> Iterator[Finding]:
+    measured = {s.workload for s in samples if s.at.provenance != "published" and s.family != "boot"}
+    warmed = {s.workload for s in samples if s.warmup}
+    for workload in sorted(measured - warmed):
+        yield Finding("no-warmup", Severity.NOTE, workload, "no warm-up was recorded", "warmups = 1")
+
+
+def _controls(comparisons: Sequence[Comparison]) -> Iterator[Finding]:
+    for comparison in comparisons:
+        if comparison.control and comparison.outcome is Outcome.UNEQUAL:
+            fix = "find what else changes between boots before believing any ratio"
+            yield Finding("control-failed", Severity.ERROR, comparison.series.workload, comparison.reason, fix)

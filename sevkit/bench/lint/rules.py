@@ -1,0 +1,169 @@
+"""The results linter: what is wrong with how something was measured, each with its evidence and what to change.
+
+It reads fio's JSON, the study's tables, the scripts that lie beside them, and sevkit's own results. A rule looks at one
+file (lint_fio, lint_text) or at the whole set (lint_set, lint_own); all are listed in ``RULES``.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sevkit import textfile
+from sevkit.bench.payload import FindingRow
+from sevkit.errors import BadInputError, UsageError
+
+if TYPE_CHECKING:
+    from sevkit.bench.store import Campaign
+
+
+class Severity(StrEnum):
+    """``error``: the number does not mean what it says; ``warning``: it may not; ``note``: worth knowing."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong: where, what, the evidence, and what to change."""
+
+    rule: str
+    severity: Severity
+    file: str
+    message: str
+    fix: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> FindingRow:
+        """The finding as JSON values."""
+        return {
+            "rule": self.rule,
+            "severity": str(self.severity),
+            "file": self.file,
+            "message": self.message,
+            "evidence": dict(self.evidence),
+            "fix": self.fix,
+        }
+
+
+# rule -> what it is about: the list that `bench lint --rules` and docs/bench.md show.
+RULES: dict[str, str] = {
+    "engine-without-depth": "a queue depth was asked of an engine that has none (psync is fio's default)",
+    "queue-depth": "the effective queue depth (Little's law: IOPS x latency) is far below the one asked for",
+    "short-run": "the run is too short for its number to be stable",
+    "not-time-based": "the run ends with its data, not with its time, and jobs end at different moments",
+    "no-ramp": "nothing is thrown away at the start of the run",
+    "not-mixed": "a mix of reads and writes was asked for, and only one of them happened",
+    "jobs-dropped": "several jobs without group_reporting: easily (or provably) only the first one is counted",
+    "uneven-jobs": "the jobs of one run ended at very different times, so that the sum of their rates never happened",
+    "page-cache": "the page cache of the guest is in the way (direct is not set)",
+    "host-cache": "the page cache of the host is in the way, or nobody wrote down whether it is",
+    "no-device-io": "the device saw far fewer bytes than fio moved",
+    "missing-space": "two options ran into one: a space is missing in the command",
+    "job-error": "fio reported an error, or short transfers",
+    "failed-runs": "runs that failed were timed: a command that ends at once is no measurement",
+    "unfinished-run": "the file ends with a report of a run that went on",
+    "ruled-by-tail": "the deviation of the latency is larger than its mean: the mean says little",
+    "single-repetition": "one run for each mode: nothing is known of the variation",
+    "few-repetitions": "too few runs for an interval that is worth much",
+    "missing-arm": "measured in one mode only: there is nothing to compare with",
+    "options-differ": "the two modes were measured with different options or versions",
+    "not-interleaved": "all runs of one mode came before all of the other",
+    "overlap": "two modes were measured at the same time",
+    "first-run": "the first run is out of line with the others, in either direction",
+    "outlier": "a run is far away from the others",
+    "columns": "the header of a table does not fit its rows, or names two columns alike",
+    "shell-test": "a shell test that is always true",
+    "parallelism": "the number of compile jobs is fixed and has nothing to do with the vCPUs",
+    "backing-differs": "the guests' memory is backed differently from mode to mode",
+    "damaged": "a file cannot be read",
+    "few-boots": "too few guest boots: boots are the unit that counts",
+    "no-control": "no A/A control: the noise floor is not known",
+    "control-failed": "the same mode measured twice differs",
+    "no-warmup": "no warm-up was recorded",
+    "clock-jumped": "the wall clock jumped during the campaign",
+    "mixed-provenance": "results of different provenance lie in one directory",
+    "busy-host": "other programs kept the host busy while it measured",
+    "confounded": "the arms differ in more than the mode",
+    "failed-cells": "some cells of the campaign failed",
+    "unfinished": "the campaign was not finished",
+    "as-published": "the campaign keeps the study's mistakes on purpose",
+}
+
+SCRIPTS = {".sh", ".bash", ".fio", ".py", ".txt", ".log", ".md", ".cfg", ".service", ".nix", ".toml"}
+_LARGEST_SCRIPT = 1 << 20
+
+
+@dataclass
+class Report:
+    """What the linter found, and how much it looked at."""
+
+    files: int = 0
+    findings: list[Finding] = field(default_factory=list)
+
+    def counts(self) -> dict[str, int]:
+        """How many findings of each severity."""
+        counted = Counter(str(f.severity) for f in self.findings)
+        return {str(severity): counted.get(str(severity), 0) for severity in Severity}
+
+    @property
+    def clean(self) -> bool:
+        """Whether there is nothing worse than a note."""
+        return all(f.severity is Severity.NOTE for f in self.findings)
+
+
+def lint(folder: Path) -> Report:
+    """Look at every result below a directory; raises UsageError or BadInputError when there is none."""
+    from sevkit.bench import store
+    from sevkit.bench.lint import own as lint_own
+    from sevkit.bench.lint import sets as lint_set
+
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a directory")
+    report = Report()
+    if store.is_campaign(folder):
+        lint_own.check(folder, report)
+        return _sorted(report)
+    loaded = lint_set.Loaded(folder)
+    loaded.read(report)
+    _scripts(folder, report, loaded)
+    if not loaded.usable and not report.findings:
+        raise BadInputError(f"{folder} holds no results", hint="give a directory with fio JSON, CSV or sevkit results")
+    lint_set.check(loaded, report)
+    return _sorted(report)
+
+
+def of_campaign(campaign: "Campaign", comparisons: Sequence[Any]) -> Report:
+    """Look at a results directory that has been read and compared already."""
+    from sevkit.bench.lint import own as lint_own
+
+    report = Report()
+    lint_own.check_loaded(campaign, comparisons, report)
+    return _sorted(report)
+
+
+def _scripts(folder: Path, report: Report, loaded: Any) -> None:
+    from sevkit.bench.lint import text as lint_text
+
+    texts: dict[str, str] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in SCRIPTS or path.is_symlink() or not path.is_file():
+            continue
+        try:
+            if path.stat().st_size <= _LARGEST_SCRIPT:
+                data, name = textfile.read_bytes(str(path))
+                texts[str(path.relative_to(folder))] = textfile.text(data, name)
+        except (OSError, BadInputError):
+            continue
+    report.files += len(texts)
+    report.findings += lint_text.check(texts, guests=loaded.has_guests)
+
+
+def _sorted(report: Report) -> Report:
+    rank = {severity: index for index, severity in enumerate(Severity)}
+    report.findings.sort(key=lambda f: (rank[f.severity], f.rule, f.file))
+    return report

@@ -1,0 +1,240 @@
+"""What the commands of `sevkit bench` print as ``data``, as types."""
+
+from typing import Any, Literal, NotRequired, TypedDict
+
+
+class Equivalence(TypedDict):
+    """The test that two arms differ by less than ``margin``."""
+
+    margin: float
+    p: float | None
+
+
+class ComparisonRow(TypedDict):
+    """Two modes compared on one workload; ``ratio`` is value / baseline_value, ``interval`` its interval.
+
+    ``confidence`` is the interval's: 0.95, or 0.9 where two one-sided tests decided. ``blocks``: paired by block.
+    ``smallest_detectable`` is a fraction, ``boots_for_margin`` the boots per mode that would show the margin.
+    """
+
+    workload: str
+    storage: str | None
+    metric: str
+    unit: str
+    direction: str
+    baseline_mode: str
+    mode: str
+    ratio: float | None
+    interval: list[float] | None
+    confidence: float | None
+    blocks: bool
+    verdict: str
+    reason: str
+    warnings: list[str]
+    control: bool
+    conditions: dict[str, Any]
+    family: str | None
+    provenance: list[str]
+    baseline_value: float | None
+    value: float | None
+    boots: list[int]
+    samples: list[int]
+    p_value: float | None
+    p_holm: float | None
+    noise_floor: float | None
+    equivalence: Equivalence | None
+    smallest_detectable: float | None
+    boots_for_margin: int | None
+    study_ratio: NotRequired[float | None]
+    article_ratio: NotRequired[float | None]
+
+
+class Comparisons(TypedDict):
+    """A table of comparisons."""
+
+    comparisons: list[ComparisonRow]
+    provenance: list[str]
+
+
+class ReportData(TypedDict):
+    """A campaign reported."""
+
+    title: str
+    provenance: list[str]
+    summary: list[str]
+    comparisons: list[ComparisonRow]
+    failures: list[dict[str, Any]]
+    html: str | None
+
+
+class Config(TypedDict):
+    """A configuration of the plan."""
+
+    label: str
+    workloads: list[str]
+
+
+class RunPlan(TypedDict):
+    """What `bench run --dry-run` would measure: ``order`` has the slots of the least number of boots, as they run."""
+
+    profile: str
+    where: str
+    arms: list[str]
+    missing_modes: dict[str, str]
+    configs: list[Config]
+    boots: list[int]
+    iterations: int
+    warmups: int
+    budget_seconds: float
+    target: float
+    estimated_seconds: float
+    order: list[str]
+
+
+class Skipped(TypedDict):
+    """A workload that was left out."""
+
+    workload: str
+    reason: str
+
+
+class Measured(TypedDict):
+    """What `bench run` measured."""
+
+    output: str
+    stopped: Literal["narrow", "budget", "boots"]
+    rounds: int
+    samples: int
+    warmups: int
+    modes: list[str]
+    missing_modes: dict[str, str]
+    provenance: list[str]
+    skipped: list[Skipped]
+    unfinished: list[str]
+    comparisons: list[ComparisonRow]
+
+
+class LintRules(TypedDict):
+    """The rules, with what each is about."""
+
+    rules: dict[str, str]
+
+
+class FindingRow(TypedDict):
+    """One thing that is wrong with how something was measured."""
+
+    rule: str
+    severity: str
+    file: str
+    message: str
+    evidence: dict[str, Any]
+    fix: str
+
+
+class Lint(TypedDict):
+    """All findings."""
+
+    files: int
+    counts: dict[str, int]
+    findings: list[FindingRow]
+
+
+class SkippedFile(TypedDict):
+    """A file that was not taken over."""
+
+    file: str
+    reason: str
+
+
+class Imported(TypedDict):
+    """Results taken over."""
+
+    output: str
+    samples: int
+    files: list[str]
+    skipped: list[SkippedFile]
+    workloads: list[str]
+    modes: list[str]
+    provenance: str
+
+
+class ProfileRow(TypedDict):
+    """A profile."""
+
+    name: str
+    title: str
+    workloads: list[str]
+
+
+class WorkloadRow(TypedDict):
+    """A workload."""
+
+    name: str
+    family: str
+    title: str
+    metric: str
+    unit: str
+    direction: str
+    needs: list[str]
+    where: list[str]
+    image: str | None
+    disk: Any
+
+
+class Listing(TypedDict):
+    """Profiles and workloads."""
+
+    profiles: list[ProfileRow]
+    workloads: list[WorkloadRow]
+
+
+class StudyRow(TypedDict):
+    """A row of the published study's tables."""
+
+    table: str
+    workload: str
+    storage: str
+    metric: str
+    unit: str
+    direction: str
+    nosev: float
+    sev: float
+    ratio: float
+    ratio_all_jobs: float | None
+
+
+class Published(TypedDict):
+    """The published study, and figures of others."""
+
+    about: dict[str, Any]
+    tables: list[StudyRow]
+    others: list[dict[str, str]]
+    samples: NotRequired[int]
+    output: NotRequired[str]
+
+
+class SelftestShape(TypedDict):
+    """What the statistics did on simulated campaigns of one shape of noise.
+
+    ``coverage``: how often the 95 % interval held the truth. ``family_wise_error``: how often a campaign without any
+    effect had a verdict. ``power``: how often the change printed as detectable was found; ``power_printed``: how often
+    it should be.
+    """
+
+    shape: str
+    boots: int
+    rows: int
+    trials: int
+    coverage: float
+    family_wise_error: float
+    power: float
+    power_printed: float
+
+
+class Selftest(TypedDict):
+    """The statistics tried on simulated campaigns."""
+
+    trials: int
+    seed: int
+    shapes: list[SelftestShape]
+    outside: list[str]

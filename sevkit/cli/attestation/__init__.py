@@ -1,0 +1,1 @@
+"""Commands of launch measurement, reports and bulletins."""

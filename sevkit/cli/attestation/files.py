@@ -1,0 +1,44 @@
+"""Files and folders that attestation commands read: bounded, and with errors that name them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from sevkit.errors import BadInputError, NotPermittedError
+
+MOST_BYTES = 1 << 30
+MOST_FILES = 10_000
+
+
+def read(path: Path, most: int = MOST_BYTES) -> bytes:
+    """The contents of a file; raises BadInputError or NotPermittedError with its name."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(most + 1)
+    except FileNotFoundError as error:
+        raise BadInputError(f"{path}: no such file") from error
+    except IsADirectoryError as error:
+        raise BadInputError(f"{path} is a directory") from error
+    except PermissionError as error:
+        raise NotPermittedError(f"{path}: permission denied") from error
+    except OSError as error:
+        raise BadInputError(f"{path}: {error.strerror}") from error
+    if len(data) > most:
+        raise BadInputError(f"{path} is larger than {most >> 20} MiB")
+    return data
+
+
+def read_optional(path: Path | None, most: int = MOST_BYTES) -> bytes | None:
+    """The contents of a file, or None without one."""
+    return None if path is None else read(path, most)
+
+
+def files_under(path: Path, most: int) -> Iterator[tuple[str, bytes]]:
+    """(name, contents) of a file, or of each regular file right in a folder that is not larger than ``most``."""
+    if not path.is_dir():
+        yield str(path), read(path, most)
+        return
+    for number, file in enumerate(sorted(item for item in path.iterdir() if item.is_file())):
+        if number >= MOST_FILES:
+            raise BadInputError(f"{path} holds more than {MOST_FILES} files")
+        if file.stat().st_size <= most:
+            yield str(file), read(file, most)

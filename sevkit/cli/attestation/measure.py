@@ -1,0 +1,144 @@
+"""``sevkit measure``: the launch digest that a guest will report."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sevkit.attestation.payload import IgvmMeasurement, Measurement
+from sevkit.cli.attestation import files
+from sevkit.cli.attestation.explain import explain
+from sevkit.cli.attestation.idblock import idblock
+from sevkit.cli.attestation.launch_options import FILE, MODES, launch_inputs, launch_options
+from sevkit.cli.output import reporting
+from sevkit.errors import ExitCode, UsageError
+from sevkit.render import attestation as text
+from sevkit.result import Result
+
+
+@click.group("measure", invoke_without_command=True)
+@launch_options
+@click.option("--guest", metavar="NAME", help="A guest that sevkit runs, in place of the options of a launch.")
+@click.option("--igvm", type=FILE, help="An IGVM file in place of firmware and vCPUs.")
+@click.option("--native-zero", is_flag=True, help="Pages without data count as zero pages, with --igvm.")
+@click.option("--trace", "with_trace", is_flag=True, help="Print each page with the digest after it.")
+@click.option("--dump-vmsa", type=click.Path(file_okay=False, path_type=Path), help="Write save areas to a folder.")
+@click.option("--output-format", type=click.Choice(["hex", "base64"]), default="hex", show_default=True)
+@reporting
+@click.pass_context
+def command(ctx: click.Context, /, **options: Any) -> Result[Measurement] | Result[IgvmMeasurement] | None:
+    r"""Compute the launch digest of a SEV, SEV-ES or SEV-SNP guest, equal to what the hardware measures.
+
+    \b
+    sevkit measure --mode sev-snp --vcpus 4 --vcpu-type EPYC-v4 --ovmf OVMF.fd
+    sevkit measure explain ... --expected HEX    why a report has another digest
+    sevkit measure idblock ... --id-key KEY      the ID block that a guest's owner signs
+    """
+    if ctx.invoked_subcommand is not None:
+        given = [name for name in options if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
+        if given:
+            raise UsageError(f"options of `measure {ctx.invoked_subcommand}` stand behind its name")
+        return None
+    base64 = options["output_format"] == "base64"
+    if options["igvm"] is None:
+        return Result("measure", _launch(options), human=lambda data: text.measurement(data, base64=base64))
+    measured = _igvm(options)
+    code = ExitCode.NO if measured["id_block_matches"] is False else ExitCode.DONE
+    return Result("measure", measured, code, human=lambda data: text.igvm(data, base64=base64))
+
+
+def _launch(options: dict[str, Any]) -> Measurement:
+    from sevkit.attestation.measure import cpus
+    from sevkit.attestation.measure.trace import trace
+    from sevkit.model.digest import firmware_run, launch_digest
+    from sevkit.model.measure import fold
+    from sevkit.model.ovmf import parse
+
+    if options["native_zero"]:
+        raise UsageError("--native-zero is for --igvm")
+    if options["mode"] == "snp:ovmf-hash":
+        options = {**options, "vcpus": options["vcpus"] or 1, "vcpu_sig": options["vcpu_sig"] or 0}
+    inputs = _of_guest(options) if options["guest"] is not None else launch_inputs(options)
+    digest = launch_digest(inputs)
+    if options["mode"] == "snp:ovmf-hash":
+        digest = fold(bytes(48), [firmware_run("firmware", parse(inputs.firmware))])
+    data: Measurement = {
+        "launch_digest": digest.hex(),
+        "mode": inputs.mode.value,
+        "vcpus": inputs.vcpus,
+        "vcpu_sig": f"{inputs.signature:#x}",
+        "vcpu_type": cpus.type_of(inputs.signature),
+        "guest_features": f"{inputs.features:#x}",
+        "vmm": inputs.vmm,
+        "kernel_hashes": inputs.kernel is not None,
+    }
+    if options["with_trace"]:
+        data["trace"] = [line.as_dict() for line in trace(inputs)]
+    if options["dump_vmsa"] is not None:
+        data["vmsa_files"] = _dump(inputs, options["dump_vmsa"])
+    return data
+
+
+def _of_guest(options: dict[str, Any]) -> Any:
+    """The launch of a running guest, from the command line that its VMM was started with."""
+    from sevkit.attestation.measure.qemu_line import launch_of
+    from sevkit.hypervisor import registry
+
+    _refuse_others(options, _WITH_GUEST, "--guest: its command line says it all")
+    return launch_of(registry.read(options["guest"]).command_line, lambda name: files.read(Path(name)))
+
+
+def _refuse_others(options: dict[str, Any], allowed: set[str], why: str) -> None:
+    ctx = click.get_current_context()
+    for name in set(options) - allowed:
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise UsageError(f"--{name.replace('_', '-')} has no effect with {why}")
+
+
+def _dump(inputs: Any, folder: Path) -> list[str]:
+    from sevkit.model.digest import save_areas
+    from sevkit.model.ovmf import parse
+    from sevkit.vocabulary import Mode
+
+    if inputs.mode is Mode.SEV or inputs.svsm is not None:
+        raise UsageError("--dump-vmsa is for SEV-ES and SEV-SNP without an SVSM")
+    folder.mkdir(parents=True, exist_ok=True)
+    names = []
+    for number, page in enumerate(save_areas(inputs, parse(inputs.firmware))):
+        path = folder / f"vmsa{number}.bin"
+        path.write_bytes(page)
+        names.append(str(path))
+    return names
+
+
+_WITH_GUEST = {"guest", "with_trace", "dump_vmsa", "output_format"}
+_WITH_IGVM = {"igvm", "mode", "native_zero", "with_trace", "output_format"}
+
+
+def _igvm(options: dict[str, Any]) -> IgvmMeasurement:
+    from sevkit.attestation.measure import igvm
+    from sevkit.attestation.measure.trace import trace_runs
+    from sevkit.vocabulary import Mode
+
+    _refuse_others(options, _WITH_IGVM, "--igvm: the file says it all")
+    mode = MODES[options["mode"] or "sev-snp"]
+    file = igvm.parse(files.read(options["igvm"]))
+    measured = igvm.measure(file, mode, native_zero=options["native_zero"])
+    data: IgvmMeasurement = {
+        "launch_digest": measured.digest.hex(),
+        "mode": mode.value,
+        "policy": None if measured.policy is None else f"{measured.policy:#x}",
+        "warnings": list(measured.warnings),
+        "id_block_digest": measured.id_block_digest.hex() if measured.id_block_digest else None,
+        "id_block_matches": measured.id_block_digest == measured.digest if measured.id_block_digest else None,
+    }
+    if options["with_trace"]:
+        if mode is not Mode.SEV_SNP:
+            raise UsageError("--trace of an IGVM file is for SEV-SNP")
+        runs = igvm.snp_runs(file, native_zero=options["native_zero"])
+        data["trace"] = [line.as_dict() for line in trace_runs(bytes(48), runs)]
+    return data
+
+
+command.add_command(explain)
+command.add_command(idblock)

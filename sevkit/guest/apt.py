@@ -1,0 +1,121 @@
+"""Asking apt for packages: by the machine's own configuration, or by one of sevkit's own with the backports added.
+
+No registry host is named here: addresses come from the machine's own entries. A configuration of sevkit's own has its
+own sources, lists and caches in sevkit's cache directory, so that nothing of the machine's is changed and root is not
+needed.
+"""
+
+import fcntl
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sevkit import processes
+from sevkit.errors import MissingToolError
+from sevkit.paths import cache_dir
+
+Progress = Callable[[str], None]
+
+_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+_HELPER = "/usr/lib/apt/apt-helper"
+_FRESH = 6 * 3600.0  # seconds for which fetched package lists are taken as they are
+_TIMEOUT = 600.0
+
+
+@dataclass(frozen=True)
+class Apt:
+    """An apt configuration: the machine's own, or the file that APT_CONFIG has to name."""
+
+    config: Path | None = None
+
+    def run(self, program: str, *arguments: str, timeout: float = 60.0, cwd: Path | None = None) -> processes.Completed:
+        """Run ``apt-get``, ``apt-cache`` or another program of apt under this configuration."""
+        env = None if self.config is None else processes.environment(APT_CONFIG=str(self.config))
+        return processes.run(
+            [processes.find_tool(program, package="apt"), *arguments], timeout=timeout, env=env, cwd=cwd
+        )
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One Debian suite that the machine's apt knows: its address and its name."""
+
+    uri: str
+    name: str
+
+
+def suites(apt: Apt | None = None) -> list[Suite]:
+    """The Debian suites in the configuration, the release itself first; empty where apt knows no Debian mirror."""
+    text = (
+        (apt or Apt())
+        .run("apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME) $(COMPONENT)", "Created-By: Packages")
+        .text
+    )
+    words = [line.split() for line in text.splitlines() if re.search(r"/debian(-security)?/? \S+ main$", line)]
+    found = dict.fromkeys(Suite(uri, name) for uri, name, _ in words)
+    return sorted(found, key=lambda suite: not re.fullmatch("[a-z]+", suite.name))
+
+
+def with_backports(progress: Progress) -> Apt:
+    """The machine's suites and the backports of its release, by a configuration of sevkit's own.
+
+    Raises MissingToolError where apt knows no Debian mirror, or the lists cannot be fetched.
+    """
+    known = suites()
+    if not known or not re.fullmatch("[a-z]+", known[0].name) or not _KEYRING.exists():
+        raise MissingToolError("apt knows no Debian mirror, from which to take the backports", hint="use Debian")
+    main = known[0]
+    wanted = dict.fromkeys([*known, Suite(main.uri, f"{main.name}-backports")])
+    folder = cache_dir("apt", f"{main.name}-backports")
+    with (folder / "lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)  # another process may be fetching the same lists
+        apt = Apt(_configuration(folder, list(wanted)))
+        _update(apt, folder / "updated", progress)
+    return apt
+
+
+def _configuration(folder: Path, wanted: list[Suite]) -> Path:
+    (folder / "lists/partial").mkdir(parents=True, exist_ok=True)
+    sources = folder / "sources.list"
+    sources.write_text("".join(f"deb [signed-by={_KEYRING}] {suite.uri} {suite.name} main\n" for suite in wanted))
+    config = folder / "apt.conf"
+    config.write_text(
+        f'Dir::Etc::sourcelist "{sources}";\nDir::Etc::sourceparts "/dev/null";\n'
+        f'Dir::State::lists "{folder}/lists";\nDir::Cache::archives "{folder}/archives";\n'
+        'Dir::Cache::pkgcache "";\nDir::Cache::srcpkgcache "";\nAPT::Sandbox::User "";\n'
+    )
+    return config
+
+
+def _update(apt: Apt, stamp: Path, progress: Progress) -> None:
+    if stamp.exists() and time.time() - stamp.stat().st_mtime < _FRESH:
+        return
+    progress("fetching the package lists of the backports")
+    done = apt.run("apt-get", "update", "-q", timeout=_TIMEOUT)
+    if done.status != 0:
+        raise MissingToolError("the package lists of the backports cannot be fetched", detail=done.error_text)
+    stamp.touch()
+
+
+def download_pinned(pool_path: str, sha256: str, target: Path) -> bool:
+    """Fetch a file of a Debian archive's pool by apt's own transport and check it; whether any mirror had it.
+
+    ``pool_path`` is the path below the archive, such as ``pool/main/e/edk2/ovmf_1_all.deb``. The checksum is what makes
+    the file trusted: it need not belong to a release that the machine's apt knows.
+    """
+    if not Path(_HELPER).exists():
+        return False
+    escaped = pool_path.replace("+", "%2b")
+    for uri in dict.fromkeys(suite.uri for suite in suites() if suite.uri.rstrip("/").endswith("/debian")):
+        partial = target.with_name(f".{target.name}.part")
+        done = processes.run(
+            [_HELPER, "download-file", f"{uri.rstrip('/')}/{escaped}", str(partial), f"SHA256:{sha256}"],
+            timeout=_TIMEOUT,
+        )
+        if done.status == 0:
+            partial.rename(target)
+            return True
+        partial.unlink(missing_ok=True)
+    return False

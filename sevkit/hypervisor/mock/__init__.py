@@ -1,0 +1,1 @@
+"""Guests in the software model, with the interfaces of real ones."""

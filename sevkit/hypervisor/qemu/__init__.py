@@ -1,0 +1,1 @@
+"""Guests in QEMU: on hardware, under plain TCG, or in the emulator."""

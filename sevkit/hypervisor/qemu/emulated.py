@@ -1,0 +1,47 @@
+"""The emulator as hypervisor: QEMU built from emulator/, whose guests' RAM is really encrypted, on any machine."""
+
+import importlib.util
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from sevkit.errors import MissingToolError
+from sevkit.hypervisor.protocols import Availability
+from sevkit.hypervisor.qemu.hypervisor import QemuHypervisor
+from sevkit.paths import cache_dir
+from sevkit.vocabulary import Mode
+
+
+def find() -> Path | None:
+    """The emulator's QEMU: what SEVKIT_EMULATOR names, else what was built last, else the package sevkit-emulator's."""
+    if named := os.environ.get("SEVKIT_EMULATOR"):
+        return Path(named)
+    path = cache_dir() / "emulator/current/bin/qemu-system-x86_64"
+    return path if path.exists() else _packaged()
+
+
+def _packaged() -> Path | None:
+    """The binary of the package sevkit-emulator, where it is installed."""
+    spec = importlib.util.find_spec("sevkit_emulator")
+    if spec is None or spec.origin is None:
+        return None
+    path = Path(spec.origin).parent / "bin/qemu-system-x86_64"
+    return path if path.exists() else None
+
+
+class _Missing(QemuHypervisor):
+    """Stands in for an emulator that has not been built."""
+
+    def availability(self, mode: Mode) -> Availability:
+        """Say how to get it."""
+        return Availability(mode, False, "the emulator is not there (make emulator, or pip install sevkit[emulator])")
+
+
+def emulated(progress: Callable[[str], None] | None = None) -> QemuHypervisor:
+    """The hypervisor; where the emulator is not built, one that can run nothing and says so."""
+    path = find()
+    if path is None:
+        return _Missing("qemu-not-built", name="emulated", progress=progress)
+    if not path.exists():
+        raise MissingToolError(f"SEVKIT_EMULATOR names {path}, which does not exist", hint="make emulator")
+    return QemuHypervisor(str(path), name="emulated", progress=progress)

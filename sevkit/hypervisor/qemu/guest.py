@@ -1,0 +1,229 @@
+"""A guest in QEMU: how to talk to it, to its VMM, and how to end it."""
+
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sevkit import processes
+from sevkit.errors import DeadlineError, GuestError, HypervisorError
+from sevkit.guest import diagnosis, secrets
+from sevkit.guest.channel import AgentChannel, SshChannel
+from sevkit.guest.result import CommandResult
+from sevkit.guest.spec import GuestSpec
+from sevkit.hypervisor import registry
+from sevkit.hypervisor.lint import errors
+from sevkit.hypervisor.protocols import RamBlock
+from sevkit.memory.guest_ram.qemu_layout import guest_map
+from sevkit.qemu import argv as argv_builder
+from sevkit.qemu import capabilities as capabilities_of
+from sevkit.qemu import qmp
+from sevkit.vocabulary import Provenance
+
+if TYPE_CHECKING:
+    import subprocess
+
+_ENDING = 2.0  # seconds in which a QEMU that closes its sockets has ended, or will not
+
+
+class QemuGuest:
+    """A guest in QEMU, started by this process or found again in the registry."""
+
+    def __init__(
+        self, record: registry.Record, spec: GuestSpec, children: "Sequence[subprocess.Popen[bytes]]" = ()
+    ) -> None:
+        self._record = record
+        self._spec = spec
+        self._children = children  # QEMU first; none when another process has started the guest
+        self._folder = registry.folder(record.name)
+        self._agent = AgentChannel(self._folder / "agent", self.alive)
+        self._ssh = SshChannel(self._folder, lambda: qmp.forwarded_port(self._folder / "qmp"), self._agent)
+
+    name = property(lambda self: self._record.name)
+    spec = property(lambda self: self._spec)
+    provenance = property(lambda self: Provenance(self._record.provenance))
+    pid = property(lambda self: self._record.pid)
+    accel = property(lambda self: self._record.accel)
+    command_line = property(lambda self: self._record.command_line)
+    notes = property(lambda self: self._record.notes)
+    confounds = property(lambda self: argv_builder.forced_differences(self._spec, emulated=self.encrypted_by_engine))
+    folder = property(lambda self: self._folder)
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """QEMU's version, and the guest kernel's as the guest tells it."""
+        able = capabilities_of.of_binary(self._record.command_line[0])
+        return {"QEMU": able.version, "guest kernel": self.run("uname -r", timeout=30).text.strip()}
+
+    def run(
+        self, command: str | Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0, private: bool = False
+    ) -> CommandResult:
+        """Run a command in the guest, by the agent or, when ``private``, by ssh."""
+        channel = self._ssh if private else self._agent
+        return channel.run(command, stdin=stdin, timeout=timeout)
+
+    def plant(self, nonce: bytes) -> None:
+        """Plant the secrets; a marker passes through the guest's shared buffers before that, and one after it."""
+        before, after = secrets.MARKERS
+        secrets.mark_shared(self, nonce, before)
+        secrets.plant(self, nonce)
+        secrets.mark_shared(self, nonce, after)
+
+    def holds(self, nonce: bytes) -> dict[str, bool]:
+        """Which secrets the guest still has."""
+        return secrets.holds(self, nonce)
+
+    def word(self) -> secrets.GuestWord:
+        """What the guest says of its memory."""
+        return secrets.guest_word(self)
+
+    def put(self, source: Path, target: str) -> None:
+        """Copy a file into the guest."""
+        self._agent.put(source, target)
+
+    def get(self, source: str, target: Path) -> None:
+        """Copy a file out of the guest."""
+        self._agent.get(source, target)
+
+    def ask(self, command: str, **arguments: object) -> Any:
+        """The answer to a QMP command; ``_`` in the name of an argument stands for ``-``."""
+        named = {name.replace("_", "-"): value for name, value in arguments.items()}
+        return qmp.execute(self._folder / "qmp", command, named)
+
+    def monitor(self, line: str) -> str:
+        """What QEMU's human monitor prints for a line."""
+        return qmp.monitor(self._folder / "qmp", line)
+
+    def ram_blocks(self) -> Sequence[RamBlock]:
+        """The guest's RAM, asked of QEMU."""
+        return list(guest_map(self._folder / "qmp").blocks)
+
+    def console(self) -> str:
+        """The console so far."""
+        return _text(self._folder / "console.log")
+
+    def alive(self) -> bool:
+        """Whether QEMU still runs."""
+        return self._record.alive()
+
+    def stop(self) -> None:
+        """End QEMU and remove the guest's folder."""
+        for process in self._children:
+            processes.stop(process)
+        if not self._children and self.alive():
+            processes.end(self._record.pid, self._record.start_time)  # what else belongs to it ends with QEMU
+        registry.forget(self._record.name)
+
+    @property
+    def encrypted_by_engine(self) -> bool:
+        """Whether the emulator's engine encrypts this guest's RAM."""
+        return any(word.partition(",")[0] in argv_builder.EMULATED_OBJECTS for word in self._record.command_line)
+
+    def pause(self) -> None:
+        """Hold all vCPUs."""
+        qmp.execute(self._folder / "qmp", "stop")
+
+    def resume(self) -> None:
+        """Let the vCPUs go on."""
+        qmp.execute(self._folder / "qmp", "cont")
+
+    def write_back(self) -> None:
+        """Write the emulated SoC's cache back to DRAM and empty it (WBINVD); real caches are coherent."""
+        if self.encrypted_by_engine:
+            arguments = {"path": "/objects/sev0", "property": "cache-op", "value": "wbinvd"}
+            qmp.execute(self._folder / "qmp", "qom-set", arguments)
+
+    def note_weak_cache(self) -> None:
+        """Record it loudly when the plaintext side of the emulated SoC is not out of the host's reach."""
+        arguments = {"path": "/objects/sev0", "property": "cache-protection"}
+        protection = qmp.execute(self._folder / "qmp", "qom-get", arguments)
+        if protection != "memfd_secret":
+            note = f"WEAK EMULATION: the SoC's cache is kept from dumps by {protection} only, memfd_secret is missing"
+            self._record = replace(self._record, notes=[*self._record.notes, note])
+            registry.write(self._record)
+
+    def wait_ready(self, timeout: float) -> None:
+        """Wait until the guest's agent answers; raises with QEMU's or the kernel's words when it does not come up."""
+        if not self._spec.has_agent:
+            self._await_qmp(time.monotonic() + timeout)
+            return
+        try:
+            self._agent.wait_ready(time.monotonic() + timeout, check=self.check)
+        except DeadlineError as error:
+            why = diagnosis.late(self.console(), timeout)
+            raise DeadlineError(why.message, hint=why.hint, detail=self._last_words()) from error
+        except HypervisorError:
+            self._await_end()
+            raise
+
+    def check(self) -> None:
+        """Raise when QEMU has ended, or the console shows that the guest will not come up."""
+        if not self.alive():
+            words = self._last_words()
+            known = errors.explain(words)
+            hint = f"{known[-1].means}; {known[-1].fix}" if known else None
+            raise HypervisorError(f"QEMU ended while the guest {self.name} started", hint=hint, detail=words)
+        cause = diagnosis.cause(self.console())
+        if cause is not None:
+            raise GuestError(cause.message, hint=cause.hint, detail=self._last_words())
+
+    def _await_qmp(self, deadline: float) -> None:
+        """Without an agent: until QEMU answers, and the firmware had a moment to fail in."""
+        while not (self._folder / "qmp").exists():
+            self.check()
+            if time.monotonic() > deadline:
+                raise DeadlineError("QEMU did not open its monitor in time", detail=self._last_words())
+            time.sleep(0.05)
+        qmp.execute(self._folder / "qmp", "query-status", timeout=max(0.1, deadline - time.monotonic()))
+        self.check()
+
+    def set_up(self) -> None:
+        """What a guest that has come up still needs: name resolution, shared folders, the user's ssh keys."""
+        lines = ["echo nameserver 10.0.2.3 >/etc/resolv.conf"] if self._spec.outgoing and self._own_system else []
+        lines += [_mount_share(number, share.name) for number, share in enumerate(self._spec.shares)]
+        if lines and self._spec.has_agent:
+            done = self._agent.run(" && ".join(lines), timeout=60)
+            if done.status:
+                raise GuestError("the guest could not be set up", detail=done.stderr.decode(errors="replace"))
+        if self._spec.ssh_keys and self._spec.has_agent:
+            self._ssh.allow("\n".join(self._spec.ssh_keys))
+
+    @property
+    def _own_system(self) -> bool:
+        """Whether the guest runs one of sevkit's images, which configure no resolver."""
+        return self._spec.image in ("mini", "bench") or self._spec.image.startswith(("mini-", "bench-"))
+
+    def ssh_command(self, words: Sequence[str], *, terminal: bool) -> list[str]:
+        """The command line of ssh into the guest, for a shell or for ``words``."""
+        ssh = processes.find_tool("ssh", package="openssh-client")
+        line = [words[0] if len(words) == 1 else shlex.join(words)] if words else []  # one word: a line for the shell
+        return [ssh, *self._ssh.options(), *(["-t"] if terminal else []), "root@127.0.0.1", *line]
+
+    def _await_end(self) -> None:
+        """A socket broke: raise with QEMU's own words if it is because QEMU ends, which takes it a moment."""
+        deadline = time.monotonic() + _ENDING
+        while time.monotonic() < deadline:
+            self.check()
+            time.sleep(0.05)
+
+    def _last_words(self) -> str:
+        """What QEMU wrote to stderr, then the console's last lines."""
+        parts = (_text(self._folder / "qemu.log").strip(), diagnosis.tail(self.console()))
+        return "\n".join(part for part in parts if part)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
+def _mount_share(number: int, name: str) -> str:
+    """Shell: find the disk that holds a shared folder by its serial, and mount it."""
+    where = shlex.quote(f"/mnt/{name or 'root'}{f'-{number}' if number else ''}")
+    disk = f"$(grep -l sevkit-share{number} /sys/block/*/serial 2>/dev/null | cut -d/ -f4)"
+    missing = "echo 'no disk with the shared folder: has the kernel virtio_blk and ext4?' >&2; false"
+    return f'd={disk}; {{ [ -n "$d" ] || {{ {missing}; }}; }} && mkdir -p {where} && mount -o ro /dev/$d {where}'

@@ -1,0 +1,95 @@
+"""What is settled and checked before QEMU is started: firmware by content, memory, sockets, scratch disks."""
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from sevkit import processes
+from sevkit.errors import NoSpaceError, UsageError
+from sevkit.guest import image as images
+from sevkit.guest import media
+from sevkit.guest.spec import Firmware, GuestSpec
+from sevkit.qemu import argv as argv_builder
+from sevkit.qemu.argv import Place
+from sevkit.vocabulary import Mode
+
+_SOCKET_PATH_LIMIT = 107  # sun_path in unix(7)
+
+
+def share_disk(folder: Path, disk: Path) -> None:
+    """Pack a folder into a file system of its own, half as large again: what the guest sees, whatever the mode.
+
+    A live share (9p, virtiofs) needs a module that cloud kernels lack, or a daemon; this needs a disk.
+    """
+    size = sum(entry.lstat().st_size for entry in folder.rglob("*") if entry.is_file())
+    count = sum(1 for _ in folder.rglob("*"))
+    mib = (size * 3 // 2 + count * 4096 >> 20) + 8
+    if shutil.disk_usage(disk.parent).free < mib << 20:
+        raise NoSpaceError(f"a copy of {folder} ({mib} MiB) does not fit at {disk.parent}")
+    tool = processes.find_tool("mke2fs", package="e2fsprogs")
+    inodes = str(count + 64)
+    argv = [tool, "-q", "-t", "ext4", "-m", "0", "-N", inodes, "-d", str(folder), str(disk), f"{mib}M"]
+    processes.run(argv, timeout=600, check=UsageError)
+
+
+def settled(spec: GuestSpec, image: images.Image) -> GuestSpec:
+    """The spec with the firmware that can boot the image; raises UsageError when the one asked for cannot."""
+    if spec.kernel is not None:
+        media.kernel(spec.kernel)
+    if spec.initrd is not None:
+        media.initrd(spec.initrd)
+    if spec.cdrom is not None:
+        media.cdrom(spec.cdrom)
+        return spec
+    for folder in spec.shares:
+        if not folder.is_dir():
+            raise UsageError(f"{folder} is not a directory", hint="--share takes a directory of this host")
+    if spec.firmware is None and spec.mode is Mode.NOSEV and image.uefi and not image.bios:
+        return replace(spec, firmware=Firmware.OVMF)
+    wanted = argv_builder.firmware_of(spec)
+    if not (image.uefi if wanted is Firmware.OVMF else image.bios):
+        lacks = "EFI system partition" if wanted is Firmware.OVMF else "boot code for a BIOS"
+        raise UsageError(
+            f"{spec.image} has no {lacks}: {wanted} cannot boot it",
+            hint="encrypted guests need UEFI" if spec.mode is not Mode.NOSEV else "leave --firmware out",
+        )
+    return spec
+
+
+def check_memory(spec: GuestSpec) -> None:
+    """Refuse memory with which the guest cannot come up, or that this host does not have."""
+    if not spec.has_agent or spec.kernel is not None:
+        least = 32  # whose kernel and initrd they are decides
+    else:
+        least = images.least_memory(spec.image, ovmf=argv_builder.firmware_of(spec) is Firmware.OVMF)
+    if spec.memory_mib < least:
+        raise UsageError(
+            f"{spec.memory_mib} MiB are too little for {spec.image} with {argv_builder.firmware_of(spec)}",
+            hint=f"give --memory {least}M or more",
+        )
+    here = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+    if spec.memory_mib > here:
+        raise NoSpaceError(f"a guest of {spec.memory_mib} MiB does not fit this host, which has {here} MiB")
+
+
+def check_sockets(place: Place) -> None:
+    """Refuse a folder whose sockets no program could connect to; raises UsageError."""
+    longest = max((place.qmp, place.agent, place.console), key=lambda path: len(str(path)))
+    if len(str(longest)) > _SOCKET_PATH_LIMIT:
+        raise UsageError(
+            f"{longest} is longer than a socket's path may be ({_SOCKET_PATH_LIMIT} bytes)",
+            hint="choose a shorter --name, or point SEVKIT_STATE_DIR at a shorter directory",
+        )
+
+
+def scratch_disk(path: Path, size_mib: int) -> None:
+    """Make a sparse disk of zeros; raises NoSpaceError when it would not fit."""
+    free = shutil.disk_usage(path.parent).free
+    if free < size_mib << 20:
+        raise NoSpaceError(
+            f"a scratch disk of {size_mib} MiB does not fit: {free >> 20} MiB are free at {path.parent}",
+            hint="give a smaller --disk-size, or set SEVKIT_STATE_DIR to a larger disk",
+        )
+    with path.open("wb") as stream:
+        stream.truncate(size_mib << 20)

@@ -1,0 +1,1 @@
+"""Guest RAM inside a VMM: layout, page classes, pictures, extraction."""

@@ -1,0 +1,179 @@
+"""Where guest memory lies in the VMM: host addresses and guest-physical addresses, both ways."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from bisect import bisect_right
+from typing import TYPE_CHECKING, NamedTuple
+
+from sevkit.memory.sources.base import Region
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sevkit.memory.sources.base import Range
+
+_LETTERS = {"": 1 << 20, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+_UNITS = {letter + end: size for letter, size in _LETTERS.items() for end in ("", "i", "ib", "b")}
+GIB = 1 << 30
+# As words of QEMU's command line, or in JSON: {"driver":"pc-dimm",...} (quotes taken off).
+_DEVICE = re.compile(r"(\{.*driver:)?(pc-dimm|nvdimm|virtio-mem|virtio-pmem)\b")
+_BACKEND = re.compile(r"(\{.*qom-type:)?memory-backend-")
+
+
+class GuestRange(NamedTuple):
+    """A stretch of guest RAM as found in a VMM. Sizes and addresses in bytes."""
+
+    name: str
+    gpa: int
+    size: int
+    host_address: int | None
+
+
+class Place(NamedTuple):
+    """Where a host address lies in guest memory."""
+
+    block: str
+    gpa: int
+
+
+class GuestMap:
+    """Guest RAM as the VMM has it. ``origin`` says how it is known: ``qmp``, ``hypervisor``, ``guess``, ``core``."""
+
+    def __init__(self, blocks: Iterable[GuestRange], origin: str = "hypervisor") -> None:
+        self.blocks: tuple[GuestRange, ...] = tuple(sorted(blocks, key=lambda block: block.gpa))
+        self.origin = origin
+        self._mapped = sorted(
+            ((block.host_address, block) for block in self.blocks if block.host_address is not None),
+            key=lambda pair: pair[0],
+        )
+        self._starts = [start for start, _ in self._mapped]
+
+    @property
+    def size(self) -> int:
+        """Bytes of guest RAM."""
+        return sum(block.size for block in self.blocks)
+
+    def host_ranges(self) -> list[Range]:
+        """The host addresses that hold guest RAM."""
+        return [(start, start + block.size) for start, block in self._mapped]
+
+    def place(self, host: int) -> Place | None:
+        """The guest-physical address of a host address; None where it is not guest RAM."""
+        index = bisect_right(self._starts, host) - 1
+        # One stretch of host memory can be seen at several guest addresses (aliases): the first that fits is given.
+        while index >= 0:
+            start, block = self._mapped[index]
+            if host < start + block.size:
+                return Place(block.name, block.gpa + host - start)
+            index -= 1
+        return None
+
+    def host(self, gpa: int) -> int | None:
+        """The host address of a guest-physical one; None where the VMM has none."""
+        for block in self.blocks:
+            if block.gpa <= gpa < block.gpa + block.size and block.host_address is not None:
+                return block.host_address + gpa - block.gpa
+        return None
+
+
+def split(ram: int, machine: str) -> list[tuple[int, int, int]]:
+    """How QEMU's PC machines lay out RAM: (guest-physical address, offset in the block, size).
+
+    hw/i386/pc_piix.c and pc_q35.c: RAM below the hole for PCI ends at 3.5 GiB (pc) or 2.75 GiB (q35) while all of it
+    fits there, else at 3 and 2 GiB; the rest begins at 4 GiB.
+    """
+    if "q35" in machine:
+        low = 0x80000000 if ram >= 0xB0000000 else 0xB0000000
+    else:
+        low = 0xC0000000 if ram >= 0xE0000000 else 0xE0000000
+    if ram <= low:
+        return [(0, 0, ram)]
+    return [(0, 0, low), (4 * GIB, low, ram - low)]
+
+
+def guess(regions: Sequence[Region], command_line: Sequence[str]) -> GuestMap | None:
+    """Guest RAM found without asking QEMU: a mapping as large as the command line's ``-m``, laid out as by ``split``.
+
+    A guess, and labelled so: None when no mapping, or more than one, fits, or when the command line adds more memory.
+    """
+    ram, machine = ram_size(command_line), _option(command_line, "machine", "M") or "pc"
+    if not ram or _more_memory(command_line):
+        return None
+    fits = [region for region in _joined(regions) if region.size == ram]
+    named = [region for region in fits if _named_as_ram(region.name)]
+    chosen = named or fits
+    if len(chosen) != 1:
+        return None
+    start = chosen[0].start
+    return GuestMap([GuestRange("ram", gpa, size, start + at) for gpa, at, size in split(ram, machine)], "guess")
+
+
+def _more_memory(command_line: Sequence[str]) -> bool:
+    """Whether guest RAM is more than one block: DIMMs, virtio-mem, NUMA nodes with memory of their own."""
+    values = [value.replace('"', "") for value in command_line]
+    devices = any(_DEVICE.match(value) for value in values)
+    backends = sum(bool(_BACKEND.match(value)) for value in values)
+    return devices or backends > 1
+
+
+def _named_as_ram(name: str) -> bool:
+    """Whether a mapping's name says that a VMM keeps guest RAM in it."""
+    known = any(word in name for word in ("memory-backend", "pc.ram", "/dev/shm", "hugepages"))  # noqa: S108
+    return known or "ram" in name.partition("qemu")[2]
+
+
+def guess_largest(regions: Sequence[Region], machine: str = "pc") -> GuestMap | None:
+    """Guest RAM guessed in a core, where no command line is left: the largest region, if it stands out.
+
+    It must be a whole number of MiB, at least 16 of them, and twice as large as the next region.
+    """
+    ordered = sorted((region for region in regions if region.readable), key=lambda region: -region.size)
+    if not ordered or ordered[0].size < 16 << 20 or ordered[0].size % (1 << 20):
+        return None
+    if len(ordered) > 1 and ordered[0].size < 2 * ordered[1].size:
+        return None
+    start, ram = ordered[0].start, ordered[0].size
+    return GuestMap([GuestRange("ram", gpa, size, start + at) for gpa, at, size in split(ram, machine)], "guess")
+
+
+def _joined(regions: Sequence[Region]) -> list[Region]:
+    """Regions as they are, and runs of neighbours of one name that madvise has cut apart."""
+    found: list[Region] = []
+    for region in regions:
+        last = found[-1] if found else None
+        if last and last.end == region.start and last.name == region.name and "w" in last.perms and "w" in region.perms:
+            found[-1] = Region(last.start, region.end, last.name, last.perms, last.offset)
+        else:
+            found.append(region)
+    seen = {(region.start, region.end) for region in found}
+    return found + [region for region in regions if (region.start, region.end) not in seen]
+
+
+def ram_size(command_line: Sequence[str]) -> int | None:
+    """The size of guest RAM that QEMU's ``-m`` asks for, in bytes; None when there is no ``-m`` that is understood."""
+    value = _option(command_line, "m")
+    if value is None:
+        return None
+    size = value.partition(",")[0].removeprefix("size=").lower()
+    number = size.rstrip("bkmgti")
+    unit = size[len(number) :]
+    return int(number) * _UNITS[unit] if number.isascii() and number.isdecimal() and unit in _UNITS else None
+
+
+def _option(command_line: Sequence[str], *names: str) -> str | None:
+    for word, value in itertools.pairwise(command_line):
+        if word.lstrip("-") in names and word.startswith("-"):
+            return value
+    return None
+
+
+def command_line_of(pid: int) -> list[str]:
+    """The command line of a process; empty when it is gone."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123 - pathlib would cost start-up time
+            raw = file.read()
+    except OSError:
+        return []
+    return [word.decode(errors="replace") for word in raw.split(b"\0")[:-1]]

@@ -1,0 +1,155 @@
+r"""Regular expressions: Python's engine, near places that hold what each match must contain (required.py).
+
+The filters are the compiled search for literals, and numpy for runs of byte classes. An expression of which nothing is
+known to be required is searched for by Python's engine alone: slower, and right. (Hyperscan, which would be quicker, is
+not used: its 5.4.12 reports no match of ``\d-+`` beyond the first 15 bytes of a block, with no flags at all.)
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import TYPE_CHECKING
+
+from sevkit.errors import UsageError
+from sevkit.memory.search import native, required
+from sevkit.memory.search.patterns import starts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from sevkit.memory.search.patterns import Match
+    from sevkit.memory.search.required import ByteSet, Required
+    from sevkit.memory.sources.base import Range
+
+MAX_MATCH = 4096
+# Twice the length: starts up to one length before the core can hide one in it, and need context of their own.
+LOOKBEHIND, LOOKAHEAD = 2 * MAX_MATCH, MAX_MATCH + 1
+_DENSE = 50_000  # candidates in one piece, from which on narrowing down costs more than it saves
+_SAMPLED = 8  # bytes of a run of classes that are compared
+_NO_START = re.compile(rb"(?<!\\)(?:\\\\)*\\[AZz]")
+
+
+class Expression:
+    """A regular expression, and the patterns (``indexes``) that it stands for."""
+
+    def __init__(self, value: bytes, indexes: Sequence[int]) -> None:
+        self._indexes = indexes
+        self._expression = compiled(value)
+        self._filter = _filter(required.required(value, self._expression.flags, MAX_MATCH))
+
+    def find(self, data: memoryview, core_start: int, core_end: int, limit: int) -> list[Match]:
+        """Matches that start in the core and do not lie inside one that starts earlier."""
+        hits: list[Match] = []
+        covered = 0
+        for low, high in self._starts(data, max(0, core_start - MAX_MATCH), core_end):
+            at = low
+            reach = high + MAX_MATCH
+            while at < high and (seen := self._expression.search(data, at, reach)) and seen.start() < high:
+                start = seen.start()
+                at = start + 1
+                match = self._expression.match(data, start, start + MAX_MATCH)
+                if match and match.end() > max(covered, start):
+                    covered = match.end()
+                    if start >= core_start:
+                        hits += [(index, start, covered) for index in self._indexes]
+                if len(hits) > limit:
+                    return hits
+        return hits
+
+    def _starts(self, data: memoryview, low: int, high: int) -> list[Range]:
+        """Where in ``[low, high)`` a match may start."""
+        if self._filter is None:
+            return [(low, high)]
+        places = self._filter.places(data, low, min(len(data), high + MAX_MATCH))
+        if places is None:
+            return [(low, high)]
+        found: list[Range] = []
+        for place in places:
+            first, last = max(low, place - self._filter.offset), min(high, place + 1)
+            if found and first <= found[-1][1]:
+                found[-1] = (found[-1][0], max(last, found[-1][1]))
+            elif first < last:
+                found.append((first, last))
+        return found
+
+
+def compiled(value: bytes) -> re.Pattern[bytes]:
+    """The expression; raises UsageError for one that is not understood, or that memory can never match."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of constructs that may change their meaning one day
+            expression = re.compile(value, re.MULTILINE)
+    except (re.error, OverflowError, RecursionError, ValueError) as error:
+        raise UsageError(f"a regular expression is not understood: {error}", hint="see Python's `re`") from error
+    if expression.match(b""):
+        raise UsageError("a regular expression matches nothing at all: it would be found everywhere")
+    least, _ = required.widths(value, expression.flags)
+    if least > MAX_MATCH:
+        raise UsageError(
+            f"a regular expression needs {least} bytes to match; at most {MAX_MATCH} are looked at at once",
+            hint="search for a part of it",
+        )
+    if _NO_START.search(value):
+        raise UsageError(
+            r"a regular expression has \A or \Z: memory has no start and no end", hint="use ^ and $, for line ends"
+        )
+    return expression
+
+
+class _Literals:
+    """Places where one of a few strings stands."""
+
+    def __init__(self, strings: Sequence[bytes], offset: int) -> None:
+        self._finder = native.Finder(strings, native.groups(strings))
+        self.offset = offset
+
+    def places(self, data: memoryview, low: int, high: int) -> Iterable[int] | None:
+        """Where they start in ``[low, high)``, in order; None where there are too many."""
+        found = starts(self._finder, data, low, high, _DENSE)
+        return None if len(found) > _DENSE else sorted(start for start, _ in found)
+
+
+class _Classes:
+    """Places where a run of bytes lies in given classes, by numpy: of the run some bytes are looked at."""
+
+    def __init__(self, found: Required) -> None:
+        self._ways = [_sampled(sequence) for sequence in found.alternatives]
+        self.offset = found.offset
+
+    def places(self, data: memoryview, low: int, high: int) -> Iterable[int] | None:
+        """Where a run may start in ``[low, high)``, in order; None where there are too many."""
+        import numpy as np
+
+        view = np.frombuffer(data, dtype=np.uint8)[low:high]
+        masks: dict[ByteSet, np.ndarray[tuple[int], np.dtype[np.bool_]]] = {}
+        found = np.zeros(len(view), dtype=bool)
+        for way in self._ways:
+            size = len(view) - way[-1][0]
+            if size <= 0:
+                continue
+            fits = np.ones(size, dtype=bool)
+            for at, allowed in way:
+                if allowed not in masks:
+                    table = np.zeros(256, dtype=bool)
+                    table[list(allowed)] = True
+                    masks[allowed] = table[view]
+                fits &= masks[allowed][at : at + size]
+            found[:size] |= fits
+        if np.count_nonzero(found) > _DENSE:
+            return None
+        places: list[int] = (np.flatnonzero(found) + low).tolist()
+        return places
+
+
+def _sampled(sequence: Sequence[ByteSet]) -> list[tuple[int, ByteSet]]:
+    """Some bytes of a run, as (place in it, allowed): the most selective ones, the last one among equals included."""
+    ordered = sorted(range(len(sequence)), key=lambda at: (len(sequence[at]), -at))[: _SAMPLED - 1]
+    return sorted({at: sequence[at] for at in [*ordered, 0, len(sequence) - 1]}.items())
+
+
+def _filter(found: Required | None) -> _Literals | _Classes | None:
+    if found is None:
+        return None
+    few = required.literals(found) if native.built else None
+    return _Literals(*few) if few else _Classes(found)

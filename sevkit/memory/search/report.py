@@ -1,0 +1,158 @@
+"""A finished search in words and JSON values: each hit placed, what of guest RAM was seen, what cannot be concluded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sevkit.memory.sources.base import State, intersect, normalise, region_at
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sevkit.memory.guest_ram.layout import GuestMap
+    from sevkit.memory.payload import GuestRam, HitRow, Placed, Scan
+    from sevkit.memory.search.patterns import Pattern
+    from sevkit.memory.search.scan import ScanResult
+    from sevkit.memory.search.workers import Hit
+    from sevkit.memory.sources.base import MemorySource
+
+CONTEXT = 24  # bytes on each side of a hit
+
+
+def place(source: MemorySource, guest: GuestMap | None, address: int) -> Placed:
+    """Where an address lies: guest-physical address and RAM block where it is guest RAM, and the mapping."""
+    region = region_at(source.regions(), address)
+    at = guest.place(address) if guest else None
+    return {
+        "address": address,
+        "gpa": at.gpa if at else None,
+        "ram_block": at.block if at else None,
+        "region": region.label if region else None,
+        "region_offset": address - region.start if region else None,
+        "perms": region.perms if region else None,
+    }
+
+
+def hits(
+    source: MemorySource, result: ScanResult, patterns: Sequence[Pattern], guest: GuestMap | None, *, show: bool
+) -> list[HitRow]:
+    """All hits as JSON values; the bytes themselves only with ``show``."""
+    return [
+        {
+            **place(source, guest, hit.address),
+            "pattern": patterns[hit.pattern].label(hit.pattern),
+            "length": hit.length,
+            "context": context(source, hit, show=show),
+        }
+        for hit in result.hits
+    ]
+
+
+def context(source: MemorySource, hit: Hit, *, show: bool) -> str:
+    """The bytes around a hit, the hit in «»: as text with ``show``, else only their kinds (x text, 0 zero, . other)."""
+    before = _before(source, hit.address)
+    after = source.read(hit.address + hit.length, CONTEXT)
+    if show:
+        middle = _text(source.read(hit.address, min(hit.length, 256)))
+        return f"{_text(before)}«{middle}»{_text(after)}"
+    return f"{_kinds(before)}«{hit.length} bytes»{_kinds(after)}"
+
+
+def _before(source: MemorySource, address: int) -> bytes:
+    """The readable bytes that end at ``address``."""
+    size = min(CONTEXT, address)
+    data = source.read(address - size, size)
+    if len(data) == size:
+        return data
+    inside = address % 4096  # the page before cannot be read
+    size = min(CONTEXT, inside)
+    data = source.read(address - size, size)
+    return data if len(data) == size else b""
+
+
+def _text(data: bytes) -> str:
+    return "".join(chr(byte) if 32 <= byte < 127 else "." for byte in data)
+
+
+def _kinds(data: bytes) -> str:
+    return "".join("x" if 32 <= byte < 127 else "0" if byte == 0 else "." for byte in data)
+
+
+def guest_ram(source: MemorySource, guest: GuestMap | None) -> GuestRam | None:
+    """Guest RAM against what the source has of it, in bytes; ``origin`` says how its place is known."""
+    if guest is None:
+        return None
+    parts = intersect(source.stretches(), normalise(guest.host_ranges()))
+    states = {State.DATA: 0, State.UNPOPULATED: 0, State.UNREADABLE: 0}
+    for part in parts:
+        states[part.state] += part.size
+    return {
+        "origin": guest.origin,
+        "bytes": guest.size,
+        "readable_bytes": states[State.DATA],
+        "unpopulated_bytes": states[State.UNPOPULATED],
+        "unreadable_bytes": states[State.UNREADABLE],
+        "not_mapped_bytes": guest.size - sum(part.size for part in parts),
+        "blocks": [
+            {"name": b.name, "gpa": b.gpa, "size": b.size, "host_address": b.host_address} for b in guest.blocks
+        ],
+    }
+
+
+def doubts(
+    result: ScanResult,
+    patterns: Sequence[Pattern],
+    ram: GuestRam | None,
+    *,
+    ram_only: bool = False,
+    partial: str = "",
+) -> list[str]:
+    """Why "not found" proves nothing here; empty when it does, or when nothing was not found."""
+    reasons = []
+    if result.stopped:
+        reasons.append(f"the search did not finish: {result.stopped}")
+    if len({hit.pattern for hit in result.hits}) == len(patterns):
+        return reasons
+    if not result.coverage.mapped_bytes:
+        reasons.append("there was no memory to search")
+    for reason, size in result.coverage.unreadable.items():
+        reasons.append(f"{size} bytes were not searched ({reason})")
+    if ram and ram_only and ram["origin"] == "guess":
+        reasons.append("only guest RAM was searched, and where that lies is a guess")
+    if ram and ram["not_mapped_bytes"]:
+        reasons.append(f"{ram['not_mapped_bytes']} bytes of guest RAM are not in what was searched")
+    if partial:
+        reasons.append(partial)
+    return reasons
+
+
+def as_dict(
+    source: MemorySource,
+    result: ScanResult,
+    patterns: Sequence[Pattern],
+    guest: GuestMap | None,
+    *,
+    show: bool,
+    ram_only: bool = False,
+) -> Scan:
+    """The whole search as the ``data`` of a result envelope."""
+    ram = guest_ram(source, guest)
+    counts = [0] * len(patterns)
+    for hit in result.hits:
+        counts[hit.pattern] += 1
+    return {
+        "target": source.title,
+        "patterns": [
+            {"name": pattern.label(index), "regex": pattern.regex, "hits": counts[index]}
+            for index, pattern in enumerate(patterns)
+        ],
+        "hits": hits(source, result, patterns, guest, show=show),
+        "coverage": result.coverage.as_dict(),
+        "guest_ram": ram,
+        "finished": result.finished,
+        "stopped": result.stopped,
+        "limits": [] if all(counts) else source.limits(),
+        "doubts": doubts(result, patterns, ram, ram_only=ram_only, partial=source.partial),
+        "seconds": round(result.seconds, 6),
+        "threads": result.threads,
+    }

@@ -1,0 +1,125 @@
+"""`sevkit scan` from request to result, without a command line around it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NamedTuple
+
+from sevkit.errors import ExitCode, InconclusiveError, UsageError
+from sevkit.memory.guest_ram.layout import command_line_of, guess, guess_largest
+from sevkit.memory.search import report
+from sevkit.memory.search.patterns import Pattern
+from sevkit.memory.search.scan import MAX_HITS, scan
+from sevkit.result import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sevkit.memory.guest_ram.layout import GuestMap
+    from sevkit.memory.payload import Scan
+    from sevkit.memory.search.workers import Progress
+    from sevkit.memory.sources.base import MemorySource
+
+    FileName = os.PathLike[str] | str
+
+
+class Request(NamedTuple):
+    """What was asked: the options of `sevkit scan`."""
+
+    pid: int | None = None
+    core: FileName | None = None
+    qmp: FileName | None = None
+    hold: bool = False
+    secrets: Sequence[str] = ()
+    secrets_file: str | None = None
+    regexes: Sequence[str] = ()
+    wide: bool = False
+    ram_only: bool = False
+    show: bool = False
+    max_hits: int = MAX_HITS
+    threads: int | None = None
+    guest: GuestMap | None = None  # where guest RAM lies, when its hypervisor has said so
+
+
+def answer(request: Request, progress: Progress | None = None) -> Result[Scan]:
+    """Do it. The result's ``data`` is what `--json` prints."""
+    patterns = make_patterns(request.secrets, request.secrets_file, request.regexes, wide=request.wide)
+    with opened(request.pid, request.core, hold=request.hold) as source:
+        guest = request.guest or find_guest(source, request.pid, request.qmp)
+        if request.ram_only and guest is None:
+            raise UsageError("no guest RAM was found in this memory", hint="give --qmp, or leave --ram-only out")
+        within = guest.host_ranges() if request.ram_only and guest else None
+        result = scan(
+            source,
+            patterns,
+            threads=request.threads,
+            within=within,
+            progress=progress,
+            max_hits=request.max_hits,
+        )
+        data = report.as_dict(source, result, patterns, guest, show=request.show, ram_only=request.ram_only)
+    hint = "what was not found may be in the part that was not searched"
+    errors = [InconclusiveError("; ".join(data["doubts"]), hint=hint)] if data["doubts"] else []
+    return Result("scan", data, ExitCode.INCONCLUSIVE if errors else ExitCode.DONE, errors)
+
+
+def opened(pid: int | None, core: FileName | None, *, hold: bool = False) -> MemorySource:
+    """The memory that the options name."""
+    if (pid is None) == (core is None):
+        raise UsageError("no memory is named", hint="give one of --guest NAME, --pid PID, --core FILE")
+    if core is not None:
+        from sevkit.memory.sources.core import CoreMemory
+
+        return CoreMemory(core)
+    from sevkit.memory.sources.process import LiveMemory
+
+    assert pid is not None
+    return LiveMemory(pid, stop=hold)
+
+
+def find_guest(source: MemorySource, pid: int | None, qmp: FileName | None) -> GuestMap | None:
+    """Guest RAM in the memory, by the surest way there is; None when there seems to be none."""
+    if qmp is not None:
+        from pathlib import Path
+
+        from sevkit.memory.guest_ram.qemu_layout import guest_map
+
+        return guest_map(Path(qmp))
+    if getattr(source, "physical", False):
+        from sevkit.memory.guest_ram.picture import physical_map
+
+        return physical_map(source)
+    if pid is not None:
+        return guess(source.regions(), command_line_of(pid))
+    return guess_largest(source.regions())
+
+
+def make_patterns(
+    secrets: Sequence[str], secrets_file: str | None, regexes: Sequence[str], wide: bool
+) -> list[Pattern]:
+    """The patterns that the options name. Raises UsageError when there are none."""
+    literal = [(f"secret {number}", os.fsencode(value)) for number, value in enumerate(secrets, 1)]
+    if secrets_file is not None:
+        literal += [(f"line {number}", line) for number, line in _lines(secrets_file)]
+    patterns = [Pattern(value, name=name) for name, value in literal]
+    if wide:
+        patterns += [Pattern(_utf16(name, value), name=f"{name} (UTF-16)") for name, value in literal]
+    patterns += [Pattern(os.fsencode(value), regex=True, name=f"regex {n}") for n, value in enumerate(regexes, 1)]
+    if not patterns:
+        raise UsageError("nothing to search for", hint="give --secret, --secrets-file or --regex")
+    return patterns
+
+
+def _utf16(name: str, value: bytes) -> bytes:
+    try:
+        return value.decode().encode("utf-16-le")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{name} is not UTF-8: it has no form in UTF-16", hint="leave --wide out") from error
+
+
+def _lines(name: str) -> list[tuple[int, bytes]]:
+    """The lines of a file that are not empty, with their numbers, without line ends and byte order mark."""
+    from sevkit import textfile
+
+    lines = enumerate(textfile.plain(*textfile.read_bytes(name)).split(b"\n"), 1)
+    return [(number, line) for number, line in lines if line]

@@ -1,0 +1,254 @@
+"""The threads of a search. Each takes pieces, brings them in, and looks for everything in them, until there are none.
+
+Where all that is searched for are literals of the compiled search, and the source can say where the memory lies, a
+whole handful of pieces is left to stream.c. What is left over of that, and all other searches, go the long way: copied
+piece by piece, page by page where some cannot be read.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import threading
+from typing import TYPE_CHECKING, NamedTuple
+
+from sevkit.memory.search import native
+from sevkit.memory.sources.base import PAGE, SourceGoneError, page_up
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from sevkit.memory.search.patterns import Engine, Literals, Match
+    from sevkit.memory.sources.base import MemorySource, Range
+
+    Progress = Callable[[int, int], None]  # bytes done, bytes in all
+
+CHUNK = 4 << 20  # copied the long way; smaller ones cost more calls
+HUGE = 2 << 20
+
+
+class Hit(NamedTuple):
+    """A place where a pattern stands: address, the index of the pattern, and the length in bytes."""
+
+    address: int
+    pattern: int
+    length: int
+
+
+class TooManyHits(Exception):  # noqa: N818 - a signal, not an error
+    """More hits than were asked for."""
+
+
+class Limits(NamedTuple):
+    """The least and the most bytes that a thread takes at once, the most hits, and whom to tell of progress."""
+
+    least: int
+    most: int
+    max_hits: int
+    progress: Progress | None
+
+
+class Piece(NamedTuple):
+    """``[start, end)`` is searched; what is around it in its run of consecutive memory is context."""
+
+    start: int
+    end: int
+    run: Range
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.end - self.start
+
+
+class Sweep:
+    """What the threads of one search share, and what they found: hits, and bytes.
+
+    ``threads`` are no more than there is work for.
+    """
+
+    def __init__(
+        self,
+        source: MemorySource,
+        engines: Sequence[Engine],
+        searchable: Sequence[Range],
+        limits: Limits,
+        threads: int,
+    ) -> None:
+        self.source, self.engines, self.limits = source, engines, limits
+        self.total = sum(end - start for start, end in searchable)
+        self.threads = max(1, min(threads, -(-self.total // limits.least)))
+        self.ending = False
+        self.stopped: str | None = None
+        self.hits: list[Hit] = []
+        self.read = self.unreadable = 0
+        self.lost: list[Range] = []  # what could not be read
+        self._runs, self._left = iter(searchable), self.total
+        self._rest: Piece | None = None  # of the run that the last piece was taken from
+        self._lock = threading.Lock()
+
+    def run(self) -> None:
+        """Search, on all threads, of which this is one. Raises what one of them raises."""
+        errors: list[BaseException] = []
+
+        def other() -> None:
+            try:
+                _Worker(self).work()
+            except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
+                errors.append(error)
+                self.ending = True
+
+        others: list[threading.Thread] = []
+        try:
+            for _ in range(1, self.threads):
+                thread = threading.Thread(target=other)
+                thread.start()
+                others.append(thread)
+            _Worker(self).work()
+        except BaseException:
+            self.ending = True
+            raise
+        finally:
+            for thread in others:
+                thread.join()
+        if errors:
+            raise errors[0]
+
+    def take(self) -> list[Piece]:
+        """The next pieces: one large, or several small ones.
+
+        Each time half of what would be a thread's share of the rest, so that all threads end at about the same time.
+        """
+        taken: list[Piece] = []
+        with self._lock:
+            limits = self.limits
+            want = max(limits.least, min(limits.most, page_up(self._left // (2 * self.threads))))
+            while want > 0 and (rest := self._rest or self._next_run()):
+                piece = Piece(rest.start, min(rest.start + want, rest.end), rest.run)
+                self._rest = Piece(piece.end, rest.end, rest.run) if piece.end < rest.end else None
+                taken.append(piece)
+                want -= piece.size
+                self._left -= piece.size
+        return taken
+
+    def _next_run(self) -> Piece | None:
+        run = next(self._runs, None)
+        return Piece(*run, run) if run else None
+
+    def account(self, found: list[Hit], read: int, lost: Sequence[Range] = ()) -> None:
+        """Note what was found, how many bytes were read, and what could not be. Raises TooManyHits."""
+        with self._lock:
+            self.hits += found
+            self.read += read
+            self.lost += lost
+            self.unreadable += sum(end - start for start, end in lost)
+            too_many = len(self.hits) > self.limits.max_hits
+            if self.limits.progress is not None:
+                self.limits.progress(self.read + self.unreadable, self.total)
+        if too_many:
+            raise TooManyHits
+
+    def halt(self, why: str) -> None:
+        """Stop all threads; the first reason counts."""
+        with self._lock:
+            self.stopped = self.stopped or why
+        self.ending = True
+
+
+class _Worker:
+    """One thread of a search, with the memory that it copies to."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self.sweep, self.source = sweep, sweep.source
+        self.limit = sweep.limits.max_hits
+        self.behind = page_up(max(engine.lookbehind for engine in sweep.engines))
+        self.ahead = max(engine.lookahead for engine in sweep.engines)
+        self._view: memoryview | None = None
+        self._literals = sweep.engines[0].literals if len(sweep.engines) == 1 else None
+
+    def work(self) -> None:
+        """Take pieces until there are none."""
+        while not self.sweep.ending and (pieces := self.sweep.take()):
+            try:
+                if self._literals is not None:
+                    pieces = self._stream(self._literals, pieces)
+                for piece in pieces:
+                    self._search(piece)
+            except SourceGoneError as error:
+                self.sweep.halt(error.message)
+            except TooManyHits:
+                self.sweep.halt(f"more than {self.sweep.limits.max_hits} hits")
+
+    def _stream(self, literals: Literals, pieces: list[Piece]) -> list[Piece]:
+        """Search by stream.c what lies where it can be read in one go; returns what is left."""
+        finder = literals.finder
+        placed: list[tuple[Piece, native.Span]] = []
+        left: list[Piece] = []
+        for piece in pieces:
+            before = min(finder.longest - 1, piece.start - piece.run[0])
+            place = self.source.place(piece.start - before, piece.end)
+            if place is None:
+                left.append(piece)
+            else:
+                offset, origin, in_place = place
+                placed.append((piece, native.Span(piece.start, piece.size, before, offset + before, origin, in_place)))
+        while placed:
+            base = ctypes.addressof(ctypes.c_char.from_buffer(self._buffer(finder.buffer_size())))
+            found, reached, done = finder.stream([span for _, span in placed], base, self.limit)
+            read = sum(piece.size for piece, _ in placed[:reached]) + done
+            self.sweep.account(_hits(0, literals.matches(found)), read)
+            if reached < len(placed):
+                piece = placed[reached][0]
+                left.append(piece._replace(start=piece.start + done))
+            placed = placed[reached + 1 :]
+        return left
+
+    def _search(self, piece: Piece) -> None:
+        """The long way."""
+        for start in range(piece.start, piece.end, CHUNK):
+            if self.sweep.ending:
+                return
+            end = min(start + CHUNK, piece.end)
+            low, high = (start & ~(PAGE - 1)) - self.behind, end + self.ahead
+            found: list[Hit] = []
+            lost: list[Range] = []
+            reached = start
+            for at, data in self._islands(max(piece.run[0], low), min(piece.run[1], high)):
+                first, last = max(start, at), min(end, at + len(data))
+                if last > first:
+                    lost += [(reached, first)] if first > reached else []
+                    reached = last
+                    for engine in self.sweep.engines:
+                        found += _hits(at, engine.find(data, first - at, last - at, self.limit))
+            lost += [(reached, end)] if end > reached else []
+            self.sweep.account(found, end - start - sum(high - low for low, high in lost), lost)
+
+    def _islands(self, low: int, high: int) -> Iterator[tuple[int, memoryview]]:
+        """What can be read of ``[low, high)``, as (address, bytes)."""
+        skew = low % PAGE  # keep the address's place in its page: the kernel copies aligned pages much faster
+        view = self._buffer(skew + high - low)
+        at = low
+        while at < high:
+            got = self.source.readinto(at, view[skew + at - low : skew + high - low])
+            if got:
+                yield at, view[skew + at - low : skew + at - low + got]
+            at += got
+            if at < high:
+                at = min(high, (at & ~(PAGE - 1)) + PAGE)
+
+    def _buffer(self, size: int) -> memoryview:
+        """Memory to copy into, in huge pages where there are any: fewer to populate, and to look up."""
+        if self._view is None or len(self._view) < size:
+            area = mmap.mmap(-1, -(-size // HUGE) * HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            try:
+                area.madvise(mmap.MADV_HUGEPAGE)
+            except OSError:  # a kernel without them
+                pass
+            # Never closed: an error on its way up still holds views of it, and closing would hide that error.
+            self._view = memoryview(area)
+        return self._view
+
+
+def _hits(at: int, matches: Iterable[Match]) -> list[Hit]:
+    """Matches in what lies at address ``at``."""
+    return [Hit(at + start, pattern, end - start) for pattern, start, end in matches]

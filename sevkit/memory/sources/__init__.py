@@ -1,0 +1,1 @@
+"""Where memory is read from: running processes, core files, their mappings and page tables."""

@@ -1,0 +1,84 @@
+"""What of a core file no search of its memory comes across.
+
+Each byte of the file is searched, is a header or a note, or is named here. Gaps of zeros are padding.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import TYPE_CHECKING
+
+from sevkit.memory.sources.base import PAGE, normalise
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from sevkit.memory.sources.base import Range
+
+_WINDOW = 1 << 20
+_TABLES = frozenset({2, 3, 7})  # SHT_SYMTAB, SHT_STRTAB, SHT_NOTE (System V ABI, chapter 4): tables, not memory
+
+
+def unsearched(
+    descriptor: int, size: int, loads: Iterable[Range], searched: Iterable[Range], others: Iterable[Range]
+) -> tuple[int, int]:
+    """Bytes of a file of ``size`` bytes that are in a segment but not ``searched``, and bytes that are in nothing.
+
+    Ranges are offsets in the file: of what segments claim as memory (``loads``), and of headers and notes (``others``).
+    """
+    claimed = normalise(_within(loads, size))
+    hidden = sum(end - start for start, end in _without(claimed, normalise(_within(searched, size))))
+    gaps = _without([(0, size)], normalise([*claimed, *_within(others, size)]))
+    return hidden, sum(_not_zero(descriptor, start, end) for start, end in gaps)
+
+
+def section_ranges(descriptor: int, table: int, entry: int, count: int, order: str, is64: bool) -> list[Range]:
+    """The section header table and the tables that it names: gdb's cores have names of sections at their end."""
+    layout = struct.Struct(order + ("IIQQQQ" if is64 else "IIIIII"))
+    if not table or table >= 1 << 62 or entry < layout.size:
+        return []
+    raw = os.pread(descriptor, entry * max(1, count), table)
+    found = [(table, table + len(raw))]
+    for at in range(0, len(raw) - entry + 1, entry):
+        _, kind, _, _, offset, length = layout.unpack_from(raw, at)
+        if kind in _TABLES:
+            found.append((offset, offset + length))
+    return found
+
+
+def _within(ranges: Iterable[Range], size: int) -> Iterator[Range]:
+    for start, end in ranges:
+        if start < min(end, size):
+            yield start, min(end, size)
+
+
+def _without(ranges: Iterable[Range], taken: Sequence[Range]) -> list[Range]:
+    """The parts of ``ranges`` that are in none of ``taken``; both in order, disjoint."""
+    left: list[Range] = []
+    index = 0
+    for start, end in ranges:
+        at = start
+        while index < len(taken) and taken[index][1] <= at:
+            index += 1
+        look = index
+        while look < len(taken) and taken[look][0] < end:
+            if taken[look][0] > at:
+                left.append((at, taken[look][0]))
+            at = max(at, taken[look][1])
+            look += 1
+        if at < end:
+            left.append((at, end))
+    return left
+
+
+def _not_zero(descriptor: int, start: int, end: int) -> int:
+    """The bytes of a part of the file without pages of zeros."""
+    total = 0
+    for low in range(start, end, _WINDOW):
+        data = os.pread(descriptor, min(_WINDOW, end - low), low)
+        if data.count(0) == len(data):
+            continue
+        pages = (data[at : at + PAGE] for at in range(0, len(data), PAGE))
+        total += sum(len(page) for page in pages if page.count(0) < len(page))
+    return total

@@ -1,0 +1,266 @@
+"""The memory of a running process, read where it is: no file, no debugger.
+
+Searches read shared memory by the file behind it (backing.py), the rest by process_vm_readv(2); pages that it refuses
+(PROT_NONE) are tried through /proc/PID/mem, which may read what the process itself may not. Page-aligned buffers
+matter: the kernel copies into them twice as fast.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from sevkit import procfs
+from sevkit.errors import NotPermittedError
+from sevkit.memory.sources.backing import Backing
+from sevkit.memory.sources.base import PAGE, MemorySource, SourceGoneError, State, Stretch, normalise, page_up
+from sevkit.memory.sources.mappings import read_mappings
+from sevkit.memory.sources.pagemap import PageMap, data_extents
+from sevkit.procfs import ptrace_hint
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sevkit.memory.sources.base import Place, Range, Region
+    from sevkit.memory.sources.mappings import Mapping
+
+NEVER = "never populated"
+BEYOND_FILE = "beyond the end of the mapped file"
+HUGE_ELSEWHERE = "huge pages that other processes may have filled"
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class _Iovec(ctypes.Structure):
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+_readv = _libc.process_vm_readv
+_readv.restype = ctypes.c_ssize_t
+_readv.argtypes = (
+    ctypes.c_int,
+    ctypes.POINTER(_Iovec),
+    ctypes.c_ulong,
+    ctypes.POINTER(_Iovec),
+    ctypes.c_ulong,
+    ctypes.c_ulong,
+)
+
+
+class LiveMemory(MemorySource):
+    """The memory of process ``pid``; with ``stop`` the process is held still until this is closed.
+
+    The mappings are those at the time of opening. Raises SourceGoneError or NotPermittedError.
+    """
+
+    def __init__(self, pid: int, *, stop: bool = False) -> None:
+        self.pid = pid
+        self._held = None
+        self._mem = -1
+        self._by_file = False
+        self._pagemap: PageMap | None = None
+        self._backing = Backing(pid)
+        self._started = procfs.process_start_time(pid)
+        if self._started is None:
+            raise SourceGoneError(f"there is no process {pid}")
+        try:
+            if stop:
+                from sevkit.memory.sources.hold import Held
+
+                self._held = Held(pid)
+            self._mappings = read_mappings(pid)
+            self._mem = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+            self._pagemap = PageMap(pid, self._mappings[0].region.start, self._mappings[-1].region.end)
+            if not self._pagemap.ranges:  # each mapping that is not used at all is one less to walk through
+                self._mappings = read_mappings(pid, flags=True)
+        except OSError as error:
+            self.close()
+            raise self._refused(error) from error
+        except BaseException:
+            self.close()
+            raise
+        self._regions = [mapping.region for mapping in self._mappings]
+        # Programs and libraries: of them only what is in memory is searched, their files are no memory of the process.
+        self._programs = {m.file for m in self._mappings if "x" in m.region.perms and not m.anonymous}
+        self._stretches: list[Stretch] | None = None
+
+    def _refused(self, error: OSError) -> Exception:
+        if error.errno in (errno.ENOENT, errno.ESRCH):
+            return SourceGoneError(f"process {self.pid} ended")
+        return NotPermittedError(f"not permitted to read process {self.pid}", hint=ptrace_hint(self.pid))
+
+    @property
+    def title(self) -> str:
+        """``process 123``."""
+        return f"process {self.pid}"
+
+    def regions(self) -> Sequence[Region]:
+        """The mappings, without the kernel's own pages ([vvar], [vsyscall])."""
+        return self._regions
+
+    def mappings(self) -> Sequence[Mapping]:
+        """The mappings with what the kernel says of them."""
+        return self._mappings
+
+    def stretches(self) -> Sequence[Stretch]:
+        """Which pages hold data, by the page map and by the files behind shared mappings."""
+        if self._stretches is None:
+            self._stretches = [part for mapping in self._mappings for part in self._tile(mapping)]
+        return self._stretches
+
+    def _tile(self, mapping: Mapping) -> list[Stretch]:
+        region = mapping.region
+        if not region.readable:
+            return [Stretch(region.start, region.end, State.UNREADABLE, region.why)]
+        if mapping.huge:
+            return self._tile_huge(mapping)
+        if mapping.anonymous or (not mapping.shared and mapping.file in self._programs):
+            return _tiling(region.start, region.end, self._populated(mapping))
+        descriptor = self._backing.open(mapping)
+        if descriptor is None:
+            return [Stretch(region.start, region.end)]  # the file cannot be asked: read everything
+        try:
+            size = min(region.size, max(0, os.fstat(descriptor).st_size - region.offset))
+            end = region.start + min(region.size, page_up(size))
+            tiles = _tiling(region.start, end, self._with_data(mapping, descriptor, end))
+        except BaseException:
+            os.close(descriptor)
+            raise
+        if mapping.shared:
+            self._backing.keep(region, descriptor)
+        else:
+            os.close(descriptor)
+        return tiles if end == region.end else [*tiles, Stretch(end, region.end, State.UNREADABLE, BEYOND_FILE)]
+
+    def _tile_huge(self, mapping: Mapping) -> list[Stretch]:
+        """Huge pages of a file: it cannot be asked where it has data, only how much.
+
+        Reading a page that is not there would take it from the pool. So what is not in the page tables is searched no
+        further; where the file has more than is in them (another process wrote to it), that is said.
+        """
+        region = mapping.region
+        known = self._in_page_tables(region.start, region.end)
+        descriptor = self._backing.open(mapping)
+        held = 0 if mapping.nameless else None
+        if descriptor is not None:
+            held = os.fstat(descriptor).st_blocks * 512
+            os.close(descriptor)
+        same = [other for other in self._mappings if other.file == mapping.file]
+        shown = sum(high - low for low, high in known) if mapping.shared and len(same) == 1 else 0
+        tiles = _tiling(region.start, region.end, known)
+        if held is not None and held <= shown:
+            return tiles
+        return [
+            part._replace(state=State.UNREADABLE, reason=HUGE_ELSEWHERE) if part.state == State.UNPOPULATED else part
+            for part in tiles
+        ]
+
+    def _populated(self, mapping: Mapping) -> list[Range]:
+        if not mapping.used and not mapping.huge:
+            return []
+        return self._in_page_tables(mapping.region.start, mapping.region.end)
+
+    def _in_page_tables(self, start: int, end: int) -> list[Range]:
+        assert self._pagemap is not None
+        try:
+            return self._pagemap.populated(start, end)
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def _with_data(self, mapping: Mapping, descriptor: int, end: int) -> list[Range]:
+        """Where the file behind a mapping has data, or there are private copies of its pages, in addresses."""
+        assert self._pagemap is not None
+        region = mapping.region
+        # What the process has in its page tables has data; where that is told quickly, only the gaps are asked for.
+        known = [] if mapping.shared and not self._pagemap.ranges else self._in_page_tables(region.start, end)
+        shift = region.start - region.offset
+        gaps = zip([region.start, *(high for _, high in known)], [*(low for low, _ in known), end], strict=True)
+        data = [data_extents(descriptor, low - shift, high - low) for low, high in gaps if low < high]
+        return normalise([*known, *((low + shift, high + shift) for part in data for low, high in part)])
+
+    def place(self, start: int, end: int) -> Place | None:
+        """Where to read ``[start, end)``: in a file behind it, or in the process."""
+        place = self._backing.place(start, end)
+        return None if place and place.origin < 0 and self._by_file else place
+
+    def readinto(self, address: int, target: memoryview) -> int:
+        """Read until the first byte that cannot be read."""
+        done = 0
+        base = ctypes.addressof(ctypes.c_char.from_buffer(target)) if len(target) else 0
+        while done < len(target):
+            if self._by_file:
+                got = self._force(address + done, target[done:])
+                if got <= 0:
+                    break
+                done += got
+                continue
+            local = _Iovec(base + done, len(target) - done)
+            remote = _Iovec(address + done, len(target) - done)
+            got = _readv(self.pid, ctypes.byref(local), 1, ctypes.byref(remote), 1, 0)
+            if got > 0:
+                done += got
+                continue
+            code = ctypes.get_errno()
+            if code == errno.ESRCH:
+                raise self._refused(OSError(code, ""))
+            if code in (errno.EPERM, errno.ENOSYS):
+                # The mem file is open, so that this user may read: a seccomp profile forbids the call (Docker's does).
+                self._by_file = True
+                continue
+            page = min(PAGE - (address + done) % PAGE, len(target) - done)
+            forced = self._force(address + done, target[done : done + page])
+            done += forced
+            if forced < page:
+                break
+        return done
+
+    def _force(self, address: int, target: memoryview) -> int:
+        try:
+            return os.preadv(self._mem, [target], address)
+        except (OSError, OverflowError):
+            return 0
+
+    def read(self, address: int, size: int) -> bytes:
+        """The bytes at ``address``: fewer than ``size`` where some cannot be read."""
+        buffer = bytearray(size)
+        return bytes(buffer[: self.readinto(address, memoryview(buffer))])
+
+    def check(self) -> None:
+        """Raise SourceGoneError when the process ended, ran another program, or its PID means another one now."""
+        # The open mem file stays bound to the address space of the start; once that is gone it reads as empty.
+        gone = procfs.process_start_time(self.pid) != self._started
+        first = next((part.start for part in self.stretches() if part.state == State.DATA), None)
+        if not gone and first is not None:
+            try:
+                gone = os.pread(self._mem, 1, first) == b""
+            except OSError:
+                gone = False  # that page went away, the address space did not
+        if gone:
+            raise SourceGoneError(f"process {self.pid} ended while it was read")
+
+    def close(self) -> None:
+        """Let the process go on, and release what was open."""
+        self._backing.close()
+        if self._pagemap is not None:
+            self._pagemap.close()
+        if self._mem >= 0:
+            os.close(self._mem)
+            self._mem = -1
+        if self._held is not None:
+            self._held.release()
+            self._held = None
+
+
+def _tiling(start: int, end: int, data: Sequence[Range]) -> list[Stretch]:
+    """``data`` and the holes between, over all of ``[start, end)``."""
+    parts: list[Stretch] = []
+    at = start
+    for low, high in data:
+        if at < low:
+            parts.append(Stretch(at, low, State.UNPOPULATED, NEVER))
+        parts.append(Stretch(low, high))
+        at = high
+    if at < end:
+        parts.append(Stretch(at, end, State.UNPOPULATED, NEVER))
+    return parts

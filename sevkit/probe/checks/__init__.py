@@ -1,0 +1,1 @@
+"""The checks of a host: tables of conditions over facts."""

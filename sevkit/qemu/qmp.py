@@ -1,0 +1,60 @@
+"""Questions to a running QEMU over QMP, through the qemu.qmp library; each one connects, asks, and leaves."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from sevkit.errors import HypervisorError
+
+_TIMEOUT = 10.0
+# What qemu.qmp, and the reading of answers, raise when the peer is not QEMU or goes away at the wrong moment.
+NOT_QMP = (AssertionError, EOFError, ValueError, LookupError, TypeError, AttributeError)
+
+
+@asynccontextmanager
+async def connected(socket: Path) -> AsyncIterator[Any]:
+    """A QMPClient of the qemu.qmp library, for as long as the session lasts; raises what NOT_QMP names, too."""
+    import logging
+
+    from qemu.qmp import QMPClient
+
+    logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)  # it logs what it also raises
+    client = QMPClient("sevkit")
+    await client.connect(str(socket))
+    try:
+        yield client
+    finally:
+        await client.disconnect()
+
+
+def execute(socket: Path, command: str, arguments: dict[str, Any] | None = None, *, timeout: float = _TIMEOUT) -> Any:
+    """Run one QMP command and return its answer; raises HypervisorError with QEMU's words."""
+    from qemu.qmp import QMPError
+
+    async def ask() -> Any:
+        async with connected(socket) as client:
+            return await client.execute(command, arguments)
+
+    try:
+        return asyncio.run(asyncio.wait_for(ask(), timeout))
+    except TimeoutError as error:
+        raise HypervisorError(f"QEMU did not answer {command} within {timeout:g} s") from error
+    except (QMPError, OSError, *NOT_QMP) as error:
+        raise HypervisorError(f"QEMU refused {command}", detail=str(error)) from error
+
+
+def monitor(socket: Path, line: str) -> str:
+    """The text that QEMU's human monitor prints for a line (for what QMP does not offer)."""
+    return str(execute(socket, "human-monitor-command", {"command-line": line}))
+
+
+def forwarded_port(socket: Path, guest_port: int = 22) -> int:
+    """The port on the host's loopback that user networking forwards to ``guest_port``."""
+    text = monitor(socket, "info usernet")
+    match = re.search(rf"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)\s+\S+\s+{guest_port}\s", text)
+    if match is None:
+        raise HypervisorError(f"QEMU forwards no port to the guest's port {guest_port}", detail=text)
+    return int(match[1])

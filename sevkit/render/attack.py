@@ -1,0 +1,56 @@
+"""A run of an attack for people: as text, and as an HTML page."""
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from sevkit.memory.guest_ram.picture import Picture
+from sevkit.render import leak, leak_report, matrix, provenance
+from sevkit.render.page import page
+
+
+def text(data: dict[str, Any], *, colour: bool = False, width: int = 100, told: bool = False) -> str:
+    """The run as text. ``told``: the story was told already, as it happened; then only its ending."""
+    if _captured(data):
+        return leak.text(data, colour=colour, width=width)
+    parts = []
+    for each in data["experiments"]:
+        story = {**_about(data), **each, "column": column(each)}
+        heading = f"{each['mode']}: "
+        ending = heading + "\n".join(matrix.ending(story, colour=colour, width=width)) + "\n"
+        parts.append(ending if told else matrix.story(story, colour=colour, width=width))
+    if len({each["provenance"] for each in data["experiments"]}) > 1:
+        parts.append(provenance.lines(each["provenance"] for each in data["experiments"])[-1] + "\n")
+    return "\n".join(parts)
+
+
+def html(data: dict[str, Any], pictures: Sequence[Picture | None] = ()) -> str:
+    """The run as one HTML page that needs nothing else."""
+    if _captured(data):
+        return leak_report.render(data, pictures)
+    stories = [_story(each) for each in data["experiments"]]
+    kinds = dict.fromkeys(each["provenance"] for each in data["experiments"])
+    words = [(kind, provenance.WORDS[kind]) for kind in kinds]
+    return page("attack_report.html.j2", data=data, stories=stories, provenances=words)
+
+
+def _story(experiment: dict[str, Any]) -> dict[str, Any]:
+    """One experiment with everything that the template shows."""
+    details = experiment["details"]
+    command = shlex.join(details.get("command_line", []))
+    return {**experiment, "column": column(experiment), "command_line": command, "notes": details.get("notes", [])}
+
+
+def column(experiment: dict[str, Any]) -> str:
+    """The heading of one mode: with what was switched on, and where it was performed."""
+    on = " + mitigations" if experiment["mitigations_on"] else ""
+    return f"{experiment['mode']}{on} [{experiment['level']}]"
+
+
+def _captured(data: dict[str, Any]) -> bool:
+    """Whether the attack captured the VMM's memory in every mode: then there is a table to show."""
+    return all("coverage" in each for each in data["experiments"])
+
+
+def _about(data: dict[str, Any]) -> dict[str, Any]:
+    return {key: data[key] for key in ("title", "summary", "preconditions", "sources")}

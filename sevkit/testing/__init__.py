@@ -1,0 +1,1 @@
+"""Tests of guests: the pytest plugin (plugin.py), and the backend of testinfra (backend.py)."""

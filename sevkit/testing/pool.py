@@ -1,0 +1,82 @@
+"""The guests of a test session: one for each wish, launched when it is first asked for."""
+
+import os
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from sevkit.errors import SevkitError, UsageError
+
+if TYPE_CHECKING:
+    from sevkit.guest.spec import GuestSpec
+    from sevkit.hypervisor.protocols import Guest
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a test asks for. Equal wishes share a guest, unless it is to be ``fresh``."""
+
+    hypervisor: str
+    spec: "GuestSpec"
+    fresh: bool = False
+
+    @classmethod
+    def of(cls, asked: dict[str, Any], *, default_hypervisor: str) -> "Wish":
+        """From the words of the marker; raises UsageError for fields that a guest does not have."""
+        from sevkit.guest.spec import GuestSpec
+        from sevkit.vocabulary import Mode
+
+        rest = dict(asked)
+        fresh = bool(rest.pop("fresh", False))
+        hypervisor = rest.pop("hypervisor", None) or default_hypervisor
+        known = {each.name for each in fields(GuestSpec)} - {"name"}
+        wrong = sorted(set(rest) - known)
+        if wrong:
+            raise UsageError(f"a guest has no {', '.join(wrong)}", hint=f"known: {', '.join(sorted(known))}")
+        mode = Mode(str(rest.pop("mode", Mode.NOSEV)))
+        return cls(str(hypervisor), GuestSpec(mode=mode, **rest), fresh)
+
+
+@dataclass
+class Pool:
+    """Running guests by wish. ``timeout`` is in seconds, for a guest to come up."""
+
+    timeout: float
+    _shared: "dict[Wish, Guest]" = field(default_factory=dict)
+    _all: "list[Guest]" = field(default_factory=list)
+    _failed: dict[Wish, SevkitError] = field(default_factory=dict)
+
+    def get(self, wish: Wish) -> "Guest":
+        """A running guest for a wish. What failed once fails again at once, with the same error."""
+        if wish in self._failed:
+            raise self._failed[wish]
+        found = None if wish.fresh else self._shared.get(wish)
+        if found is None or not found.alive():
+            found = self._launch(wish)
+            if not wish.fresh:
+                self._shared[wish] = found
+        return found
+
+    def end(self, guest: "Guest") -> None:
+        """End one guest."""
+        guest.stop()
+        self._all.remove(guest)
+
+    def close(self) -> None:
+        """End all guests."""
+        while self._all:
+            self._all.pop().stop()
+
+    def _launch(self, wish: Wish) -> "Guest":
+        from dataclasses import replace
+
+        from sevkit.hypervisor import select
+
+        spec = replace(wish.spec, name=f"pytest-{os.getpid()}-{len(self._all)}-{os.urandom(2).hex()}")
+        try:
+            choice = select.choose(wish.hypervisor, spec.mode, real=True)
+            guest = choice.hypervisor.launch(spec, timeout=self.timeout)
+        except SevkitError as error:
+            self._failed[wish] = error
+            raise
+        self._all.append(guest)
+        return guest

@@ -1,0 +1,168 @@
+"""Every attack at every level: nothing starts on a dry run, and no option is silently ignored."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sevkit import attacks, processes
+from sevkit.attacks.experiment import Outcome
+from sevkit.hypervisor import registry
+from sevkit.vocabulary import Level, Mode
+from tests.cli.conftest import Run, RunJson
+
+NAMES = list(attacks.discover())
+COMMON = {"attack", "mode", "level", "provenance", "form", "expected", "observed", "as_expected", "check", "why"}
+COMMON |= {"claim", "cites", "mitigations", "mitigations_on", "steps", "seconds", "guest_log", "details"}
+
+
+@pytest.fixture
+def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(*words: object, **options: object) -> None:
+        raise AssertionError(f"started {words}")
+
+    monkeypatch.setattr(processes, "start", start)
+
+
+@pytest.mark.parametrize("level", ["auto", *map(str, Level)])
+def test_a_dry_run_starts_nothing(nothing_starts: None, sevkit_json: RunJson, level: str, tmp_path: Path) -> None:
+    for name in NAMES:
+        report = ["--report", str(tmp_path / "r.html")]
+        status, envelope = sevkit_json("attack", "run", name, "--level", level, "--dry-run", *report)
+        if status == 2:  # the level has no form of this attack
+            assert Level(level) not in attacks.find(name).levels
+            assert envelope["errors"][0]["hint"] in {"--level model", "--level emulator"}
+            continue
+        assert status == 0, envelope
+        modes = [step["mode"] for step in envelope["data"]["plan"]]
+        assert modes == ["nosev", "sev"] if level == "model" else modes
+        for step in envelope["data"]["plan"]:
+            assert level in {"auto", step["level"]}
+            assert (step["hypervisor"] is None) == (step["form"] == "model")
+    assert registry.running() == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_attack_has_one_shape_and_a_report(sevkit_json: RunJson, name: str, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    modes = ["--modes", "nosev,sev,sev-es,sev-snp", "--level", "model", "--report", str(page)]
+    if name == "leak" and not shutil.which("gdb"):
+        modes += ["--capture", "live"]
+    status, envelope = sevkit_json("attack", "run", name, *modes)
+    assert status == 0, envelope
+    data = envelope["data"]
+    assert data["as_predicted"] is True
+    assert data["provenance"] == "mock"
+    assert [each["mode"] for each in data["experiments"]] == list(map(str, Mode))
+    for each in data["experiments"]:
+        assert set(each) >= COMMON
+        assert each["level"] == "model"
+        assert each["observed"] in list(Outcome)
+    text = page.read_text()
+    assert text.lstrip().startswith("<!doctype html>")
+    assert "<script" not in text
+    assert "mock" in text
+    for mode in Mode:
+        assert str(mode) in text
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["replay", "--level", "model", "--keep", "cores"], "--keep has no effect"),
+        (["replay", "--level", "model", "--capture", "live"], "--capture has no effect"),
+        (["replay", "--level", "model", "--memory", "64"], "--memory has no effect"),
+        (["replay", "--level", "model", "--timeout", "5"], "--timeout has no effect"),
+        (["badram", "--accel", "tcg"], "--accel has no effect"),
+        (["remapping", "--hypervisor", "qemu"], "only the emulator's host"),
+        (["remapping", "--level", "emulator", "--modes", "nosev"], "no form for real guests in mode nosev"),
+        (["badram", "--level", "emulator"], "no form for real guests"),
+        (["badram", "--hypervisor", "qemu"], "no form for real guests"),
+        (["leak", "--level", "emulator", "--mitigations", "all"], "for the software model"),
+        (["leak", "--level", "emulator", "--seed", "7"], "for the software model"),
+        (["leak", "--level", "model", "--hypervisor", "mock"], "give one of them"),
+        (["leak", "--level", "model", "--capture", "live", "--keep", "cores"], "--keep keeps cores"),
+        (["leak", "--level", "model", "--report", "no/such/folder/r.html"], "there is no folder"),
+        (["leak", "--level", "model", "--modes", "sev,tdx"], "is not a mode"),
+        (["leak", "--level", "model", "--timeout", "0"], "--timeout"),
+        (["replay", "--level", "model", "--step", "--json"], "--step"),
+        (["replay", "--attacks", "no-such-folder"], "is not a folder"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused(nothing_starts: None, sevkit: Run, argv: list[str], words: str) -> None:
+    status, out, err = sevkit("attack", "run", *argv)
+    assert status == 2, out
+    assert words in out + err
+    assert not Path("cores").exists()
+
+
+def test_hypervisor_names_a_level(sevkit_json: RunJson) -> None:
+    _, by_level = sevkit_json("attack", "run", "leak", "--level", "model", "--dry-run")
+    _, by_name = sevkit_json("attack", "run", "leak", "--hypervisor", "mock", "--dry-run")
+    levels = [[step["level"] for step in envelope["data"]["plan"]] for envelope in (by_level, by_name)]
+    assert levels[0] == levels[1] == ["model", "model"]
+
+
+def test_step_tells_every_form(sevkit: Run) -> None:
+    for name in ("replay", "leak"):
+        capture = ["--capture", "live"] if name == "leak" else []
+        status, out, _ = sevkit("attack", "run", name, "--level", "model", "--step", "--modes", "nosev", *capture)
+        assert status == 0
+        assert f"=== {attacks.find(name).title}: nosev [model] ===" in out
+        assert out.index("\nsetup") < out.index("\nprediction") < out.index("\nverdict")
+
+
+TOY = """
+from sevkit.attacks.experiment import Aim, Attack, Expectation, Outcome, Source
+from sevkit.vocabulary import Mode
+
+def model(note):
+    note.setup("a toy")
+    note.predict("it works")
+    return note.works("toy", "it did")
+
+ATTACK = Attack(
+    name="toy", title="Toy", aim=Aim.INTEGRITY, summary="A toy.", preconditions=(), generations="none",
+    sources=(Source("this file"),), expected=dict.fromkeys(Mode, Expectation(Outcome.WORKS, "it is a toy")), model=model,
+)
+"""
+
+
+def test_attacks_of_ones_own(sevkit: Run, sevkit_json: RunJson, tmp_path: Path) -> None:
+    (tmp_path / "toy.py").write_text(TOY)
+    folder = ["--attacks", str(tmp_path)]
+    assert "toy" in [each["name"] for each in sevkit_json("attack", "list", *folder)[1]["data"]["attacks"]]
+    assert sevkit_json("attack", "run", "toy", *folder)[0] == 0
+    assert sevkit_json("attack", "explain", "toy", *folder)[1]["data"]["check"] == "toy"
+    assert sevkit_json("attack", "matrix", "toy", *folder)[1]["data"]["as_expected"] is True
+    assert sevkit("attack", "run", "toy")[0] == 2
+    for text, words in (("ATTACK = 1", "defines no ATTACK"), ("1/0", "ZeroDivisionError"), ("def", "SyntaxError")):
+        (tmp_path / "bad.py").write_text(text)
+        status, _, err = sevkit("attack", "list", *folder)
+        assert status == 2
+        assert words in err
+    (tmp_path / "bad.py").write_text(TOY.replace('"toy"', '"replay"'))
+    assert "there is an attack named 'replay' already" in sevkit("attack", "list", *folder)[2]
+
+
+def test_matrix_dry_run_and_levels(nothing_starts: None, sevkit_json: RunJson, sevkit: Run) -> None:
+    status, envelope = sevkit_json("attack", "matrix", "--dry-run")
+    assert status == 0
+    assert len(envelope["data"]["cells"]) == 5 * len(NAMES)
+    assert {cell["level"] for cell in sevkit_json("attack", "matrix", "replay")[1]["data"]["cells"]} == {"model"}
+    assert sevkit("attack", "matrix", "--html", "no/such/folder/m.html")[0] == 2
+
+
+def test_what_applies_to_a_generation(sevkit_json: RunJson, sevkit: Run) -> None:
+    old = sevkit_json("attack", "list", "--generation", "genoa", "--tcb", "snp=0x10")[1]["data"]["published"]
+    new = sevkit_json("attack", "list", "--generation", "genoa", "--tcb", "snp=0x1B")[1]["data"]["published"]
+    unknown = sevkit_json("attack", "list", "--generation", "genoa")[1]["data"]["published"]
+    answers = [{each["name"]: each["applies"] for each in rows}["RMPocalypse"] for rows in (old, new, unknown)]
+    assert answers == ["yes", "no", "unknown"]
+    for each in old:
+        assert set(each["attacks"]) <= set(NAMES)
+        assert each["how_sure"] in {"confirmed", "secondary"}
+    assert "[sevkit attack explain rmpocalypse]" in sevkit("attack", "list", "--generation", "milan")[1]
+    for wrong in (["--tcb", "snp=1"], ["--generation", "milan", "--tcb", "snp"], ["--generation", "epyc"]):
+        assert sevkit("attack", "list", *wrong)[0] == 2

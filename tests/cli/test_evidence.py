@@ -1,0 +1,117 @@
+"""The evidence in reports: who, where, with which files; recomputed and signed."""
+
+import json
+import re
+import shutil
+import subprocess
+from html import unescape
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sevkit import evidence
+from sevkit.errors import SevkitError
+from sevkit.render.evidence import attach
+from tests.cli.conftest import Run, RunJson
+
+LEAK = ("attack", "run", "leak", "--hypervisor", "mock", "--capture", "live", "--modes", "nosev", "--memory", "64")
+
+
+@pytest.fixture
+def report(sevkit: Run, tmp_path: Path) -> Path:
+    path = tmp_path / "r.html"
+    status, _, err = sevkit(*LEAK, "--report", str(path), "--operator", "A <b>", "--ticket", "T-1")
+    assert status in (0, 3), err
+    return path
+
+
+def states(envelope: dict) -> dict[str, str]:
+    return {each["what"]: each["state"] for each in envelope["data"]["findings"]}
+
+
+def test_a_report_says_who_and_where_and_is_checked(report: Path, sevkit: Run, sevkit_json: RunJson) -> None:
+    html = report.read_text()
+    assert "A &lt;b&gt;" in html
+    assert "T-1" in html
+    status, envelope = sevkit_json("report-check", str(report))
+    assert status == 0
+    assert envelope["data"]["operator"] == "A <b>"
+    assert states(envelope)["the embedded result"] == "confirmed"
+    assert states(envelope)["the summary of the experiments"] == "confirmed"
+    assert states(envelope)["the signature"] == "open"
+    assert "nothing is wrong" in sevkit("report-check", str(report))[1]
+
+
+def test_a_result_that_was_changed_is_wrong(report: Path, sevkit_json: RunJson) -> None:
+    html = report.read_text()
+    changed = re.sub(
+        r'"as_predicted": (true|false)', lambda m: f'"as_predicted": {"false" if m[1] == "true" else "true"}', html
+    )
+    assert changed != html
+    report.write_text(changed)
+    status, envelope = sevkit_json("report-check", str(report))
+    assert status == 1
+    assert states(envelope)["the embedded result"] == "wrong"
+    assert states(envelope)["the summary of the experiments"] == "wrong"
+
+
+@pytest.mark.parametrize("kind", ["pem", "openssh"])
+def test_a_signature_is_the_keys_and_the_reports(kind: str, report: Path, sevkit_json: RunJson, tmp_path: Path) -> None:
+    key, public = tmp_path / "key", tmp_path / "key.pub"
+    if kind == "pem":
+        if shutil.which("openssl") is None:
+            pytest.skip("openssl is not installed")
+        subprocess.run(["openssl", "genpkey", "-algorithm", "ed25519", "-out", key], check=True)
+        subprocess.run(["openssl", "pkey", "-in", key, "-pubout", "-out", public], check=True)
+    else:
+        if shutil.which("ssh-keygen") is None:
+            pytest.skip("ssh-keygen is not installed")
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    evidence.sign(report, key)
+    status, envelope = sevkit_json("report-check", str(report), "--key", str(public))
+    assert status == 0
+    assert states(envelope)["the signature"] == "confirmed"
+    report.write_text(report.read_text() + " ")
+    status, envelope = sevkit_json("report-check", str(report), "--key", str(public))
+    assert status == 1
+    assert states(envelope)["the signature"] == "wrong"
+
+
+def test_options_of_reports_go_with_reports(sevkit: Run) -> None:
+    status, _, err = sevkit(*LEAK, "--operator", "me")
+    assert status == 2
+    assert "--operator" in err
+
+
+def test_files_of_guests_are_hashed_once_and_compared(tmp_path: Path) -> None:
+    kernel = tmp_path / "vmlinuz"
+    kernel.write_bytes(b"kernel")
+    line = ["/no/such/qemu", "-kernel", str(kernel), "-drive", f"if=pflash,unit=0,file={kernel}"]
+    found = evidence.record({"experiments": [{"command_line": line}, {"command_line": line}]})
+    roles = {(each["role"], each["sha256"] is not None) for each in found["files"]}
+    assert roles == {("VMM", False), ("kernel", True), ("firmware", True)}
+    page = tmp_path / "r.html"
+    page.write_text(attach("<main>x</main>", found))
+    kernel.write_bytes(b"another")
+    checked = {each["what"]: each["detail"] for each in evidence.check(page)["findings"]}
+    assert checked[f"kernel {kernel}"] == "another here"
+
+
+@given(st.recursive(st.none() | st.booleans() | st.text(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)))
+def test_no_text_of_a_result_leaves_its_element(value: object) -> None:
+    found = evidence.record({"value": value, "evil": "</script><script>alert(1)</script>"})
+    html = attach("<main></main>", found)
+    assert "<script" not in html
+    assert html.count("</template>") == 1
+    inside = html.partition('id="sevkit-evidence">')[2].partition("</template>")[0]
+    assert json.loads(unescape(inside))["result_sha256"] == evidence.digest(found["result"])
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"result": {}, "files": [1], "result_sha256": 1, "host": 3}'])
+def test_a_damaged_record_is_refused(damage: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.html"
+    path.write_text(f'<template id="sevkit-evidence">{damage}</template>')
+    with pytest.raises(SevkitError):
+        evidence.check(path)

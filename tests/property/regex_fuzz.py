@@ -1,0 +1,109 @@
+"""Random expressions and random text: the scanner must find what Python's `re` finds.
+
+`python -m tests.property.regex_fuzz PAIRS [SEED]` runs as many pairs as wanted (`make fuzz-regex`).
+"""
+
+import random
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+
+from sevkit.errors import UsageError
+from sevkit.memory.search.regexes import MAX_MATCH, Expression
+
+_ATOMS = [
+    rb"\d",
+    rb"\s",
+    rb"\w",
+    rb"\D",
+    rb"\W",
+    rb"[a-f]",
+    rb"[^a]",
+    rb"[0-9a-f]",
+    rb"[-_=]",
+    rb".",
+    rb"\x00",
+    rb"\xff",
+]
+_ATOMS += [bytes([code]) for code in b"ab1-_=: @k"] + [b"key", b"ab1", b"begin", b"=="]
+_REPEATS = [b"", b"", b"", b"", b"", b"+", b"+?", b"*", b"?", b"{2}", b"{1,3}", b"{3,}", b"++"]
+_FEW = [b"", b"", b"?", b"{2}", b"{1,2}"]
+_TEXT = [bytes([code]) for code in b"ab1-_=: @kKA\n\x00\xff "] + [b"key", b"ab1", b"begin", b"1-", b" _", b"==", b"Key"]
+
+
+def expression(rng: random.Random, depth: int = 2) -> bytes:
+    """A random expression."""
+    parts = []
+    for _ in range(rng.randint(1, 4)):
+        kind = rng.random()
+        if depth and kind < 0.12:
+            part = (
+                b"(" + rng.choice([b"", b"?:", b"?i:", b"?P<g%d>" % rng.getrandbits(30)]) + expression(rng, depth - 1)
+            )
+            part += b")"
+        elif depth and kind < 0.22:
+            part = b"(?:" + expression(rng, depth - 1) + b"|" + expression(rng, depth - 1) + b")"
+        elif kind < 0.26:
+            part = rng.choice([b"^", b"$", rb"\b", rb"\B"])
+            parts.append(part)
+            continue
+        elif depth and kind < 0.30:
+            parts.append(rng.choice([b"(?=", b"(?!"]) + expression(rng, 0) + b")")
+            continue
+        else:
+            part = rng.choice(_ATOMS)
+            if len(part) > 1 and part[:1] not in (b"\\", b"["):
+                part = b"(?:" + part + b")" if rng.random() < 0.5 else part
+        # A repeated group holds repeats of its own: without an end it could backtrack without end.
+        parts.append(part + rng.choice(_FEW if part.startswith(b"(") else _REPEATS))
+    flags = rng.choice([b""] * 6 + [b"(?i)", b"(?s)"]) if depth == 2 else b""
+    return flags + b"".join(parts)
+
+
+def text(rng: random.Random) -> bytes:
+    """Some bytes that such expressions may match, within others that do not."""
+    filler = rng.choice([b"z", b"\0", b" ", b"a", b"1"])
+    middle = b"".join(rng.choices(_TEXT, k=rng.randint(1, 30)))
+    return filler * rng.choice([0, 1, 15, 16, 17, 40, 100]) + middle + filler * rng.choice([0, 1, 20, 80])
+
+
+def by_re(compiled: re.Pattern[bytes], data: bytes) -> list[tuple[int, int, int]]:
+    """What Python's engine finds, place by place."""
+    hits, covered = [], 0
+    for at in range(len(data)):
+        match = compiled.match(data, at, at + MAX_MATCH)
+        if match and match.end() > max(covered, at):
+            covered = match.end()
+            hits.append((0, at, covered))
+    return hits
+
+
+def differences(pairs: int, seed: int, texts: int = 20) -> Iterator[tuple[bytes, bytes]]:
+    """Expressions and texts on which the two differ."""
+    rng = random.Random(seed)
+    done = 0
+    while done < pairs:
+        value = expression(rng)
+        try:
+            ours = Expression(value, [0])
+        except UsageError:
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            theirs = re.compile(value, re.MULTILINE)
+        for _ in range(texts):
+            data = text(rng)
+            found = ours.find(memoryview(bytearray(data)), 0, len(data), 1 << 20)
+            if found != by_re(theirs, data):
+                yield value, data
+        done += texts
+
+
+if __name__ == "__main__":
+    count, first = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1
+    wrong = list(differences(count, first))
+    for value, data in wrong[:20]:
+        print(value, data)
+    print(f"{count} pairs of expression and text, {len(wrong)} differ")
+    sys.exit(1 if wrong else 0)

@@ -1,0 +1,209 @@
+"""Results as people have them: fio in all its forms, other programs, and failed runs that are no measurements."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sevkit.bench.imports import documents
+from sevkit.bench.imports import files as imports
+from sevkit.bench.lint.rules import lint
+from sevkit.bench.model import Direction, Sample
+from sevkit.errors import BadInputError
+from sevkit.vocabulary import Mode
+
+GIVEN = imports.Given(Mode.NOSEV)
+
+
+def side(iops: float, **more: Any) -> dict[str, Any]:
+    clat = {"mean": 1e6, "stddev": 1.0, "percentile": {"50.000000": 900000, "99.000000": 2000000}}
+    base = {"iops": iops, "bw_bytes": iops * 4096, "total_ios": int(iops * 60), "runtime": 60000, "clat_ns": clat}
+    return base | more
+
+
+def job(iops: float = 1000.0, direction: str = "read", **more: Any) -> dict[str, Any]:
+    options = {"rw": "randread", "ioengine": "libaio", "direct": "1", "time_based": "1", "ramp_time": "5"}
+    return {"jobname": "j", "groupid": 0, "error": 0, "job options": options, direction: side(iops)} | more
+
+
+def fio(*jobs: dict[str, Any], **more: Any) -> str:
+    return json.dumps({"fio version": "fio-3.36", "global options": {}, "jobs": list(jobs)} | more, indent=2)
+
+
+def samples(folder: Path, name: str, content: str | bytes, given: imports.Given = GIVEN) -> list[Sample]:
+    (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    return imports.read_folder(folder, given).samples
+
+
+def iops(folder: Path, content: str | bytes, name: str = "randread.json") -> float:
+    return next(s.value for s in samples(folder, name, content) if s.metric.name == "iops")
+
+
+def rules(folder: Path) -> dict[str, str]:
+    return {finding.rule: finding.message for finding in lint(folder).findings}
+
+
+NOTE = "note: both iodepth >= 1 and synchronous I/O engine are selected, queue depth will be capped at 1\n"
+DRESSED = {
+    "as it is": (fio(job()), "a.json"),
+    "fio's note before": (NOTE + fio(job()), "a.json"),
+    "text after": (fio(job()) + "\nDisk stats (read/write):\n  sda: ios=1/0\n", "a.json"),
+    "in a log": ("+ fio x.fio\n" + fio(job()) + "\ndone {}\n", "a.log"),
+    "byte order mark": (b"\xef\xbb\xbf" + fio(job()).encode(), "a.json"),
+    "UTF-16": (fio(job()).encode("utf-16"), "a.json"),
+    "gzip": (gzip.compress(fio(job()).encode()), "a.json.gz"),
+    "several reports": (fio(job(500.0, eta=30)) + "\n" + fio(job()), "a.json"),
+    "client": (fio(client_stats=[job(400.0), job(600.0), job(jobname="All clients")]), "a.json"),
+    "client, the sum alone": (fio(client_stats=[job(jobname="All clients")]), "a.json"),
+    "unified": (fio(job(direction="mixed")), "a.json"),
+    "nan beside": (fio(job()).replace('"stddev": 1.0', '"stddev": -nan'), "a.json"),
+}
+
+
+@pytest.mark.parametrize("name", DRESSED)
+def test_fio_in_all_its_forms(tmp_path: Path, name: str) -> None:
+    content, file = DRESSED[name]
+    assert iops(tmp_path, content, file) == 1000.0
+    found = rules(tmp_path)
+    assert not {"damaged", "not-mixed", "page-cache"} & set(found)
+
+
+def test_a_run_that_did_not_end_is_named(tmp_path: Path) -> None:
+    assert iops(tmp_path, fio(job(eta=30))) == 1000.0
+    assert "unfinished-run" in rules(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["as it is", "client"])
+def test_a_job_with_an_error_is_no_measurement(tmp_path: Path, name: str) -> None:
+    content = DRESSED[name][0]
+    assert isinstance(content, str)
+    with pytest.raises(BadInputError) as caught:
+        iops(tmp_path, content.replace('"error": 0', '"error": 5', 1))
+    assert "fio reports error 5 in 1 of" in str(caught.value.detail)
+    assert "job-error" in rules(tmp_path)
+
+
+def test_nan_where_a_figure_must_be(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError) as caught:
+        iops(tmp_path, fio(job()).replace("1000.0", "nan"))
+    assert "nan" in str(caught.value.detail)
+
+
+def test_options_that_are_not_in_the_file_are_unknown_not_unset(tmp_path: Path) -> None:
+    old = job()
+    del old["job options"]
+    (tmp_path / "a-sev.json").write_text(fio(old))
+    assert not {"page-cache", "no-ramp", "not-time-based", "engine-without-depth"} & set(rules(tmp_path))
+
+
+def test_requests_that_the_block_layer_merged_reached_the_device(tmp_path: Path) -> None:
+    disk = {"name": "sda", "read_ios": 3000, "read_merges": 57000, "write_ios": 0, "write_merges": 0}
+    (tmp_path / "a-sev.json").write_text(fio(job(), disk_util=[disk]))
+    assert "no-device-io" not in rules(tmp_path)
+    (tmp_path / "a-sev.json").write_text(fio(job(), disk_util=[disk | {"read_merges": 0}]))
+    assert "no-device-io" in rules(tmp_path)
+
+
+def terse(version: int) -> str:
+    block = "409600;4000;1000;60000;1;2;1.5;0.1;100;900;250.5;3.5;"
+    block += ";".join(["1.000000%=80", "50.000000%=240", "99.000000%=800", *["0%=0"] * 17])
+    block += ";101;902;252.0;3.6;3900;4100;100.0%;4000.0;5.0" + (";12;900;1100;1000.0;1.0;12" if version == 5 else "")
+    nothing = ";".join(["0"] * (47 if version == 5 else 41))
+    sides = [block, nothing, *([nothing] if version > 3 else [])]
+    return f"{version};fio-3.36;job;0;0;{';'.join(sides)};5.0%;20.0%;1;0;12\n"
+
+
+@pytest.mark.parametrize("version", [3, 4, 5])
+@pytest.mark.parametrize("file", ["a.csv", "a.txt", "a.json"])
+def test_terse(tmp_path: Path, version: int, file: str) -> None:
+    found = {s.metric.name: s.value for s in samples(tmp_path, file, "fio: a message\n" + terse(version))}
+    expected = {"iops": 1000.0, "bandwidth": 4000 * 1024, "latency_mean": 250500.0}
+    assert found == expected | {"latency_p50": 240000.0, "latency_p99": 800000.0}
+    assert not {"damaged", "columns", "page-cache"} & set(rules(tmp_path))
+
+
+@pytest.mark.parametrize("text", [terse(3)[:200], "2;job;0;0;1;2;3\n"])
+def test_terse_that_is_not_read_names_the_way_on(tmp_path: Path, text: str) -> None:
+    with pytest.raises(BadInputError) as caught:
+        samples(tmp_path, "a.csv", text)
+    assert "terse output" in str(caught.value.detail)
+    assert "damaged" in rules(tmp_path)
+
+
+def hyperfine(*codes: int | None) -> str:
+    return json.dumps({"results": [{"command": "make", "mean": 2.0, "times": [2.0] * len(codes), "exit_codes": codes}]})
+
+
+@pytest.mark.parametrize("codes", [(2, 2, 2), (0, 2, 0), (0, None, 0)])
+def test_hyperfine_runs_that_failed_are_no_measurements(tmp_path: Path, codes: tuple[int | None, ...]) -> None:
+    assert len(samples(tmp_path, "make-sev.json", hyperfine(0, 0, 0))) == 3
+    with pytest.raises(BadInputError) as caught:
+        samples(tmp_path, "make-sev.json", hyperfine(*codes))
+    assert "a run that failed is no measurement" in str(caught.value.detail)
+    assert "failed-runs" in rules(tmp_path)
+
+
+MBW = "".join(f"{n}\tMethod: MEMCPY\tElapsed: 0.05\tMiB: 256.00000\tCopy: {5000 + n}.0 MiB/s\n" for n in range(3))
+MBW += "AVG\tMethod: MEMCPY\tElapsed: 0.05\tMiB: 256.00000\tCopy: 5001.0 MiB/s\n"
+TINY = "tinymembench v0.4.9 (simple benchmark)\n\n C copy backwards           :   7521.7 MB/s (0.4%)\n C copy  :  7600.0 MB/s\n"
+XML = """<?xml version="1.0"?>
+<?xml-stylesheet type="text/xsl" href="x.xsl"?>
+<PhoronixTestSuite><Result><Title>Flexible IO</Title><Scale>{}</Scale><Proportion>{}</Proportion><Data>
+<Entry><Identifier>sev</Identifier><Value>85</Value><RawString>84:85:86</RawString></Entry></Data></Result></PhoronixTestSuite>"""
+PTS = {
+    "title": "IO",
+    "scale": "IOPS",
+    "proportion": "HIB",
+    "results": {"sev": {"value": 85, "all_results": [84, 85, 86]}},
+}
+OTHERS: dict[str, tuple[str, str, str, list[float], Direction]] = {
+    "pytest-benchmark": ("a.json", json.dumps({"benchmarks": [{"name": "t", "stats": {"mean": 1.1, "data": [1.0, 1.2]}}]}), "t", [1.0, 1.2], Direction.LOWER),
+    "iperf3": ("net.json", json.dumps({"start": {}, "end": {"sum_received": {"bits_per_second": 9e9}}}), "net", [9e9], Direction.HIGHER),
+    "phoronix xml": ("composite.xml", XML.format("IOPS", "HIB"), "Flexible IO", [84, 85, 86], Direction.HIGHER),
+    "phoronix xml, lower": ("composite.xml", XML.format("Seconds", "LIB"), "Flexible IO", [84, 85, 86], Direction.LOWER),
+    "phoronix json": ("pts.json", json.dumps({"results": {"h": PTS}}), "IO", [84, 85, 86], Direction.HIGHER),
+    "hyperfine csv": ("h.csv", "command,mean,stddev,median,user,system,min,max\nmake,2.5,0.1,2.5,1,1,2,3\n", "make", [2.5], Direction.LOWER),
+    "sysbench": ("cpu.txt", "sysbench 1.0.20 (using LuaJIT)\n\nCPU speed:\n    events per second:  1234.56\n", "cpu", [1234.56], Direction.HIGHER),
+    "mbw": ("mbw.txt", MBW, "mbw_memcpy", [5000, 5001, 5002], Direction.HIGHER),
+    "tinymembench": ("tinymembench.txt", TINY, "tinymembench_c_copy_backwards", [7521.7], Direction.HIGHER),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_programs(tmp_path: Path, name: str) -> None:
+    file, text, workload, values, direction = OTHERS[name]
+    found = [s for s in samples(tmp_path, file, text) if s.workload == workload]
+    assert [s.value for s in found] == pytest.approx(values)
+    assert found[0].metric.direction is direction
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "words"),
+    [
+        ("a.json", '{"start": {}, "end": {}, "error": "unable to connect"}', "iperf3 reports: unable to connect"),
+        ("a.txt", "sysbench 1.0.20\nFATAL: cannot open\n events per second: 3\n", "sysbench reports an error"),
+        ("a.json", '{"what": "is this"}', "program that is known here (fio, hyperfine"),
+        ("a.xml", "<!DOCTYPE x [<!ENTITY a 'b'>]><PhoronixTestSuite/>", "not JSON"),
+        ("a.xml", "<PhoronixTestSuite><!ENTITY", "declarations of its own"),
+        ("a.xml", "<PhoronixTestSuite><Result>", "damaged XML"),
+    ],
+)
+def test_what_is_left_out_is_listed_with_the_reason(tmp_path: Path, file: str, text: str, words: str) -> None:
+    with pytest.raises(BadInputError) as caught:
+        samples(tmp_path, file, text)
+    assert words in str(caught.value.detail)
+
+
+def test_notes_beside_results_are_no_findings(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("measured on a Tuesday\n")
+    assert iops(tmp_path, fio(job())) == 1000.0
+    assert imports.read_folder(tmp_path, GIVEN).skipped == []
+    assert "damaged" not in rules(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "no", "[" * 100_000, "{", '{"a": 1}{"b"'])
+def test_no_document_is_an_error(text: str) -> None:
+    with pytest.raises(BadInputError):
+        documents.split(text, Path("x"))

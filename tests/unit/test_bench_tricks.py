@@ -1,0 +1,193 @@
+"""Ways to get a verdict that the data do not support: each ends in a refusal, and says why."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sevkit.bench import store
+from sevkit.bench.analysis import checks
+from sevkit.bench.analysis.compare import compare
+from sevkit.bench.analysis.comparison import Comparison, Outcome
+from sevkit.bench.imports import write
+from sevkit.bench.imports.files import Imported
+from sevkit.bench.model import AGAIN, TIME, Boot, Direction, Metric, Sample, SlotId, sample_from
+from sevkit.errors import BadInputError
+from sevkit.vocabulary import Mode, Provenance
+
+FACTS = {"host": "h", "accel": "kvm", "guest kernel": "6.1"}
+
+
+@dataclass
+class Made:
+    """How a campaign is made: rounds, effect, and the facts of a boot by arm and round."""
+
+    rounds: int = 20
+    ratio: float = 1.3
+    noise: float = 0.005
+    facts: Callable[[str, int], Mapping[str, str]] = lambda arm, boot: FACTS
+    identity: str = "c0.b{boot}.{arm}.a0"
+    environment: dict[str, Any] = field(default_factory=dict)
+    metric: Metric = TIME
+
+    def samples(self) -> list[Sample]:
+        """Two samples per boot: nosev, its control, sev."""
+        random = np.random.default_rng(7)
+        found: list[Sample] = []
+        arms = (("nosev", Mode.NOSEV, 1.0), (f"nosev{AGAIN}", Mode.NOSEV, 1.0), ("sev", Mode.SEV, self.ratio))
+        for boot in range(self.rounds):
+            for arm, mode, factor in arms:
+                name = self.identity.format(boot=boot, arm=arm)
+                at = Boot(name, Provenance.HARDWARE, self.facts(arm, boot), environment=self.environment)
+                for i in range(2):
+                    value = 10 * factor * math.exp(random.normal(0, self.noise))
+                    found.append(
+                        Sample("w", "", self.metric, mode, value, arm, boot, i, order=len(found), time=1, at=at)
+                    )
+        return found
+
+
+def effect(samples: list[Sample]) -> Comparison:
+    (found,) = [c for c in compare(samples) if not c.control]
+    return found
+
+
+def test_an_honest_campaign_gets_its_verdict() -> None:
+    found = effect(Made().samples())
+    assert found.outcome is Outcome.WORSE
+    assert found.effect is not None
+    assert found.effect.blocks
+
+
+@pytest.mark.parametrize("identity", ["c0.b{boot}.{arm}.a0", "boot-{boot}-{arm}"])
+@pytest.mark.parametrize(
+    ("facts", "word"),
+    [
+        (lambda arm, boot: {}, "nothing was recorded"),
+        (lambda arm, boot: {} if arm == "sev" else FACTS, "is not known"),
+        (lambda arm, boot: {"host": "h"} if arm == "sev" else FACTS, "accel is not known"),
+        (lambda arm, boot: {**FACTS, "accel": "tcg"} if arm == "sev" else FACTS, "accel differs"),
+        (lambda arm, boot: {**FACTS, "accel": "tcg" if (boot < 2) != (arm == "sev") else "kvm"}, "accel"),
+        (lambda arm, boot: {} if arm == "sev" and boot == 3 else FACTS, "is not known in 1 of 20"),
+    ],
+    ids=["none", "one arm has none", "one is missing", "differs", "mixed", "one boot lacks them"],
+)
+def test_facts_that_are_missing_or_mixed_refuse(identity: str, facts: Any, word: str) -> None:
+    found = effect(Made(facts=facts, identity=identity).samples())
+    assert found.outcome is Outcome.REFUSED
+    assert word in found.reason or word.replace("is not known in 1 of 20", "in 0 of 20 and 1 of 20") in found.reason
+    assert found.ratio == pytest.approx(1.3, rel=0.01)
+
+
+def test_rounds_on_several_hosts_are_compared_within_each_host() -> None:
+    several = Made(facts=lambda arm, boot: {**FACTS, "host": f"host {boot % 3}"})
+    assert effect(several.samples()).outcome is Outcome.WORSE
+    assert effect(replace(several, identity="boot-{boot}-{arm}").samples()).outcome is Outcome.REFUSED
+
+
+def test_one_sample_in_another_unit_refuses() -> None:
+    samples = Made().samples()
+    milliseconds = replace(TIME, unit="ms")
+    changed = [
+        replace(s, metric=milliseconds, value=s.value * 1000) if s.mode is Mode.SEV and s.boot else s for s in samples
+    ]
+    found = effect(changed)
+    assert found.outcome is Outcome.REFUSED
+    assert "units differ" in found.reason
+
+
+def test_one_arm_in_the_other_direction_refuses() -> None:
+    metric = Metric("score", "points", Direction.HIGHER)
+    flipped = replace(metric, direction=Direction.LOWER)
+    samples = Made(metric=metric).samples()
+    found = effect([replace(s, metric=flipped) if s.mode is Mode.SEV else s for s in samples])
+    assert found.outcome is Outcome.REFUSED
+    assert "directions differ" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("unit", "direction"), [("s", Direction.HIGHER), ("ns", Direction.HIGHER), ("MB/s", Direction.LOWER)]
+)
+def test_a_direction_that_contradicts_its_unit_is_not_read(unit: str, direction: Direction) -> None:
+    record = {**Made(rounds=1).samples()[0].record(), "unit": unit, "direction": str(direction)}
+    boots = {record["boot_id"]: Boot(record["boot_id"], Provenance.HARDWARE)}
+    with pytest.raises(BadInputError, match="cannot be"):
+        sample_from(record, boots, {})
+
+
+def test_samples_of_one_boot_that_claim_to_be_of_several_refuse() -> None:
+    found = effect(Made(rounds=5, identity="only-{arm}").samples())
+    assert found.outcome is Outcome.REFUSED
+    assert "no independent repetitions" in found.reason
+
+
+def test_a_boot_number_that_contradicts_the_boot_is_damage(tmp_path: Path) -> None:
+    samples = [replace(s, at=replace(s.at, identity=f"c0.b0.{s.arm}.a0")) for s in Made(rounds=5).samples()]
+    write.imported(tmp_path / "r", Imported(samples), source="x")
+    campaign = store.load(tmp_path / "r")
+    assert {s.boot for s in campaign.samples} == {0}
+    assert any("but it belongs to" in text for text in campaign.damage)
+    assert effect(campaign.samples).outcome is Outcome.REFUSED
+
+
+def test_runs_without_boots_get_numbers_and_no_verdict() -> None:
+    found = effect([replace(s, boot=None) for s in Made(identity="study-{arm}").samples()])
+    assert found.outcome is Outcome.REFUSED
+    assert "boots are not known" in found.reason
+    assert found.interval is not None
+
+
+def test_a_busy_host_gets_no_verdict_and_is_named() -> None:
+    busy = Made(environment={"load": [7.0, 6.0, 5.0], "CPUs": 2, "own CPUs": 1})
+    found = effect(busy.samples())
+    assert found.outcome is Outcome.REFUSED
+    assert "the host was busy: others' load of 3.0 per CPU" in found.reason
+    quiet = Made(environment={"load": [1.4, 1, 1], "CPUs": 2, "own CPUs": 1})
+    assert effect(quiet.samples()).outcome is Outcome.WORSE
+
+
+@pytest.mark.parametrize("load", ["much", [], [None], {"a": 1}, [1e400]])
+def test_a_load_that_makes_no_sense_is_read_without_a_fall(load: Any) -> None:
+    at = Boot("x", Provenance.HARDWARE, environment={"load": load, "CPUs": 2})
+    assert checks.load_of(at) >= 0
+
+
+def controlled(difference: float, ratio: float) -> list[Comparison]:
+    samples = Made(ratio=ratio, noise=0.0003).samples()
+    return compare([replace(s, value=s.value * difference) if s.arm.endswith(AGAIN) else s for s in samples])
+
+
+def test_a_control_that_differs_by_less_than_matters_keeps_its_row() -> None:
+    control, row = controlled(1.0026, 1.1)
+    assert control.p_holm is not None
+    assert control.p_holm < 0.001
+    assert control.outcome is Outcome.EQUAL
+    assert row.outcome is Outcome.WORSE
+
+
+def test_a_control_that_differs_by_what_matters_takes_the_verdict_away() -> None:
+    control, row = controlled(1.03, 1.2)
+    assert control.outcome is Outcome.UNEQUAL
+    assert row.outcome is Outcome.INCONCLUSIVE
+    assert "control failed" in row.reason
+
+
+def test_a_significant_change_within_the_margin_is_equivalent() -> None:
+    _, row = controlled(1.0, 1.0059)
+    assert row.p_holm is not None
+    assert row.p_holm < 0.001
+    assert row.outcome is Outcome.EQUIVALENT
+    assert row.confidence == pytest.approx(0.9)
+    assert row.interval is not None
+    assert 1 / 1.02 < row.interval[0] < row.interval[1] < 1.02
+
+
+def test_slots_are_named_and_read_back() -> None:
+    for slot in (SlotId(0, 3, "sev-snp", 1), SlotId(2, 0, f"nosev{AGAIN}"), SlotId(1, 1, "sev", 0, source=4)):
+        assert SlotId.parse(str(slot)) == slot
+    assert SlotId.parse("study linux sev") is None
+    assert SlotId.parse("c" + "9" * 5000 + ".b0.sev") is None

@@ -1,0 +1,204 @@
+"""The linter of launches: QEMU's command lines, libvirt's domains, and QEMU's own errors."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sevkit.errors import BadInputError, SevkitError, UsageError
+from sevkit.hypervisor.lint import answer, command_line, errors, rules
+from sevkit.vocabulary import Mode
+
+HOST = rules.Host(51)
+SNP = (
+    "qemu-system-x86_64 -enable-kvm -cpu EPYC-v4 -machine q35,confidential-guest-support=sev0,memory-backend=ram0 "
+    "-smp 4 -m 2G -object memory-backend-memfd,id=ram0,size=2G,share=on -bios OVMF.amdsev.fd "
+    "-object sev-snp-guest,id=sev0,policy=0x30000,cbitpos=51,reduced-phys-bits=1 "
+    "-device virtio-net-pci,disable-legacy=on,iommu_platform=on"
+)
+SEV = SNP.replace("sev-snp-guest,id=sev0,policy=0x30000", "sev-guest,id=sev0,policy=0x7,session-file=s,dh-cert-file=d")
+PLAIN = SNP.replace(",confidential-guest-support=sev0", "").replace(
+    "-object sev-snp-guest,id=sev0,policy=0x30000,cbitpos=51,reduced-phys-bits=1", ""
+)
+
+
+def found(text: str, host: rules.Host = HOST) -> set[tuple[str, str]]:
+    return {(row["rule"], row["kind"]) for row in answer.lint([("x.sh", text)], [], "", host)["findings"]}
+
+
+@pytest.mark.parametrize("text", [SNP, SEV, PLAIN])
+def test_sound_launches(text: str) -> None:
+    assert found(text) == set()
+
+
+@pytest.mark.parametrize(
+    ("text", "mode"),
+    [(SNP, Mode.SEV_SNP), (SEV, Mode.SEV_ES), (SEV.replace("0x7", "0x3"), Mode.SEV), (PLAIN, Mode.NOSEV)],
+)
+def test_the_mode(text: str, mode: Mode) -> None:
+    assert answer.read(text, "x")[0].mode is mode
+
+
+@pytest.mark.parametrize(
+    ("base", "old", "new", "rule", "kind"),
+    [
+        (SNP, ",confidential-guest-support=sev0", "", "not-protected", "weakens"),
+        (SNP, "support=sev0", "support=other", "no-such-object", "fails"),
+        (SNP, "0x30000", "0x10000", "policy", "fails"),
+        (SNP, "0x30000", "0xb0000", "policy", "weakens"),
+        (SEV, "0x7", "0x6", "policy", "weakens"),
+        (SEV, "0x7", "0x47", "policy", "fails"),
+        (SEV, "0x7", "0x3", "registers", "weakens"),
+        (SNP, "-bios OVMF.amdsev.fd", "-drive if=pflash,format=raw,file=OVMF.fd", "pflash", "fails"),
+        (SNP, "-bios OVMF.amdsev.fd", "", "no-firmware", "fails"),
+        (SNP, "cbitpos=51", "cbitpos=47", "c-bit", "fails"),
+        (SNP, ",cbitpos=51", "", "c-bit", "fails"),
+        (SNP, "reduced-phys-bits=1", "reduced-phys-bits=0", "phys-bits", "fails"),
+        (SNP, ",reduced-phys-bits=1", "", "phys-bits", "fails"),
+        (SNP, "-enable-kvm", "-accel tcg", "accel", "fails"),
+        (SNP, "iommu_platform=on", "iommu_platform=off", "iommu-platform", "fails"),
+        (SNP, "disable-legacy=on", "disable-legacy=off", "iommu-platform", "fails"),
+        (SNP, ",disable-legacy=on,iommu_platform=on", "", "iommu-platform", "note"),
+        (SNP, "q35,", "q35,smm=on,", "smm", "fails"),
+        (SEV, "q35,", "q35,smm=on,", "smm", "fails"),
+        (SNP, "-cpu EPYC-v4", "-cpu host", "cpu-model", "note"),
+        (SNP, "-cpu EPYC-v4", "", "cpu-model", "fails"),
+        (SNP, "-bios", "-kernel bzImage -bios", "kernel-hashes", "weakens"),
+        (SEV, ",session-file=s,dh-cert-file=d", "", "no-session", "note"),
+        (SNP, "-m 2G", "-m 2G,slots=2,maxmem=4G", "hotplug", "note"),
+        (SNP, "-smp", "-device virtio-balloon-pci,iommu_platform=on -smp", "balloon", "note"),
+        (SNP, "-smp", "$EXTRA -smp", "unknown", "note"),
+    ],
+)
+def test_each_mistake_is_found(base: str, old: str, new: str, rule: str, kind: str) -> None:
+    assert old in base
+    assert (rule, kind) in found(base.replace(old, new))
+    assert rule in rules.RULES
+
+
+def test_what_is_not_known_is_not_judged() -> None:
+    text = (
+        SNP.replace("cbitpos=51", "cbitpos=$CBIT")
+        .replace("0x30000", "${POLICY}")
+        .replace("-bios OVMF.amdsev.fd", "$FW")
+    )
+    assert {row for row in found(text) if row[1] != "note"} == set()
+    assert ("c-bit", "note") in found(SNP.replace("cbitpos=51", "cbitpos=5"), rules.Host())
+
+
+def test_scripts_logs_and_json_options() -> None:
+    script = "#!/bin/bash\n# qemu-system-x86_64 -m 1\nexec ${QEMU} \\\n" + SNP.partition(" ")[2].replace(
+        " -", " \\\n  -"
+    )
+    assert answer.read(script, "x")[0].mode is Mode.SEV_SNP
+    libvirt = (
+        "LC_ALL=C /usr/bin/qemu-system-x86_64 -name guest=a -machine pc-q35-9.1,confidential-guest-support=lsec0 -accel kvm "
+        """-object '{"qom-type":"sev-snp-guest","id":"lsec0","policy":196608,"cbitpos":51,"reduced-phys-bits":1}' """
+        """-cpu EPYC-v4 -bios x -device '{"driver":"virtio-blk-pci","iommu_platform":false}'"""
+    )
+    assert found(libvirt) == {("iommu-platform", "fails")}
+
+
+DOMAIN = """<domain type='kvm'><memory unit='GiB'>2</memory><vcpu>4</vcpu><cpu mode='custom'><model>EPYC-v4</model></cpu>
+<os><type machine='pc-q35-9.1'>hvm</type><loader type='{}' stateless='yes'>/OVMF.amdsev.fd</loader></os>
+<launchSecurity type='{}'><cbitpos>51</cbitpos><reducedPhysBits>1</reducedPhysBits><policy>{}</policy></launchSecurity>
+<devices><disk><target dev='vda' bus='virtio'/><driver name='qemu' iommu='{}'/></disk><memballoon model='none'/></devices></domain>"""
+
+
+def test_domains_of_libvirt() -> None:
+    assert found(DOMAIN.format("rom", "sev-snp", "0x30000", "on")) == set()
+    assert ("pflash", "fails") in found(DOMAIN.format("pflash", "sev-snp", "0x30000", "on"))
+    assert ("policy", "weakens") in found(DOMAIN.format("pflash", "sev", "0x6", "on"))
+    assert ("iommu-platform", "fails") in found(DOMAIN.format("rom", "sev-snp", "0x30000", "off"))
+    assert answer.read(DOMAIN.format("pflash", "sev", "0x7", "on"), "x")[0].mode is Mode.SEV_ES
+    left_out = DOMAIN.format("rom", "sev-snp", "0x30000", "on").replace("<cbitpos>51</cbitpos>", "")
+    assert found(left_out) == set()  # libvirt asks QEMU for it
+
+
+@pytest.mark.parametrize("text", ["", "hello", "<domain", "<a/>", "<!DOCTYPE x><domain/>", "qemu-system-x86_64\n"])
+def test_no_launch_is_an_error(text: str) -> None:
+    with pytest.raises(BadInputError):
+        answer.read(text, "x")
+
+
+def test_pairs_must_be_alike() -> None:
+    def pair(other: str) -> list[str]:
+        data = answer.lint([("a", SNP), ("b", other)], [], "", HOST)
+        return [row["message"].partition(":")[0] for row in data["findings"] if row["kind"] == "unfair"]
+
+    assert pair(PLAIN) == []
+    assert pair(PLAIN.replace("EPYC-v4", "host")) == ["CPU model"]
+    assert pair(PLAIN.replace("-m 2G", "-m 4G")) == ["memory"]
+    assert pair(PLAIN.replace(",disable-legacy=on,iommu_platform=on", "")) == ["virtio transport"]
+    assert pair(PLAIN.replace("memfd,id=ram0,size=2G,share=on", "file,id=ram0,mem-path=/dev/hugepages")) == [
+        "memory backends"
+    ]
+
+
+def test_a_running_process(tmp_path: Path) -> None:
+    program = tmp_path / "qemu-system-x86_64"
+    os.symlink("/bin/sh", program)
+    argv = [str(program), "-c", "read line", *SNP.split()[1:]]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE) as process:
+        launch = command_line.of_process(process.pid)
+        process.communicate()
+    assert launch.mode is Mode.SEV_SNP
+    with pytest.raises(UsageError, match="no QEMU"):
+        command_line.of_process(os.getpid())
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (
+            "sev_launch_start: LAUNCH_START ret=1 fw_error=24 'Part-specific integrity check failure'",
+            "SECURE_DATA_INVALID",
+        ),
+        (
+            "qemu-system-x86_64: sev_launch_start: LAUNCH_START ret=-5 fw_error=0x7 'Policy is not allowed'",
+            "POLICY_FAILURE",
+        ),
+        ("qemu: sev_kvm_init: failed to create encryption context", "the line before says why"),
+        ("kvm_set_user_memory_region: KVM_SET_USER_MEMORY_REGION2 failed, slot=1", "flash memory"),
+        ("SEV: Failed to open /dev/sev 'No such file or directory'", "not loaded"),
+        ("qemu-system-x86_64: SEV is not enabled in KVM", "kvm_amd runs without SEV"),
+        ("kernel specified but guest firmware has no hashes table GUID", "no table"),
+    ],
+)
+def test_errors_are_explained(line: str, words: str) -> None:
+    (cause,) = errors.explain(f"something\n{line}\n")
+    assert cause.line == 2
+    assert words in cause.means
+    assert cause.fix
+
+
+def test_other_lines_are_not_explained() -> None:
+    assert errors.explain("char device redirected to /dev/pts/0 (label charserial0)\nwarning: nothing\n") == []
+
+
+def test_the_codes_are_those_of_the_model() -> None:
+    from sevkit.model.psp import Status
+
+    for code, (name, _) in errors.FIRMWARE_CODES.items():
+        if code in {int(each) for each in Status}:
+            assert Status(code).name.replace("_", "") == name.replace("_", ""), hex(code)
+
+
+@given(
+    st.text(max_size=300)
+    | st.builds(lambda words: "qemu-kvm " + " ".join(words), st.lists(st.sampled_from(SNP.split())))
+)
+def test_any_text_is_a_launch_or_an_error(text: str) -> None:
+    try:
+        answer.lint([("x", text)], [], text, HOST)
+    except SevkitError:
+        return
+
+
+def test_every_rule_has_its_line_in_the_documentation() -> None:
+    text = (Path(__file__).parent.parent.parent / "docs/guests.md").read_text()
+    for rule, about in rules.RULES.items():
+        assert f"| `{rule}` | {about} |" in text
