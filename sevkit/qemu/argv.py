@@ -220,10 +220,10 @@ def _boot(spec: GuestSpec, place: Place, *, flash: bool) -> list[str]:
 def _kernel(spec: GuestSpec, place: Place, accel: Accel) -> list[str]:
     argv = ["-kernel", str(place.kernel)]
     argv += [] if place.initrd is None else ["-initrd", str(place.initrd)]
-    return [*argv, "-append", kernel_words(spec, place)]
+    return [*argv, "-append", kernel_words(spec, place, accel)]
 
 
-def kernel_words(spec: GuestSpec, place: Place) -> str:
+def kernel_words(spec: GuestSpec, place: Place, accel: Accel) -> str:
     """The kernel's command line."""
     words = ["console=ttyS0", "panic=-1", "quiet", "loglevel=6", f"sevkit.name={spec.name}"]
     if accel is Accel.TCG:  # Linux counts ten ticks while it waits; a vCPU that has to wait for a busy host loses some
