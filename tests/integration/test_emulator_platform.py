@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sevkit.words import Mode
 
-from sevkit import proc
+from sevkit import processes
 from sevkit.model.digest import LaunchInputs, launch_digest
+from sevkit.vocabulary import Mode
 
 from . import snp_machine
 from .snp_machine import FIRST, SECOND, Machine, build_firmware
@@ -24,7 +24,7 @@ Start = Callable[..., Machine]
 
 @pytest.fixture(scope="module")
 def binary() -> Path:
-    done = proc.run([str(BUILD), "--print-path"], timeout=60)
+    done = processes.run([str(BUILD), "--print-path"], timeout=60)
     if done.status != 0:
         pytest.skip(f"the emulator of this source is not built: {done.error_text}")
     return Path(done.text.strip())
@@ -146,7 +146,7 @@ def test_bad_settings_are_refused_with_the_reason(start: Start, kind: str, optio
 def test_an_object_that_the_machine_does_not_use_is_refused(binary: Path) -> None:
     command = [str(binary), "-accel", "tcg", "-machine", "q35", "-object", "sev-tcg-guest,id=sev0", "-S"]
     command += [word for folder in snp_machine.FOLDERS for word in ("-L", folder)]
-    done = proc.run([*command, "-display", "none", "-nodefaults", "-vga", "none"], timeout=60)
+    done = processes.run([*command, "-display", "none", "-nodefaults", "-vga", "none"], timeout=60)
     assert done.status == 1
     assert "confidential-guest-support=sev0" in done.error_text
 
