@@ -64,6 +64,25 @@ class GuestList(TypedDict):
     guests: list[ListedGuest]
 
 
+class GuestGlance(TypedDict):
+    """A running guest at a glance; ``pages`` counts its pages by what they look like to the host."""
+
+    name: str
+    mode: str
+    provenance: str
+    accel: str
+    pid: int
+    cpu_percent: float | None
+    pages: dict[str, int] | None
+    problem: str | None
+
+
+class Glance(TypedDict):
+    """All running guests at a glance."""
+
+    guests: list[GuestGlance]
+
+
 class Stopped(TypedDict):
     """The guests that were stopped."""
 

@@ -25,7 +25,7 @@ def build(spec: GuestSpec, binary: str, accel: Accel, place: Place, encryption: 
     ET.SubElement(backing, "source", {"type": "memfd"})
     ET.SubElement(backing, "access", {"mode": "shared"})
     _text(domain, "vcpu", str(spec.vcpus))
-    _boot(domain, spec, place)
+    _boot(domain, spec, place, accel)
     features = ET.SubElement(domain, "features")
     for name in ("acpi", "apic"):
         ET.SubElement(features, name)
@@ -60,7 +60,7 @@ def _text(parent: ET.Element, name: str, text: str, **attributes: str) -> ET.Ele
     return child
 
 
-def _boot(domain: ET.Element, spec: GuestSpec, place: Place) -> None:
+def _boot(domain: ET.Element, spec: GuestSpec, place: Place, accel: Accel) -> None:
     system = ET.SubElement(domain, "os")
     _text(system, "type", "hvm", arch="x86_64", machine="q35")
     if firmware_of(spec) is Firmware.OVMF:
@@ -71,7 +71,7 @@ def _boot(domain: ET.Element, spec: GuestSpec, place: Place) -> None:
         _text(system, "kernel", str(place.kernel))
         if place.initrd is not None:
             _text(system, "initrd", str(place.initrd))
-        _text(system, "cmdline", kernel_words(spec, place))
+        _text(system, "cmdline", kernel_words(spec, place, accel))
 
 
 def _cpu(domain: ET.Element, model: str) -> None:

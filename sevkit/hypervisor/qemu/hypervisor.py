@@ -213,6 +213,11 @@ class QemuHypervisor:
         return capabilities_of.encryption(able.binary, accel="tcg" if able.emulates_sev else "kvm")
 
     def _place(self, spec: GuestSpec, image: images.Image, able: Capabilities, *, assume: bool = False) -> Place:
+        if spec.platform_seed and not _has_firmware_model(spec, able):
+            raise UsageError(
+                "only the emulated SEV-SNP platform has keys that a seed can give",
+                hint="leave --platform-seed out, or add --hypervisor emulated --mode sev-snp",
+            )
         folder = registry.folder(spec.name)
         data = None if spec.storage.kind is StorageKind.NONE else spec.storage.path or folder / "data.img"
         return Place(
