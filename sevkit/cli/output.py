@@ -157,9 +157,9 @@ def as_ours(error: BaseException) -> SevkitError:
     )
 
 
-def interrupted() -> SevkitError:
+def interrupted(hint: str = "what was started has been stopped and removed") -> SevkitError:
     """What Ctrl-C and SIGTERM end a command with."""
-    error = SevkitError("interrupted", hint="what was started has been stopped and removed")
+    error = SevkitError("interrupted", hint=hint)
     error.exit_code = ExitCode.INTERRUPTED
     return error
 
@@ -205,6 +205,6 @@ def command_name(argv: Sequence[str]) -> str:
                 break
             continue
         words.append(word)
-    single = {"probe", "scan", "doctor", "schema", "completion", "report-check"}
+    single = {"probe", "scan", "top", "doctor", "schema", "completion", "report-check"}
     alone = words and words[0] in single and words[1:2] != ["diff"]
     return " ".join(words[:1] if alone else words[:2])

@@ -63,7 +63,8 @@ def test_run_for_people(results: Path, capsys: Capture) -> None:
 
 def test_dry_run_writes_nothing(tmp_path: Path, capsys: Capture) -> None:
     data = envelope(capsys, "run", "--where", "mock", "--output", tmp_path / "r", "--dry-run")["data"]
-    assert data["first_blocks"][0][0] == "c0.b0.nosev"
+    assert data["order"][0] == "c0.b0.nosev"
+    assert data["estimated_seconds"] >= 0
     assert not (tmp_path / "r").exists()
 
 

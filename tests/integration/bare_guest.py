@@ -80,8 +80,8 @@ def run(
     with log.open("wb") as stream, processes.running(command, stdout=stream, stderr=stream) as process:
         deadline, size = time.monotonic() + timeout, 0
         while time.monotonic() < deadline and process.poll() is None:
-            text = _text(console) + _text(log)
-            if re.search(rf"{until}.*\n", text, re.MULTILINE):
+            text = _text(console)
+            if any(re.search(rf"{until}.*\n", each, re.MULTILINE) for each in (text, _text(log))):
                 break
             if len(text) != size:
                 deadline, size = time.monotonic() + timeout, len(text)

@@ -220,6 +220,11 @@ def store_of(files: Mapping[str, bytes] | Iterable[tuple[str, bytes]]) -> Store:
     return store
 
 
+def may_hold_certificates(data: bytes) -> bool:
+    """Whether a file looks like PEM, DER or a certificate table: others in a folder are none of our business."""
+    return b"-----BEGIN " in data or data[:1] == b"\x30" or certtable.looks_like_one(data)
+
+
 def load(data: bytes) -> tuple[list[Certificate], list[x509.CertificateRevocationList]]:
     """Certificates and revocation lists of a file in any of its forms; raises BadInputError when it holds neither."""
     if len(data) > MOST_BYTES:
