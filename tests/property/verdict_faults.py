@@ -105,6 +105,7 @@ def plain(rng: random.Random, times: int = 1) -> Case:
     mode = rng.choice(list(Mode))
     secrets = {gpa // PAGE // times for gpa in capture["hits"]}
     classes = _classes(capture, rng, Mode.NOSEV, times)
+    classes[list(secrets)] = PageClass.PLAINTEXT
     return Case(mode, classes, secrets, [rng.choice(sorted(secrets))], capture["used_pages"] // times)
 
 
