@@ -18,6 +18,7 @@ from sevkit.errors import UsageError
 from sevkit.model.digest import LaunchInputs, check, launch_digest
 from sevkit.vocabulary import Mode
 
+_PAIRS = 2
 SIZES = {Mode.SEV: 32, Mode.SEV_ES: 32, Mode.SEV_SNP: 48}
 Progress = Callable[[int, str], None]
 
@@ -134,6 +135,8 @@ class _Search:
         for level in range(1, self.limits.changes + 1):
             self.progress(self.answer.tried, f"{level} changed input{'s' if level > 1 else ''}")
             matches = list(self._level(level))
+            if not matches and level == _PAIRS:
+                matches = list(self._deep())
             if matches:
                 matches.sort(key=lambda changes: [change.input for change in changes])
                 self.answer.found, *self.answer.others = matches
@@ -149,6 +152,14 @@ class _Search:
             yield from self._product(chosen, given, wide=level == 1)
         for chosen in combinations(self.dimensions, level - 1):
             yield from self._product(chosen, range(1, self.most + 1), wide=False, skip=self.inputs.vcpus)
+
+    def _deep(self) -> Iterator[list[Change]]:
+        """Every value of an input with few bits, alone: rarer than two ordinary mistakes, likelier than three."""
+        given = range(self.inputs.vcpus, self.inputs.vcpus + 1)
+        for dimension in self.dimensions:
+            self.progress(self.answer.tried, f"every {dimension.name}")
+            for option in dimension.deep() if dimension.deep is not None else ():
+                yield from self._one((dimension,), (option,), given, None)
 
     def _product(
         self, chosen: tuple[Dimension, ...], counts: range, *, wide: bool, skip: int | None = None
@@ -186,4 +197,6 @@ class _Search:
     def _ruled_out(self, level: int) -> str:
         names = ", ".join(f"{item.name} ({len(item.options) + len(item.wide) - 1})" for item in self.dimensions)
         what = "any one" if level == 1 else f"any {level}"
+        if level == _PAIRS:
+            what = f"every guest-features of 16 bits and vcpu-type of known families alone, and {what}"
         return f"{what} of: {names}, vcpus (1 to {self.most})"
