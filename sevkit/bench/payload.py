@@ -65,6 +65,7 @@ class ReportData(TypedDict):
     comparisons: list[ComparisonRow]
     failures: list[dict[str, Any]]
     html: str | None
+    figures: NotRequired[list[str]]
 
 
 class Config(TypedDict):
