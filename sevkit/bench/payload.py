@@ -113,6 +113,7 @@ class Measured(TypedDict):
     skipped: list[Skipped]
     unfinished: list[str]
     comparisons: list[ComparisonRow]
+    summary: list[str]
 
 
 class LintRules(TypedDict):
