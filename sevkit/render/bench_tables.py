@@ -5,6 +5,8 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from sevkit import cleantext as clean
+
 COLUMNS = ("workload", "storage", "metric", "mode", "baseline", "value", "ratio", "95 % interval", "better", "verdict")
 
 _UNITS: dict[str, tuple[tuple[float, str], ...]] = {
@@ -63,7 +65,7 @@ def row(comparison: Mapping[str, Any]) -> list[str]:
 
 def text(comparisons: Sequence[Mapping[str, Any]]) -> str:
     """A table for a terminal, columns aligned, with the reasons below it."""
-    cells = [list(COLUMNS), *(row(c) for c in comparisons)]
+    cells = [list(COLUMNS), *([clean.line(cell) for cell in row(c)] for c in comparisons)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(COLUMNS))]
     right = {4, 5, 6}
     lines = ["  ".join(_pad(cell, widths[i], i in right) for i, cell in enumerate(line)).rstrip() for line in cells]
@@ -83,13 +85,13 @@ def _notes(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
         reasons = [comparison["reason"]] if comparison["verdict"] == "refused" else []
         for note in {*reasons, *comparison["warnings"]} - {""}:
             counted[note] = counted.get(note, 0) + 1
-    return [f"note ({count} of {len(comparisons)}): {note}" for note, count in sorted(counted.items())]
+    return [f"note ({count} of {len(comparisons)}): {clean.line(note)}" for note, count in sorted(counted.items())]
 
 
 def markdown(comparisons: Sequence[Mapping[str, Any]]) -> str:
     """A Markdown table."""
     lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "|".join(" --- " for _ in COLUMNS) + "|"]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row(c)) + " |" for c in comparisons]
+    lines += ["| " + " | ".join(map(clean.markdown_cell, row(c))) + " |" for c in comparisons]
     return "\n".join(lines) + "\n"
 
 
@@ -115,6 +117,8 @@ def as_csv(comparisons: Sequence[Mapping[str, Any]]) -> str:
 
 def _cell(value: Any) -> Any:
     """A CSV cell: ten digits of a number, more than any measurement has; nothing for None."""
+    if isinstance(value, str):
+        return clean.csv_cell(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.10g}" if isinstance(value, float) else "" if value is None else value
@@ -122,28 +126,9 @@ def _cell(value: Any) -> Any:
 
 def latex(comparisons: Sequence[Mapping[str, Any]]) -> str:
     """A LaTeX tabular (booktabs)."""
-    lines = [r"\begin{tabular}{llllrrrlll}", r"\toprule", " & ".join(map(_tex, COLUMNS)) + r" \\", r"\midrule"]
-    lines += [" & ".join(_tex(cell) for cell in row(c)) + r" \\" for c in comparisons]
+    lines = [r"\begin{tabular}{llllrrrlll}", r"\toprule", " & ".join(map(clean.tex, COLUMNS)) + r" \\", r"\midrule"]
+    lines += [" & ".join(clean.tex(cell) for cell in row(c)) + r" \\" for c in comparisons]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
-
-
-_TEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "µ": r"\textmu{}",
-}
-
-
-def _tex(cell: str) -> str:
-    return "".join(_TEX.get(character, character) for character in cell)
 
 
 FORMATS: dict[str, Callable[[Sequence[Mapping[str, Any]]], str]] = {
