@@ -8,7 +8,7 @@ from sevkit.attacks.experiment import Aim, Attack, Expectation, Mitigation, Note
 from sevkit.attacks.labs import model_lab
 from sevkit.attacks.labs.account import PATIENCE, Account, find
 from sevkit.attacks.labs.guest_lab import GuestLab
-from sevkit.errors import DeadlineError, GuestError, InconclusiveError
+from sevkit.errors import GuestError, HypervisorError, InconclusiveError
 from sevkit.model.vcpu import Vcpu
 from sevkit.vocabulary import Level, Mode
 
@@ -62,15 +62,15 @@ def guest(lab: GuestLab, note: Notebook) -> Observation:
     note.host(f"The host puts a fresh page at {place:#x}, assigned to that very address.")
     try:
         seen = account.balance(timeout=PATIENCE)
-    except (DeadlineError, GuestError):
+    except (GuestError, HypervisorError):
         seen = ""
-    logged = [line for line in lab.qemu.console().splitlines() if "#VC" in line or "0x404" in line]
-    note.guest("Its kernel's last words:", logged[0] if logged else None)
-    if logged:
-        return note.stopped("rmp-validated", "The guest stops at #VC 0x404 (page not validated).")
+    words = lab.host.vmm_log()
+    note.guest("The guest's access ends; the VMM's last words:", words[-1] if words else None)
+    if words and "asks for its end" in words[-1]:
+        return note.stopped("rmp-validated", "Linux gets #VC for a page that is not validated, and ends itself.")
     if seen and seen != account.record(100):
         return note.works("double-validate", "The guest believes a page that it never accepted.")
-    raise InconclusiveError("the guest ended, and its log does not say why")
+    raise InconclusiveError("the guest did not end by itself, and reads what it wrote")
 
 
 _NO_RMP = Expectation(Outcome.NOT_APPLICABLE, "there is no PVALIDATE before SEV-SNP (see remapping)")

@@ -11,9 +11,11 @@ from sevkit.attacks.plan import HYPERVISORS, Planned, Target, plan
 from sevkit.attacks.runner import Run
 from sevkit.attacks.sessions import Session, opened
 from sevkit.errors import GuestError, HypervisorError, SevkitError
+from sevkit.guest.spec import GuestSpec
 from sevkit.hypervisor import select
 from sevkit.vocabulary import Level, Mode
 
+MEMORY_MIB = 256  # of each guest: the host looks through all of it
 BUDGET = 600.0  # seconds for all experiments on real guests
 _SHOWN = (
     *("attack", "mode", "level", "provenance", "mitigations", "expected", "observed", "check", "as_expected", "why"),
@@ -110,7 +112,7 @@ def run_guests(
     What does not fit into ``budget`` seconds is inconclusive, with the reason.
     """
     deadline = time.monotonic() + budget
-    target = Target(level=level, capture="live")
+    target = Target(level=level, capture="live", spec=GuestSpec(memory_mib=MEMORY_MIB))
     for mode, missing in available(level).items():
         if missing is None:
             able = [attack for attack in attacks if attack.has_guest_form(mode)]

@@ -2,10 +2,8 @@
 
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Notebook, Observation, Outcome, Source
 from sevkit.attacks.labs import model_lab
-from sevkit.attacks.labs.account import Account, find
-from sevkit.attacks.labs.guest_lab import GuestLab
 from sevkit.model.vcpu import Vcpu
-from sevkit.vocabulary import Level, Mode
+from sevkit.vocabulary import Mode
 
 _KEY = 0b11010010
 # Square and multiply: the page of the multiplication is touched for the ones of the key only.
@@ -56,29 +54,6 @@ def model(note: Notebook) -> Observation:
     return note.stopped("unknown", "The trace does not show the key.")
 
 
-def guest(lab: GuestLab, note: Notebook) -> Observation:
-    """Take the rights to a real guest's pages away, and read a key from which of them it touches."""
-    note.setup(f"A real guest ({lab.guest.spec.mode}) makes a key; for each one in it, it reads a second file too.")
-    note.predict("The host owns the nested page table: the sequence of touched pages is the key.")
-    (page,) = find(lab, note, [Account(lab, "multiply")])
-    touched = lab.host.gpa(page)
-    lab.guest.run("dd if=/dev/urandom bs=1 count=1 status=none | od -An -tu1 | tr -d ' ' >/root/key")
-    bits = []
-    for number in range(8):
-        lab.host.command("page-trace", enable=True)
-        turn = f"k=$(cat /root/key); [ $((k >> {number} & 1)) = 1 ] && cat /root/multiply >/dev/null; true"
-        lab.guest.run(turn)
-        bits.append(any(each["gpa"] == touched for each in lab.host.command("page-trace", enable=True)))
-    lab.host.command("page-trace", enable=False)
-    guess = sum(bit << number for number, bit in enumerate(bits))
-    note.host("The host logs the pages of each turn. Read as a key:", f"{guess:08b}")
-    key = int(lab.guest.run("cat /root/key").text)
-    note.guest("The guest's key was:", f"{key:08b}")
-    if guess == key:
-        return note.works("npt-accessed-bits", "The key is known, and no byte of it was ever read.")
-    return note.stopped("unknown", "The trace does not show the key.")
-
-
 _WORKS = Expectation(Outcome.WORKS, "the host owns nested tables and timer")
 ATTACK = Attack(
     name="page-trace",
@@ -99,7 +74,4 @@ ATTACK = Attack(
     mitigated=None,
     claim="page-channels",
     model=model,
-    guest=guest,
-    guest_levels=frozenset({Level.EMULATOR}),
-    guest_modes=(Mode.SEV_ES, Mode.SEV_SNP),
 )

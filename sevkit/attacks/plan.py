@@ -72,6 +72,16 @@ def plan(
     return [_planned(attack, mode, target, chosen[mode], encrypted=real) for mode in modes]
 
 
+def usual_modes(attack: Attack, target: Target) -> list[Mode]:
+    """The modes that are performed when none is named: nosev and sev, or what real guests can show instead."""
+    usual = [Mode.NOSEV, Mode.SEV]
+    named = _named(target)
+    if named == "mock" or attack.guest is None:
+        return usual
+    shown = [mode for mode in usual if attack.has_guest_form(mode)]
+    return shown or (usual if named is None else [mode for mode in Mode if attack.has_guest_form(mode)])
+
+
 def strongest(attack: Attack, target: Target) -> Mode:
     """The strongest mode that real guests can have here; SEV-SNP where the software model runs everything."""
     named = _named(target)

@@ -167,7 +167,7 @@ def on_guest(
     level = Level.of(guest.provenance)
     began = time.monotonic()
     note = Notebook(mode, listener=listener)
-    lab = GuestLab(guest, target.capture, target.keep, session.boot_seconds, progress)
+    lab = GuestLab(guest, target.capture, target.keep, session.boot_seconds, session.pages, progress)
     details, log = _before(session, guest)
     assert attack.guest is not None
     try:

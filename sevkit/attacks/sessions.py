@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sevkit.attacks.plan import Planned
 from sevkit.hypervisor.protocols import Guest
@@ -12,11 +12,12 @@ from sevkit.vocabulary import Mode
 
 @dataclass(frozen=True)
 class Session:
-    """A guest that runs for what was planned, and the seconds that it took to come up."""
+    """A guest that runs for what was planned; the seconds it took to come up, and the pages found in it so far."""
 
     planned: Planned
     guest: Guest
     boot_seconds: float
+    pages: dict[str, int] = field(default_factory=dict)
 
 
 @contextmanager

@@ -30,11 +30,12 @@ def test_a_dry_run_starts_nothing(nothing_starts: None, sevkit_json: RunJson, le
         report = ["--report", str(tmp_path / "r.html")]
         status, envelope = sevkit_json("attack", "run", name, "--level", level, "--dry-run", *report)
         if status == 2:  # the level has no form of this attack
-            assert attacks.find(name).guest is None
-            assert "no form for real guests" in envelope["errors"][0]["message"]
+            assert Level(level) not in attacks.find(name).levels
+            assert envelope["errors"][0]["hint"] in {"--level model", "--level emulator"}
             continue
         assert status == 0, envelope
-        assert [step["mode"] for step in envelope["data"]["plan"]] == ["nosev", "sev"]
+        modes = [step["mode"] for step in envelope["data"]["plan"]]
+        assert modes == ["nosev", "sev"] if level == "model" else modes
         for step in envelope["data"]["plan"]:
             assert level in {"auto", step["level"]}
             assert (step["hypervisor"] is None) == (step["form"] == "model")
@@ -74,6 +75,8 @@ def test_every_attack_has_one_shape_and_a_report(sevkit_json: RunJson, name: str
         (["replay", "--level", "model", "--memory", "64"], "--memory has no effect"),
         (["replay", "--level", "model", "--timeout", "5"], "--timeout has no effect"),
         (["badram", "--accel", "tcg"], "--accel has no effect"),
+        (["remapping", "--hypervisor", "qemu"], "only the emulator's host"),
+        (["remapping", "--level", "emulator", "--modes", "nosev"], "no form for real guests in mode nosev"),
         (["badram", "--level", "emulator"], "no form for real guests"),
         (["badram", "--hypervisor", "qemu"], "no form for real guests"),
         (["leak", "--level", "emulator", "--mitigations", "all"], "for the software model"),
@@ -149,3 +152,17 @@ def test_matrix_dry_run_and_levels(nothing_starts: None, sevkit_json: RunJson, s
     assert len(envelope["data"]["cells"]) == 5 * len(NAMES)
     assert {cell["level"] for cell in sevkit_json("attack", "matrix", "replay")[1]["data"]["cells"]} == {"model"}
     assert sevkit("attack", "matrix", "--html", "no/such/folder/m.html")[0] == 2
+
+
+def test_what_applies_to_a_generation(sevkit_json: RunJson, sevkit: Run) -> None:
+    old = sevkit_json("attack", "list", "--generation", "genoa", "--tcb", "snp=0x10")[1]["data"]["published"]
+    new = sevkit_json("attack", "list", "--generation", "genoa", "--tcb", "snp=0x1B")[1]["data"]["published"]
+    unknown = sevkit_json("attack", "list", "--generation", "genoa")[1]["data"]["published"]
+    answers = [{each["name"]: each["applies"] for each in rows}["RMPocalypse"] for rows in (old, new, unknown)]
+    assert answers == ["yes", "no", "unknown"]
+    for each in old:
+        assert set(each["attacks"]) <= set(NAMES)
+        assert each["how_sure"] in {"confirmed", "secondary"}
+    assert "[sevkit attack explain rmpocalypse]" in sevkit("attack", "list", "--generation", "milan")[1]
+    for wrong in (["--tcb", "snp=1"], ["--generation", "milan", "--tcb", "snp"], ["--generation", "epyc"]):
+        assert sevkit("attack", "list", *wrong)[0] == 2

@@ -17,13 +17,15 @@ class GuestLab:
     """A running guest and what an experiment may use.
 
     ``capture`` is ``gcore`` or ``live``; ``keep`` is a folder for cores. ``progress`` hears one line before each part
-    that takes time. ``boot_seconds`` is how long the guest took to come up.
+    that takes time. ``boot_seconds`` is how long the guest took to come up. ``pages`` remembers where the host has
+    found pages of this guest, by the name of the file, for the next attack on it.
     """
 
     guest: Guest
     capture: str = "gcore"
     keep: Path | None = None
     boot_seconds: float = 0.0
+    pages: dict[str, int] = field(default_factory=dict)
     progress: Callable[[str], None] = field(default=lambda _: None)
 
     @cached_property

@@ -73,11 +73,15 @@ class Host:
                 raise
             raise RefusedError(check[1].lower().replace("_", "-"), error.detail or "") from error
 
+    def vmm_log(self) -> list[str]:
+        """The lines that the VMM has written: why it stopped a guest stands there too."""
+        return str((self._guest.folder / "qemu.log").read_text(errors="replace")).strip().splitlines()
+
     def fault(self) -> tuple[str, str] | None:
         """The fault that has stopped the guest: the check that failed, and QEMU's words; None when it runs."""
         if self._guest.ask("query-status")["status"] != "internal-error":
             return None
-        words = (self._guest.folder / "qemu.log").read_text(errors="replace").strip().splitlines()[-1:]
+        words = self.vmm_log()[-1:]
         check = re.search(r"\((RMP_\w+)\)", words[0]) if words else None
         return (check[1].lower().replace("_", "-") if check else "unknown"), "".join(words)
 

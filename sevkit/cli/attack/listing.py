@@ -8,24 +8,71 @@ import click
 
 from sevkit.cli.attack.options import attacks_option
 from sevkit.cli.output import reporting
+from sevkit.errors import UsageError
 from sevkit.result import Result
+
+LINES = ("naples", "rome", "milan", "genoa", "bergamo", "siena", "turin", "venice")
 
 
 @click.command("list")
+@click.option("--generation", type=click.Choice(LINES, case_sensitive=False), help="What applies to these processors.")
+@click.option("--tcb", metavar="LIST", help="Their firmware: such as snp=24,microcode=219; with --generation.")
 @attacks_option
 @reporting
-def list_attacks(folder: Path | None) -> Result[dict[str, Any]]:
-    """List the attacks, and at which levels each can be performed."""
+def list_attacks(generation: str | None, tcb: str | None, folder: Path | None) -> Result[dict[str, Any]]:
+    """List the attacks, and at which levels each can be performed.
+
+    With --generation, say for each published attack whether it applies to those processors with SEV-SNP, as far as
+    the table of bulletins tells: yes, no or unknown, with the reason.
+    """
     from sevkit import attacks
 
+    if tcb is not None and generation is None:
+        raise UsageError("--tcb says nothing without --generation")
     rows = [
         {"name": a.name, "title": a.title, "summary": a.summary, "levels": [str(each) for each in a.levels]}
         for a in attacks.discover(folder).values()
     ]
-    return Result("attack list", {"attacks": rows}, human=_show)
+    data: dict[str, Any] = {"attacks": rows}
+    if generation is not None:
+        data |= {"generation": generation, "published": _published(generation, _levels(tcb))}
+    return Result("attack list", data, human=_show)
+
+
+def _levels(text: str | None) -> dict[str, int] | None:
+    """Security version numbers by the name of the component; raises UsageError."""
+    if text is None:
+        return None
+    try:
+        pairs = [word.split("=") for word in text.split(",")]
+        return {name.strip(): int(value, 0) for name, value in pairs}
+    except ValueError as error:
+        raise UsageError(
+            f"--tcb: {text!r} is not a list of NAME=NUMBER", hint="such as snp=24,microcode=219"
+        ) from error
+
+
+def _published(generation: str, tcb: dict[str, int] | None) -> list[dict[str, Any]]:
+    """Every bulletin of the table, judged; the attacks that perform it here stand with it."""
+    from sevkit.attestation.tcb import judge
+    from sevkit.attestation.tcb.known import Known
+
+    known = Known(line=generation.capitalize(), tcb=tcb, current_tcb=tcb, origin="command line")
+    return [dict(each.as_dict()) for each in judge.judge_all(known)]
 
 
 def _show(data: dict[str, Any]) -> Iterator[str]:
+    if "published" in data:
+        yield from _show_published(data)
+        return
     width = max(len(each["name"]) for each in data["attacks"])
     for each in data["attacks"]:
         yield f"{each['name']:<{width}}  {each['title']}  [{', '.join(each['levels'])}]"
+
+
+def _show_published(data: dict[str, Any]) -> Iterator[str]:
+    yield f"Published attacks on SEV-SNP guests, on {data['generation']}:"
+    for each in data["published"]:
+        here = f"  [sevkit attack explain {each['attacks'][0]}]" if each["attacks"] else ""
+        yield f"{each['applies']:<8} {each['name']} ({each['id']}, {each['how_sure']}){here}"
+        yield f"         {each['why']}"

@@ -23,6 +23,7 @@ from sevkit.cli.attack.options import (
 from sevkit.cli.guest.options import guest_options, hypervisor_option, make_spec
 from sevkit.cli.output import colour, json_wanted, reporting
 from sevkit.cli.progress import progress
+from sevkit.cli.sizes import SECONDS
 from sevkit.errors import UsageError
 from sevkit.result import Result
 from sevkit.vocabulary import Level, Mode
@@ -36,13 +37,14 @@ if TYPE_CHECKING:
 _OF_CAPTURES = ("capture", "keep", "as_published")
 _OF_GUESTS = (
     *("image", "memory_mib", "vcpus", "accel", "cpu", "firmware", "qemu_machine", "cmdline", "policy_text"),
+    *("kernel", "initrd"),
     *("kernel_hashes", "timeout"),
 )
 
 
 @click.command()
 @click.argument("name")
-@click.option("--modes", default="nosev,sev", show_default=True, help="Modes, with commas; strongest: that runs here.")
+@click.option("--modes", metavar="LIST", help="With commas; strongest: that runs here. Default: nosev,sev if it can.")
 @level_option
 @click.option("--capture", type=click.Choice(["gcore", "live"]), default="gcore", show_default=True)
 @click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Keep the cores (secret data!) here.")
@@ -57,7 +59,7 @@ _OF_GUESTS = (
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=SECONDS,
     default=180.0,
     show_default=True,
     metavar="SECONDS",
@@ -72,7 +74,7 @@ _OF_GUESTS = (
 @guest_options
 @attacks_option
 @reporting
-def run(name: str, modes: str, folder: Path | None, **options: Any) -> Result[dict[str, Any]]:
+def run(name: str, modes: str | None, folder: Path | None, **options: Any) -> Result[dict[str, Any]]:
     """Run an attack in each mode: on a real guest where that works, else in the software model.
 
     Every result says at which level it was obtained. An option that cannot be honoured is refused at once.
@@ -87,7 +89,10 @@ def run(name: str, modes: str, folder: Path | None, **options: Any) -> Result[di
     target = _target(attack, options)
     if report is None:
         _none_given(("operator", "ticket", "sign"), "it goes with --report")
-    chosen = parse_modes(modes, lambda: plan.strongest(attack, target))
+    if modes is None:
+        chosen = plan.usual_modes(attack, target)
+    else:
+        chosen = parse_modes(modes, lambda: plan.strongest(attack, target))
     with progress("choosing") as say:
         planned = plan.plan(attack, chosen, target, only_show=options["dry_run"], progress=say)
         _refuse(attack, planned)
@@ -114,6 +119,8 @@ def _target(attack: "Attack", options: dict[str, Any]) -> "Target":
         raise UsageError("--step tells the story to people, --json to programs: give one of them")
     if options["as_published"] and (json_wanted() or options["step"]):
         raise UsageError("--as-published tells the story in its own way: give it without --json and --step")
+    if options["initrd"] is not None:
+        raise UsageError("an attack needs the agent, which an initrd of your own lacks", hint="--kernel alone keeps it")
     if options["keep"] is not None and options["capture"] == "live":
         raise UsageError("--keep keeps cores, and --capture live makes none", hint="--capture gcore")
     return Target(
