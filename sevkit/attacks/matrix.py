@@ -128,16 +128,27 @@ def _one_mode(
     left = list(attacks)
     while left:
         planned = plan(left[0], [mode], target, progress=progress)
-        with opened(planned, target.timeout, progress) as sessions:
-            while left:
-                attack = left.pop(0)
-                if time.monotonic() > deadline:
-                    yield Cell(_not_run(attack, planned[0], "the time for the matrix was over"), False)
-                    continue
-                progress(f"{mode}: {attack.name}")
-                yield Cell(_performed(attack, sessions[mode], target, progress), False)
-                if not _answers(sessions[mode]):
-                    break
+        try:
+            with opened(planned, target.timeout, progress) as sessions:
+                yield from _while_it_lives(left, sessions[mode], target, deadline, progress)
+        except SevkitError as error:  # no guest comes up: the cells of the other modes still count
+            yield from (Cell(_not_run(attack, planned[0], error.message), False) for attack in left)
+            return
+
+
+def _while_it_lives(
+    left: list[Attack], session: Session, target: Target, deadline: float, progress: Callable[[str], None]
+) -> Iterator[Cell]:
+    """Perform the attacks in ``left``, and take them from it, for as long as the guest answers."""
+    while left:
+        attack = left.pop(0)
+        if time.monotonic() > deadline:
+            yield Cell(_not_run(attack, session.planned, "the time for the matrix was over"), False)
+            continue
+        progress(f"{session.planned.mode}: {attack.name}")
+        yield Cell(_performed(attack, session, target, progress), False)
+        if not _answers(session):
+            return
 
 
 def _performed(attack: Attack, session: Session, target: Target, progress: Callable[[str], None]) -> Run:
