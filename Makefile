@@ -45,6 +45,10 @@ fuzz: setup ## Fuzz every reader of foreign bytes (ARGS="--seconds 600 core" for
 fuzz-regex: setup ## A million random expressions and texts: the scanner against Python's re (ARGS="PAIRS SEED")
 	@$(PY) -m tests.property.regex_fuzz $(or $(ARGS),1000000)
 
+.PHONY: faults-verdict
+faults-verdict: setup ## Leak experiments with random faults, simulated: no false `protected` (ARGS="CASES SEED")
+	@$(PY) -m tests.property.verdict_faults $(or $(ARGS),100000)
+
 .PHONY: check
 check: .venv/ready ## Style, types, dead code and the import contracts
 	@.venv/bin/ruff check .

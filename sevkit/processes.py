@@ -24,6 +24,9 @@ from sevkit.procfs import is_zombie, process_start_time
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
+# Seconds in which the kernel takes a killed process apart: it cannot refuse, but a VMM's memory and a busy host cost.
+_END_AFTER_KILL = 60.0
+
 # Called with each command line before it runs: `--debug` sets it to print.
 observer: Callable[[str], None] | None = None
 
@@ -173,7 +176,7 @@ def stop(process: "subprocess.Popen[bytes]", *, grace: float = 3.0) -> int:
             process.wait(grace)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait(grace)
+            process.wait(_END_AFTER_KILL)
     return process.returncode
 
 

@@ -53,6 +53,10 @@ class SlotId:
         number = None if attempt is None else int(attempt)
         return SlotId(int(match["config"]), int(match["boot"]), match["arm"], number, int(match["source"] or 0))
 
+    def attempted(self, attempt: int) -> "SlotId":
+        """The boot of a slot at one attempt."""
+        return SlotId(self.config, self.boot, self.arm, attempt, self.source)
+
     @property
     def slot(self) -> "SlotId":
         """The slot, without the attempt."""

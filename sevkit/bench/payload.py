@@ -65,6 +65,7 @@ class ReportData(TypedDict):
     comparisons: list[ComparisonRow]
     failures: list[dict[str, Any]]
     html: str | None
+    figures: NotRequired[list[str]]
 
 
 class Config(TypedDict):
@@ -75,7 +76,7 @@ class Config(TypedDict):
 
 
 class RunPlan(TypedDict):
-    """What `bench run --dry-run` would measure."""
+    """What `bench run --dry-run` would measure: ``order`` has the slots of the least number of boots, as they run."""
 
     profile: str
     where: str
@@ -87,7 +88,8 @@ class RunPlan(TypedDict):
     warmups: int
     budget_seconds: float
     target: float
-    first_blocks: list[list[str]]
+    estimated_seconds: float
+    order: list[str]
 
 
 class Skipped(TypedDict):
@@ -216,7 +218,8 @@ class SelftestShape(TypedDict):
     """What the statistics did on simulated campaigns of one shape of noise.
 
     ``coverage``: how often the 95 % interval held the truth. ``family_wise_error``: how often a campaign without any
-    effect had a verdict. ``power``: how often the change printed as detectable was found; ``power_printed``: as printed.
+    effect had a verdict. ``power``: how often the change printed as detectable was found; ``power_printed``: how often
+    it should be.
     """
 
     shape: str

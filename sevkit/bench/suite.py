@@ -25,7 +25,8 @@ class Workload:
     ``fio-first`` (its first job alone, as the study read it), ``redis``. ``published`` is the command as the study had
     it, for --as-published. ``prepare`` runs once a boot, ``before`` before each sample; neither is timed. ``sources``
     are C files of sevkit/bench/data/src, compiled on the host and put into WORK. ``needs`` are programs that must be
-    there.
+    there. ``after`` ends what ``prepare`` started. A workload that ``warms_itself`` (fio's ramp) needs no warm-ups.
+    ``seconds`` is about how long a sample takes on hardware, 0 where its value says so.
     """
 
     name: str
@@ -45,6 +46,9 @@ class Workload:
     prepare: str = ""
     before: str = ""
     sources: tuple[str, ...] = ()
+    after: str = ""
+    warms_itself: bool = False
+    seconds: float = 0.0
     timeout: float = 120.0
     mock_value: float = 1.0
     mock_cost: float = 0.0
@@ -61,7 +65,8 @@ class Profile:
     """How much to measure, and on what.
 
     ``boots`` is the least number of guest boots of each arm, ``most_boots`` the most; between them the campaign ends
-    when every ratio's interval is narrower than ``target`` either way, or ``budget`` seconds are spent.
+    when every ratio's interval is narrower than ``target`` either way, or ``budget`` seconds are spent. With
+    ``strongest`` the modes are nosev and the strongest of ``modes`` that can run, unless the user names others.
     """
 
     name: str
@@ -73,6 +78,7 @@ class Profile:
     iterations: int = 3
     warmups: int = 1
     control: bool = True
+    strongest: bool = False
     target: float = 0.02
     budget: float = 3600.0
     seconds: float = 10.0

@@ -11,6 +11,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "attack": ("sevkit.cli.attack", "Run the attacks, and see what each mode stops."),
     "lab": ("sevkit.cli.lab", "The exercises of the course, checked by experiment."),
     "guest": ("sevkit.cli.guest", "Launch and use guests in every mode."),
+    "top": ("sevkit.cli.top", "The running guests, live: mode, processor, memory by class."),
     "scan": ("sevkit.cli.scan", "Search the memory of a process or a core file for secrets."),
     "memory": ("sevkit.cli.memory", "Guest memory as a picture, and as a file."),
     "measure": ("sevkit.cli.attestation.measure", "The launch digest that a guest will report, and why one differs."),

@@ -7,7 +7,7 @@ import click
 
 from sevkit.cli.output import reporting
 from sevkit.errors import ExitCode
-from sevkit.evidence import Checked
+from sevkit.evidence.payload import Checked
 from sevkit.result import Result
 
 _FILE = click.Path(dir_okay=False, path_type=Path)

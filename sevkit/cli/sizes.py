@@ -4,6 +4,7 @@ import re
 
 import click
 
+_YEAR = 366 * 86400.0
 _UNITS = {"": 1, "m": 1, "g": 1 << 10, "t": 1 << 20}
 
 
@@ -25,5 +26,21 @@ class Mebibytes(click.ParamType[int]):
         return int(size)
 
 
+class Seconds(click.ParamType[float]):
+    """A time limit: more than nothing, and at most a year (no clock takes more)."""
+
+    name = "seconds"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The seconds; fails for what is no number, zero, negative, or not finite."""
+        try:
+            seconds = float(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        if not 0 < seconds <= _YEAR:
+            self.fail(f"{value} is not in the range x>0 (and at most a year)", param, ctx)
+        return seconds
+
+
 SIZE = Mebibytes()
-SECONDS = click.FloatRange(min=0, min_open=True)
+SECONDS = Seconds()

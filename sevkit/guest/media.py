@@ -28,6 +28,8 @@ _OTHERS = (
     (0, b"PK\x03\x04", "a zip archive", "unpack it first"),
     (0, b"\x7fELF", "an ELF program", "a kernel is given by --kernel"),
 )
+# cpio (newc), then gzip, xz, zstd, lz4 (legacy), bzip2, lzma.
+_INITRDS = (b"070701", b"070702", b"\x1f\x8b", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"\x02\x21", b"BZh", b"\x5d\0\0")
 _COMPRESSED = 1 << 62
 _OFFSET = 0x00FFFFFFFFFFFE00
 
@@ -69,6 +71,26 @@ def kernel(path: Path) -> None:
     if head[0x202:0x206] != b"HdrS":
         what = "an uncompressed kernel (ELF)" if head[:4] == b"\x7fELF" else "no Linux kernel for x86"
         raise UsageError(f"{path} is {what}", hint="give the bzImage: arch/x86/boot/bzImage or /boot/vmlinuz-*")
+
+
+def initrd(path: Path) -> None:
+    """Check that a file is a cpio archive, or compressed as Linux takes it (usr/Kconfig); raises UsageError."""
+    with _opened(path) as stream:
+        head = stream.read(6)
+    if not head.startswith(_INITRDS):
+        raise UsageError(f"{path} is no initrd", hint="a cpio archive (newc), compressed or not")
+
+
+def public_key(path: Path) -> str:
+    """The public keys in a file, one a line; raises UsageError, above all for a private key."""
+    with _opened(path) as stream:
+        text = stream.read(1 << 16).decode(errors="replace").strip()
+    if "PRIVATE KEY" in text:
+        raise UsageError(f"{path} is a private key: it stays here", hint=f"give the public one: {path}.pub")
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    if not lines or not all(line.startswith(("ssh-", "ecdsa-", "sk-")) and " " in line for line in lines):
+        raise UsageError(f"{path} holds no public ssh key", hint="such as ~/.ssh/id_ed25519.pub")
+    return "\n".join(lines)
 
 
 def _opened(path: Path) -> BinaryIO:

@@ -1,6 +1,6 @@
 """What the commands of `sevkit guest` and `sevkit emulator` print as ``data``, as types."""
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 
 class GuestRow(TypedDict):
@@ -43,6 +43,7 @@ class LaunchPlan(TypedDict):
     dry_run: bool
     runs_here: bool
     reason: str
+    domains: NotRequired[list[str]]  # with --emit libvirt-xml
 
 
 class ListedGuest(TypedDict):
@@ -61,6 +62,25 @@ class GuestList(TypedDict):
     """The guests that run."""
 
     guests: list[ListedGuest]
+
+
+class GuestGlance(TypedDict):
+    """A running guest at a glance; ``pages`` counts its pages by what they look like to the host."""
+
+    name: str
+    mode: str
+    provenance: str
+    accel: str
+    pid: int
+    cpu_percent: float | None
+    pages: dict[str, int] | None
+    problem: str | None
+
+
+class Glance(TypedDict):
+    """All running guests at a glance."""
+
+    guests: list[GuestGlance]
 
 
 class Stopped(TypedDict):

@@ -127,6 +127,7 @@ def build(
     if spec.mode is not Mode.NOSEV:
         argv += ["-object", _encryption_object(spec, capabilities, place, encryption)]
     argv += _boot(spec, place, flash=not _by_bios(spec.mode, emulated=capabilities.emulates_sev))
+    argv += [] if place.kernel is None else _kernel(spec, place, accel)
     argv += _control(place)
     argv += _disks(spec, place)
     if spec.network:
@@ -213,14 +214,23 @@ def _boot(spec: GuestSpec, place: Place, *, flash: bool) -> list[str]:
             argv += ["-bios", str(place.firmware)]
         else:
             argv += ["-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={_escaped(place.firmware)}"]
-    if place.kernel is None:
-        return argv
-    argv += ["-kernel", str(place.kernel)]
+    return argv
+
+
+def _kernel(spec: GuestSpec, place: Place, accel: Accel) -> list[str]:
+    argv = ["-kernel", str(place.kernel)]
     argv += [] if place.initrd is None else ["-initrd", str(place.initrd)]
+    return [*argv, "-append", kernel_words(spec, place, accel)]
+
+
+def kernel_words(spec: GuestSpec, place: Place, accel: Accel) -> str:
+    """The kernel's command line."""
     words = ["console=ttyS0", "panic=-1", "quiet", "loglevel=6", f"sevkit.name={spec.name}"]
+    if accel is Accel.TCG:  # Linux counts ten ticks while it waits; a vCPU that has to wait for a busy host loses some
+        words.append("no_timer_check")
     if place.root_disk is not None:
         words.append("sevkit.root=LABEL=sevkit-root")
-    return [*argv, "-append", " ".join([*words, *spec.cmdline.split()])]
+    return " ".join([*words, *spec.cmdline.split()])
 
 
 def _control(place: Place) -> list[str]:

@@ -1,10 +1,11 @@
 """The evidence that stands at the end of a report: who, where, with which files; and the result itself as JSON."""
 
 from sevkit import evidence
+from sevkit.evidence.payload import Record
 from sevkit.render.page import page
 
 
-def attach(html: str, found: evidence.Record) -> str:
+def attach(html: str, found: Record) -> str:
     """A report with its record, before the end of its main part."""
     host = found["host"]
     identity = [

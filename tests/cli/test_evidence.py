@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -102,14 +103,15 @@ def test_files_of_guests_are_hashed_once_and_compared(tmp_path: Path) -> None:
 def test_no_text_of_a_result_leaves_its_element(value: object) -> None:
     found = evidence.record({"value": value, "evil": "</script><script>alert(1)</script>"})
     html = attach("<main></main>", found)
-    assert html.count("</script>") == 1
-    inside = html.partition('id="sevkit-evidence">')[2].partition("</script>")[0]
-    assert json.loads(inside)["result_sha256"] == evidence.digest(found["result"])
+    assert "<script" not in html
+    assert html.count("</template>") == 1
+    inside = html.partition('id="sevkit-evidence">')[2].partition("</template>")[0]
+    assert json.loads(unescape(inside))["result_sha256"] == evidence.digest(found["result"])
 
 
 @pytest.mark.parametrize("damage", ["", "{", "[]", "{}", '{"result": {}, "files": [1], "result_sha256": 1, "host": 3}'])
 def test_a_damaged_record_is_refused(damage: str, tmp_path: Path) -> None:
     path = tmp_path / "x.html"
-    path.write_text(f'<script type="application/json" id="sevkit-evidence">{damage}</script>')
+    path.write_text(f'<template id="sevkit-evidence">{damage}</template>')
     with pytest.raises(SevkitError):
         evidence.check(path)

@@ -1,5 +1,6 @@
 """``sevkit guest`` on the mock: the same commands as on real hypervisors."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -66,7 +67,7 @@ def test_sizes_as_people_write_them(sevkit: Run) -> None:
         assert sevkit("guest", "launch", f"--memory={text}", "--dry-run")[0] == 2
 
 
-@pytest.mark.parametrize("seconds", ["0", "-3"])
+@pytest.mark.parametrize("seconds", ["0", "-3", "nan", "inf", "1e99", "x"])
 def test_a_timeout_is_positive(seconds: str, sevkit: Run) -> None:
     assert sevkit("guest", "launch", "--hypervisor", "mock", f"--timeout={seconds}")[0] == 2
 
@@ -145,3 +146,30 @@ def test_reboot_keeps_name_and_spec(sevkit_json: RunJson, mock_guest: str) -> No
     after = envelope["data"]["guest"]
     assert (after["name"], after["mode"]) == ("m", "sev")
     assert after["pid"] != before["pid"]
+
+
+@pytest.mark.parametrize("options", [["--mode", "sev"], ["--mode", "sev-snp", "--hypervisor", "qemu"], []])
+def test_a_seed_that_nothing_would_use_is_refused(options: list[str], sevkit: Run) -> None:
+    words = ["--hypervisor", "emulated", *options, "--platform-seed", "x", "--dry-run"]
+    status, _, err = sevkit("guest", "launch", *words)
+    assert status == 2
+    assert "--platform-seed" in err
+    assert sevkit("guest", "launch", "--hypervisor", "emulated", "--mode", "sev-snp", *words[-3:])[0] == 0
+
+
+def test_options_of_the_encryption_object_reach_it(sevkit: Run) -> None:
+    words = ["guest", "launch", "--hypervisor", "emulated", "--dry-run", "--sev-options", "host-data=AAAA"]
+    status, out, _ = sevkit(*words, "--mode", "sev-snp")
+    assert status == 0
+    assert re.search(r"sev-snp-tcg-guest,id=sev0,\S*,host-data=AAAA ", out)
+    assert sevkit(*words, "--mode", "nosev")[0] == 2
+
+
+def test_top_shows_what_memory_looks_like(sevkit: Run, sevkit_json: RunJson, mock_guest: str) -> None:
+    (row,) = sevkit_json("top")[1]["data"]["guests"]
+    assert (row["name"], row["mode"], row["provenance"]) == ("m", "sev", "mock")
+    assert sum(row["pages"].values()) == 512 << 8
+    assert row["pages"]["ciphertext"] > 0
+    out = sevkit("top", "--once")[1]
+    assert out.startswith("NAME")
+    assert "\nm " in out

@@ -84,10 +84,70 @@ def _facts(data: bytes) -> None:
 
 
 def _log(data: bytes) -> None:
-    """A kernel log."""
+    """A kernel log: quoting or colouring it changes no verdict."""
     from sevkit.probe.klog import judge, read_log
 
-    json.dumps(judge(read_log(data, "fuzz")))
+    lines = read_log(data, "fuzz")
+    found = judge(lines)
+    json.dumps(found)
+    if max(map(len, lines)) < 10_000:
+        assert judge([f"> {line}" for line in lines]) == found
+        assert judge([f"\x1b[32m{line}\x1b[0m" for line in lines]) == found
+
+
+def _text(data: bytes) -> None:
+    """Text in any dress: what is accepted is text, and is the same text when it is read again."""
+    from sevkit import textfile
+
+    found = textfile.plain(data, "fuzz", 1 << 20)
+    assert len(found) <= 3 << 19  # UTF-16 may take half as much again in UTF-8
+    assert not {0, 13} & set(found)
+    if not found.startswith(
+        (b"\x1f\x8b", b"BZh", b"\xfd7z", b"\x28\xb5", b"PK", b"7z", b"\xff\xfe", b"\xfe\xff", b"\xef\xbb")
+    ):
+        assert textfile.plain(found, "fuzz", 2 << 20) in (found, found.removeprefix(b"\xef\xbb\xbf"))
+
+
+def _dump(data: bytes) -> None:
+    """A CPUID dump: quoting it changes nothing."""
+    from sevkit.probe.dumps import read_dump
+
+    plain = data.decode("utf-8", "replace").replace("\ufffd", "?")
+    found = read_dump(plain.encode())
+    assert all(0 <= value < 1 << 32 for cpu in found.cpus for registers in cpu.leaves.values() for value in registers)
+    if "\r" not in plain and "\x1b" not in plain and "\ufeff" not in plain:
+        assert read_dump("\n".join(f"> {line}" for line in plain.split("\n")).encode()) == found
+
+
+def _bundle(data: bytes) -> None:
+    """A tar archive of somebody's reports: whatever is accepted can be judged."""
+    from sevkit.probe.answer import judge
+    from sevkit.probe.bundle import read_bundle
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x.tar"
+        path.write_bytes(data)
+        judge(read_bundle(str(path))).to_json()
+
+
+def _foreign(data: bytes) -> None:
+    """Output of other programs: its readings have the shape that checks rely on."""
+    from sevkit.probe.answer import judge
+    from sevkit.probe.bundle import facts_of_text
+
+    name, _, text = data.partition(b"\n")
+    facts = facts_of_text(text, name.decode("utf-8", "replace"))
+    if facts:
+        judge(facts).to_json()
+
+
+def _launch(data: bytes) -> None:
+    """A command line of QEMU, a domain of libvirt, or what they printed."""
+    from sevkit.hypervisor.lint import answer
+    from sevkit.hypervisor.lint.rules import Host
+
+    text = data.decode("utf-8", "replace")
+    json.dumps(answer.lint([("a", text), ("b", text)], [], text, Host(51)))
 
 
 def _monitor(data: bytes) -> None:
@@ -178,7 +238,7 @@ def _imported(data: bytes) -> None:
     """Results of other tools: fio, hyperfine, pyperf, tables; the name of the file says which."""
     from sevkit.bench.imports.files import Given, read_folder
 
-    for name in ("iops_randread-nvme-sev.json", "table.csv"):
+    for name in ("iops_randread-nvme-sev.json", "table.csv", "x-sev.xml", "x-sev.log"):
         with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
             (Path(folder) / name).write_bytes(data)
             with contextlib.suppress(SevkitError):
@@ -308,6 +368,11 @@ TARGETS = {
         Target("core", _core),
         Target("facts", _facts),
         Target("klog", _log),
+        Target("text", _text),
+        Target("dump", _dump),
+        Target("bundle", _bundle, quick=150),
+        Target("foreign", _foreign),
+        Target("launch", _launch),
         Target("monitor", _monitor),
         Target("qmp", _qmp, ("sevkit", "qemu"), quick=12),
         Target("agent", _agent, quick=25),

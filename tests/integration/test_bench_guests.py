@@ -43,11 +43,18 @@ def test_the_same_mode_measured_twice_in_real_guests_comes_out_equal(tmp_path: P
     assert outcome.failures == []
     found = compare(outcome.samples)
     assert {c.series.workload for c in found} == {"sha256", "disk-read", "boot"}
-    assert {c.outcome for c in found} <= {Outcome.EQUAL, Outcome.INCONCLUSIVE}
+    # On a machine that is busy with other tests there is no verdict, and the reason is the load and nothing else.
+    for control in found:
+        if control.outcome is Outcome.REFUSED:
+            assert control.reason.startswith("the host was busy")
+            assert ";" not in control.reason
+    assert {c.outcome for c in found} <= {Outcome.EQUAL, Outcome.INCONCLUSIVE, Outcome.REFUSED}
     loaded = store.load(tmp_path / "r")
     assert len(loaded.boots) == 6
     for boot in loaded.boots.values():
         assert boot.facts["guest kernel"]
+        assert boot.facts["guest clock"] != "tsc-early"
+        assert boot.facts["disk"] == "filled"
         assert boot.environment["command line"]
     phases = {s.metric.name for s in outcome.samples if s.workload == "boot"}
     assert phases == {"boot_time", "boot_vmm_firmware", "boot_kernel", "boot_init"}

@@ -18,7 +18,7 @@ from sevkit.attestation.report.policy import Policy
 from sevkit.attestation.report.verify import setting
 from sevkit.cli import main
 from sevkit.errors import SevkitError
-from sevkit.guest import firmware, image, verify
+from sevkit.guest import apt, debian, firmware, image, verify
 from sevkit.guest.spec import GuestSpec, Storage, StorageKind
 from sevkit.hypervisor import registry
 from sevkit.hypervisor.qemu import firmware_model
@@ -303,6 +303,38 @@ def test_guests_of_many_shapes(hypervisor: QemuHypervisor, mode: Mode, options: 
             assert run(guest, f"echo 3 >/proc/sys/vm/drop_caches; head -c 16777216 {device} | sha256sum") == wrote
             data = (guest.folder / "data.img").read_bytes()[: 16 << 20]
             assert hashlib.sha256(data).hexdigest() == wrote.split()[0]
+    finally:
+        guest.stop()
+
+
+@pytest.fixture
+def detect_virt(tmp_path: Path) -> dict[str, Path]:
+    """systemd's own judge of virtual machines, of a version that knows confidential ones (254 and later)."""
+    try:
+        done = apt.with_backports(lambda _: None).run(
+            *("apt-get", "download", "-q", "systemd/bookworm-backports", "libsystemd-shared/bookworm-backports"),
+            timeout=300,
+            cwd=tmp_path,
+        )
+    except SevkitError as error:
+        pytest.skip(error.message)
+    if done.status != 0:
+        pytest.skip(f"no systemd in the backports: {done.error_text[-200:]}")
+    for package in tmp_path.glob("*.deb"):
+        debian.unpack(package, tmp_path / "root")
+    wanted = ("usr/bin/systemd-detect-virt", "usr/lib/*/systemd/libsystemd-shared-*.so")
+    return {path.name: path for pattern in wanted for path in (tmp_path / "root").glob(pattern)}
+
+
+@pytest.mark.skipif(not image.is_built("bench-6.12"), reason="the image bench-6.12 is not built (minutes)")
+def test_systemd_recognises_the_guest(hypervisor: QemuHypervisor, detect_virt: dict[str, Path]) -> None:
+    guest = hypervisor.launch(GuestSpec(name="cvm", mode=Mode.SEV_SNP, image="bench-6.12", memory_mib=768), timeout=400)
+    try:
+        check_sources(guest, Mode.SEV_SNP)
+        for name, path in detect_virt.items():
+            guest.put(path, f"/tmp/{name}")
+        command = "chmod 755 /tmp/systemd-detect-virt; LD_LIBRARY_PATH=/tmp /tmp/systemd-detect-virt --cvm"
+        assert run(guest, command) == "sev-snp\n"
     finally:
         guest.stop()
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from sevkit.bench import store, suite
 from sevkit.bench.analysis.compare import compare
 from sevkit.bench.analysis.comparison import Outcome
 from sevkit.bench.campaign import directory as campaign
-from sevkit.bench.campaign import environment, plan, run
+from sevkit.bench.campaign import disk, environment, estimate, hostlock, place, plan, run
 from sevkit.bench.campaign.block import Done
 from sevkit.bench.campaign.directory import Wish
+from sevkit.bench.campaign.mock import MockExecutor
 from sevkit.bench.suite import Profile
 from sevkit.errors import NoSpaceError, UnsupportedModeError, UsageError
 from sevkit.vocabulary import Mode
@@ -41,8 +43,8 @@ def test_every_arm_stands_in_every_place_equally_often_on_average(count: int) ->
     arms = [plan.Arm(str(i), Mode.NOSEV) for i in range(count)]
     places = {a.name: 0 for a in arms}
     for boot in range(2 * count):
-        for place, arm in enumerate(plan.arm_order(arms, boot)):
-            places[arm.name] += place
+        for index, arm in enumerate(plan.arm_order(arms, boot)):
+            places[arm.name] += index
     assert len(set(places.values())) == 1
 
 
@@ -110,10 +112,112 @@ def test_it_stops_when_the_intervals_are_narrow(tmp_path: Path) -> None:
 
 
 def test_it_stops_when_the_budget_is_spent(tmp_path: Path) -> None:
-    profile = suite.changed(SMALL, most_boots=500, budget=0.3)
+    profile = suite.changed(SMALL, boots=1, most_boots=500, budget=0.5)
     outcome = campaign.measure(prepared(profile, mock_delay=0.01), tmp_path / "r")
     assert outcome.reason == "budget"
     assert outcome.rounds < 100
+
+
+def test_the_budget_is_looked_at_before_each_boot(tmp_path: Path) -> None:
+    """With 0.4 s per boot and 0.5 s in all, a block of five boots is left after two."""
+    profile = suite.changed(SMALL, boots=1, most_boots=3, budget=0.5, iterations=1, warmups=1, workloads=("sha256",))
+    ready = prepared(profile, mock_delay=0.2)
+    slow = replace(ready, plan=replace(ready.plan, mock_delay=0.0))  # an estimate that was too hopeful
+    outcome = campaign.measure(slow, tmp_path / "r")
+    assert outcome.reason == "budget"
+    assert 1 <= len({s.arm for s in outcome.samples}) < 5
+
+
+@pytest.mark.parametrize("name", sorted(suite.profiles()))
+def test_every_profile_fits_its_budget(name: str) -> None:
+    profile = suite.profile(name)
+    modes = [Mode.NOSEV, Mode.SEV_SNP] if profile.strongest else list(profile.modes)
+    where = "host" if name == "host" else "guest"
+    made = plan.make(profile, suite.chosen(profile, suite.workloads()), modes, where=where, seed=0)
+    estimate.check_budget(made)
+    assert estimate.seconds(made, profile.boots) > 0
+    if name == "quick":
+        assert profile.budget <= 1800
+        assert {c.storage for c in made.configs} == {"virtio-blk", "virtio-scsi", "nvme"}
+
+
+def test_what_cannot_fit_is_refused_with_what_would() -> None:
+    profile = suite.changed(suite.profile("quick"), seconds=60.0)
+    made = plan.make(profile, suite.chosen(profile, suite.workloads()), list(Mode), where="guest", seed=0)
+    with pytest.raises(UsageError, match="the budget is 30 minutes") as refused:
+        estimate.check_budget(made)
+    assert refused.value.hint is not None
+    needed = float(refused.value.hint.split("--budget ")[1].split(",")[0])
+    estimate.check_budget(replace(made, profile=suite.changed(profile, budget=needed)))
+
+
+def test_the_order_that_is_printed_is_the_order_that_runs(tmp_path: Path) -> None:
+    ready = prepared(suite.changed(SMALL, storage=("virtio-blk", "nvme")))
+    campaign.measure(ready, tmp_path / "r")
+    ran = [record["id"] for record in store.load(tmp_path / "r").of_kind("slot")]
+    assert ran == [str(slot.identity) for slot in estimate.slots(ready.plan, 3)]
+    assert [name.split(".")[1] for name in ran] == ["b0"] * 10 + ["b1"] * 10 + ["b2"] * 10
+
+
+def test_two_campaigns_do_not_measure_on_one_host_at_once() -> None:
+    refused = pytest.raises(UsageError, match=rf"another campaign \(process {os.getpid()}\)")
+    with hostlock.alone(600), refused, hostlock.alone(0):
+        pass
+    with hostlock.alone(600):
+        pass
+
+
+def test_a_disk_is_full_of_data_and_a_hole_is_told(tmp_path: Path) -> None:
+    disk.fill(tmp_path / "full", 20)
+    assert (tmp_path / "full").stat().st_size == 20 << 20
+    assert disk.allocated(tmp_path / "full") == "filled"
+    assert len(set((tmp_path / "full").read_bytes()[: 1 << 16])) == 256
+    with (tmp_path / "hole").open("wb") as stream:
+        stream.truncate(20 << 20)
+    assert disk.allocated(tmp_path / "hole") == "0% allocated, the rest are holes"
+
+
+class Unsteady:
+    """An executor whose boots come up unlike the others until they are taken as they are."""
+
+    name = "unsteady"
+
+    def __init__(self, bad: int) -> None:
+        self.left = bad
+        self.mock = MockExecutor(seed=0)
+
+    def open(self, slot: Any, identity: Any, *, steady: bool) -> Any:
+        if steady and self.left:
+            self.left -= 1
+            raise place.UnsteadyBootError("the guest's clock fell back to hpet")
+        return self.mock.open(slot, identity, steady=steady)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.mock, name)
+
+
+@pytest.mark.parametrize("bad", [1, 100])
+def test_a_boot_unlike_its_neighbours_is_taken_again(tmp_path: Path, bad: int) -> None:
+    ready = replace(prepared(), executor=Unsteady(bad))
+    outcome = campaign.measure(ready, tmp_path / "r")
+    assert outcome.failures == []
+    loaded = store.load(tmp_path / "r")
+    discarded = loaded.of_kind("discarded")
+    assert "hpet" in discarded[0]["reason"]
+    assert len(discarded) == (1 if bad == 1 else 2 * 15)
+    assert "c0.b0.nosev.a1" in loaded.boots or "c0.b0.nosev.a2" in loaded.boots
+
+
+def test_daemons_of_a_workload_are_ended_on_the_host(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(
+        'family = "mine"\n[workload.daemon]\nprepare = "sleep 300 >/dev/null 2>&1 & echo $! > $WORK/pid"\n'
+        f'command = "cp $WORK/pid {tmp_path}/pid"\nafter = "kill $(cat $WORK/pid)"\n'
+    )
+    profile = suite.changed(SMALL, workloads=("daemon",), modes=(Mode.NOSEV,), boots=1, most_boots=1)
+    wish = Wish(profile, where="host", suite_file=tmp_path / "own.toml")
+    assert campaign.measure(campaign.prepare(wish), tmp_path / "r").failures == []
+    process = Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}/stat")
+    assert not process.exists() or process.read_text().split()[2] == "Z"
 
 
 OWN_SUITE = """

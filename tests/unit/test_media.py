@@ -108,6 +108,28 @@ def test_a_kernel_is_known_by_its_header(tmp_path: Path) -> None:
         media.kernel(bad)
 
 
+def test_a_private_key_never_leaves_this_host(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_text("-----BEGIN OPENSSH PRIVATE KEY-----\nx\n-----END OPENSSH PRIVATE KEY-----\n")
+    with pytest.raises(UsageError, match="private key"):
+        media.public_key(key)
+    key.write_text("root:x:0\n")
+    with pytest.raises(UsageError, match="no public"):
+        media.public_key(key)
+    key.write_text("# mine\nssh-ed25519 AAAA me\n\n")
+    assert media.public_key(key) == "ssh-ed25519 AAAA me"
+
+
+def test_an_initrd_is_an_archive(tmp_path: Path) -> None:
+    path = tmp_path / "initrd"
+    for head in (b"070701", b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"):
+        path.write_bytes(head + b"rest")
+        media.initrd(path)
+    path.write_bytes(b"root:x")
+    with pytest.raises(UsageError, match="no initrd"):
+        media.initrd(path)
+
+
 @pytest.mark.parametrize(
     ("console", "words"),
     [

@@ -53,6 +53,8 @@ def test_compressed_files_are_read(tmp_path: Path, pack: object, make: object) -
     assert list(tmp_path.iterdir()) == [tmp_path / "core"]
     with pytest.raises(BadInputError, match="damaged or cut off"):
         opened(tmp_path, data[:-5])
+    with pytest.raises(BadInputError, match="not an ELF file"):
+        opened(tmp_path, pack(b"no memory at all"))  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(

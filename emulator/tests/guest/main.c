@@ -15,8 +15,8 @@ enum {
     RUN_VMPL_WRITE = 2,         /* VMPL1 stores into a page it may only read */
     RUN_VMSA_WRITE = 3,
     RUN_PRIVATE_GHCB = 4,
-    RUN_TERMINATE = 5,
     RUN_UNREGISTERED_GHCB = 6,
+    RUN_VICTIM = 7,             /* read two pages until something happens */
 };
 
 /* ---- #VC ---- */
@@ -373,6 +373,45 @@ static void use_private_ghcb(void)
     vmgexit();
 }
 
+/* ---- what a hostile host plays with ---- */
+
+#define FIRST_WORD 0x1111111111111111
+#define SECOND_WORD 0x2222222222222222
+
+static uint64_t careful_peek(uint64_t at)
+{
+    uint64_t value = 0;
+
+    vc_skip = 3;
+    asm volatile("mov (%%rax), %%rcx" : "=c"(value) : "a"(at), "c"(value) : "memory");
+    return value;
+}
+
+static void be_a_victim(void)
+{
+    uint64_t value, secret = random_number() ^ read_tsc() << 20;
+
+    pvalidate(VICTIM, 0, 1);
+    pvalidate(VICTIM + PAGE, 0, 1);
+    poke(VICTIM, FIRST_WORD);
+    poke(VICTIM + PAGE, SECOND_WORD);
+    print("secret ");
+    print_number(secret);
+    print("\nready\n");
+    vc_code = 0;
+    do {
+        asm volatile("" : "+r"(secret));    /* stays in a register */
+        value = careful_peek(VICTIM);
+        /* Leaves the loop of the VMM: a nested page table may have changed. */
+        ask_msr(0x002);
+    } while (!vc_code && value == FIRST_WORD);
+    print("exit code ");
+    print_number(vc_code);
+    print(" value ");
+    print_number(vc_code ? 0 : value);
+    print("\n");
+}
+
 /* ---- ---- */
 
 extern void main(void);
@@ -407,6 +446,9 @@ void main(void)
         break;
     case RUN_PRIVATE_GHCB:
         use_private_ghcb();
+        break;
+    case RUN_VICTIM:
+        be_a_victim();
         break;
     case RUN_UNREGISTERED_GHCB:
         write_msr(MSR_GHCB, SCRATCH);

@@ -7,29 +7,26 @@ process's environment and in the kernel's log. How a verdict is earned is in doc
 import contextlib
 import secrets as randomness
 import time
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict
 from typing import Any
 
 from sevkit.attacks.labs.guest_lab import GuestLab
 from sevkit.attacks.leak import verdict as judge
+from sevkit.attacks.leak.seen import PlacedHit, SecondLook, Seen, coverage, secret_pages, weigh
 from sevkit.attacks.notebook import Notebook, Observation, Outcome
-from sevkit.errors import GuestError
+from sevkit.errors import GuestError, NotPermittedError
 from sevkit.guest import secrets
 from sevkit.memory import capture
-from sevkit.memory.guest_ram.classes import PageClass
 from sevkit.memory.guest_ram.layout import GuestMap
-from sevkit.memory.guest_ram.picture import GuestPages, draw, guest_pages
+from sevkit.memory.guest_ram.picture import draw, guest_pages
 from sevkit.memory.search.patterns import Pattern
-from sevkit.memory.search.scan import ScanResult, scan
+from sevkit.memory.search.scan import scan
 from sevkit.memory.search.workers import Hit
 from sevkit.memory.sources.base import (
-    PAGE,
     MemorySource,
     SourceGoneError,
     State,
-    Stretch,
     intersect,
     normalise,
     region_at,
@@ -44,33 +41,6 @@ OUTCOMES = {
     Verdict.INCONCLUSIVE: Outcome.INCONCLUSIVE,
 }
 VMM, NEVER = "vmm", "never-planted"
-
-
-@dataclass(frozen=True)
-class PlacedHit:
-    """Where a secret stands: the VMM's address, the guest-physical address if it is guest RAM, and what lies there."""
-
-    secret: str
-    address: int
-    gpa: int | None
-    region: str
-
-
-@dataclass
-class Seen:
-    """What a capture showed, before it is weighed. ``what`` says how it was captured.
-
-    ``second_look`` is how often the process itself shows a secret, where the capture is a file; ``word`` what the guest
-    says of its memory.
-    """
-
-    what: dict[str, Any]
-    found: ScanResult
-    pages: GuestPages
-    coverage: dict[str, int]
-    placed: list[PlacedHit]
-    word: secrets.GuestWord
-    second_look: int = 0
 
 
 def guest(lab: GuestLab, note: Notebook) -> Observation:
@@ -109,25 +79,39 @@ def _look(lab: GuestLab, nonce: bytes, clock: "_Clock") -> Seen:
         clock.lap("search")
         lab.say("looking at every page of guest RAM")
         pages = guest_pages(source, ram)
-        coverage = _coverage(source, ram, found, pages.counts())
+        covered = coverage(source, ram, found, pages.counts())
         placed = [_place(hit, patterns[hit.pattern].name, source, ram) for hit in found.hits]
         clock.lap("classify")
-    seen = Seen(what, found, pages, coverage, placed, word)
-    if lab.capture != "live" and not any(hit.secret in secrets.PLACES for hit in placed):
-        lab.say("looking again, past gcore")
+    seen = Seen(what, found, pages, covered, placed, word)
+    if not any(hit.secret in secrets.PLACES for hit in placed):
+        lab.say("looking again, at the VMM held still")
         seen.second_look = _second_look(lab.guest.pid, ram, patterns)
         clock.lap("second look")
     return seen
 
 
-def _second_look(pid: int, ram: GuestMap, patterns: list[Pattern]) -> int:
-    """How often the secrets stand in guest RAM as it is read without gcore: a core may lack what it does not name.
+def _second_look(pid: int, ram: GuestMap, patterns: list[Pattern]) -> SecondLook:
+    """Search guest RAM once more, in the process itself while it stands still.
 
-    gdb writes zeros for what it could not read, and for all of the mapping after that.
+    A core may lack what it does not name: gdb writes zeros for what it could not read, and for all of the mapping after
+    that. And what a guest moves while it is read live may be missed at both places.
     """
-    with LiveMemory(pid) as live:
-        found = scan(live, patterns, within=ram.host_ranges())
-    return sum(patterns[hit.pattern].name in secrets.PLACES for hit in found.hits)
+    ranges = ram.host_ranges()
+    with _held(pid) as live:
+        found = scan(live, patterns, within=ranges)
+        parts = intersect(live.stretches(), normalise(ranges))
+        absent = ram.size - sum(part.size for part in parts if part.state != State.UNREADABLE)
+    lost = sum(end - start for start, end in found.lost)
+    hits = sum(patterns[hit.pattern].name in secrets.PLACES for hit in found.hits)
+    return SecondLook(hits, absent + lost if found.finished else ram.size)
+
+
+def _held(pid: int) -> LiveMemory:
+    """The memory of a process, held still where we may (ptrace)."""
+    try:
+        return LiveMemory(pid, stop=True)
+    except NotPermittedError:
+        return LiveMemory(pid)
 
 
 def _marker(when: str) -> str:
@@ -170,50 +154,6 @@ def _place(hit: Hit, secret: str, source: MemorySource, ram: GuestMap) -> Placed
     return PlacedHit(secret, hit.address, None, f"VMM: {region.label if region else 'unknown mapping'}")
 
 
-def _coverage(source: MemorySource, ram: GuestMap, found: ScanResult, counts: dict[str, int]) -> dict[str, int]:
-    """How much of guest RAM was searched, in bytes. What was never touched is known to be empty: not missing.
-
-    ``unreadable_bytes`` could not be read, by the search or by the look at each page after it.
-    """
-    ranges = normalise(ram.host_ranges())
-    sizes = dict.fromkeys(State, 0)
-    for part in intersect(source.stretches(), ranges):
-        sizes[part.state] += part.size
-    lost = sum(part.size for part in intersect([Stretch(*span) for span in found.lost], ranges))
-    return {
-        "guest_ram_bytes": ram.size,
-        "read_bytes": sizes[State.DATA] - lost,
-        "unreadable_bytes": max(sizes[State.UNREADABLE] + lost, counts["unread"] * PAGE),
-        "unpopulated_bytes": sizes[State.UNPOPULATED],
-    }
-
-
-def _secret_pages(seen: Seen) -> dict[str, int]:
-    """How the capture shows the pages that hold a secret by the guest's word: class -> pages."""
-    indexes = seen.pages.marks(seen.word.secret_pages)
-    classes = [PageClass(int(seen.pages.classes[index])).word for index in indexes]
-    return dict(Counter(classes))
-
-
-def _weigh(mode: Mode, seen: Seen, hits: int, controls: judge.Controls) -> judge.Decision:
-    coverage = seen.coverage
-    absent = coverage["guest_ram_bytes"] - coverage["read_bytes"] - coverage["unpopulated_bytes"]
-    finished = seen.found.finished and seen.pages.stopped is None
-    return judge.decide(
-        mode,
-        judge.Seen(
-            secret_hits=hits,
-            finished=finished,
-            missing_bytes=max(absent, coverage["unreadable_bytes"]),
-            pages=seen.pages.counts(),
-            secret_pages=_secret_pages(seen),
-            used_pages=seen.word.used_pages,
-            second_look=seen.second_look,
-        ),
-        controls,
-    )
-
-
 class _Clock:
     """Times of the phases of a run, in seconds."""
 
@@ -241,8 +181,8 @@ def _conclude(
         negative=not any(hit.secret == NEVER for hit in seen.placed),
         secret_alive=all(alive.values()),
     )
-    counts, coverage = seen.pages.counts(), seen.coverage
-    decision = _weigh(mode, seen, len(hits), controls)
+    counts = seen.pages.counts()
+    decision = weigh(mode, seen, len(hits), controls)
     note.verdict("; ".join(decision.reasons))
     marks = [(hit.gpa, hit.secret) for hit in hits if hit.gpa is not None]
     captured = {
@@ -252,7 +192,7 @@ def _conclude(
         "as_predicted": decision.verdict is predicted,
         "reasons": list(decision.reasons),
         "hits": [{"address": h.address, "gpa": h.gpa, "region": h.region, "secret": h.secret} for h in hits],
-        "coverage": coverage,
+        "coverage": seen.coverage,
         "controls": {
             "positive": controls.positive,
             "negative": controls.negative,
@@ -270,8 +210,8 @@ def _conclude(
                 "vmm_marker_in_vmm": in_vmm,
                 "secret_alive": alive,
                 "search_stopped": seen.found.stopped,
-                "secret_pages": _secret_pages(seen),
-                "second_look": seen.second_look,
+                "secret_pages": secret_pages(seen),
+                "second_look": asdict(seen.second_look),
             },
             "guest_used_pages": seen.word.used_pages,
         },

@@ -117,7 +117,8 @@ def _evidence(mode: Mode, seen: Seen) -> Evidence | None:
     populated = ciphertext + plaintext
     if populated and plaintext <= populated * MOST_SHARED and ciphertext >= seen.used_pages * LEAST_SEEN:
         return Evidence.CIPHERTEXT
-    explained = seen.used_pages * MOST_SHARED or MOST_SHARED_PAGES
+    used = seen.used_pages or sum(seen.pages.values())
+    explained = used * MOST_SHARED if seen.used_pages else min(MOST_SHARED_PAGES, used * MOST_SHARED)
     if plaintext > (explained if mode is Mode.SEV_SNP else populated * MOST_SHARED):
         return Evidence.PLAINTEXT
     if not any(seen.pages.values()):

@@ -196,6 +196,7 @@ class Store:
     certificates: list[Certificate] = field(default_factory=list)
     crls: list[x509.CertificateRevocationList] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
+    _seen: set[Certificate] = field(default_factory=set)
 
     def add(self, name: str, data: bytes) -> None:
         """Add what a file holds: PEM (one or a chain, lists too), DER, or a certificate table."""
@@ -204,7 +205,12 @@ class Store:
         except BadInputError as error:
             self.unreadable[name] = error.message
             return
-        self.certificates.extend(item for item in certificates if item not in self.certificates)
+        if len(self._seen) < len(self.certificates):
+            self._seen.update(self.certificates)
+        for item in certificates:
+            if item not in self._seen:
+                self._seen.add(item)
+                self.certificates.append(item)
         self.crls.extend(crls)
 
     def role(self, *roles: Role) -> list[Certificate]:
@@ -218,6 +224,11 @@ def store_of(files: Mapping[str, bytes] | Iterable[tuple[str, bytes]]) -> Store:
     for name, data in files.items() if isinstance(files, Mapping) else files:
         store.add(name, data)
     return store
+
+
+def may_hold_certificates(data: bytes) -> bool:
+    """Whether a file looks like PEM, DER or a certificate table: others in a folder are none of our business."""
+    return b"-----BEGIN " in data or data[:1] == b"\x30" or certtable.looks_like_one(data)
 
 
 def load(data: bytes) -> tuple[list[Certificate], list[x509.CertificateRevocationList]]:

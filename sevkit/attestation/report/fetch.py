@@ -3,7 +3,7 @@
 import urllib.error
 import urllib.request
 
-from sevkit.attestation.report import kds, parse
+from sevkit.attestation.report import kds, parse, roots
 from sevkit.attestation.report.certificates import Role, Store
 from sevkit.attestation.report.evidence import Evidence
 from sevkit.attestation.report.layout import SigningKey
@@ -36,22 +36,26 @@ def get(url: str, timeout: float = TIMEOUT) -> bytes:
 
 
 def missing(evidence: Evidence, store: Store, base: str | None = None) -> list[str]:
-    """Add what a report lacks: its VCEK, and the revocation list; returns the addresses that were fetched.
+    """Add what a report lacks: its VCEK, its issuers, the revocation list; returns the addresses that were fetched.
 
-    A VLEK is not public: its owner hands it out. A report of version 2 without a hint of its product is tried as Milan.
+    A VLEK is not public: its owner hands it out. A report of version 2, which does not name its product, is tried as of
+    Milan. Issuers are fetched from another service than AMD's, and for products whose issuers are not built in.
     """
     report = parse.parse(evidence.report)
     if report.product is None:
         report = parse.parse(evidence.report, Product.MILAN)
-    base = (base or kds.BASE).rstrip("/")
-    fetched = []
-    address = kds.url(report, base)
-    if address is not None and "VCEK" not in evidence.certificates and not store.role(Role.VCEK):
-        store.add(address, get(address))
-        fetched.append(address)
-    if report.product is not None and not store.crls:
-        key = SigningKey.VLEK if report.signing_key is SigningKey.VLEK else SigningKey.VCEK
-        address = kds.crl_url(report.product, key, base)
-        store.add(address, get(address))
-        fetched.append(address)
-    return fetched
+    address = (base or kds.BASE).rstrip("/")
+    key = SigningKey.VLEK if report.signing_key is SigningKey.VLEK else SigningKey.VCEK
+    wanted = []
+    vcek = kds.url(report, address)
+    if vcek is not None and "VCEK" not in evidence.certificates and not store.role(Role.VCEK):
+        wanted.append(vcek)
+    if report.product is not None:
+        known = {item.name for item in (*store.certificates, *(() if base else roots.builtin().certificates))}
+        if f"ARK-{report.product}" not in known:
+            wanted.append(kds.chain_url(report.product, key, address))
+        if not store.crls:
+            wanted.append(kds.crl_url(report.product, key, address))
+    for url in wanted:
+        store.add(url, get(url))
+    return wanted

@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from sevkit.attestation.payload import Verdict
 from sevkit.attestation.report import chain, kds, roots
@@ -126,8 +126,3 @@ def setting(
     if moment.tzinfo is None:
         raise BadInputError("the time of verification needs a time zone")
     return Setting(store, Anchors(trusted, known), policy or Policy(), moment)
-
-
-def with_policy(base: Setting, policy: Policy) -> Setting:
-    """The same setting under another policy."""
-    return replace(base, policy=policy)

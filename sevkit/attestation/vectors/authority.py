@@ -82,7 +82,7 @@ class Keys:
     _made: dict[Product, Authority] = field(default_factory=dict)
 
     def authority(self, product: Product) -> Authority:
-        """The hierarchy of a product. There is one: signatures are random, and some verifiers pin a root by its hash."""
+        """The one hierarchy of a product: signatures are random, and some verifiers pin a root by its hash."""
         if product not in self._made:
             self._made[product] = Authority(product, self)
         return self._made[product]

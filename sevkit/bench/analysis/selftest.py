@@ -1,8 +1,8 @@
 """The statistics tried on simulated campaigns whose truth is known: coverage, false verdicts, power.
 
-Each shape is a kind of noise. Thousands of campaigns of a shape are simulated at once, as arrays (trials, rows, boots) of
-the boots' log means, and judged by the same rules as real ones (`verdicts`); `as_samples` turns one of them into samples,
-so that a test can hold the two against each other.
+Each shape is a kind of noise. Thousands of campaigns of a shape are simulated at once, as arrays (trials, rows, boots)
+of the boots' log means, and judged by the same rules as real ones (`verdicts`); `as_samples` turns one of them into
+samples, so that a test can hold the two against each other.
 """
 
 import math

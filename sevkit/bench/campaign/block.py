@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sevkit.bench.campaign.place import ClockError, Executor, Place
+from sevkit.bench.campaign.place import ClockError, Executor, Place, UnsteadyBootError
 from sevkit.bench.campaign.plan import Config, Plan, Slot
 from sevkit.bench.imports.parse import Measured
-from sevkit.bench.model import Direction, Metric, Sample
+from sevkit.bench.model import Direction, Metric, Sample, SlotId
 from sevkit.bench.suite import Workload
 from sevkit.errors import SevkitError
 
 RAW = "_raw"  # the key under which a record carries what its program printed, until the recorder files it
 _CLOCK_RETRIES = 2
+_UNSTEADY_BOOTS = 2  # boots of a slot that may be given back before the next is taken as it is
 BOOT_TIME = Metric("boot_time", "s", Direction.LOWER)
 
 # Takes records in the order in which they came to be. What it raises (a full disk) ends the campaign.
@@ -29,7 +30,7 @@ class Done:
     samples: set[tuple[str, str, int]] = field(default_factory=set)
     slots: set[str] = field(default_factory=set)
     failed: set[tuple[str, str]] = field(default_factory=set)
-    attempts: Counter[str] = field(default_factory=Counter)
+    attempts: Counter[str] = field(default_factory=Counter)  # boots by slot
 
     @classmethod
     def of(cls, samples: Iterable[Sample], others: Iterable[Mapping[str, Any]], boots: Iterable[str]) -> "Done":
@@ -37,37 +38,63 @@ class Done:
         done = cls()
         for sample in samples:
             if not sample.warmup and sample.metric.primary:
-                slot = sample.at.identity.rpartition(".a")[0]
+                slot = _slot_of(sample.at.identity)
                 done.samples.add((slot, sample.workload, sample.iteration))
         for record in others:
             if record.get("kind") == "slot":
                 done.slots.add(str(record.get("id")))
             elif record.get("kind") == "failure":
                 done.failed.add((str(record.get("slot")), str(record.get("workload"))))
-        done.attempts.update(identity.rpartition(".a")[0] for identity in boots)
+        done.attempts.update(_slot_of(identity) for identity in boots)
         return done
 
     def left(self, slot: Slot, workload: Workload, iterations: int) -> list[int]:
         """The iterations of a workload that a slot still lacks."""
-        if (slot.identity, workload.name) in self.failed:
+        name = str(slot.identity)
+        if (name, workload.name) in self.failed:
             return []
-        return [i for i in range(iterations) if (slot.identity, workload.name, i) not in self.samples]
+        return [i for i in range(iterations) if (name, workload.name, i) not in self.samples]
 
 
-def run_block(plan: Plan, executor: Executor, config: Config, boot: int, done: Done, emit: Emit) -> None:
-    """Run what is left of a block. Failures become records; only what ``emit`` raises gets out."""
+def _slot_of(identity: str) -> str:
+    slot = SlotId.parse(identity)
+    return identity if slot is None else str(slot.slot)
+
+
+def run_block(
+    plan: Plan,
+    executor: Executor,
+    config: Config,
+    boot: int,
+    done: Done,
+    emit: Emit,
+    enough: Callable[[], bool] = lambda: False,
+) -> None:
+    """Run what is left of a block. Failures become records; only what ``emit`` raises gets out.
+
+    ``enough`` is asked before each slot: a budget that is spent ends the block there.
+    """
     for slot in plan.block(config, boot):
-        if slot.identity not in done.slots:
+        if str(slot.identity) not in done.slots and not enough():
             _run_slot(plan, executor, slot, done, emit)
+
+
+def _open(executor: Executor, slot: Slot, first: int, emit: Emit) -> Place:
+    """Boot a slot; a boot that came up unlike its neighbours is written down and taken again."""
+    for attempt in range(first, first + _UNSTEADY_BOOTS):
+        try:
+            return executor.open(slot, slot.identity.attempted(attempt), steady=True)
+        except UnsteadyBootError as error:
+            emit({"kind": "discarded", "slot": str(slot.identity), "attempt": attempt, "reason": error.message})
+    return executor.open(slot, slot.identity.attempted(first + _UNSTEADY_BOOTS), steady=False)
 
 
 def _run_slot(plan: Plan, executor: Executor, slot: Slot, done: Done, emit: Emit) -> None:
     started = time.monotonic()
-    attempt = done.attempts[slot.identity]
     place: Place | None = None
     try:
         try:
-            place = executor.open(slot, f"{slot.identity}.a{attempt}")
+            place = _open(executor, slot, done.attempts[str(slot.identity)], emit)
         except SevkitError as error:
             emit(_failure(slot, None, error))
         if place is not None:
@@ -79,7 +106,7 @@ def _run_slot(plan: Plan, executor: Executor, slot: Slot, done: Done, emit: Emit
         if place is not None:
             place.close()
     seconds = round(time.monotonic() - started, 3)
-    emit({"kind": "slot", "id": slot.identity, "booted": place is not None, "seconds": seconds})
+    emit({"kind": "slot", "id": str(slot.identity), "booted": place is not None, "seconds": seconds})
 
 
 def _run_workloads(plan: Plan, place: Place, slot: Slot, done: Done, emit: Emit) -> None:
@@ -89,7 +116,7 @@ def _run_workloads(plan: Plan, place: Place, slot: Slot, done: Done, emit: Emit)
             continue
         reason = place.lacks(workload)
         if reason is not None:
-            emit({"kind": "skipped", "slot": slot.identity, "workload": workload.name, "reason": reason})
+            emit({"kind": "skipped", "slot": str(slot.identity), "workload": workload.name, "reason": reason})
             continue
         failure = _run_workload(plan, place, slot, workload, left, emit)
         if failure is not None:
@@ -103,18 +130,22 @@ def _run_workload(
     plan: Plan, place: Place, slot: Slot, workload: Workload, left: list[int], emit: Emit
 ) -> SevkitError | None:
     """Warm up and sample one workload; returns what made it fail."""
+    warmups = [(-1 - i, True) for i in range(plan.warmups(workload))]
     try:
         place.prepare(workload, slot, plan.profile.seconds)
     except SevkitError as error:
+        place.finish(workload)
         return error
-    warmups = [(-1 - i, True) for i in range(plan.profile.warmups)]
-    for iteration, warmup in [*warmups, *((i, False) for i in left)]:
-        try:
-            measured = _measure(place, workload, slot, iteration)
-        except SevkitError as error:
-            return error
-        for record in _samples(place, slot, workload, (iteration, warmup), measured):
-            emit(record)
+    try:
+        for iteration, warmup in [*warmups, *((i, False) for i in left)]:
+            try:
+                measured = _measure(place, workload, slot, iteration)
+            except SevkitError as error:
+                return error
+            for record in _samples(place, slot, workload, (iteration, warmup), measured):
+                emit(record)
+    finally:
+        place.finish(workload)
     return None
 
 
@@ -178,7 +209,7 @@ def _failure(slot: Slot, workload: Workload | None, error: SevkitError) -> Mappi
     return {
         "kind": "failure",
         "cell": f"{slot.identity}/{name}",
-        "slot": slot.identity,
+        "slot": str(slot.identity),
         "workload": name,
         "arm": slot.arm.name,
         "error": error.kind,

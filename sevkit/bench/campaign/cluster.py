@@ -5,11 +5,12 @@ machine. Workers say what they offer (``dask worker ADDRESS --resources sev=1``)
 a worker is lost, Dask runs its blocks again elsewhere.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from sevkit.bench.campaign import executors
+from sevkit.bench.campaign import executors, hostlock
 from sevkit.bench.campaign.block import Done, Emit, run_block
 from sevkit.bench.campaign.plan import Plan
 from sevkit.bench.campaign.run import Block
@@ -17,6 +18,7 @@ from sevkit.errors import SevkitError, UsageError
 from sevkit.extras import extra
 
 _CONNECT = 20
+_PATIENCE = 6 * 3600.0  # a worker waits for another worker on its host
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,9 @@ def work(task: Task) -> list[Mapping[str, Any]]:
     executor = executors.make(task.setup)
     executor.modes([arm.mode for arm in task.plan.arms])
     config = task.plan.configs[task.config]
-    run_block(task.plan, executor, config, task.boot, task.done, records.append)
+    with nullcontext() if task.setup.where == "mock" else hostlock.alone(_PATIENCE):
+        executor.ready([config])
+        run_block(task.plan, executor, config, task.boot, task.done, records.append)
     return records
 
 
@@ -57,10 +61,13 @@ class Dask:
         self._resources = {resource: 1} if resource else None
         self._check_workers(resource)
 
-    def run(self, plan: Plan, blocks: Sequence[Block], done: Done, emit: Emit) -> Iterator[Block]:
+    def run(
+        self, plan: Plan, blocks: Sequence[Block], done: Done, emit: Emit, enough: Callable[[], bool]
+    ) -> Iterator[Block]:
         """Run all blocks at once, as many as there are workers; records come block by block."""
         import distributed
 
+        del enough  # the budget is looked at when a block comes back
         as_completed: Any = distributed.as_completed
         futures = {
             self._client.submit(

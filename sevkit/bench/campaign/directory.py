@@ -2,17 +2,20 @@
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sevkit.bench import suite
-from sevkit.bench.campaign import executors, plan
+from sevkit.bench.campaign import estimate, executors, hostlock, plan
 from sevkit.bench.campaign.plan import Plan
 from sevkit.bench.campaign.run import Local, Outcome, Progress, Scheduler, open_store, run
 from sevkit.bench.suite import Profile
 from sevkit.errors import UnsupportedModeError, UsageError
 from sevkit.vocabulary import Mode
+
+_PATIENCE = 600.0  # seconds to wait for another campaign on this host
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class Prepared:
     setup: executors.Setup
     executor: Any
     missing_modes: Mapping[str, str]
+    progress: Callable[[str], None] | None = None
 
 
 def prepare(wish: Wish, progress: Callable[[str], None] | None = None) -> Prepared:
@@ -62,8 +66,10 @@ def prepare(wish: Wish, progress: Callable[[str], None] | None = None) -> Prepar
         reasons = "; ".join(f"{mode}: {reason}" for mode, reason in missing.items())
         raise UnsupportedModeError(f"not every mode asked for can be measured here: {reasons}")
     able = [mode for mode in wanted if mode in able]
-    made = plan.make(profile, chosen, able, where=wish.where, seed=wish.seed)
-    return Prepared(made, setup, executor, missing)
+    if profile.strongest and not wish.modes:
+        able = [able[0], able[-1]] if len(able) > 1 else able
+    made = plan.make(profile, chosen, able, where=wish.where, seed=wish.seed, mock_delay=wish.mock_delay)
+    return Prepared(made, setup, executor, missing, progress)
 
 
 def as_published(profile: Profile) -> Profile:
@@ -79,6 +85,7 @@ def measure(
     report: Callable[[Progress], None] | None = None,
 ) -> Outcome:
     """Run a campaign, or go on with it."""
+    estimate.check_budget(prepared.plan)
     title = f"Campaign {prepared.plan.profile.name}"
     header = {
         "title": title,
@@ -93,7 +100,16 @@ def measure(
         header["known_mistakes"] = list(prepared.plan.profile.mistakes)
     store, campaign = open_store(output, prepared.plan, header)
     with store:
-        return run(prepared.plan, store, campaign, scheduler or Local(prepared.executor), report)
+        if scheduler is not None:
+            return run(prepared.plan, store, campaign, scheduler, report)
+        with _host_to_itself(prepared):
+            prepared.executor.ready(prepared.plan.configs)
+            return run(prepared.plan, store, campaign, Local(prepared.executor), report)
+
+
+def _host_to_itself(prepared: Prepared) -> AbstractContextManager[None]:
+    """The host's lock, for what measures this host."""
+    return nullcontext() if prepared.setup.where == "mock" else hostlock.alone(_PATIENCE, prepared.progress)
 
 
 def sweeps(words: tuple[str, ...]) -> dict[str, tuple[Any, ...]]:

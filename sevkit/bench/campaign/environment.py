@@ -110,6 +110,7 @@ echo "guest clock=$(cat /sys/devices/system/clocksource/clocksource0/current_clo
 """
 # Linux calls the TSC tsc-early until it has measured it against another clock: the same counter.
 _CLOCKS = {"tsc-early": "tsc"}
+SLOW_CLOCKS = frozenset({"hpet", "acpi_pm", "jiffies", "refined-jiffies"})
 SAME_IN_GUESTS = ("guest kernel", "guest CPU", "guest CPUs", "guest huge pages", "guest clock")
 
 

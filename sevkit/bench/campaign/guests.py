@@ -3,21 +3,24 @@
 import contextlib
 import os
 import re
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sevkit import processes
+from sevkit.bench.campaign import disk as disks
 from sevkit.bench.campaign import environment, place, sources
 from sevkit.bench.campaign.place import Launch
 from sevkit.bench.campaign.plan import Config, Slot
 from sevkit.bench.imports.parse import Measured
-from sevkit.bench.model import Boot
+from sevkit.bench.model import Boot, SlotId
 from sevkit.bench.suite import Workload
 from sevkit.errors import SevkitError, UsageError
+from sevkit.guest import image as images
 from sevkit.guest.result import CommandResult
 from sevkit.guest.spec import Firmware, GuestSpec, Storage, StorageKind
 from sevkit.hypervisor import select
@@ -52,6 +55,7 @@ class GuestExecutor:
         self._pin = pin
         self._progress = progress
         self._encrypts = False
+        self._quick_clock = False
         self._hypervisor: Hypervisor | None = None
 
     def modes(self, wanted: Sequence[Mode]) -> tuple[list[Mode], dict[str, str]]:
@@ -68,31 +72,59 @@ class GuestExecutor:
         self._encrypts = any(mode is not Mode.NOSEV for mode in best[0])
         return best
 
-    def open(self, slot: Slot, identity: str) -> "GuestPlace":
-        """Boot the guests of a slot."""
+    def ready(self, configs: Sequence[Config]) -> None:
+        """Build the images: the first boot must not hold their making."""
+        for image in sorted({config.image for config in configs}):
+            images.get(image, progress=self._progress)
+
+    def open(self, slot: Slot, identity: SlotId, *, steady: bool) -> "GuestPlace":
+        """Boot the guests of a slot, each with a disk of random data."""
         if self._hypervisor is None:
             self.modes([slot.arm.mode])
         assert self._hypervisor is not None
         guests: list[Guest] = []
-        started = time.monotonic()
+        # The threads live as long as the guests: a child is killed when the thread that started it ends (prctl(2)).
+        pool = ThreadPoolExecutor(slot.config.guests)
+        scratch = tempfile.TemporaryDirectory(prefix="sevkit-bench-", ignore_cleanup_errors=True)
         try:
-            for index in range(slot.config.guests):
-                spec = self._spec(slot, index)
-                guests.append(self._hypervisor.launch(spec, timeout=_BOOT_TIMEOUT))
+            specs = [self._spec(slot, index, Path(scratch.name)) for index in range(slot.config.guests)]
+            started = time.monotonic()
+            launches = [pool.submit(self._hypervisor.launch, spec, timeout=_BOOT_TIMEOUT) for spec in specs]
+            failed = [error for job in launches if (error := job.exception()) is not None]
+            guests = [job.result() for job in launches if job.exception() is None]
+            if failed:
+                raise failed[0]
             seconds = time.monotonic() - started
-            return GuestPlace(guests, slot, identity, seconds, self._seconds, self._pin)
+            made = GuestPlace(guests, slot, identity, Held(pool, scratch), seconds, self._seconds, self._pin)
+            if steady:
+                self._check_clock(made)
         except BaseException:
             for guest in guests:
                 guest.stop()
+            pool.shutdown(wait=False, cancel_futures=True)
+            scratch.cleanup()
             raise
+        return made
+
+    def _check_clock(self, made: "GuestPlace") -> None:
+        """Give a boot back whose kernel gave up its usual clock, as it does when the host keeps it waiting."""
+        clock = made.boot.facts.get("guest clock", "")
+        slow = clock in environment.SLOW_CLOCKS
+        self._quick_clock = self._quick_clock or not slow
+        if slow and self._quick_clock:
+            raise place.UnsteadyBootError(f"the guest's clock fell back to {clock}")
 
     def environment(self) -> dict[str, Any]:
         """The host and the hypervisor."""
         name = self._hypervisor.name if self._hypervisor is not None else self._wanted
         return {**environment.of_host(), "hypervisor": name}
 
-    def _spec(self, slot: Slot, index: int) -> GuestSpec:
+    def _spec(self, slot: Slot, index: int, scratch: Path) -> GuestSpec:
         spec = spec_of(slot.config, slot.arm.mode, same_firmware=self._encrypts)
+        if spec.storage.kind is not StorageKind.NONE:
+            disk = scratch / f"disk{index}.img"
+            disks.fill(disk, slot.config.disk_mib)
+            spec = replace(spec, storage=replace(spec.storage, path=disk))
         return replace(spec, name=f"bench-{os.getpid()}-{slot.config.index}-{slot.boot}-{index}")
 
 
@@ -112,14 +144,30 @@ def spec_of(config: Config, mode: Mode, *, same_firmware: bool) -> GuestSpec:
     )
 
 
+@dataclass(frozen=True)
+class Held:
+    """What guests need as long as they run: the threads that started them, and the folder of their disks."""
+
+    pool: ThreadPoolExecutor
+    scratch: "tempfile.TemporaryDirectory[str]"
+
+
 class GuestPlace:
     """The guests of one boot."""
 
     def __init__(
-        self, guests: list[Guest], slot: Slot, identity: str, boot_seconds: float, seconds: float, pin: str
+        self,
+        guests: list[Guest],
+        slot: Slot,
+        identity: SlotId,
+        held: Held,
+        boot_seconds: float,
+        seconds: float,
+        pin: str,
     ) -> None:
         self._guests = guests
-        self._pool = ThreadPoolExecutor(len(guests))
+        self._held = held
+        self._pool = held.pool
         for guest in guests:
             pin_process(guest.pid, pin)
         first = guests[0]
@@ -128,7 +176,9 @@ class GuestPlace:
         disk = self._shell(first)(_FIND_DISK, 20).text.strip() if slot.config.storage else ""
         self._setup = place.variables(slot, disk=disk, work="/tmp", seconds=seconds)  # noqa: S108 - in the guest
         seen = environment.of_guest(self._shell(first)(environment.GUEST_PROBE, 30).text)
-        self.boot = _boot(first, slot, identity, seen, pin)
+        drives = sorted(Path(held.scratch.name).glob("*.img"))
+        allocation = disks.allocated(drives[0]) if drives else "none"
+        self.boot = _boot(first, slot, identity, seen, pin, allocation)
 
     def lacks(self, workload: Workload) -> str | None:
         """Why a workload cannot run in this image."""
@@ -163,6 +213,11 @@ class GuestPlace:
         ]
         return [job.result() for job in jobs]
 
+    def finish(self, workload: Workload) -> None:
+        """End the daemons that the workload started: they would disturb those after it."""
+        for guest in self._guests:
+            place.run_after(self._shell(guest), self._setup, workload)
+
     def alive(self) -> bool:
         """Whether all guests still run."""
         return all(guest.alive() for guest in self._guests)
@@ -171,6 +226,7 @@ class GuestPlace:
         """Stop the guests."""
         for guest in self._guests:
             guest.stop()
+        self._held.scratch.cleanup()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     @staticmethod
@@ -204,7 +260,7 @@ def pin_process(pid: int, cpus: str) -> None:
         raise UsageError(f"the guest could not be pinned to CPUs {cpus}: {error}", hint="see --pin") from error
 
 
-def _boot(guest: Guest, slot: Slot, identity: str, seen: dict[str, str], pin: str) -> Boot:
+def _boot(guest: Guest, slot: Slot, identity: SlotId, seen: dict[str, str], pin: str, disk: str) -> Boot:
     config = slot.config
     forced = list(guest.confounds)
     facts = {
@@ -216,6 +272,7 @@ def _boot(guest: Guest, slot: Slot, identity: str, seen: dict[str, str], pin: st
         "memory": f"{config.memory_mib} MiB",
         "cache": config.cache,
         "image": config.image,
+        "disk": disk,
         "pinned to": pin or "any CPU",
     }
     avoidable = tuple(text for text in forced if text.startswith("firmware:"))
@@ -230,4 +287,4 @@ def _boot(guest: Guest, slot: Slot, identity: str, seen: dict[str, str], pin: st
     }
     if inherent := [text for text in forced if text not in avoidable]:
         surroundings["belongs to the mode"] = inherent
-    return Boot(identity, guest.provenance, facts, avoidable, surroundings)
+    return Boot(str(identity), guest.provenance, facts, avoidable, surroundings)

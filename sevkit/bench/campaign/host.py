@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from sevkit import processes
+from sevkit.bench.campaign import disk as disks
 from sevkit.bench.campaign import environment, place, sources
 from sevkit.bench.campaign.place import Launch
-from sevkit.bench.campaign.plan import Slot
+from sevkit.bench.campaign.plan import Config, Slot
 from sevkit.bench.imports.parse import Measured
-from sevkit.bench.model import Boot
+from sevkit.bench.model import Boot, SlotId
 from sevkit.bench.suite import Workload
 from sevkit.guest.result import CommandResult
 from sevkit.vocabulary import Mode, Provenance
@@ -31,8 +32,12 @@ class HostExecutor:
         reasons = {str(mode): "--where host measures the host itself" for mode in wanted if mode is not Mode.NOSEV}
         return [Mode.NOSEV], reasons
 
-    def open(self, slot: Slot, identity: str) -> "HostPlace":
+    def ready(self, configs: Sequence[Config]) -> None:
+        """Nothing to build."""
+
+    def open(self, slot: Slot, identity: SlotId, *, steady: bool) -> "HostPlace":
         """A scratch directory stands for the boot."""
+        del steady
         return HostPlace(slot, identity, self._seconds, self._pin)
 
     def environment(self) -> dict[str, Any]:
@@ -45,19 +50,21 @@ class HostPlace:
 
     launch: Launch | None = None
 
-    def __init__(self, slot: Slot, identity: str, seconds: float, pin: str) -> None:
+    def __init__(self, slot: Slot, identity: SlotId, seconds: float, pin: str) -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="sevkit-bench-", ignore_cleanup_errors=True)
         work = Path(self._scratch.name)
         disk = work / "disk.img"
-        with disk.open("wb") as stream:
-            stream.truncate(slot.config.disk_mib << 20)
+        if needs_disk := any(w.disk for w in slot.config.workloads):
+            disks.fill(disk, slot.config.disk_mib)
         self._pin = pin
         self._setup = place.variables(slot, disk=str(disk), work=str(work), seconds=seconds)
         self._clock = place.find_clock(self._shell)
         self._work = work
         facts = {**environment.host_facts(), "cache": slot.config.cache, "pinned to": pin or "any CPU"}
+        if needs_disk:
+            facts["disk"] = disks.allocated(disk)
         surroundings = environment.moment(own_cpus=slot.config.vcpus)
-        self.boot = Boot(identity, Provenance.HARDWARE, facts, environment=surroundings)
+        self.boot = Boot(str(identity), Provenance.HARDWARE, facts, environment=surroundings)
 
     def lacks(self, workload: Workload) -> str | None:
         """Why a workload cannot run here."""
@@ -79,6 +86,10 @@ class HostPlace:
         if workload.before:
             place.run_untimed(self._shell, self._setup, f"what comes before {workload.name}", workload.before)
         return [place.run_timed(self._shell, self._clock, self._setup, workload)]
+
+    def finish(self, workload: Workload) -> None:
+        """End the daemons that the workload started on this host."""
+        place.run_after(self._shell, self._setup, workload)
 
     def alive(self) -> bool:
         """The host does not go away."""

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from sevkit.bench.campaign.place import Launch
-from sevkit.bench.campaign.plan import Slot
+from sevkit.bench.campaign.plan import Config, Slot
 from sevkit.bench.imports.parse import Measured
-from sevkit.bench.model import Boot, Direction
+from sevkit.bench.model import Boot, Direction, SlotId
 from sevkit.bench.suite import Workload
 from sevkit.errors import GuestError
 from sevkit.vocabulary import Mode, Provenance
@@ -38,8 +38,12 @@ class MockExecutor:
         """The mock does them all."""
         return list(wanted), {}
 
-    def open(self, slot: Slot, identity: str) -> "MockPlace":
+    def ready(self, configs: Sequence[Config]) -> None:
+        """Nothing to build."""
+
+    def open(self, slot: Slot, identity: SlotId, *, steady: bool) -> "MockPlace":
         """A boot that is none."""
+        del steady
         return MockPlace(slot, identity, self._seed, self._delay)
 
     def environment(self) -> dict[str, Any]:
@@ -50,12 +54,12 @@ class MockExecutor:
 class MockPlace:
     """One boot of the mock."""
 
-    def __init__(self, slot: Slot, identity: str, seed: int, delay: float) -> None:
+    def __init__(self, slot: Slot, identity: SlotId, seed: int, delay: float) -> None:
         self._seed = seed
         self._delay = delay
-        self._name = slot.identity
+        self._name = str(slot.identity)
         self.launch: Launch | None = None
-        self.boot = Boot(identity, Provenance.MOCK, {"host": "mock"})
+        self.boot = Boot(str(identity), Provenance.MOCK, {"host": "mock"})
 
     def lacks(self, workload: Workload) -> str | None:
         """The mock lacks nothing."""
@@ -80,6 +84,9 @@ class MockPlace:
             value = workload.mock_value * math.exp(sign * math.log1p(share) + boot + own)
             found.append(Measured(((workload.main_metric, value),), self._delay))
         return found
+
+    def finish(self, workload: Workload) -> None:
+        """Nothing runs."""
 
     def alive(self) -> bool:
         """Always."""

@@ -1,5 +1,6 @@
 """Where workloads run: the protocols, and what guests and the host have in common."""
 
+import contextlib
 import re
 import shlex
 import time
@@ -7,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from sevkit.bench.campaign.plan import Slot
+from sevkit.bench.campaign.plan import Config, Slot
 from sevkit.bench.imports import parse
 from sevkit.bench.imports.parse import Measured
-from sevkit.bench.model import Boot
+from sevkit.bench.model import Boot, SlotId
 from sevkit.bench.suite import Workload
-from sevkit.errors import BadInputError, GuestError
+from sevkit.errors import BadInputError, GuestError, SevkitError
 from sevkit.guest.result import CommandResult
 from sevkit.vocabulary import Mode
 
@@ -27,6 +28,10 @@ _MARK = "sevkit-clock"
 _STAMP = re.compile(rf"^{_MARK} (\d+) (\d+) (ns|us)$", re.MULTILINE)
 _UNTIMED = 120.0
 _CLOCK_SLACK = 3.0  # seconds that a command may take on its way into a guest and back on a busy host
+
+
+class UnsteadyBootError(GuestError):
+    """A boot that came up in a state that its neighbours do not have, such as another clock: it is taken again."""
 
 
 class ClockError(GuestError):
@@ -59,6 +64,10 @@ class Place(Protocol):
         """One sample of each guest of the place; raises SevkitError when the workload fails."""
         ...
 
+    def finish(self, workload: Workload) -> None:
+        """End what the workload started; never raises."""
+        ...
+
     def alive(self) -> bool:
         """Whether more can be measured here."""
         ...
@@ -77,8 +86,12 @@ class Executor(Protocol):
         """The modes that can run, and the reasons for the others."""
         ...
 
-    def open(self, slot: Slot, identity: str) -> Place:
-        """Boot what a slot needs; raises SevkitError."""
+    def ready(self, configs: Sequence[Config]) -> None:
+        """Build what boots need, so that no boot is slowed by it."""
+        ...
+
+    def open(self, slot: Slot, identity: SlotId, *, steady: bool) -> Place:
+        """Boot what a slot needs; raises SevkitError, with ``steady`` UnsteadyBootError for a boot to take again."""
         ...
 
     def environment(self) -> dict[str, Any]:
@@ -121,6 +134,13 @@ def run_untimed(shell: Shell, setup: str, what: str, command: str) -> None:
     result = shell(setup + command, _UNTIMED)
     if result.status != 0:
         raise GuestError(f"{what} failed with status {result.status}", detail=_words(result))
+
+
+def run_after(shell: Shell, setup: str, workload: Workload) -> None:
+    """End what a workload started. It does not matter whether that still runs."""
+    if workload.after:
+        with contextlib.suppress(SevkitError):
+            shell(setup + workload.after, _UNTIMED)
 
 
 def run_timed(shell: Shell, clock: str, setup: str, workload: Workload) -> Measured:

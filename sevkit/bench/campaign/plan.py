@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from sevkit.bench.model import AGAIN, Conditions
+from sevkit.bench.model import AGAIN, Conditions, SlotId
 from sevkit.bench.suite import Profile, Workload
 from sevkit.errors import UsageError
 from sevkit.vocabulary import Mode
@@ -59,9 +59,9 @@ class Slot:
     order: tuple[Workload, ...]
 
     @property
-    def identity(self) -> str:
+    def identity(self) -> SlotId:
         """A name that is the same in every run of the plan."""
-        return f"c{self.config.index}.b{self.boot}.{self.arm.name}"
+        return SlotId(self.config.index, self.boot, self.arm.name)
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,11 @@ class Plan:
     configs: tuple[Config, ...]
     where: str
     seed: int
+    mock_delay: float = 0.0
+
+    def warmups(self, workload: Workload) -> int:
+        """How many samples of a workload in each boot are thrown away."""
+        return 0 if workload.warms_itself else self.profile.warmups
 
     def block(self, config: Config, boot: int) -> list[Slot]:
         """The slots of one round of one configuration, in the order in which they run."""
@@ -97,7 +102,15 @@ class Plan:
         }
 
 
-def make(profile: Profile, workloads: Sequence[Workload], modes: Sequence[Mode], *, where: str, seed: int) -> Plan:
+def make(
+    profile: Profile,
+    workloads: Sequence[Workload],
+    modes: Sequence[Mode],
+    *,
+    where: str,
+    seed: int,
+    mock_delay: float = 0.0,
+) -> Plan:
     """Lay out a campaign for the modes that can run; raises UsageError when nothing is left to measure."""
     able = [w for w in workloads if where in w.where and w.parse != "boot"]
     if not able:
@@ -107,7 +120,7 @@ def make(profile: Profile, workloads: Sequence[Workload], modes: Sequence[Mode],
     arms = [Arm(str(mode), mode) for mode in modes]
     if profile.control:
         arms.insert(1, Arm(f"{modes[0]}{AGAIN}", modes[0]))
-    return Plan(profile, tuple(arms), tuple(_configs(profile, able)), where, seed)
+    return Plan(profile, tuple(arms), tuple(_configs(profile, able)), where, seed, mock_delay)
 
 
 def _configs(profile: Profile, workloads: Sequence[Workload]) -> list[Config]:

@@ -12,7 +12,7 @@ from sevkit.bench.analysis.comparison import Rules
 from sevkit.bench.campaign.block import RAW, Done, Emit, run_block
 from sevkit.bench.campaign.place import Executor
 from sevkit.bench.campaign.plan import Config, Plan
-from sevkit.bench.model import Boot, Metric, Sample, boot_from, sample_from
+from sevkit.bench.model import Boot, Metric, Sample, SlotId, boot_from, sample_from
 from sevkit.bench.store import Store
 from sevkit.errors import UsageError
 
@@ -46,8 +46,10 @@ class Outcome:
 class Scheduler(Protocol):
     """Runs blocks somewhere and hands their records back."""
 
-    def run(self, plan: Plan, blocks: Sequence[Block], done: Done, emit: Emit) -> Iterator[Block]:
-        """Run blocks; yields each when it is finished."""
+    def run(
+        self, plan: Plan, blocks: Sequence[Block], done: Done, emit: Emit, enough: Callable[[], bool]
+    ) -> Iterator[Block]:
+        """Run blocks; yields each when it is finished. ``enough`` says when the budget is spent."""
         ...
 
 
@@ -57,10 +59,12 @@ class Local:
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
 
-    def run(self, plan: Plan, blocks: Sequence[Block], done: Done, emit: Emit) -> Iterator[Block]:
-        """Run blocks in order."""
+    def run(
+        self, plan: Plan, blocks: Sequence[Block], done: Done, emit: Emit, enough: Callable[[], bool]
+    ) -> Iterator[Block]:
+        """Run blocks in order; the budget is looked at before each boot."""
         for config, boot in blocks:
-            run_block(plan, self._executor, config, boot, done, emit)
+            run_block(plan, self._executor, config, boot, done, emit, enough)
             yield config, boot
 
 
@@ -140,17 +144,17 @@ def run(
     reason, boot = "boots", 0
     while boot < plan.profile.most_boots:
         step = plan.profile.boots if boot == 0 else 1
-        # Config by config, so that a budget that runs out leaves whole comparisons behind.
-        blocks = [(c, b) for c in plan.configs if c.index not in state.finished for b in range(boot, boot + step)]
-        for _ in scheduler.run(plan, state.wanted(blocks), state.done(), state.append):
-            if state.spent() > plan.profile.budget:
+        # Round by round, so that a budget that runs out leaves the same number of boots of every configuration.
+        blocks = [(c, b) for b in range(boot, boot + step) for c in plan.configs if c.index not in state.finished]
+        for _ in scheduler.run(plan, state.wanted(blocks), state.done(), state.append, state.enough):
+            if state.enough():
                 break
         boot += step
         state.finish_narrow()
         if len(state.finished) == len(plan.configs):
             reason = "narrow"
             break
-        if state.spent() > plan.profile.budget:
+        if state.enough():
             reason = "budget"
             break
     _end(recorder, reason, boot)
@@ -194,6 +198,10 @@ class _State:
         """Seconds of measurement, those before a resumption included."""
         return self._earlier + time.monotonic() - self._started
 
+    def enough(self) -> bool:
+        """Whether the budget is spent."""
+        return self.spent() > self._plan.profile.budget
+
     def done(self) -> Done:
         """What need not be measured again."""
         boots = {s.at.identity for s in self._recorder.samples}
@@ -202,7 +210,7 @@ class _State:
     def wanted(self, blocks: Iterable[Block]) -> list[Block]:
         """The blocks that have slots left; arms that never boot end their configuration."""
         done = {str(r.get("id")) for r in self._recorder.others if r.get("kind") == "slot"}
-        return [(c, b) for c, b in blocks if any(s.identity not in done for s in self._plan.block(c, b))]
+        return [(c, b) for c, b in blocks if any(str(s.identity) not in done for s in self._plan.block(c, b))]
 
     def finish_narrow(self) -> None:
         """Mark configurations whose ratios are all known well enough, or that cannot be booted."""
@@ -211,8 +219,12 @@ class _State:
                 self.finished.add(config.index)
 
     def _of_config(self, config: Config) -> list[Sample]:
-        prefix = f"c{config.index}."
-        return [s for s in self._recorder.samples if s.at.identity.startswith(prefix)]
+        found = []
+        for sample in self._recorder.samples:
+            slot = SlotId.parse(sample.at.identity)
+            if slot is not None and slot.config == config.index:
+                found.append(sample)
+        return found
 
     def _hopeless(self, config: Config) -> bool:
         """Whether at most one arm still boots: nothing can be compared."""
@@ -222,8 +234,8 @@ class _State:
                 bool(r.get("booted"))
                 for r in self._recorder.others
                 if r.get("kind") == "slot"
-                and str(r.get("id", "")).startswith(f"c{config.index}.")
-                and str(r.get("id", "")).endswith(f".{arm.name}")
+                and (slot := SlotId.parse(str(r.get("id")))) is not None
+                and (slot.config, slot.arm) == (config.index, arm.name)
             ]
             able += not (len(booted) >= _GIVE_UP_AFTER and not any(booted[-_GIVE_UP_AFTER:]))
         return able < min(2, len(self._plan.arms))

@@ -24,6 +24,7 @@ from sevkit.cli.attack.options import (
 from sevkit.cli.guest.options import guest_options, hypervisor_option, make_spec
 from sevkit.cli.output import colour, json_wanted, reporting
 from sevkit.cli.progress import progress
+from sevkit.cli.sizes import SECONDS
 from sevkit.errors import UsageError
 from sevkit.result import Result
 from sevkit.vocabulary import Level, Mode
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 _OF_CAPTURES = ("capture", "keep", "as_published")
 _OF_GUESTS = (
     *("image", "memory_mib", "vcpus", "accel", "cpu", "firmware", "qemu_machine", "cmdline", "policy_text"),
+    *("kernel", "initrd"),
     *("kernel_hashes", "timeout"),
 )
 
@@ -58,7 +60,7 @@ _OF_GUESTS = (
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=SECONDS,
     default=180.0,
     show_default=True,
     metavar="SECONDS",
@@ -118,6 +120,8 @@ def _target(attack: "Attack", options: dict[str, Any]) -> "Target":
         raise UsageError("--step tells the story to people, --json to programs: give one of them")
     if options["as_published"] and (json_wanted() or options["step"]):
         raise UsageError("--as-published tells the story in its own way: give it without --json and --step")
+    if options["initrd"] is not None:
+        raise UsageError("an attack needs the agent, which an initrd of your own lacks", hint="--kernel alone keeps it")
     if options["keep"] is not None and options["capture"] == "live":
         raise UsageError("--keep keeps cores, and --capture live makes none", hint="--capture gcore")
     return Target(

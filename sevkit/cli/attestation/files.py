@@ -33,11 +33,11 @@ def read_optional(path: Path | None, most: int = MOST_BYTES) -> bytes | None:
 
 
 def files_under(path: Path, most: int) -> Iterator[tuple[str, bytes]]:
-    """(name, contents) of a file, or of each regular file in a folder and the folders below it, smaller ones only."""
+    """(name, contents) of a file, or of each regular file right in a folder that is not larger than ``most``."""
     if not path.is_dir():
         yield str(path), read(path, most)
         return
-    for number, file in enumerate(sorted(item for item in path.rglob("*") if item.is_file())):
+    for number, file in enumerate(sorted(item for item in path.iterdir() if item.is_file())):
         if number >= MOST_FILES:
             raise BadInputError(f"{path} holds more than {MOST_FILES} files")
         if file.stat().st_size <= most:

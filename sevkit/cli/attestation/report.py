@@ -111,9 +111,14 @@ def _evidence(path: Path) -> Evidence:
 
 
 def _store(paths: tuple[Path, ...]) -> Store:
-    from sevkit.attestation.report.certificates import store_of
+    from sevkit.attestation.report.certificates import may_hold_certificates, store_of
 
-    return store_of(entry for path in paths for entry in files.files_under(path, _MOST_CERTIFICATE))
+    return store_of(
+        (name, data)
+        for path in paths
+        for name, data in files.files_under(path, _MOST_CERTIFICATE)
+        if not path.is_dir() or may_hold_certificates(data)
+    )
 
 
 def _roots(paths: tuple[Path, ...]) -> list[Certificate]:

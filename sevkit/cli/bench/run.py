@@ -9,9 +9,11 @@ import click
 from sevkit.bench.payload import Measured, RunPlan, Skipped
 from sevkit.cli.bench.common import DIRECTORY, FILE, MODE
 from sevkit.cli.bench.progress import Line
-from sevkit.cli.output import json_wanted, reporting
+from sevkit.cli.output import interrupted, json_wanted, reporting
 from sevkit.errors import ExitCode, GuestError, SevkitError, UsageError
 from sevkit.result import Result
+
+_MOST_BLOCKS = 12
 
 
 @click.command("run")
@@ -58,16 +60,20 @@ def command(**options: Any) -> Result[Measured] | Result[RunPlan]:
     """
     wish = _wish(options)
     from sevkit.bench.campaign import directory as campaign
+    from sevkit.bench.campaign import estimate
 
     line = Line(quiet=json_wanted())
     prepared = campaign.prepare(wish, line.say)
     if options["dry_run"]:
+        estimate.check_budget(prepared.plan)
         return Result("bench run", _plan(prepared), human=_print_plan)
     if options["output"] is None:
         raise UsageError("--output is missing", hint="give a directory for the results: --output results")
     scheduler = _scheduler(options, prepared)
     try:
         outcome = campaign.measure(prepared, options["output"], scheduler=scheduler, report=line.show)
+    except KeyboardInterrupt:
+        raise interrupted(f"what was measured is kept in {options['output']}: the same command goes on") from None
     finally:
         line.end()
         if scheduler is not None:
@@ -113,8 +119,10 @@ def _scheduler(options: dict[str, Any], prepared: Any) -> Any:
 
 
 def _plan(prepared: Any) -> RunPlan:
+    from sevkit.bench.campaign import estimate
+
     plan = prepared.plan
-    blocks = [[slot.identity for slot in plan.block(config, boot)] for boot in range(2) for config in plan.configs]
+    order = [str(slot.identity) for slot in estimate.slots(plan, plan.profile.boots)]
     return {
         "profile": plan.profile.name,
         "where": plan.where,
@@ -126,7 +134,8 @@ def _plan(prepared: Any) -> RunPlan:
         "warmups": plan.profile.warmups,
         "budget_seconds": plan.profile.budget,
         "target": plan.profile.target,
-        "first_blocks": blocks,
+        "estimated_seconds": round(estimate.seconds(plan, plan.profile.boots), 1),
+        "order": order,
     }
 
 
@@ -141,7 +150,14 @@ def _print_plan(data: RunPlan) -> Iterator[str]:
         f"  {least} to {most} boots of each arm, {data['warmups']} warm-ups and {data['iterations']} samples in each; "
         f"until every interval is within {data['target']:.1%}, at most {data['budget_seconds']:.0f} s"
     )
-    yield "  order: " + " | ".join(" ".join(block) for block in data["first_blocks"]) + " | …"
+    arms = len(data["arms"])
+    blocks = [data["order"][i : i + arms] for i in range(0, len(data["order"]), arms)]
+    minutes = data["estimated_seconds"] / 60
+    yield f"  the first {least} boots of each arm take about {minutes:.0f} minutes, in this order:"
+    for block in blocks[:_MOST_BLOCKS]:
+        yield "    " + " ".join(block)
+    if len(blocks) > _MOST_BLOCKS:
+        yield f"    … and {len(blocks) - _MOST_BLOCKS} more rounds (--json has them all)"
 
 
 def _result(outcome: Any, prepared: Any, output: Path) -> Result[Measured]:
@@ -171,10 +187,13 @@ def _result(outcome: Any, prepared: Any, output: Path) -> Result[Measured]:
 
 def _unfinished(outcome: Any, plan: Any) -> list[str]:
     """The configurations that the budget left without the boots that a verdict needs."""
+    from sevkit.bench.model import SlotId
+
     boots: dict[int, set[int]] = {}
     for sample in outcome.samples:
-        config = int(sample.at.identity.partition(".")[0][1:])
-        boots.setdefault(config, set()).add(sample.boot)
+        slot = SlotId.parse(sample.at.identity)
+        if slot is not None:
+            boots.setdefault(slot.config, set()).add(slot.boot)
     return [c.label for c in plan.configs if len(boots.get(c.index, ())) < plan.profile.boots]
 
 

@@ -28,6 +28,9 @@ from sevkit.vocabulary import Mode
     "--timeout", type=SECONDS, default=120.0, show_default=True, metavar="SECONDS", help="For a guest to come up."
 )
 @click.option("--dry-run", is_flag=True, help="Print the command line and launch nothing.")
+@click.option(
+    "--emit", type=click.Choice(["libvirt-xml"]), help="Print the guest as a domain for virsh; launch nothing."
+)
 @real_hypervisor_option
 @guest_options
 @storage_options
@@ -40,6 +43,7 @@ def launch(
     detach: bool,
     timeout: float,
     dry_run: bool,
+    emit: str | None,
     hypervisor: str,
     **options: Any,
 ) -> Result[Launched] | Result[LaunchPlan]:
@@ -51,6 +55,8 @@ def launch(
 
     names = [name] if count == 1 else [f"{name}-{i + 1}" for i in range(count)]
     specs = [make_spec(each, Mode(mode), options) for each in names]
+    if emit:
+        return _domains(specs, hypervisor)
     if dry_run:
         return plan("guest launch", specs, hypervisor)
     if count > 1 and options["disk"]:
@@ -85,6 +91,18 @@ def plan(command: str, specs: Sequence[GuestSpec], hypervisor: str) -> Result[La
     able = chosen.availability(specs[0].mode)
     data: LaunchPlan = {"command_lines": lines, "dry_run": True, "runs_here": able.available, "reason": able.reason}
     return Result(command, data, human=_show_plan)
+
+
+def _domains(specs: Sequence[GuestSpec], hypervisor: str) -> Result[LaunchPlan]:
+    """The guests as libvirt's domains."""
+    from sevkit.hypervisor.qemu.hypervisor import QemuHypervisor
+
+    if hypervisor not in ("auto", "qemu"):
+        raise UsageError(f"--emit does not go with --hypervisor {hypervisor}", hint="libvirt runs QEMU")
+    found = plan("guest launch", specs, "qemu")
+    assert found.data is not None
+    found.data["domains"] = [QemuHypervisor().domain(spec) for spec in specs]
+    return found.shown_as(lambda data: iter(data["domains"]))
 
 
 def _show_plan(data: LaunchPlan) -> Iterator[str]:

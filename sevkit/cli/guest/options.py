@@ -8,7 +8,7 @@ import click
 
 from sevkit.cli.sizes import SIZE
 from sevkit.errors import UsageError
-from sevkit.guest import policy
+from sevkit.guest import media, policy
 from sevkit.guest.spec import Accel, Firmware, GuestSpec, Storage, StorageKind
 from sevkit.vocabulary import Mode
 
@@ -135,7 +135,7 @@ def make_spec(name: str, mode: Mode, options: dict[str, Any]) -> GuestSpec:
         shares=tuple(path.resolve() for path in options.get("shares", ())),
         ports=tuple(map(_ports, options.get("ports", ()))),
         outgoing=options.get("outgoing", False),
-        ssh_keys=tuple(path.read_text(errors="replace").strip() for path in options.get("ssh_keys", ())),
+        ssh_keys=tuple(map(media.public_key, options.get("ssh_keys", ()))),
         sev_options=options["sev_options"],
         platform_seed=options["platform_seed"],
     )

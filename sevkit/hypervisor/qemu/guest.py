@@ -14,6 +14,7 @@ from sevkit.guest.channel import AgentChannel, SshChannel
 from sevkit.guest.result import CommandResult
 from sevkit.guest.spec import GuestSpec
 from sevkit.hypervisor import registry
+from sevkit.hypervisor.lint import errors
 from sevkit.hypervisor.protocols import RamBlock
 from sevkit.memory.guest_ram.qemu_layout import guest_map
 from sevkit.qemu import argv as argv_builder
@@ -160,7 +161,10 @@ class QemuGuest:
     def check(self) -> None:
         """Raise when QEMU has ended, or the console shows that the guest will not come up."""
         if not self.alive():
-            raise HypervisorError(f"QEMU ended while the guest {self.name} started", detail=self._last_words())
+            words = self._last_words()
+            known = errors.explain(words)
+            hint = f"{known[-1].means}; {known[-1].fix}" if known else None
+            raise HypervisorError(f"QEMU ended while the guest {self.name} started", hint=hint, detail=words)
         cause = diagnosis.cause(self.console())
         if cause is not None:
             raise GuestError(cause.message, hint=cause.hint, detail=self._last_words())

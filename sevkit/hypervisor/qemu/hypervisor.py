@@ -19,6 +19,7 @@ from sevkit.hypervisor.qemu import firmware_model, prepare
 from sevkit.hypervisor.qemu.guest import QemuGuest
 from sevkit.qemu import argv as argv_builder
 from sevkit.qemu import capabilities as capabilities_of
+from sevkit.qemu import domain_xml
 from sevkit.qemu.argv import Capabilities, Encryption, Place
 from sevkit.vocabulary import Mode, Provenance
 
@@ -67,6 +68,18 @@ class QemuHypervisor:
 
     def command_line(self, spec: GuestSpec) -> Sequence[str]:
         """The command line for ``spec`` on any machine: what this host cannot tell stands as a word to replace."""
+        spec, able, accel, place, known = self._assumed(spec)
+        return argv_builder.build(spec, able, accel, place, known or argv_builder.UNKNOWN_ENCRYPTION)
+
+    def domain(self, spec: GuestSpec) -> str:
+        """The libvirt domain for ``spec``; raises UsageError for what libvirt has no words for."""
+        spec, able, accel, place, known = self._assumed(spec)
+        if able.emulates_sev or self.name == "emulated":
+            raise UsageError("libvirt does not know the emulator's objects", hint="--hypervisor qemu")
+        return domain_xml.build(spec, able.binary, accel, place, known)
+
+    def _assumed(self, spec: GuestSpec) -> tuple[GuestSpec, Capabilities, Accel, Place, Encryption | None]:
+        """What a launch would use here, with the objects that the mode needs taken for granted."""
         try:
             able = self._capabilities()
         except MissingToolError:
@@ -78,8 +91,7 @@ class QemuHypervisor:
         assumed = replace(able, objects=able.objects | present)
         image = images.expected(spec.image)
         spec = prepare.settled(spec, image)
-        place = self._place(spec, image, assumed, assume=True)
-        return argv_builder.build(spec, assumed, accel, place, known or argv_builder.UNKNOWN_ENCRYPTION)
+        return spec, assumed, accel, self._place(spec, image, assumed, assume=True), known
 
     def launch(self, spec: GuestSpec, *, detach: bool = False, timeout: float = 120.0) -> QemuGuest:
         """Start a guest and wait until its agent answers."""
@@ -201,6 +213,11 @@ class QemuHypervisor:
         return capabilities_of.encryption(able.binary, accel="tcg" if able.emulates_sev else "kvm")
 
     def _place(self, spec: GuestSpec, image: images.Image, able: Capabilities, *, assume: bool = False) -> Place:
+        if spec.platform_seed and not _has_firmware_model(spec, able):
+            raise UsageError(
+                "only the emulated SEV-SNP platform has keys that a seed can give",
+                hint="leave --platform-seed out, or add --hypervisor emulated --mode sev-snp",
+            )
         folder = registry.folder(spec.name)
         data = None if spec.storage.kind is StorageKind.NONE else spec.storage.path or folder / "data.img"
         return Place(

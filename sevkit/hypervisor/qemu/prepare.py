@@ -37,6 +37,8 @@ def settled(spec: GuestSpec, image: images.Image) -> GuestSpec:
     """The spec with the firmware that can boot the image; raises UsageError when the one asked for cannot."""
     if spec.kernel is not None:
         media.kernel(spec.kernel)
+    if spec.initrd is not None:
+        media.initrd(spec.initrd)
     if spec.cdrom is not None:
         media.cdrom(spec.cdrom)
         return spec

@@ -14,7 +14,7 @@ from sevkit.memory.sources.lease import Lease
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sevkit.memory.sources.elf import MappedFile, Segment
+    from sevkit.memory.sources.elf import Core, MappedFile, Segment
 
 BEYOND = "beyond the end of the file"
 LEFT_OUT = "left out of the core"
@@ -41,7 +41,7 @@ class CoreMemory(MemorySource):
         try:
             if not os.path.isfile(path):  # noqa: PTH113 - a device or pipe would block or never end
                 raise BadInputError(f"{path} is not a regular file")
-            self._fd, self.core = opened(self._fd, str(path))
+            self.core: Core = opened(self._fd, str(path))
         except SevkitError as error:
             self.close()
             error.message = f"{path}: {error.message}"

@@ -39,18 +39,18 @@ _FOREIGN: tuple[tuple[bytes, str, str], ...] = (
 )
 
 
-def opened(descriptor: int, path: str) -> tuple[int, Core]:
-    """The memory in an open file, and the file to read it from (another one where it had to be decompressed).
+def opened(descriptor: int, path: str) -> Core:
+    """The memory in an open file. Of a compressed file the descriptor stands afterwards for what was in it.
 
-    Closes ``descriptor`` if it gives another. Raises BadInputError that says what the file is, or NoSpaceError.
+    Raises BadInputError that says what the file is, or NoSpaceError.
     """
     head = os.pread(descriptor, 64, 0)
-    reader = _decompressor(head)
-    if reader is not None:
-        descriptor = _decompressed(descriptor, reader)
+    chunks = _decompressor(head)
+    if chunks is not None:
+        _decompress(descriptor, chunks)
         head = os.pread(descriptor, 64, 0)
         path = path.rpartition(".")[0] or path
-    return descriptor, _parse(descriptor, head, path)
+    return _parse(descriptor, head, path)
 
 
 def _parse(descriptor: int, head: bytes, path: str) -> Core:
@@ -134,20 +134,13 @@ def _xz(source: IO[bytes]) -> Iterator[bytes]:
         yield from iter(lambda: file.read(_CHUNK), b"")
 
 
-def _decompressed(descriptor: int, chunks: Callable[[IO[bytes]], Iterator[bytes]]) -> int:
-    """A file without a name that holds what a compressed one does; closes the compressed one."""
+def _decompress(descriptor: int, chunks: Callable[[IO[bytes]], Iterator[bytes]]) -> None:
+    """Put a file without a name, that holds what a compressed one does, in the place of the compressed one."""
     import tempfile
 
-    with tempfile.TemporaryFile() as nameless:
-        target = os.dup(nameless.fileno())
-    try:
-        with os.fdopen(os.dup(descriptor), "rb") as source:
-            _copy(chunks(source), target)
-    except BaseException:
-        os.close(target)
-        raise
-    os.close(descriptor)
-    return target
+    with tempfile.TemporaryFile() as target, os.fdopen(os.dup(descriptor), "rb") as source:
+        _copy(chunks(source), target.fileno())
+        os.dup2(target.fileno(), descriptor, inheritable=False)
 
 
 def _copy(chunks: Iterator[bytes], target: int) -> None:

@@ -6,6 +6,7 @@ embedded result, its own summary, the files that are still on this host, and a d
 
 import base64
 import hashlib
+import html
 import itertools
 import json
 import os
@@ -13,69 +14,15 @@ import platform
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any
 
 from sevkit.errors import BadInputError, NotPermittedError, UsageError
+from sevkit.evidence.payload import Checked, Finding, HashedFile, Host, Record
 
-_MARK = '<script type="application/json" id="sevkit-evidence">'
+_MARK = '<template id="sevkit-evidence">'  # not shown, and not a script
 _LARGEST = 4 << 30  # bytes of a file that is still hashed
 _DMI = Path("/sys/class/dmi/id")
 SIGNATURE = ".sig"  # beside the report: Base64 of the 64 bytes
-
-
-class Host(TypedDict):
-    """The machine that a result comes from; null where this user may not read it."""
-
-    name: str
-    cpu: str | None
-    cpu_signature: str | None
-    microcode: str | None
-    cpus: int
-    bios: str | None
-    product: str | None
-    kernel: str
-    system: str | None
-
-
-class HashedFile(TypedDict):
-    """A file that took part; ``sha256`` is null where it could not be hashed, and ``note`` says why."""
-
-    role: str
-    path: str
-    bytes: int | None
-    sha256: str | None
-    note: str | None
-
-
-class Record(TypedDict):
-    """All that is embedded. ``result_sha256`` is over ``result`` as canonical JSON."""
-
-    sevkit: str
-    host: Host
-    operator: str | None
-    ticket: str | None
-    files: list[HashedFile]
-    result: dict[str, Any]
-    result_sha256: str
-
-
-class Finding(TypedDict):
-    """One thing that was checked."""
-
-    what: str
-    state: Literal["confirmed", "wrong", "open"]
-    detail: str
-
-
-class Checked(TypedDict):
-    """A report that was checked. ``sound`` is false as soon as one thing is wrong."""
-
-    report: str
-    sound: bool
-    host: Host
-    operator: str | None
-    ticket: str | None
-    findings: list[Finding]
 
 
 def record(result: Mapping[str, Any], *, operator: str | None = None, ticket: str | None = None) -> Record:
@@ -122,8 +69,7 @@ def this_host() -> Host:
 
 def embedded(found: Record) -> str:
     """The record as an element of an HTML page; no text in it can end the element."""
-    text = json.dumps(found, sort_keys=True).replace("<", "\\u003c")
-    return f"{_MARK}{text}</script>"
+    return f"{_MARK}{html.escape(json.dumps(found, sort_keys=True), quote=False)}</template>"
 
 
 def sign(path: Path, key: Path) -> Path:
@@ -165,7 +111,7 @@ def _extract(path: Path) -> Record:
     if not mark:
         raise BadInputError(f"{path} holds no record of sevkit's", hint="reports of `attack run --report` do")
     try:
-        found: Record = json.loads(rest.partition("</script>")[0])
+        found: Record = json.loads(html.unescape(rest.partition("</template>")[0]))
         if not (isinstance(found["result"], dict) and isinstance(found["files"], list)):
             raise TypeError("not a record")
         _ = (found["result_sha256"], found["host"]["name"], found["operator"], found["ticket"])

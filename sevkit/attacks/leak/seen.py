@@ -1,0 +1,99 @@
+"""What a capture showed, and how it is weighed. Pure: no guest, no host."""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from sevkit.attacks.leak import verdict as judge
+from sevkit.guest import secrets
+from sevkit.memory.guest_ram.classes import PageClass
+from sevkit.memory.guest_ram.layout import GuestMap
+from sevkit.memory.guest_ram.picture import GuestPages
+from sevkit.memory.search.scan import ScanResult
+from sevkit.memory.sources.base import PAGE, MemorySource, State, Stretch, intersect, normalise
+from sevkit.vocabulary import Mode
+
+
+@dataclass(frozen=True)
+class PlacedHit:
+    """Where a secret stands: the VMM's address, the guest-physical address if it is guest RAM, and what lies there."""
+
+    secret: str
+    address: int
+    gpa: int | None
+    region: str
+
+
+@dataclass(frozen=True)
+class SecondLook:
+    """Guest RAM read from the process itself, held still: how often a secret stands there, and bytes it could not see.
+
+    ``missing_bytes`` is 0 where nothing was looked at again.
+    """
+
+    secrets: int = 0
+    missing_bytes: int = 0
+
+
+@dataclass
+class Seen:
+    """What a capture showed, before it is weighed. ``what`` says how it was captured.
+
+    ``word`` is what the guest says of its memory.
+    """
+
+    what: dict[str, Any]
+    found: ScanResult
+    pages: GuestPages
+    coverage: dict[str, int]
+    placed: list[PlacedHit]
+    word: secrets.GuestWord
+    second_look: SecondLook = SecondLook()
+
+
+def coverage(source: MemorySource, ram: GuestMap, found: ScanResult, counts: dict[str, int]) -> dict[str, int]:
+    """How much of guest RAM was searched, in bytes. What was never touched is known to be empty: not missing.
+
+    ``unreadable_bytes`` could not be read, by the search or by the look at each page after it.
+    """
+    ranges = normalise(ram.host_ranges())
+    sizes = dict.fromkeys(State, 0)
+    for part in intersect(source.stretches(), ranges):
+        sizes[part.state] += part.size
+    lost = sum(part.size for part in intersect([Stretch(*span) for span in found.lost], ranges))
+    return {
+        "guest_ram_bytes": ram.size,
+        "read_bytes": sizes[State.DATA] - lost,
+        "unreadable_bytes": max(sizes[State.UNREADABLE] + lost, counts["unread"] * PAGE),
+        "unpopulated_bytes": sizes[State.UNPOPULATED],
+    }
+
+
+def secret_pages(seen: Seen) -> dict[str, int]:
+    """How the capture shows the pages that hold a secret by the guest's word: class -> pages.
+
+    ``nowhere`` are those that are not in guest RAM as the VMM has it: then one of the two is mistaken.
+    """
+    indexes = [seen.pages.index(gpa) for gpa in seen.word.secret_pages]
+    words = ["nowhere" if at is None else PageClass(int(seen.pages.classes[at])).word for at in indexes]
+    return dict(Counter(words))
+
+
+def weigh(mode: Mode, seen: Seen, hits: int, controls: judge.Controls) -> judge.Decision:
+    """The verdict (leak/verdict.py has the rules); ``hits`` is how often a secret was found."""
+    covered = seen.coverage
+    absent = covered["guest_ram_bytes"] - covered["read_bytes"] - covered["unpopulated_bytes"]
+    finished = seen.found.finished and seen.pages.stopped is None
+    return judge.decide(
+        mode,
+        judge.Seen(
+            secret_hits=hits,
+            finished=finished,
+            missing_bytes=max(absent, covered["unreadable_bytes"], seen.second_look.missing_bytes),
+            pages=seen.pages.counts(),
+            secret_pages=secret_pages(seen),
+            used_pages=seen.word.used_pages,
+            second_look=seen.second_look.secrets,
+        ),
+        controls,
+    )

@@ -1,0 +1,73 @@
+"""How long a plan takes, before anything is measured: rough, but enough to refuse what cannot fit its budget."""
+
+from sevkit.bench.campaign.plan import Config, Plan, Slot
+from sevkit.bench.suite import Workload
+from sevkit.errors import UsageError
+
+# Seconds from the start of a guest until it answers; the images without and with benchmark programs.
+_BOOT = {"mini": 5.0}
+_LARGER_BOOT = 10.0
+_FIO_EXTRA = 1.4  # ramp time and start of a fio run
+_OTHERS = 1.0  # what prints its own value, when its length is not known
+_FILL_MIB = 500.0  # of random data per second
+_BETWEEN = 0.1  # commands on their way into the guest and back
+
+
+def slots(plan: Plan, rounds: int) -> list[Slot]:
+    """The slots of the first rounds, in the order in which they run: all configurations of a round, then the next."""
+    return [slot for boot in range(rounds) for config in plan.configs for slot in plan.block(config, boot)]
+
+
+def seconds(plan: Plan, rounds: int) -> float:
+    """How long that many rounds take."""
+    return rounds * len(plan.arms) * sum(_slot_seconds(plan, config) for config in plan.configs)
+
+
+def check_budget(plan: Plan) -> None:
+    """Refuse a plan whose least number of rounds cannot fit its budget; raises UsageError with what would fit."""
+    profile = plan.profile
+    wanted = seconds(plan, profile.boots)
+    if wanted <= profile.budget:
+        return
+    one = seconds(plan, 1)
+    fitting = int(profile.budget // one)
+    raise UsageError(
+        f"{profile.boots} boots of {len(plan.arms)} arms in {len(plan.configs)} configurations take about "
+        f"{span(wanted)}, the budget is {span(profile.budget)}",
+        hint=f"give --budget {_round_up(wanted)}, fewer --mode or --workload, a smaller --seconds"
+        + (f", or --boots {fitting}" if fitting else ""),
+    )
+
+
+def span(value: float) -> str:
+    """A duration for people."""
+    if value < 120:
+        return f"{value:.0f} s"
+    return f"{value / 60:.0f} minutes" if value < 7200 else f"{value / 3600:.1f} hours"
+
+
+def _round_up(value: float) -> int:
+    return int(value * 1.1 // 60 + 1) * 60
+
+
+def _slot_seconds(plan: Plan, config: Config) -> float:
+    profile = plan.profile
+    each = sum(_workload_seconds(w, plan) for w in config.workloads)
+    if plan.where == "mock":
+        return each
+    boot = _BOOT.get(config.image, _LARGER_BOOT) if plan.where == "guest" else 0.0
+    disk = profile.disk_mib / _FILL_MIB if any(w.disk for w in config.workloads) else 0.0
+    return boot + each + config.guests * disk
+
+
+def _workload_seconds(workload: Workload, plan: Plan) -> float:
+    samples = plan.profile.iterations + plan.warmups(workload)
+    if plan.where == "mock":
+        return samples * plan.mock_delay
+    if "$SECONDS_EACH" in workload.command:
+        one = plan.profile.seconds + _FIO_EXTRA
+    elif workload.seconds:
+        one = workload.seconds
+    else:
+        one = workload.mock_value if workload.parse == "time" else _OTHERS
+    return samples * (one + _BETWEEN)

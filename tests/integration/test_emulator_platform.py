@@ -1,0 +1,297 @@
+"""The emulated SEV-SNP platform from below: each exit, the reverse map table, VMPLs, the launch digest, a hostile host."""
+
+import base64
+import itertools
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sevkit import processes
+from sevkit.model.digest import LaunchInputs, launch_digest
+from sevkit.vocabulary import Mode
+
+from . import snp_machine
+from .snp_machine import FIRST, SECOND, Machine, build_firmware
+from .test_emulator_faith import BUILD
+
+pytestmark = [pytest.mark.guest, pytest.mark.timeout(300)]
+
+Start = Callable[..., Machine]
+
+
+@pytest.fixture(scope="module")
+def binary() -> Path:
+    done = processes.run([str(BUILD), "--print-path"], timeout=60)
+    if done.status != 0:
+        pytest.skip(f"the emulator of this source is not built: {done.error_text}")
+    return Path(done.text.strip())
+
+
+@pytest.fixture(scope="module")
+def firmware(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if shutil.which("gcc") is None or shutil.which("make") is None:
+        pytest.skip("gcc and make are needed")
+    return build_firmware(tmp_path_factory.mktemp("firmware"))
+
+
+@pytest.fixture
+def start(binary: Path, firmware: Path, tmp_path: Path) -> Iterator[Start]:
+    """Starts machines, and ends them after the test."""
+    running: list[Machine] = []
+    numbers = itertools.count()
+
+    def machine(**options: object) -> Machine:
+        made = Machine(binary, firmware, tmp_path / str(next(numbers)), **options)  # type: ignore[arg-type]
+        running.append(made)
+        return made
+
+    yield machine
+    for made in running:
+        made.stop()
+
+
+@pytest.fixture
+def victim(start: Start) -> Machine:
+    """A machine that reads one page in a loop and tells when that changes."""
+    machine = start(run=snp_machine.VICTIM)
+    machine.wait_for_text("ready")
+    return machine
+
+
+# ---- what the guest sees ----
+
+
+def test_every_exit_and_instruction(start: Start) -> None:
+    lines = start().wait_end().splitlines()
+    assert [line for line in lines if line.startswith("FAILED")] == []
+    assert lines[-1] == "end: all ok"
+    assert len(lines) > 85
+
+
+def test_malformed_ghcbs_do_not_harm_the_vmm(start: Start) -> None:
+    machine = start(run=snp_machine.FUZZ, thousands=20)
+    assert machine.wait_end().splitlines()[-1] == "end: all ok", machine.log()
+    assert machine.process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("run", "vcpus", "check"),
+    [
+        (snp_machine.VMPL_WRITE, 2, "RMP_VMPL"),
+        (snp_machine.VMSA_WRITE, 1, "RMP_VMSA"),
+        (snp_machine.PRIVATE_GHCB, 1, "GHCB"),
+        (snp_machine.UNREGISTERED_GHCB, 1, "GHCB"),
+    ],
+)
+def test_what_the_host_cannot_resolve_stops_the_machine(start: Start, run: int, vcpus: int, check: str) -> None:
+    machine = start(run=run, vcpus=vcpus)
+    machine.wait_for_log(f"({check})")
+    assert machine.ask("query-status")["status"] == "internal-error"
+
+
+# ---- launch ----
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "mode", "vcpus"),
+    [
+        ("sev-snp-tcg-guest", "", Mode.SEV_SNP, 1),
+        ("sev-snp-tcg-guest", "", Mode.SEV_SNP, 7),
+        ("sev-tcg-guest", ",policy=0x5", Mode.SEV_ES, 1),
+        ("sev-tcg-guest", ",policy=0x5", Mode.SEV_ES, 3),
+        ("sev-tcg-guest", "", Mode.SEV, 2),
+    ],
+)
+def test_the_launch_digest_is_the_hardwares(
+    start: Start, firmware: Path, kind: str, options: str, mode: Mode, vcpus: int
+) -> None:
+    machine = start(kind=kind, options=options, vcpus=vcpus, extra=["-S"])
+    cpu = machine.ask("query-cpus-fast")[0]["qom-path"]
+    family, model, stepping = (
+        machine.ask("qom-get", path=cpu, property=name) for name in ("family", "model", "stepping")
+    )
+    signature = min(family, 15) << 8 | max(0, family - 15) << 20 | (model & 15) << 4 | model >> 4 << 16 | stepping
+    expected = launch_digest(LaunchInputs(mode, firmware.read_bytes(), vcpus=vcpus, signature=signature))
+    assert machine.read("launch-digest") == expected.hex()
+
+
+def test_query_sev_answers_as_for_hardware(start: Start) -> None:
+    machine = start(options=",policy=0xb0000", extra=["-S"])
+    answer = machine.ask("query-sev")
+    assert (answer["sev-type"], answer["snp-policy"]) == ("sev-snp", 0xB0000)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "words"),
+    [
+        ("sev-snp-tcg-guest", ",policy=0x10000", "POLICY_FAILURE"),
+        ("sev-snp-tcg-guest", ",policy=0x1030000", "POLICY_FAILURE"),
+        ("sev-snp-tcg-guest", ",host-data=AAAA", "32 bytes"),
+        ("sev-snp-tcg-guest", ",private-memory=open", "ciphertext or hole"),
+        ("sev-snp-tcg-guest", ",firmware-socket=/nonexistent", "cannot connect"),
+        ("sev-snp-tcg-guest", ",id-block=" + "A" * 128, "BAD_MEASUREMENT"),
+        ("sev-tcg-guest", ",policy=0x45", "reserved"),
+    ],
+)
+def test_bad_settings_are_refused_with_the_reason(start: Start, kind: str, options: str, words: str) -> None:
+    machine = start(kind=kind, options=options, extra=["-S"])
+    machine.wait_end()
+    assert machine.process.returncode == 1
+    assert words in machine.log()
+
+
+def test_an_object_that_the_machine_does_not_use_is_refused(binary: Path) -> None:
+    command = [str(binary), "-accel", "tcg", "-machine", "q35", "-object", "sev-tcg-guest,id=sev0", "-S"]
+    command += [word for folder in snp_machine.FOLDERS for word in ("-L", folder)]
+    done = processes.run([*command, "-display", "none", "-nodefaults", "-vga", "none"], timeout=60)
+    assert done.status == 1
+    assert "confidential-guest-support=sev0" in done.error_text
+
+
+def test_a_reset_ends_the_machine(victim: Machine) -> None:
+    victim.ask("system_reset")
+    victim.wait_end()
+    assert "not resettable" in victim.log()
+
+
+# ---- the hostile host ----
+
+
+@pytest.mark.parametrize("command", ["x-sev-host-remap", "x-sev-host-swap"])
+def test_another_page_of_the_guests_is_not_served(victim: Machine, command: str) -> None:
+    victim.ask(command, gpa=FIRST, to_gpa=SECOND)
+    victim.wait_for_log("(RMP_GPA)")
+    assert victim.ask("query-status")["status"] == "internal-error"
+    assert "value" not in victim.out()
+
+
+def test_a_page_at_a_second_address_is_not_served(victim: Machine) -> None:
+    victim.ask("x-sev-host-alias", gpa=SECOND, to_gpa=FIRST)
+    victim.wait_for_log("(RMP_GPA)")
+
+
+@pytest.mark.parametrize("command", ["x-sev-host-replace", "x-sev-host-unassign"])
+def test_a_fresh_page_is_not_validated(victim: Machine, command: str) -> None:
+    victim.ask(command, gpa=FIRST)
+    victim.wait_for_text("exit code 0x404")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "check"),
+    [
+        ({"asid": 2}, "RMP_ASID"),
+        ({"entry_gpa": SECOND}, "RMP_GPA"),
+        ({"immutable": True}, "RMP_IMMUTABLE"),
+    ],
+)
+def test_a_forged_entry_is_noticed(victim: Machine, arguments: dict[str, int], check: str) -> None:
+    victim.ask("x-sev-host-rmpupdate", gpa=FIRST, **arguments)
+    victim.wait_for_log(f"({check})")
+
+
+def test_strict_stops_where_kvm_would_convert(start: Start) -> None:
+    machine = start(run=snp_machine.VICTIM, options=",strict=on")
+    machine.wait_for_text("ready")
+    machine.ask("x-sev-host-unassign", gpa=FIRST)
+    machine.wait_for_log("(RMP_ASSIGNED)")
+
+
+def test_the_hosts_store_is_refused_and_counted(victim: Machine) -> None:
+    text = victim.refusal("x-sev-host-write", gpa=FIRST, data=base64.b64encode(b"x" * 16).decode())
+    assert "RMP_ASSIGNED" in text
+    assert "RMPUPDATE: FAIL_OVERLAP" in victim.refusal("x-sev-host-rmpupdate", gpa=0x800000, large=True)
+    assert "PSMASH: FAIL_INPUT" in victim.refusal("x-sev-host-psmash", gpa=FIRST)
+    counters = {entry["name"]: entry["value"] for entry in victim.ask("x-sev-host-statistics")}
+    assert counters["refused-writes"] == 1
+    assert counters["pvalidate"] == 2
+
+
+def test_the_host_reads_ciphertext_of_private_pages_and_plaintext_of_shared_ones(victim: Machine) -> None:
+    private = victim.ask("x-sev-host-read", gpa=FIRST, size=64)
+    data = base64.b64decode(private["data"])
+    assert private["private"]
+    assert b"\x11" * 8 not in data
+    assert bytes(16) != data[:16]
+    assert not victim.ask("x-sev-host-read", gpa=0x200000, size=16)["private"]
+    entry = victim.ask("x-sev-host-rmp", gpa=FIRST)
+    assert (entry["state"], entry["entry-gpa"], entry["perms"]) == ("guest-valid", FIRST, [15, 0, 0, 0])
+
+
+def test_the_registers_are_sealed(victim: Machine, firmware: Path) -> None:
+    """The secret that the firmware keeps in a register is nowhere in what a dump shows; it prints it as text."""
+    secret = int(victim.out().split()[1], 16).to_bytes(8, "little")
+    for vmsa in [base64.b64decode(victim.ask("x-sev-host-vmsa", vcpu=0)["data"]) for _ in range(2)]:
+        assert secret not in vmsa
+        assert bytes(16) not in vmsa
+    victim.ask("stop")
+    memory = readable_memory(victim)
+    assert secret not in memory
+    # Positive control: what is not sealed is found.
+    assert str(firmware).encode() in memory
+
+
+def readable_memory(machine: Machine) -> bytes:
+    """All that ptrace can read of the process's writable mappings, as a dump would."""
+    found = []
+    maps = Path(f"/proc/{machine.process.pid}/maps").read_text().splitlines()
+    with open(machine.memory(), "rb", buffering=0) as memory:
+        for line in maps:
+            span, rights, *_ = line.split()
+            first, end = (int(part, 16) for part in span.split("-"))
+            if rights.startswith("rw") and end - first < 1 << 26:
+                try:
+                    memory.seek(first)
+                    found.append(memory.read(end - first))
+                except (OSError, ValueError, OverflowError):
+                    continue
+    return b"".join(found)
+
+
+def test_stores_around_qemu_have_no_effect(victim: Machine) -> None:
+    """The kernel refuses the private mapping; the shared one is not what the guest reads."""
+    memory = victim.memory()
+    try:
+        with pytest.raises(OSError, match="Input/output error"):
+            os.pwrite(memory, b"x" * 16, victim.read("private-address") + FIRST)
+        assert os.pwrite(memory, b"x" * 16, victim.read("dram-address") + FIRST) == 16
+    finally:
+        os.close(memory)
+    victim.ask("qom-set", path="/objects/sev0", property="cache-op", value="wbinvd")
+    assert victim.ask("query-status")["status"] == "running"
+    assert "value" not in victim.out()
+
+
+def test_changed_ciphertext_is_noticed(victim: Machine) -> None:
+    """Root writes through the VMM's own descriptor: the page is not served."""
+    folder = Path(f"/proc/{victim.process.pid}/fd")
+    private = next(path for path in folder.iterdir() if "sev-private" in os.readlink(path))
+    victim.ask("stop")
+    victim.ask("qom-set", path="/objects/sev0", property="cache-op", value="wbinvd")
+    descriptor = os.open(private, os.O_RDWR)
+    try:
+        os.pwrite(descriptor, bytes(16), FIRST)
+    finally:
+        os.close(descriptor)
+    victim.ask("cont")
+    victim.wait_for_log("(INTEGRITY)")
+    assert "value" not in victim.out()
+
+
+def test_holes_are_not_mapped(start: Start) -> None:
+    machine = start(run=snp_machine.VICTIM, options=",private-memory=hole")
+    machine.wait_for_text("ready")
+    assert machine.read("private-address") == 0
+    assert "sev-private" not in Path(f"/proc/{machine.process.pid}/maps").read_text()
+    machine.ask("qom-set", path="/objects/sev0", property="cache-op", value="wbinvd")
+    assert machine.ask("query-status")["status"] == "running"
+
+
+def test_the_host_sees_which_pages_are_touched(victim: Machine) -> None:
+    victim.ask("x-sev-host-page-trace", enable=True)
+    snp_machine.wait_for(
+        "a touch of the first page",
+        lambda: FIRST in {touch["gpa"] for touch in victim.ask("x-sev-host-page-trace", enable=True)},
+    )
