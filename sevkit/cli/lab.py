@@ -49,7 +49,7 @@ def check(number: int, answer: str, level: str) -> Result[LabChecked]:
         "exercise": marked.exercise.as_dict(),
         "answer": marked.answer,
         "right": marked.right,
-        "experiment": cast("Told", {**runner.about(marked.run.attack), **marked.run.as_dict()}),
+        "experiment": cast(Told, {**runner.about(marked.run.attack), **marked.run.as_dict()}),
     }
     code = {True: ExitCode.DONE, False: ExitCode.NO, None: ExitCode.INCONCLUSIVE}[marked.right]
     return Result("lab check", data, code, human=_show)
