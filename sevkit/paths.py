@@ -1,6 +1,8 @@
 """Where sevkit keeps things on this machine: cache, state and run-time directories of the user."""
 
+import grp
 import os
+import pwd
 import stat
 import tempfile
 from pathlib import Path
@@ -18,13 +20,28 @@ def cache_dir(*parts: str) -> Path:
     base = Path(override) if override else Path(platformdirs.user_cache_dir(_APP))
     path = base.joinpath(*parts)
     path.mkdir(parents=True, exist_ok=True, mode=0o755)
-    info = path.stat()
-    if info.st_mode & stat.S_IWOTH or info.st_uid not in (os.getuid(), 0):
-        raise NotPermittedError(
-            f"{path} is not safe: another user could put a kernel there that guests would boot",
-            hint="chmod o-w it, or point SEVKIT_CACHE_DIR at a directory of your own",
-        )
+    for each in (path, *path.resolve().parents):
+        info = each.stat()
+        sticky = bool(info.st_mode & stat.S_ISVTX) and each != path  # there only the owner renames
+        if info.st_uid not in (os.getuid(), 0) or (_open_to_others(info) and not sticky):
+            raise NotPermittedError(
+                f"{path} is not safe: another user could put a kernel there that guests would boot ({each})",
+                hint=f"chmod go-w {each}, or point SEVKIT_CACHE_DIR at a directory of your own",
+            )
     return path
+
+
+def _open_to_others(info: os.stat_result) -> bool:
+    """Whether others may write: everybody, or a group other than the owner's own (useradd makes one for each)."""
+    if info.st_mode & stat.S_IWOTH:
+        return True
+    if not info.st_mode & stat.S_IWGRP or info.st_gid == 0:
+        return False
+    try:
+        group, owner = grp.getgrgid(info.st_gid), pwd.getpwuid(info.st_uid)
+    except KeyError:
+        return True
+    return group.gr_name != owner.pw_name or bool(set(group.gr_mem) - {owner.pw_name})
 
 
 def state_dir(*parts: str) -> Path:

@@ -88,11 +88,12 @@ def pass_on(out: bytes, err: bytes, status: int) -> int:
 
 
 def _write(lines: Iterable[str]) -> None:
+    from sevkit import cleantext as clean
     from sevkit.render.plain import ASCII, ascii_only
 
     plain = ascii_only(sys.stdout)
     for each in lines:
-        line = each.translate(ASCII) if plain else each
+        line = clean.coloured(each.translate(ASCII) if plain else each)
         sys.stdout.write(line if line.endswith("\n") else line + "\n")
 
 
@@ -104,12 +105,14 @@ def print_error(error: SevkitError) -> None:
 
 
 def _write_error(stream: IO[str], error: SevkitError) -> None:
+    from sevkit import cleantext as clean
+
     red, cyan, plain = ("\x1b[1;31m", "\x1b[36m", "\x1b[0m") if colour(stream) else ("", "", "")
-    stream.write(f"{red}error:{plain} {error.message}\n")
+    stream.write(f"{red}error:{plain} {clean.text(error.message)}\n")
     for line in (error.detail or "").strip().splitlines()[-20:]:
-        stream.write(f"  | {line}\n")
+        stream.write(f"  | {clean.line(line)}\n")
     if error.hint:
-        stream.write(f"{cyan}hint:{plain} {error.hint}\n")
+        stream.write(f"{cyan}hint:{plain} {clean.text(error.hint)}\n")
 
 
 def colour(stream: IO[str]) -> bool:

@@ -60,11 +60,13 @@ def command(
 
 
 def _human(data: Scan) -> Iterator[str]:
+    from sevkit import cleantext as clean
+
     found = data["hits"]
     named = len(data["patterns"])
-    yield f"{data['target']}: {len(found)} hits for {named} pattern{'s' if named != 1 else ''}"
+    yield f"{clean.line(data['target'])}: {len(found)} hits for {named} pattern{'s' if named != 1 else ''}"
     for hit in found[:_SHOWN]:
-        where = f"{hit['region']} {hit['perms'] or ''}".strip()
+        where = f"{clean.line(hit['region'] or '')} {hit['perms'] or ''}".strip()
         if hit["gpa"] is not None:
             where = f"guest-physical {hit['gpa']:#x} in {hit['ram_block']}"
         yield f"  {hit['address']:#x}  {hit['pattern']}, {where}"

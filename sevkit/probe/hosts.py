@@ -13,12 +13,12 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from sevkit import cleantext as safe
 from sevkit.errors import BadInputError, DeadlineError, SevkitError, UsageError
 from sevkit.extras import extra
 from sevkit.probe.facts import Facts, checked
 from sevkit.probe.payload import Fleet, HostRow, Odd, Report, StandsOut
 from sevkit.probe.report import report
-from sevkit.probe.shape import clean_text
 from sevkit.probe.shell import SCRIPT, facts_of
 
 if TYPE_CHECKING:
@@ -122,8 +122,8 @@ def _words(error: Exception) -> str:
     for argument in error.args:
         said = str(getattr(argument, "stderr", "") or "").strip()
         if said:
-            return clean_text(said[-300:])
-    return clean_text(f"{type(error).__name__}: {error}"[:300])
+            return safe.text(said[-300:])
+    return safe.text(f"{type(error).__name__}: {error}"[:300])
 
 
 def read_host(name: str, host: Any) -> Facts:

@@ -9,12 +9,12 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from sevkit import cleantext as safe
 from sevkit import textfile
 from sevkit.errors import BadInputError
 from sevkit.probe.collect.kernel import LOG_WORDS
 from sevkit.probe.logforms import Record, record, records
 from sevkit.probe.logtable import COUNT, DRIVERS, FEATURES, LISTS, LOADED, RANGE, RULES, SILENT, STATUS
-from sevkit.probe.shape import clean_text
 from sevkit.vocabulary import ENCRYPTED, MODE_FACTS
 
 HOST_FEATURES = ("sev", "sev_es", "sev_snp")
@@ -149,7 +149,7 @@ def _own(message: str) -> str:
 def understand(number: int, message: str, own: str | None = None) -> Evidence | None:
     """What one message of the kernel says, or None for one that is not known."""
     own = _own(message) if own is None else own
-    text = clean_text(message.strip()[:_TEXT_LIMIT])
+    text = safe.text(message.strip()[:_TEXT_LIMIT])
     kvm = _kvm(own)
     if kvm:
         return Evidence(number, text, *kvm, True)

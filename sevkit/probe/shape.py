@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from sevkit import cleantext as safe
+
 _LEAF_KEY = re.compile(r"0x[0-9a-f]{8}(\.[0-9a-f]{1,8})?")
 _MISSING = ("absent", "denied", "failed", "not_recorded")
 _MAX_CPUS = 8192
@@ -140,20 +142,13 @@ def _mismatch_object(value: Any, shape: Mapping[str, Any], where: str) -> tuple[
 def clean(value: Any) -> Any:
     """The same JSON value with control characters and lone surrogates in its strings replaced."""
     if isinstance(value, str):
-        return clean_text(value)
+        return safe.text(value)
     if isinstance(value, list):
         return [clean(item) for item in value]
     if isinstance(value, dict):
-        return {clean_text(str(key)): clean(item) for key, item in value.items()}
+        return {safe.text(str(key)): clean(item) for key, item in value.items()}
     return value
 
 
-def clean_text(text: str) -> str:
-    """Text that can be shown: no control characters but tab and newline, nothing that cannot be encoded."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
-
-
 def _short(text: str) -> str:
-    return clean_text(text[:60])
+    return safe.text(text[:60])

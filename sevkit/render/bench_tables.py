@@ -5,6 +5,8 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from sevkit import cleantext as clean
+
 COLUMNS = ("workload", "storage", "metric", "mode", "baseline", "value", "ratio", "95 % interval", "better", "verdict")
 
 _UNITS: dict[str, tuple[tuple[float, str], ...]] = {
@@ -63,7 +65,7 @@ def row(comparison: Mapping[str, Any]) -> list[str]:
 
 def text(comparisons: Sequence[Mapping[str, Any]]) -> str:
     """A table for a terminal, columns aligned, with the reasons below it."""
-    cells = [list(COLUMNS), *(row(c) for c in comparisons)]
+    cells = [list(COLUMNS), *([clean.line(cell) for cell in row(c)] for c in comparisons)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(COLUMNS))]
     right = {4, 5, 6}
     lines = ["  ".join(_pad(cell, widths[i], i in right) for i, cell in enumerate(line)).rstrip() for line in cells]
@@ -83,58 +85,50 @@ def _notes(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
         reasons = [comparison["reason"]] if comparison["verdict"] == "refused" else []
         for note in {*reasons, *comparison["warnings"]} - {""}:
             counted[note] = counted.get(note, 0) + 1
-    return [f"note ({count} of {len(comparisons)}): {note}" for note, count in sorted(counted.items())]
+    return [f"note ({count} of {len(comparisons)}): {clean.line(note)}" for note, count in sorted(counted.items())]
 
 
 def markdown(comparisons: Sequence[Mapping[str, Any]]) -> str:
     """A Markdown table."""
     lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "|".join(" --- " for _ in COLUMNS) + "|"]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row(c)) + " |" for c in comparisons]
+    lines += ["| " + " | ".join(map(clean.markdown_cell, row(c))) + " |" for c in comparisons]
     return "\n".join(lines) + "\n"
 
 
+_PLAIN = ("family", "workload", "storage", "metric", "unit", "direction", "baseline_mode", "mode", "control")
+_FIGURES = ("ratio", "confidence", "p_value", "p_holm", "noise_floor", "smallest_detectable", "boots_for_margin")
+
+
 def as_csv(comparisons: Sequence[Mapping[str, Any]]) -> str:
-    """All fields as CSV, numbers with ten digits."""
+    """Full precision, one line per comparison, with all that tells two lines apart: conditions, control, provenance."""
     out = io.StringIO()
-    names = ["workload", "storage", "metric", "unit", "direction", "baseline_mode", "mode", "baseline_value", "value"]
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*names, "ratio", "interval_low", "interval_high", "p_holm", "verdict", "reason", "warnings"])
+    counts = ("boots_baseline", "boots", "samples_baseline", "samples")
+    values = ("baseline_value", "value", "interval_low", "interval_high")
+    writer.writerow([*_PLAIN, "conditions", "provenance", *counts, *values, *_FIGURES, "verdict", "reason", "warnings"])
     for c in comparisons:
-        low, high = c["interval"] or ("", "")
-        tail = [c["ratio"], low, high, c["p_holm"], c["verdict"], c["reason"], "; ".join(c["warnings"])]
-        writer.writerow([_cell(cell) for cell in [*(c[name] for name in names), *tail]])
+        conditions = "; ".join(f"{key}={value}" for key, value in c["conditions"].items())
+        known = [conditions, "; ".join(c["provenance"]), *c["boots"], *c["samples"]]
+        measured = [c["baseline_value"], c["value"], *(c["interval"] or ("", "")), *(c[name] for name in _FIGURES)]
+        cells = [*(c[name] for name in _PLAIN), *known, *measured, c["verdict"], c["reason"], "; ".join(c["warnings"])]
+        writer.writerow([_cell(cell) for cell in cells])
     return out.getvalue()
 
 
 def _cell(value: Any) -> Any:
     """A CSV cell: ten digits of a number, more than any measurement has; nothing for None."""
+    if isinstance(value, str):
+        return clean.csv_cell(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:.10g}" if isinstance(value, float) else "" if value is None else value
 
 
 def latex(comparisons: Sequence[Mapping[str, Any]]) -> str:
     """A LaTeX tabular (booktabs)."""
-    lines = [r"\begin{tabular}{llllrrrlll}", r"\toprule", " & ".join(map(_tex, COLUMNS)) + r" \\", r"\midrule"]
-    lines += [" & ".join(_tex(cell) for cell in row(c)) + r" \\" for c in comparisons]
+    lines = [r"\begin{tabular}{llllrrrlll}", r"\toprule", " & ".join(map(clean.tex, COLUMNS)) + r" \\", r"\midrule"]
+    lines += [" & ".join(clean.tex(cell) for cell in row(c)) + r" \\" for c in comparisons]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
-
-
-_TEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "µ": r"\textmu{}",
-}
-
-
-def _tex(cell: str) -> str:
-    return "".join(_TEX.get(character, character) for character in cell)
 
 
 FORMATS: dict[str, Callable[[Sequence[Mapping[str, Any]]], str]] = {

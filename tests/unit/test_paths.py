@@ -1,0 +1,89 @@
+"""Caches hold kernels and programs that run: they are trusted only where nobody else can put them."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sevkit.errors import NotPermittedError
+from sevkit.paths import cache_dir, state_dir
+
+root = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to make directories of other users")
+
+
+@pytest.fixture
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    found = tmp_path / "above" / "cache"
+    monkeypatch.setenv("SEVKIT_CACHE_DIR", str(found))
+    return found
+
+
+def test_a_cache_of_ours_is_ours_whatever_the_umask(base: Path) -> None:
+    before = os.umask(0o002)
+    try:
+        assert cache_dir("images").stat().st_mode & 0o022 == 0
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize("part", ["", "..", "images"])
+def test_a_cache_that_anybody_may_write_to_is_refused(base: Path, part: str) -> None:
+    cache_dir("images")
+    (base / part).chmod(0o777)
+    with pytest.raises(NotPermittedError, match="not safe"):
+        cache_dir("images")
+
+
+def test_a_sticky_directory_above_is_fine_and_of_the_cache_itself_is_not(base: Path) -> None:
+    cache_dir("images")
+    base.parent.chmod(0o1777)
+    cache_dir("images")
+    (base / "images").chmod(0o1777)
+    with pytest.raises(NotPermittedError):
+        cache_dir("images")
+
+
+@root
+@pytest.mark.parametrize("part", ["..", "", "images"])
+def test_a_cache_of_another_user_or_below_one_is_refused(base: Path, part: str) -> None:
+    cache_dir("images")
+    os.chown((base / part).resolve(), 65534, 65534)
+    with pytest.raises(NotPermittedError):
+        cache_dir("images")
+
+
+@root
+def test_a_cache_that_a_foreign_group_may_write_to_is_refused(base: Path) -> None:
+    cache_dir("images")
+    os.chown(base, 0, 65534)
+    base.chmod(0o775)
+    with pytest.raises(NotPermittedError):
+        cache_dir("images")
+
+
+@root
+def test_a_link_to_a_cache_of_another_user_is_refused(base: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    os.chown(theirs, 65534, 65534)
+    base.parent.mkdir(exist_ok=True)
+    base.symlink_to(theirs)
+    with pytest.raises(NotPermittedError):
+        cache_dir("images")
+
+
+@root
+def test_a_state_directory_that_is_a_link_or_anothers_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir(mode=0o700)
+    link = tmp_path / "link"
+    link.symlink_to(theirs)
+    monkeypatch.setenv("SEVKIT_STATE_DIR", str(link))
+    with pytest.raises(NotPermittedError):
+        state_dir()
+    os.chown(theirs, 65534, 65534)
+    monkeypatch.setenv("SEVKIT_STATE_DIR", str(theirs))
+    with pytest.raises(NotPermittedError):
+        state_dir()
