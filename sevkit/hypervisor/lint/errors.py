@@ -83,5 +83,7 @@ def _cause(line: str) -> tuple[str, str] | None:
     value = int(digits, 16 if digits.startswith("0x") else 10)
     if value in FIRMWARE_CODES:
         name, words = FIRMWARE_CODES[value]
-        return f"firmware error {value:#x}, {name}: {words}", sign[1] if sign else "see docs/guests.md"
+        return f"firmware error {value:#x}, {name}: {words}", sign[
+            1
+        ] if sign else "`sevkit probe` says what is not ready on this host"
     return sign
