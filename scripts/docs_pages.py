@@ -39,11 +39,12 @@ def _checks():
 
     lines = [
         "# Checks of sevkit probe\n\nMade from the tables in `sevkit/probe/checks`.\n",
-        "| check | modes | weight | what it checks | reads | hint |\n|---|---|---|---|---|---|",
+        "| check | for | what it checks |\n|---|---|---|",
     ]
     for check in table():
-        cells = (", ".join(check.modes), check.weight, check.description, check.reads, check.hint)
-        lines.append(f"| `{check.id}` | " + " | ".join(map(_cell, cells)) + " |")
+        modes = f"{', '.join(check.modes)}<br>{check.weight}"
+        what = f"{_cell(check.description)}<br>*reads* {_cell(check.reads)}<br>*if not* {_cell(check.hint)}"
+        lines.append(f"| `{check.id}` | {modes} | {what} |")
     return "\n".join(lines) + "\n"
 
 

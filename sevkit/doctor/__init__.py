@@ -102,7 +102,7 @@ ABILITIES = (
     Ability(
         "SEV-SNP guests on hardware",
         "sevkit guest launch --mode sev-snp",
-        ("qemu", "image", "ovmf", "kvm", "sev", "snp", "memlock"),
+        ("qemu", "image", "snp-firmware", "kvm", "sev", "snp", "memlock"),
     ),
     Ability("sevkit in a container", "sevkit container run", ("python", "engine")),
 )

@@ -12,7 +12,7 @@ from sevkit.probe.leaf import Registers
 from sevkit.probe.undress import uncoloured, unquoted
 
 HEADING = "AMD Secure Encryption (0x8000001f)"
-_LINE = re.compile(r"\s+(\S.{0,60}?)\s*=\s*(true|false|0x[0-9a-f]{1,8} \(\d{1,10}\))\s*")
+_LINE = re.compile(r"\s*(\S.{0,60}?)\s*=\s*(true|false|0x[0-9a-f]{1,8} \(\d{1,10}\))\s*")
 
 # What the program calls the fields: words, register, lowest bit, width.
 WORDS: dict[str, tuple[int, int, int]] = {

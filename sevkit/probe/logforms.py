@@ -20,7 +20,8 @@ _FACILITY = re.compile(r"(?:\S{1,100}: )?(kern|user|daemon|auth|syslog|local\d|m
 _ISO = r"(?P<iso>\d{4}-\d\d-\d\d)[T ](?P<clock>\d\d:\d\d:\d\d)[.,]?\d*(?:Z|[+-]\d\d:?\d\d)?"
 _DATED = re.compile(
     rf"(?:(?:1 |\S{{1,12}} )?{_ISO}(?: [A-Z][A-Za-z]{{1,5}}| [+-]\d\d(?:\d\d)?)?"
-    r"|(?P<month>[^\s\d\[\]:<>=\"']{1,12}\.?|\d{1,2}月) +(?P<day>\d{1,2}) (?:\d{4} )?(?P<time>\d\d:\d\d:\d\d)[\d:.]*"
+    r"|(?P<month>[^\s\d\[\]:<>=\"']{1,12}\.?|\d{1,2}[月월]|[Tt]hg \d{1,2}) +(?P<day>\d{1,2}) (?:\d{4} )?"
+    r"(?P<time>\d\d:\d\d:\d\d)[\d:.]*"
     r"|(?P<unix>\d{9,11}\.\d{3,9})|(?P<android>\d\d-\d\d \d\d:\d\d:\d\d\.\d{3})) +"
 )
 _TAG = re.compile(r"\S{1,255} (?:(?:kern)\.\w{3,7} )?([^\s:\[]{1,64})(?:\[\d+\])?: ?")
@@ -33,6 +34,11 @@ _SECONDS = re.compile(r"\[ *(\d{1,9}\.\d{1,9})[\] <,]")
 _NAMED = re.compile(r"(?:\S{0,255}[^\s:\]] )?kernel(?:\[\d+\])?: ")
 _BOOT = re.compile(r"\s*--.{0,40}\b(?:re)?boot\b.{0,80}--\s*$", re.IGNORECASE)
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_JSON_BEGIN = re.compile(r"\{\s*(?:\"|$)|\[\s*\{|\"dmesg\"")
+# One line of a log as a string of JSON or YAML: "msg": "…",
+_STRING = re.compile(r"(?:\"?(?:msg|message|stdout|line)\"?: )?\"(.*)\",?$")
+_AFTER_DATE = re.compile(r"\| |\{[^{}]{0,200}\} ")
+_LEVEL = re.compile(r"(?:emerg|alert|crit|err|error|warn|warning|notice|info|debug): (?=\[)")
 _JSON_GAP = re.compile(r"[\s,\[\]]*")
 _FIELD = re.compile(r"\s*([A-Z_][A-Z0-9_]{0,63})=(.*)")
 
@@ -57,7 +63,7 @@ def records(lines: Iterable[str], words: Iterable[str], name: str) -> Iterator[R
     """
     kept = list(lines)
     first = "".join(unquoted(uncoloured(line)).strip() for line in [x for x in kept[:50] if x.strip()][:2])
-    if first.startswith(("{", "[{", '"dmesg"')):
+    if _JSON_BEGIN.match(first):
         yield from _from_json(kept, name)
     elif any("__REALTIME_TIMESTAMP=" in line or "_TRANSPORT=" in line for line in kept[:200]):
         yield from _from_fields(kept)
@@ -75,7 +81,9 @@ def record(number: int, line: str) -> Record:
     quoted = unquoted(plain) if not _PRIORITY.match(plain) else plain
     if _BOOT.match(quoted):
         return Record(number, "", boot=True)
-    return _Taken(unnumbered(quoted)).record(number)
+    inner = unnumbered(quoted)
+    string = _STRING.match(inner)
+    return _Taken(string[1] if string else inner).record(number)
 
 
 class _Taken:
@@ -97,8 +105,9 @@ class _Taken:
         named = _NAMED.match(self.rest)
         if named:
             self.rest = self.rest[named.end() :]
+            self._cut(_LEVEL)
             self._stamps()
-        return Record(number, self.rest, self.seconds, self.wall)
+        return Record(number, self.rest.lstrip(" \t\ufeff"), self.seconds, self.wall)
 
     def _cut(self, pattern: re.Pattern[str]) -> "re.Match[str] | None":
         found = pattern.match(self.rest)
@@ -122,6 +131,8 @@ class _Taken:
         self.wall = _wall(found)
         if self._cut(_CONTAINER):
             self._dated()
+        elif self._cut(_AFTER_DATE):
+            return
         elif found["android"]:
             self._cut(_ANDROID)
         else:
@@ -129,6 +140,7 @@ class _Taken:
             self.user = bool(name and name[1] != "kernel")
 
     def _stamps(self) -> None:
+        self.rest = self.rest.lstrip(" \t\ufeff")
         for _ in range(3):
             seconds = _SECONDS.match(self.rest)
             if not self._cut(_STAMP):
@@ -197,9 +209,16 @@ def _journal(number: int, entry: dict[str, Any]) -> Record:
     if isinstance(message, list):  # not UTF-8: a list of bytes
         message = bytes(b for b in message if isinstance(b, int) and 0 <= b < 256).decode("utf-8", "replace")
     if not isinstance(message, str):
-        return Record(number, "")
+        return _of_container(number, entry)
     kernel = entry.get("_TRANSPORT", "kernel") == "kernel" and entry.get("SYSLOG_IDENTIFIER", "kernel") == "kernel"
     return Record(number, message if kernel else None)
+
+
+def _of_container(number: int, entry: dict[str, Any]) -> Record:
+    """What container runtimes and talosctl write: a line of a log under "log", "msg" or "message"."""
+    line = next((entry[key] for key in ("log", "msg", "message") if isinstance(entry.get(key), str)), "")
+    facility = entry.get("facility", "kern")
+    return record(number, line.rstrip("\n")) if facility in ("kern", "kernel", 0) else Record(number, None)
 
 
 def _from_fields(lines: list[str]) -> Iterator[Record]:

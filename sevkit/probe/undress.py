@@ -6,11 +6,14 @@ import re
 
 # Colours and cursor movements (ECMA-48 control sequences), and operating system commands such as window titles.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]{0,40}[ -/]{0,4}[@-~]|\][^\x07\x1b]{0,400}(?:\x07|\x1b\\)|[@-Z\\^_])")
-_QUOTES = re.compile(r"^[ \t]*(?:(?:>|&gt;|\||#|\*|//)[ \t]?)+")
-# grep -n, grep -H: "12:", "dmesg.txt:12:", "dmesg.txt-12-", "/var/log/kern.log.1:"; not "2025-11-20", not "10:15:33"
+# Quotes of mail, comments, list items, tables, diffs. "-- Boot" is journalctl's own, and no list item.
+_QUOTES = re.compile(r"^(?:[ \t]|>|&gt;|\||#|\*|//|;|•|-(?= )|\+(?=[ \t\[]))+")
+# grep -n, grep -H: "12:", "dmesg.txt:12:", "dmesg.txt-12-", "/var/log/kern.log.1:"; not "2025-11-20", not "10:15:33".
+# cat -n and nl: "  12<tab>"; lists: "12. ".
 _NUMBERED = re.compile(
     r"^(?:[\w./+-]{1,200}?[:-])?\d{1,8}[:-](?=\D|0x|\d{4}-\d\d-\d\d[T ])"
     r"|^(?:[\w.+-]{0,100}/)*(?:[\w.+-]{0,100}\.(?:txt|log|out)|syslog|messages|dmesg)(?:\.\d{1,3})?(?:\.gz)?:"
+    r"|^\d{1,8}(?:\t|  +)(?=\S)|^\d{1,4}[.)] (?=\S)"
 )
 
 
@@ -18,13 +21,15 @@ def uncoloured(line: str) -> str:
     """The line without terminal sequences, carriage returns, and with plain spaces."""
     if "\x1b" in line:
         line = _ESCAPES.sub("", line)
-    return line.replace("\xa0", " ").rstrip("\r\n ")
+    return line.replace("\xa0", " ").rstrip("\r\n ").removesuffix("^M")
 
 
 def unquoted(line: str) -> str:
-    """The line without marks of a quotation or a comment, and without back-quotes around it."""
+    """The line without indentation, marks of a quotation or a comment, and without back-quotes around it."""
     found = _QUOTES.match(line)
-    line = line[found.end() :] if found else line
+    if found:
+        line = line[found.end() :]
+        line = line.removesuffix("|").rstrip() if "|" in found[0] else line
     inner = line.strip()
     return inner.strip("`") if inner[:1] == "`" or inner[-1:] == "`" else line
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sevkit.bench.analysis.report import Report, study_ratio
+from sevkit.bench.analysis.report import Report, forests, study_ratio
 from sevkit.bench.payload import ComparisonRow
 from sevkit.render import bench_svg, bench_tables
 from sevkit.render.page import page
@@ -37,8 +37,11 @@ def _values(report: Report) -> dict[str, Any]:
         "title": report.title,
         "provenance": [(kind, _PROVENANCE[kind]) for kind in report.provenance],
         "summary": report.summary,
-        "forest": Markup(bench_svg.forest(report.effects)),  # noqa: S704 - likewise
-        "controls_forest": Markup(bench_svg.forest(report.controls)),  # noqa: S704 - likewise
+        "forests": [(f.title, Markup(bench_svg.forest(f))) for f in forests(report.effects)],  # noqa: S704 - likewise
+        "control_forests": [
+            (f.title, Markup(bench_svg.forest(f)))  # noqa: S704 - likewise
+            for f in forests(report.controls)
+        ],
         "figures": figures,
         "columns": bench_tables.COLUMNS,
         "rows": rows,

@@ -4,11 +4,13 @@ Colours are CSS variables of the page, so that one drawing serves light and dark
 """
 
 import math
+import re
 from collections.abc import Sequence
 from html import escape
 
 from sevkit.bench.analysis.comparison import Comparison
-from sevkit.bench.analysis.report import Bar, Figure, Group, label_of, slowdown
+from sevkit.bench.analysis.report import Bar, Figure, Forest, Group, Report, forests, label_of
+from sevkit.bench.model import Direction
 from sevkit.render.bench_tables import quantity
 
 WIDTH = 920
@@ -18,49 +20,50 @@ ROW = 22
 BAR = 15
 
 
-def forest(comparisons: Sequence[Comparison]) -> str:
-    """Costs with intervals on a logarithmic axis: right of 1 is worse, left is better."""
-    rows = [(c, cost) for c in comparisons if (cost := slowdown(c)) is not None]
+def forest(figure: Forest) -> str:
+    """Ratios to the baseline, as in the tables, with intervals; the heading says which side of 1 is worse."""
+    rows = [(c, c.ratio) for c in figure.rows if c.ratio is not None]
     if not rows:
         return ""
-    low, high = _span([edge for _, (value, interval) in rows for edge in (value, *(interval or ()))])
+    low, high = _span([edge for c, ratio in rows for edge in (ratio, *(c.interval or ()))])
     height = 44 + ROW * len(rows) + 34
     scale = _Log(low, high, LABEL, WIDTH - RIGHT)
-    parts = [_open(height, "Cost of each mode against the baseline, with 95 % intervals")]
+    parts = [_open(height, f"{figure.title}: ratio of each mode to the baseline, with intervals")]
     parts += _grid(scale, 30, height - 34)
     one = scale.at(1)
+    left, right = ("worse", "better") if figure.direction is Direction.HIGHER else ("better", "worse")
     parts.append(f'<line class="one" x1="{one:.1f}" x2="{one:.1f}" y1="24" y2="{height - 34}"/>')
-    parts.append(_text(one - 8, 18, "better", "hint end"))
-    parts.append(_text(one + 8, 18, "worse", "hint"))
+    parts.append(_text(one - 8, 18, left, "hint end"))
+    parts.append(_text(one + 8, 18, right, "hint"))
     named = None
-    for index, (comparison, (value, interval)) in enumerate(rows):
+    for index, (comparison, ratio) in enumerate(rows):
         y = 44 + ROW * index
         if comparison.series != named:
             named = comparison.series
             parts.append(_text(LABEL - 92, y + 4, _short(label_of(named), 30), "label end"))
-        parts += _forest_row(comparison, value, interval, scale, y)
-    parts.append(_text((LABEL + WIDTH - RIGHT) / 2, height - 4, "times as costly as the baseline", "hint middle"))
+        parts += _forest_row(comparison, ratio, scale, y)
+    words = f"ratio to the baseline ({figure.direction})"
+    parts.append(_text((LABEL + WIDTH - RIGHT) / 2, height - 4, words, "hint middle"))
     return "".join([*parts, "</svg>"])
 
 
-def _forest_row(
-    c: Comparison, value: float, interval: tuple[float, float] | None, scale: "_Log", y: float
-) -> list[str]:
+def _forest_row(c: Comparison, ratio: float, scale: "_Log", y: float) -> list[str]:
     kind = f"mode-{c.other.mode}" + (" control" if c.control else "")
-    name = label_of(c.series)
     again = f"{c.other.mode} again" if c.control else str(c.other.mode)
-    tip = f"{name}, {again}: {value:.3f} ({c.outcome})"
+    tip = f"{label_of(c.series)}, {again}: {ratio:.3f} ({c.outcome})"
     parts = [f'<g class="{kind}"><title>{escape(tip)}</title>']
     parts.append(_text(LABEL - 12, y + 4, again, "hint end"))
-    x = scale.at(value)
-    if interval is not None:
-        left, right = scale.at(interval[0]), scale.at(interval[1])
-        parts.append(f'<line class="whisker" x1="{left:.1f}" x2="{right:.1f}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<circle class="dot" cx="{x:.1f}" cy="{y}" r="4.5"/>')
-        told = f"{value:.3f}  {c.outcome}"
+    x = scale.at(ratio)
+    if c.interval is None:
+        parts.append(f'<circle class="dot hollow" cx="{x:.1f}" cy="{y}" r="3.5"/>')
+        told = f"{ratio:.3f}  no interval"
     else:
-        parts.append(f'<circle class="dot hollow" cx="{x:.1f}" cy="{y}" r="4.5"/>')
-        told = f"{value:.3f}  no interval"
+        left, right = scale.at(c.interval[0]), scale.at(c.interval[1])
+        parts.append(f'<circle class="dot" cx="{x:.1f}" cy="{y}" r="3.5"/>')
+        # Drawn over the dot and with ends that are taller, so that a narrow interval is seen too.
+        ends = "".join(f"M{edge:.1f} {y - 6}v12" for edge in (left, right))
+        parts.append(f'<path class="whisker" d="M{left:.1f} {y}H{right:.1f}{ends}"/>')
+        told = f"{ratio:.3f}  {c.outcome}"
     parts.append(_text(WIDTH - RIGHT + 12, y + 4, told, "value"))
     return [*parts, "</g>"]
 
@@ -152,25 +155,20 @@ def _grid(scale: _Log, top: float, bottom: float) -> list[str]:
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    for steps in (
-        (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100),
-        (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 4, 5),
-        (0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.3, 1.4, 1.5),
-        tuple(round(0.8 + 0.02 * i, 2) for i in range(21)),
-    ):
-        chosen = [float(tick) for tick in steps if low <= tick <= high]
-        if len(chosen) >= 4:
-            return chosen
-    return [tick for tick in (0.98, 0.99, 1.0, 1.01, 1.02) if low <= tick <= high]
+    """Round numbers about 1, at most nine: steps of a fraction where the axis is short, 1-2-5 where it is long."""
+    if high / low > 4:
+        decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        return [tick for power in decades for digit in (1, 2, 5) if low <= (tick := digit * 10.0**power) <= high]
+    step = next(step for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if (high - low) / step <= 8)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [round(index * step, 2) for index in range(first, last + 1)]
 
 
 def _ticks(top: float) -> list[float]:
-    step = 10 ** math.floor(math.log10(top))
-    for divisor in (1, 2, 5, 10):
-        if top / (step / divisor) >= 3:
-            step /= divisor
-            break
-    return [step * i for i in range(int(top / step) + 1)]
+    """Three to six round numbers from zero to ``top``: multiples of 1, 2 or 5 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(top))
+    step = next(step for step in (power / 5, power / 2, power, power * 2) if top / step <= 6)
+    return [step * i for i in range(int(top / step + 1e-9) + 1)]
 
 
 def _open(height: float, title: str) -> str:
@@ -184,3 +182,30 @@ def _text(x: float, y: float, text: str, kind: str) -> str:
 
 def _short(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
+
+
+# The page's style for a figure that stands alone, in colours instead of variables, as other programs read them.
+_STYLE = """text{font:12px sans-serif;fill:#1c1f23}.hint,.tick{fill:#5c6570;font-size:11px}.end{text-anchor:end}
+.middle{text-anchor:middle}.grid{stroke:#e2e5e9}.one{stroke:#5c6570;stroke-dasharray:3 3}
+.whisker{stroke:#1c1f23;stroke-width:1.4;fill:none}.bar{fill-opacity:.42}.control .bar{fill-opacity:.2}
+.hollow{fill:#fff}"""
+_COLOURS = {"nosev": "#7d8896", "sev": "#0072b2", "sev-es": "#aa4499", "sev-snp": "#d55e00"}
+
+
+def alone(svg: str) -> str:
+    """A chart as a file of its own."""
+    view = svg.split('viewBox="', 1)[1].split('"', 1)[0].split()
+    colours = "".join(
+        f".mode-{mode} .bar,.mode-{mode} .point,.mode-{mode} .dot{{fill:{colour};stroke:{colour}}}"
+        for mode, colour in _COLOURS.items()
+    )
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{view[2]}" height="{view[3]}"'
+    return svg.replace("<svg", head, 1).replace("</title>", f"</title><style>{colours}{_STYLE}</style>", 1) + "\n"
+
+
+def files(report: Report) -> list[tuple[str, str]]:
+    """All figures of a report by file name without suffix."""
+    named = [(f"ratio {f.title} {f.direction.split()[0]}", forest(f)) for f in forests(report.effects)]
+    named += [(f"control {f.title} {f.direction.split()[0]}", forest(f)) for f in forests(report.controls)]
+    named += [(f"{f.family} {f.metric} {f.unit}", chart(f)) for f in report.figures]
+    return [(re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"), svg) for name, svg in named if svg]

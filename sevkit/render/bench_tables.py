@@ -95,16 +95,23 @@ def markdown(comparisons: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+_PLAIN = ("family", "workload", "storage", "metric", "unit", "direction", "baseline_mode", "mode", "control")
+_FIGURES = ("ratio", "confidence", "p_value", "p_holm", "noise_floor", "smallest_detectable", "boots_for_margin")
+
+
 def as_csv(comparisons: Sequence[Mapping[str, Any]]) -> str:
-    """All fields as CSV, numbers with ten digits."""
+    """Full precision, one line per comparison, with all that tells two lines apart: conditions, control, provenance."""
     out = io.StringIO()
-    names = ["workload", "storage", "metric", "unit", "direction", "baseline_mode", "mode", "baseline_value", "value"]
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*names, "ratio", "interval_low", "interval_high", "p_holm", "verdict", "reason", "warnings"])
+    counts = ("boots_baseline", "boots", "samples_baseline", "samples")
+    values = ("baseline_value", "value", "interval_low", "interval_high")
+    writer.writerow([*_PLAIN, "conditions", "provenance", *counts, *values, *_FIGURES, "verdict", "reason", "warnings"])
     for c in comparisons:
-        low, high = c["interval"] or ("", "")
-        tail = [c["ratio"], low, high, c["p_holm"], c["verdict"], c["reason"], "; ".join(c["warnings"])]
-        writer.writerow([_cell(cell) for cell in [*(c[name] for name in names), *tail]])
+        conditions = "; ".join(f"{key}={value}" for key, value in c["conditions"].items())
+        known = [conditions, "; ".join(c["provenance"]), *c["boots"], *c["samples"]]
+        measured = [c["baseline_value"], c["value"], *(c["interval"] or ("", "")), *(c[name] for name in _FIGURES)]
+        cells = [*(c[name] for name in _PLAIN), *known, *measured, c["verdict"], c["reason"], "; ".join(c["warnings"])]
+        writer.writerow([_cell(cell) for cell in cells])
     return out.getvalue()
 
 
@@ -112,6 +119,8 @@ def _cell(value: Any) -> Any:
     """A CSV cell: ten digits of a number, more than any measurement has; nothing for None."""
     if isinstance(value, str):
         return clean.csv_cell(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:.10g}" if isinstance(value, float) else "" if value is None else value
 
 

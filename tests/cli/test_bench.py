@@ -1,5 +1,7 @@
 """`sevkit bench` as users call it: every command for people and in JSON, and what goes wrong."""
 
+import csv
+import io
 import json
 import re
 import shutil
@@ -247,3 +249,39 @@ def test_selftest_says_what_the_statistics_did(capsys: Capture) -> None:
     data = envelope(capsys, "selftest", "--trials", "100")["data"]
     assert len(data["shapes"]) >= 8
     assert {"shape", "coverage", "family_wise_error", "power", "power_printed"} <= set(data["shapes"][0])
+
+
+def test_figures_are_files_in_a_stable_order(results: Path, tmp_path: Path, capsys: Capture) -> None:
+    data = envelope(capsys, "report", results, "--figures", tmp_path / "f")["data"]
+    assert data["figures"]
+    for name in data["figures"]:
+        if name.endswith(".svg"):
+            root = ET.parse(name).getroot()  # noqa: S314 - our own file
+            assert root.tag == "{http://www.w3.org/2000/svg}svg"
+            assert "var(" not in Path(name).read_text()
+    assert envelope(capsys, "report", results, "--figures", tmp_path / "f")["data"]["figures"] == data["figures"]
+    rows = [(c["family"], c["workload"], c["storage"] or "") for c in data["comparisons"]]
+    assert rows == sorted(rows)
+
+
+def test_csv_tells_rows_apart(tmp_path: Path, capsys: Capture) -> None:
+    options = ["--where", "mock", "--mode", "nosev", "--mode", "sev", "--workload", "sha256", "--boots", "3"]
+    argv = ["run", *options, "--most-boots", "3", "--sweep", "vcpus=1,16,2", "--output", tmp_path / "r"]
+    assert call(capsys, *argv)[0] == 0
+    rows = list(csv.DictReader(io.StringIO(call(capsys, "compare", tmp_path / "r", "--format", "csv")[1])))
+    keys = [(r["workload"], r["mode"], r["control"], r["conditions"]) for r in rows]
+    assert len(set(keys)) == len(keys) == 6
+    assert [r["conditions"] for r in rows if r["control"] == "no"] == ["vcpus=1", "vcpus=2", "vcpus=16"]
+    assert {r["provenance"] for r in rows} == {"mock"}
+    assert {r["boots"] for r in rows} == {"3"}
+
+
+def test_results_of_several_hosts_are_summarised(results: Path, tmp_path: Path, capsys: Capture) -> None:
+    other = tmp_path / "other"
+    assert call(capsys, "run", *FOUR_BOOTS, "--seed", "5", "--output", other)[0] == 0
+    rows = envelope(capsys, "merge", results, other)["data"]["rows"]
+    assert all(len(row["hosts"]) == 2 and row["left_out"] == {} for row in rows)
+    assert all(row["interval"][0] < row["ratio"] < row["interval"][1] for row in rows)
+    assert "over 2 hosts" in call(capsys, "merge", results, other)[1]
+    assert call(capsys, "merge", results)[0] == 2
+    assert call(capsys, "merge", results, results)[0] == 2

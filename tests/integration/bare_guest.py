@@ -1,8 +1,4 @@
-"""Guests that are a firmware image of the tests' own, from the reset vector to the last line.
-
-They boot in a fraction of a second, run at ring 0, and speak the GHCB protocols themselves: emulator/tests/bare for
-SEV-ES, emulator/tests/guest for SEV-SNP.
-"""
+"""SEV-ES guests that are a firmware image of the tests' own (emulator/tests/bare): at ring 0, up in a moment."""
 
 import re
 import time
@@ -10,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sevkit import processes
-from sevkit.vocabulary import Mode
 
 from .emulator_guest import FIRMWARE_FOLDERS, SOURCES
 
@@ -20,8 +15,7 @@ _CFLAGS = (
     *("-fno-stack-protector", "-fcf-protection=none", "-nostdlib", "-no-pie", "-static"),
     *("-Wl,--build-id=none", "-Wl,--no-warn-rwx-segments"),
 )
-_OBJECT = {Mode.SEV_ES: "sev-tcg-guest,policy=5", Mode.SEV_SNP: "sev-snp-tcg-guest,policy=0x30000"}
-_PORT = {Mode.SEV_ES: 0x402, Mode.SEV_SNP: 0xE9}
+_PORT = 0x402
 
 
 def build(program: str, folder: Path, *defines: str) -> Path:
@@ -36,12 +30,6 @@ def build(program: str, folder: Path, *defines: str) -> Path:
     _run("objcopy", "-O", "binary", "-j", ".image", str(folder / "image.elf"), str(image))
     assert image.stat().st_size == 1 << 16
     return image
-
-
-def build_snp(folder: Path) -> Path:
-    """The image for SEV-SNP; ``guest-visible-workarounds`` selects what it does (emulator/tests/guest/main.c)."""
-    _run("make", "-s", "-C", str(SOURCES / "guest"), f"OUT={folder}")
-    return folder / "guest.bin"
 
 
 def _run(*command: str) -> None:
@@ -62,18 +50,15 @@ class Said:
         return self.text.splitlines()
 
 
-def run(
-    binary: Path, image: Path, mode: Mode, *, options: str = "", until: str = "^done ", timeout: float = 120.0
-) -> Said:
-    """Run an image until it, or QEMU on standard error, says ``until``; or is silent for ``timeout`` seconds."""
+def run(binary: Path, image: Path, *, timeout: float = 120.0) -> Said:
+    """Run an image until its line ``done``, or until it is silent for ``timeout`` seconds."""
     console = image.parent / f"console-{time.monotonic_ns()}"
-    kind, _, policy = _OBJECT[mode].partition(",")
     command = [
         *(str(binary), "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none", "-m", "64", "-smp", "2"),
         *("-accel", "tcg", "-cpu", "max,monitor=off,la57=off", "-bios", str(image)),
         *("-machine", "q35,smm=off,vmport=off,confidential-guest-support=sev0"),
-        *("-object", f"{kind},id=sev0,{policy},cbitpos=51,reduced-phys-bits=1{options and ','}{options}"),
-        *("-chardev", f"file,id=con,path={console}", "-device", f"isa-debugcon,iobase={_PORT[mode]},chardev=con"),
+        *("-object", "sev-tcg-guest,id=sev0,policy=5,cbitpos=51,reduced-phys-bits=1"),
+        *("-chardev", f"file,id=con,path={console}", "-device", f"isa-debugcon,iobase={_PORT},chardev=con"),
         *(word for folder in FIRMWARE_FOLDERS for word in ("-L", str(folder))),
     ]
     log = console.with_suffix(".log")
@@ -81,7 +66,7 @@ def run(
         deadline, size = time.monotonic() + timeout, 0
         while time.monotonic() < deadline and process.poll() is None:
             text = _text(console)
-            if any(re.search(rf"{until}.*\n", each, re.MULTILINE) for each in (text, _text(log))):
+            if re.search(r"^done .*\n", text, re.MULTILINE):
                 break
             if len(text) != size:
                 deadline, size = time.monotonic() + timeout, len(text)

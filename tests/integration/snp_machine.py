@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sevkit import proc
+from sevkit import processes
 from sevkit.errors import HypervisorError
-from sevkit.hypervisor import qmp
+from sevkit.qemu import qmp
 
 FIRMWARE = Path(__file__).parents[2] / "emulator/tests/guest"
 FOLDERS = [path for path in ("/usr/share/seabios", "/usr/share/qemu") if Path(path).is_dir()]
@@ -25,7 +25,7 @@ SECOND = FIRST + 0x1000
 
 def build_firmware(folder: Path) -> Path:
     """The test firmware, compiled."""
-    done = proc.run(["make", "-s", "-C", str(FIRMWARE), f"OUT={folder}"], timeout=120)
+    done = processes.run(["make", "-s", "-C", str(FIRMWARE), f"OUT={folder}"], timeout=120)
     assert done.status == 0, done.error_text
     return folder / "guest.bin"
 
@@ -65,7 +65,7 @@ class Machine:
         command += ["-display", "none", "-vga", "none", "-debugcon", f"file:{home / 'out'}"]
         command += ["-qmp", f"unix:{home / 'qmp'},server=on,wait=off", *extra]
         with (home / "log").open("wb") as log:
-            self.process = proc.start(command, stdout=log, stderr=log)
+            self.process = processes.start(command, stdout=log, stderr=log)
 
     def out(self) -> str:
         """What the firmware has printed."""
@@ -118,4 +118,4 @@ class Machine:
 
     def stop(self) -> None:
         """End it."""
-        proc.stop(self.process)
+        processes.stop(self.process)

@@ -73,6 +73,19 @@ FRAMES = {
     "busybox": "Feb 27 19:33:10 node kern.info kernel: [    4.000000] {}",
     "containerd": "2025-02-27T19:33:10.123456789Z stderr F [    4.000000] {}",
     "compose": "vm-1  | [    4.000000] {}",
+    "indented": "\t    [    4.000000] {}",
+    "list": "- [    4.000000] {}",
+    "numbered list": "12. [    4.000000] {}",
+    "cat -n": "    12\t[    4.000000] {}",
+    "table": "| [    4.000000] {} |",
+    "diff": "+[    4.000000] {}",
+    "caret": "[    4.000000] {}^M",
+    "strings": '    "[    4.000000] {}",',
+    "ansible": '    "msg": "[    4.000000] {}"',
+    "Korean": " 2월 27 19:33:10 node kernel: {}",
+    "console server": "2025-02-27 19:33:10 | [    4.000000] {}",
+    "log store": '2025-02-27 19:33:10 {{job="x"}} [    4.000000] {}',
+    "level in words": "kernel: info: [    4.000000] {}",
     "logcat": "02-27 19:33:10.123     0     0 I {}",
 }
 
@@ -126,6 +139,13 @@ def test_forms_with_fields(style: str) -> None:
     assert found["host"] == USABLE
     assert [item["text"] for item in found["evidence"]] == HOST
     assert judged(as_json(style).replace("kernel", "stdout", 1) if style != "dmesg -J" else as_json(style))["evidence"]
+
+
+def test_lines_that_container_runtimes_keep() -> None:
+    for key in ("log", "msg", "message"):
+        text = "\n".join(json.dumps({key: f"[    4.0] {m}\n", "stream": "stdout"}) for m in HOST)
+        assert judged(text)["host"] == USABLE
+    assert judged('{"msg": "kvm_amd: SEV enabled (ASIDs 1 - 9)", "facility": "user"}')["host"] == UNKNOWN
 
 
 @pytest.mark.parametrize("style", ["json", "export", "verbose"])

@@ -57,6 +57,14 @@ static inline void write_msr(uint32_t msr, uint64_t value)
                  "d"((uint32_t)(value >> 32)) : "memory");
 }
 
+static inline uint64_t read_tsc(void)
+{
+    uint32_t low, high;
+
+    asm volatile("rdtsc" : "=a"(low), "=d"(high));
+    return low | (uint64_t)high << 32;
+}
+
 static inline void vmgexit(void)
 {
     asm volatile("rep; vmmcall" : : : "memory");

@@ -389,15 +389,18 @@ static uint64_t careful_peek(uint64_t at)
 
 static void be_a_victim(void)
 {
-    uint64_t value;
+    uint64_t value, secret = random_number() ^ read_tsc() << 20;
 
     pvalidate(VICTIM, 0, 1);
     pvalidate(VICTIM + PAGE, 0, 1);
     poke(VICTIM, FIRST_WORD);
     poke(VICTIM + PAGE, SECOND_WORD);
-    print("ready\n");
+    print("secret ");
+    print_number(secret);
+    print("\nready\n");
     vc_code = 0;
     do {
+        asm volatile("" : "+r"(secret));    /* stays in a register */
         value = careful_peek(VICTIM);
         /* Leaves the loop of the VMM: a nested page table may have changed. */
         ask_msr(0x002);

@@ -1,12 +1,13 @@
 """What may have been different: for each input of a launch digest, the values that people and tools mix up. Pure.
 
-Each list starts with the value that was given. ``wide`` lists are long: they are tried alone, not in combination.
+Each list starts with the value that was given. ``wide`` lists are long: they are tried alone, not in combination;
+``deep`` ones are everything that there is, tried alone after pairs of the others.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any
 
 from sevkit.attestation.measure import cpus
@@ -33,6 +34,7 @@ class Dimension:
     name: str
     options: Sequence[Option]
     wide: Sequence[Option] = ()
+    deep: Callable[[], Iterator[Option]] | None = None
 
 
 @dataclass(frozen=True)
@@ -149,15 +151,19 @@ def _signatures(given: int) -> Dimension:
     named = [Option(f"{name} ({value:#x})", value) for name, value in cpus.SIGNATURES.items()]
     real = [Option(f"{name} ({value:#x})", value) for name, value in _REAL.items()]
     known = {option.value for option in (first, *named, *real)}
-    wide = (
-        Option(f"family {family}, model {model}, stepping {stepping}", cpus.signature(family, model, stepping))
-        for family in (23, 25, 26)
-        for model in range(256)
-        for stepping in range(3)
-    )
-    return Dimension(
-        "vcpu-type", _distinct([first, *named, *real]), [option for option in wide if option.value not in known]
-    )
+    wide = [option for option in _parts((23, 25, 26), range(3)) if option.value not in known]
+    tried = known | {option.value for option in wide}
+
+    def deep() -> Iterator[Option]:
+        return (option for option in _parts((6, 15, *range(21, 28)), range(16)) if option.value not in tried)
+
+    return Dimension("vcpu-type", _distinct([first, *named, *real]), wide, deep)
+
+
+def _parts(families: Iterable[int], steppings: Iterable[int]) -> Iterator[Option]:
+    """Signatures of all models of families."""
+    for family, model, stepping in product(families, range(256), steppings):
+        yield Option(f"family {family}, model {model}, stepping {stepping}", cpus.signature(family, model, stepping))
 
 
 def _features(given: int) -> Dimension:
@@ -172,7 +178,12 @@ def _features(given: int) -> Dimension:
             value = 1 | sum(1 << bit for bit in chosen)
             if value not in known:
                 wide.append(Option(f"{value:#x}", value))
-    return Dimension("guest-features", near, wide)
+    tried = known | {option.value for option in wide}
+
+    def deep() -> Iterator[Option]:
+        return (Option(f"{value:#x}", value) for value in range(1 << 16) if value not in tried)
+
+    return Dimension("guest-features", near, wide, deep)
 
 
 def _order() -> Dimension:

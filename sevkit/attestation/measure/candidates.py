@@ -19,6 +19,7 @@ from sevkit.model.measure import PageRun, PageType, fold, page_info_end, vmsa_di
 from sevkit.model.ovmf import FOUR_GIB, Ovmf, SectionType
 from sevkit.vocabulary import Mode
 
+_OF_KERNEL = frozenset({"kernel", "initrd", "append"})
 Choice = Mapping[str, Any]  # the changed inputs: name of the dimension -> value
 
 
@@ -36,6 +37,7 @@ class Candidates:
 
     def __init__(self, inputs: LaunchInputs) -> None:
         self.inputs = inputs
+        self._given = inputs.kernel.hashes() if isinstance(inputs.kernel, Kernel) else None
         self._memo: dict[Any, Any] = {}
 
     def digests(self, choice: Choice, counts: range) -> Iterator[tuple[int, bytes]]:
@@ -112,6 +114,8 @@ class Candidates:
         kernel = self.inputs.kernel
         if not isinstance(kernel, Kernel):
             return kernel
+        if choice.keys().isdisjoint(_OF_KERNEL):
+            return self._given
         image = choice.get("kernel", kernel.kernel)
         if image is None:
             return None
@@ -148,13 +152,18 @@ class Candidates:
         return area(first), area(other) if other is not None else None
 
     def _area(self, entry: int, signature: int, features: int, vmm: str, quirk: Quirk) -> bytes:
-        if self.inputs.svsm is not None:
-            page = vmsa.svsm_page(entry, signature=signature, fcw=self.inputs.svsm.fcw)
-            page = _with(page, (("sev_features", features),))
-        else:
-            page = vmsa.reset_page(entry, features=features, signature=signature, vmm=vmm)
-        page = _with(page, quirk.registers)
+        """A save area: the one of its VMM and entry point, with what differs between candidates written over it."""
+        page = self._once(("page", entry, vmm), lambda: self._page(entry, vmm))
+        changes: tuple[tuple[str, int], ...] = (("sev_features", features),)
+        if vmsa.RESET_STATES[vmm].rdx is None:
+            changes = (*changes, ("rdx", signature))
+        page = _with(page, (*changes, *quirk.registers))
         return vmsa_digest(page) if self.inputs.mode is Mode.SEV_SNP else page
+
+    def _page(self, entry: int, vmm: str) -> bytes:
+        if self.inputs.svsm is not None:
+            return vmsa.svsm_page(entry, fcw=self.inputs.svsm.fcw)
+        return vmsa.reset_page(entry, vmm=vmm)
 
 
 _NO_QUIRK = Quirk()

@@ -4,7 +4,7 @@ The search goes by the number of changed inputs: none, one, two, three. All cand
 answers, so that the change found is a smallest one, and every other of the same size is named beside it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, product
 from math import prod
@@ -18,6 +18,9 @@ from sevkit.errors import UsageError
 from sevkit.model.digest import LaunchInputs, check, launch_digest
 from sevkit.vocabulary import Mode
 
+_PAIRS = 2
+_SHORT = 500  # a wide list of at most this length is combined with one other change
+_FEW_VCPUS = 64
 SIZES = {Mode.SEV: 32, Mode.SEV_ES: 32, Mode.SEV_SNP: 48}
 Progress = Callable[[int, str], None]
 
@@ -117,6 +120,12 @@ def _silent(done: int, text: str) -> None:
     del done, text
 
 
+def _values(item: Dimension, level: int) -> Sequence[Option]:
+    """The values of an input that are tried among ``level`` changes: all alone, short wide lists in pairs too."""
+    wide = item.wide if level == 1 or (level == _PAIRS and len(item.wide) <= _SHORT) else ()
+    return [*item.options[1:], *wide]
+
+
 class _Search:
     """One search: dimensions, the digests of candidates, and what has been tried."""
 
@@ -134,6 +143,8 @@ class _Search:
         for level in range(1, self.limits.changes + 1):
             self.progress(self.answer.tried, f"{level} changed input{'s' if level > 1 else ''}")
             matches = list(self._level(level))
+            if not matches and level == _PAIRS:
+                matches = list(self._deep())
             if matches:
                 matches.sort(key=lambda changes: [change.input for change in changes])
                 self.answer.found, *self.answer.others = matches
@@ -146,14 +157,31 @@ class _Search:
         """All candidates with ``level`` changed inputs: the number of vCPUs is one of them or is as given."""
         given = range(self.inputs.vcpus, self.inputs.vcpus + 1)
         for chosen in combinations(self.dimensions, level):
-            yield from self._product(chosen, given, wide=level == 1)
+            yield from self._product(chosen, [_values(item, level) for item in chosen], given)
+        counts = range(1, self.most + 1)
         for chosen in combinations(self.dimensions, level - 1):
-            yield from self._product(chosen, range(1, self.most + 1), wide=False, skip=self.inputs.vcpus)
+            yield from self._product(chosen, [_values(item, level) for item in chosen], counts, self.inputs.vcpus)
+        if level == _PAIRS:
+            few = range(1, min(_FEW_VCPUS, self.most) + 1)
+            for item in self.dimensions:
+                if len(item.wide) > _SHORT:
+                    yield from self._product((item,), [item.wide], few, self.inputs.vcpus)
+
+    def _deep(self) -> Iterator[list[Change]]:
+        """Every value of an input with few bits, alone: rarer than two ordinary mistakes, likelier than three."""
+        given = range(self.inputs.vcpus, self.inputs.vcpus + 1)
+        for dimension in self.dimensions:
+            self.progress(self.answer.tried, f"every {dimension.name}")
+            for option in dimension.deep() if dimension.deep is not None else ():
+                yield from self._one((dimension,), (option,), given, None)
 
     def _product(
-        self, chosen: tuple[Dimension, ...], counts: range, *, wide: bool, skip: int | None = None
+        self,
+        chosen: tuple[Dimension, ...],
+        lists: Sequence[Sequence[Option]],
+        counts: range,
+        skip: int | None = None,
     ) -> Iterator[list[Change]]:
-        lists = [[*item.options[1:], *(item.wide if wide else ())] for item in chosen]
         if not all(lists):
             return
         if self.answer.tried + prod(map(len, lists)) * len(counts) > self.limits.candidates:
@@ -186,4 +214,6 @@ class _Search:
     def _ruled_out(self, level: int) -> str:
         names = ", ".join(f"{item.name} ({len(item.options) + len(item.wide) - 1})" for item in self.dimensions)
         what = "any one" if level == 1 else f"any {level}"
+        if level == _PAIRS:
+            what = f"every guest-features of 16 bits and vcpu-type of known families alone, and {what}"
         return f"{what} of: {names}, vcpus (1 to {self.most})"

@@ -196,6 +196,7 @@ class Store:
     certificates: list[Certificate] = field(default_factory=list)
     crls: list[x509.CertificateRevocationList] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
+    _seen: set[Certificate] = field(default_factory=set)
 
     def add(self, name: str, data: bytes) -> None:
         """Add what a file holds: PEM (one or a chain, lists too), DER, or a certificate table."""
@@ -204,7 +205,12 @@ class Store:
         except BadInputError as error:
             self.unreadable[name] = error.message
             return
-        self.certificates.extend(item for item in certificates if item not in self.certificates)
+        if len(self._seen) < len(self.certificates):
+            self._seen.update(self.certificates)
+        for item in certificates:
+            if item not in self._seen:
+                self._seen.add(item)
+                self.certificates.append(item)
         self.crls.extend(crls)
 
     def role(self, *roles: Role) -> list[Certificate]:

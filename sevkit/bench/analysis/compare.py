@@ -1,6 +1,6 @@
 """From samples to comparisons: which arms may be set against each other, and with what numbers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -50,12 +50,15 @@ def arms_of(samples: Iterable[Sample], *, all_metrics: bool = False) -> dict[Ser
     return {series: _by_mode(table[series]) for series in _in_order(table)}
 
 
-def _in_order(found: Iterable[Series]) -> list[Series]:
-    """Workloads in the order in which they first came, the series of each together."""
-    first: dict[str, int] = {}
-    for series in found:
-        first.setdefault(series.workload, len(first))
-    return sorted(found, key=lambda s: (first[s.workload], s.storage, s.metric, s.conditions))
+def _in_order(table: Mapping[Series, Mapping[str, Arm]]) -> list[Series]:
+    """By family and name: the order of measurement is shuffled, and would differ from campaign to campaign."""
+    families = {series: next(iter(arms.values())).samples[0].family for series, arms in table.items()}
+    return sorted(table, key=lambda s: (families[s], s.workload, s.storage, s.metric, _sortable(s.conditions)))
+
+
+def _sortable(conditions: Conditions) -> list[tuple[str, float, str]]:
+    """Conditions such that 16 vCPUs come after 4."""
+    return [(key, float(value) if value.isdecimal() else 0.0, value) for key, value in conditions]
 
 
 def _by_mode(arms: dict[str, Arm]) -> dict[str, Arm]:

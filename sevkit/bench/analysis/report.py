@@ -1,5 +1,6 @@
 """What a report says, as plain values: summary, figures, comparisons, findings. Renderers only lay it out."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,46 +158,75 @@ def study_ratio(report: Report, comparison: Mapping[str, Any]) -> float | None:
     return report.reference.get((comparison["workload"], storage, comparison["metric"]))
 
 
-def slowdown(c: Comparison) -> tuple[float, tuple[float, float] | None] | None:
-    """The comparison as a cost: above 1 is worse, whichever way its metric points."""
+@dataclass(frozen=True)
+class Forest:
+    """Comparisons of one family whose ratios read the same way."""
+
+    title: str
+    direction: Direction
+    rows: tuple[Comparison, ...]
+
+
+def forests(comparisons: Sequence[Comparison]) -> list[Forest]:
+    """One figure per family and direction, so that one large ratio does not squeeze the others."""
+    groups: dict[tuple[str, Direction], list[Comparison]] = {}
+    for c in comparisons:
+        if c.ratio is not None:
+            groups.setdefault((c.family or _guess_family(c.series), c.metric.direction), []).append(c)
+    return [Forest(family, direction, tuple(rows)) for (family, direction), rows in groups.items()]
+
+
+def cost(c: Comparison) -> float | None:
+    """How much worse than the baseline, as a factor, whichever way the metric points."""
     if c.ratio is None:
         return None
-    if c.metric.direction is Direction.LOWER:
-        return c.ratio, c.interval
-    return 1 / c.ratio, None if c.interval is None else (1 / c.interval[1], 1 / c.interval[0])
+    return c.ratio if c.metric.direction is Direction.LOWER else 1 / c.ratio
 
 
 def summarise(comparisons: Sequence[Comparison]) -> list[str]:
     """The findings in a few sentences."""
     effects = [c for c in comparisons if not c.control]
     controls = [c for c in comparisons if c.control]
-    lines = []
-    if effects:
-        counts = {outcome: sum(c.outcome is outcome for c in effects) for outcome in Outcome}
-        told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
-        lines.append(f"{len(effects)} comparisons with the baseline: {told}.")
-    worst = [(found[0], c) for c in effects if c.outcome is Outcome.WORSE and (found := slowdown(c)) is not None]
-    if worst:
-        cost, c = max(worst, key=lambda pair: pair[0])
-        where = f" on {c.series.storage}" if c.series.storage else ""
-        what = f"{c.series.workload}{where} ({c.metric.name}, {c.other.name})"
-        lines.append(f"The largest cost with a verdict: {what}, {cost:.2f} times the baseline's.")
+    lines = [*_counted(effects), *_largest(effects)]
     if controls:
-        bad = [c for c in controls if c.outcome is Outcome.UNEQUAL]
-        width = max(((c.effect.high - c.effect.low) / 2 for c in controls if c.effect), default=0.0)
-        equal = sum(c.outcome is Outcome.EQUAL for c in controls)
-        verdict = f"{len(bad)} of {len(controls)} differ" if bad else f"none of {len(controls)} differs"
-        verdict += f", {equal} shown equal within {controls[0].margin:.1%}"
-        lines.append(f"A/A controls (the same mode measured twice): {verdict}; half width of the widest: {width:.1%}.")
+        lines.append(_told_controls(controls))
     elif effects:
         lines.append("There is no A/A control: the noise floor of these measurements is not known.")
+    return lines + _refusals(effects)
+
+
+def _counted(effects: Sequence[Comparison]) -> list[str]:
+    counts = Counter(c.outcome for c in effects)
+    told = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome])
+    return [f"{len(effects)} comparisons with the baseline: {told}."] if effects else []
+
+
+def _largest(effects: Sequence[Comparison]) -> list[str]:
+    worst = [(factor, c) for c in effects if c.outcome is Outcome.WORSE and (factor := cost(c)) is not None]
+    if not worst:
+        return []
+    _, c = max(worst, key=lambda pair: pair[0])
+    what = f"{label_of(c.series)} in mode {c.other.name}"
+    return [f"The largest cost with a verdict: {what}, {c.ratio:.2f} times the baseline's {c.metric.name}."]
+
+
+def _told_controls(controls: Sequence[Comparison]) -> str:
+    bad = sum(c.outcome is Outcome.UNEQUAL for c in controls)
+    width = max(((c.effect.high - c.effect.low) / 2 for c in controls if c.effect), default=0.0)
+    equal = sum(c.outcome is Outcome.EQUAL for c in controls)
+    verdict = f"{bad} of {len(controls)} differ" if bad else f"none of {len(controls)} differs"
+    verdict += f", {equal} shown equal within {controls[0].margin:.1%}"
+    return f"A/A controls (the same mode measured twice): {verdict}; half width of the widest: {width:.1%}."
+
+
+def _refusals(effects: Sequence[Comparison]) -> list[str]:
     refused = [c for c in effects if c.outcome is Outcome.REFUSED]
-    apart = [c for c in refused if (c.p_holm or 1) < ALPHA]
-    if refused:
-        reasons = {reason.split(":", maxsplit=1)[0] for c in refused for reason in c.reason.split("; ")}
-        lines.append(f"A verdict was refused {len(refused)} times ({', '.join(sorted(reasons))}).")
-    if apart:
-        lines.append(f"In {len(apart)} of those the arms do differ (Holm p < {ALPHA}); whether by the mode is open.")
+    if not refused:
+        return []
+    reasons = {reason.split(":", maxsplit=1)[0] for c in refused for reason in c.reason.split("; ")}
+    lines = [f"A verdict was refused {len(refused)} times ({', '.join(sorted(reasons))})."]
+    if apart := sum(c.p_holm is not None and c.p_holm < ALPHA for c in refused):
+        lines.append(f"In {apart} of those the arms do differ (Holm p < {ALPHA}); whether by the mode is open.")
     return lines
 
 

@@ -9,7 +9,7 @@ import click
 from sevkit.bench.payload import ReportData
 from sevkit.cli.bench.common import DIRECTORY, FILE, rule_options, rules_from, write_text
 from sevkit.cli.output import reporting
-from sevkit.errors import UsageError
+from sevkit.errors import SevkitError, UsageError
 from sevkit.result import Result
 
 
@@ -17,9 +17,12 @@ from sevkit.result import Result
 @click.argument("results", type=DIRECTORY, required=False)
 @click.option("--published", "with_study", is_flag=True, help="The published study, re-analysed, instead of RESULTS.")
 @click.option("--html", type=FILE, help="Write the report as one HTML page.")
+@click.option("--figures", type=DIRECTORY, help="Write each figure as SVG there, and as PDF where rsvg-convert is.")
 @rule_options
 @reporting
-def command(results: Path | None, with_study: bool, html: Path | None, **options: Any) -> Result[ReportData]:
+def command(
+    results: Path | None, with_study: bool, html: Path | None, figures: Path | None, **options: Any
+) -> Result[ReportData]:
     """Report on RESULTS: summary and table on the terminal, everything with figures in --html FILE."""
     from sevkit.bench.analysis import report as reports
     from sevkit.render import bench_tables
@@ -46,6 +49,9 @@ def command(results: Path | None, with_study: bool, html: Path | None, **options
 
         write_text(html, bench_html.render(report))
 
+    if figures is not None:
+        data["figures"] = _write_figures(report, figures)
+
     def human(data: ReportData) -> Iterator[str]:
         yield f"{data['title']}  (provenance: {', '.join(data['provenance']) or 'none'})"
         for line in data["summary"]:
@@ -54,5 +60,24 @@ def command(results: Path | None, with_study: bool, html: Path | None, **options
             yield "\n" + bench_tables.text(comparisons)
         if html is not None:
             yield f"report: {html}"
+        for name in data.get("figures", ()):
+            yield f"figure: {name}"
 
     return Result("bench report", data, human=human)
+
+
+def _write_figures(report: Any, folder: Path) -> list[str]:
+    """Each figure as files; returns their paths."""
+    from sevkit import processes
+    from sevkit.render import bench_svg
+
+    written = []
+    for name, svg in bench_svg.files(report):
+        path = folder / f"{name}.svg"
+        write_text(path, bench_svg.alone(svg))
+        written.append(str(path))
+        if processes.have_tool("rsvg-convert"):
+            pdf = path.with_suffix(".pdf")
+            processes.run(["rsvg-convert", "-f", "pdf", "-o", str(pdf), str(path)], timeout=60, check=SevkitError)
+            written.append(str(pdf))
+    return written
