@@ -5,10 +5,10 @@ No answer stands here: what is right is what the experiment shows, at the strong
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from sevkit.attacks import find, runner
 from sevkit.attacks.experiment import Mitigation, Outcome
+from sevkit.attacks.payload import ExerciseRow
 from sevkit.attacks.plan import Target
 from sevkit.attacks.runner import Run
 from sevkit.errors import UsageError
@@ -27,7 +27,7 @@ class Exercise:
     asks: str
     level: Level | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> ExerciseRow:
         """The exercise as JSON values."""
         return {
             "number": self.number,
@@ -123,7 +123,7 @@ def _fits(asked: Exercise, word: str, run: Run) -> bool:
     if asked.asks == _OUTCOME:
         return word == str(run.outcome)
     if asked.asks == _EVIDENCE:
-        return word == run.as_dict().get("evidence")
+        return word == run.observation.captured.get("evidence")
     if asked.asks == _CHECK:
         return word == run.observation.check
     return run.outcome is Outcome.STOPPED
