@@ -113,6 +113,7 @@ class Measured(TypedDict):
     skipped: list[Skipped]
     unfinished: list[str]
     comparisons: list[ComparisonRow]
+    summary: list[str]
 
 
 class LintRules(TypedDict):
@@ -239,3 +240,32 @@ class Selftest(TypedDict):
     seed: int
     shapes: list[SelftestShape]
     outside: list[str]
+
+
+class MergedRow(TypedDict):
+    """One row over several hosts; ``ratio`` is null where fewer than two hosts have a usable comparison.
+
+    ``hosts`` are their ratios. ``between_hosts`` is the standard deviation of the hosts' log ratios, ``share_between``
+    the share of all variation that lies between hosts, ``expected_range`` where one more host's ratio is expected.
+    """
+
+    workload: str
+    storage: str | None
+    metric: str
+    direction: str
+    mode: str
+    conditions: dict[str, Any]
+    hosts: dict[str, float]
+    left_out: dict[str, str]
+    ratio: float | None
+    interval: list[float] | None
+    between_hosts: float | None
+    share_between: float | None
+    expected_range: list[float] | None
+
+
+class Merged(TypedDict):
+    """Results of several hosts as one figure per row."""
+
+    provenance: str
+    rows: list[MergedRow]

@@ -3,10 +3,14 @@
 ``campaign.json`` says what was to be measured; ``samples.jsonl`` has one record a line, each on the disk before the
 next measurement starts. A line without its newline was being written when the writer died: readers ignore it, the next
 writer cuts it off.
+
+Each line ends with a link of a hash chain over all lines before it, so that a line that was changed, taken out or put
+in shows when the directory is read. This is against accidents and quiet edits; who writes all of it anew can chain it.
 """
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -23,6 +27,9 @@ RECORDS = "samples.jsonl"
 LOCK = "lock"
 RAW = "raw"
 MOST_COMPLAINTS = 20
+_CHAIN = b',"chain":"'
+_LINK = 16  # hexadecimal digits of a link
+_TAIL = len(_CHAIN) + _LINK + 3
 _MOST_BOOTS = 10**9
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -76,12 +83,20 @@ def load(path: Path) -> Campaign:
     """Read a results directory. Damaged lines are set aside in ``damage``; a torn last line is no damage."""
     campaign = Campaign(path, read_header(path))
     metrics: dict[Any, Metric] = {}
+    link: bytes | None = b"" if campaign.header.get("chained") else None  # None: not known, the next line sets it
     for number, line in _lines(path / RECORDS):
+        body, found = _unchained(line)
+        whole = link is None or found == _link(link, body)
+        if campaign.header.get("chained"):
+            link = found or None
         try:
-            record = json.loads(line)
+            record = json.loads(body)
             _take(campaign, record, metrics)
         except (ValueError, AttributeError, RecursionError, BadInputError) as error:
             _complain(campaign, f"{RECORDS} line {number}: {error}")
+            continue
+        if not whole:
+            _complain(campaign, f"{RECORDS} line {number}: it, or a line before it, was changed after it was written")
     return campaign
 
 
@@ -136,9 +151,12 @@ class Store:
         self.path = path
         self.header = header
         self._lock = _lock(path)
+        self._chained = bool(header.get("chained"))
+        self._link = b""
         try:
             self._file = os.open(path / RECORDS, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             self._cut_torn_line()
+            self._link = self._last_link()
         except BaseException:
             os.close(self._lock)
             raise
@@ -148,7 +166,7 @@ class Store:
         """Start a results directory; raises UsageError when there is already one."""
         if is_campaign(path):
             raise UsageError(f"{path} already holds results", hint="give another --output, or remove it")
-        full = {"format": FORMAT, "format_version": FORMAT_VERSION, **header}
+        full = {"format": FORMAT, "format_version": FORMAT_VERSION, "chained": True, **header}
         try:
             path.mkdir(parents=True, exist_ok=True)
             write_durably(path / HEADER, json.dumps(full, indent=2).encode() + b"\n")
@@ -163,7 +181,14 @@ class Store:
 
     def append(self, *records: Mapping[str, Any]) -> None:
         """Write records so that they survive a crash. Either all of them are in, or none of this call."""
-        data = b"".join(_encode(record) for record in records)
+        link, lines = self._link, []
+        for record in records:
+            line = _encode(record)
+            if self._chained:
+                link = _link(link, line)
+                line = _chained(line, link)
+            lines.append(line)
+        data = b"".join(lines)
         before = os.lseek(self._file, 0, os.SEEK_END)
         try:
             _write_all(self._file, data)
@@ -171,6 +196,7 @@ class Store:
         except OSError as error:
             os.ftruncate(self._file, before)
             raise _disk_error(self.path / RECORDS, error) from error
+        self._link = link
 
     def keep_raw(self, name: str, data: bytes) -> str:
         """Keep what a program printed; returns its path relative to the directory."""
@@ -193,6 +219,11 @@ class Store:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
+    def _last_link(self) -> bytes:
+        """The link of the last line."""
+        end = os.lseek(self._file, 0, os.SEEK_END)
+        return _unchained(os.pread(self._file, _TAIL, max(0, end - _TAIL)))[1]
+
     def _cut_torn_line(self) -> None:
         end = os.lseek(self._file, 0, os.SEEK_END)
         position = end
@@ -206,6 +237,27 @@ class Store:
             position = start
         if position != end:
             os.ftruncate(self._file, position)
+
+
+def digest(data: bytes) -> str:
+    """What a sample keeps of its raw output, so that an edit of that file shows."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def changed_raw(campaign: Campaign) -> list[str]:
+    """The raw outputs that are missing, or no longer what the samples' records say."""
+    found = []
+    for sample in campaign.samples:
+        name, expected = sample.extra.get("raw"), sample.extra.get("raw_sha256")
+        if not isinstance(name, str) or not expected:
+            continue
+        path = campaign.path / RAW / Path(name).name
+        try:
+            if digest(path.read_bytes()) != expected:
+                found.append(name)
+        except OSError:
+            found.append(name)
+    return found
 
 
 def write_durably(path: Path, data: bytes) -> None:
@@ -239,6 +291,23 @@ def _lock(path: Path) -> int:
 
 def _encode(record: Mapping[str, Any]) -> bytes:
     return json.dumps(record, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def _link(before: bytes, line: bytes) -> bytes:
+    """The link of a line, from the link before it."""
+    return hashlib.sha256(before + line).hexdigest()[:_LINK].encode()
+
+
+def _chained(line: bytes, link: bytes) -> bytes:
+    return line[:-2] + _CHAIN + link + b'"}\n'
+
+
+def _unchained(line: bytes) -> tuple[bytes, bytes]:
+    """A line as it was before it was chained, and its link; no link where there is none."""
+    _, found, link = line[-_TAIL:].rpartition(_CHAIN)
+    if not found or len(link) != _LINK + 3:
+        return line, b""
+    return line[: len(line) - len(found) - len(link)] + b"}\n", link[:_LINK]
 
 
 def _write_all(handle: int, data: bytes) -> None:

@@ -274,3 +274,14 @@ def test_csv_tells_rows_apart(tmp_path: Path, capsys: Capture) -> None:
     assert [r["conditions"] for r in rows if r["control"] == "no"] == ["vcpus=1", "vcpus=2", "vcpus=16"]
     assert {r["provenance"] for r in rows} == {"mock"}
     assert {r["boots"] for r in rows} == {"3"}
+
+
+def test_results_of_several_hosts_are_summarised(results: Path, tmp_path: Path, capsys: Capture) -> None:
+    other = tmp_path / "other"
+    assert call(capsys, "run", *FOUR_BOOTS, "--seed", "5", "--output", other)[0] == 0
+    rows = envelope(capsys, "merge", results, other)["data"]["rows"]
+    assert all(len(row["hosts"]) == 2 and row["left_out"] == {} for row in rows)
+    assert all(row["interval"][0] < row["ratio"] < row["interval"][1] for row in rows)
+    assert "over 2 hosts" in call(capsys, "merge", results, other)[1]
+    assert call(capsys, "merge", results)[0] == 2
+    assert call(capsys, "merge", results, results)[0] == 2

@@ -21,6 +21,7 @@ from sevkit.bench.campaign import disk, environment, estimate, hostlock, place, 
 from sevkit.bench.campaign.block import Done
 from sevkit.bench.campaign.directory import Wish
 from sevkit.bench.campaign.mock import MockExecutor
+from sevkit.bench.lint.rules import lint
 from sevkit.bench.suite import Profile
 from sevkit.errors import NoSpaceError, UnsupportedModeError, UsageError
 from sevkit.vocabulary import Mode
@@ -406,3 +407,14 @@ def test_the_firmware_is_named_by_its_content(tmp_path: Path) -> None:
     assert named == environment.firmware(["qemu", "-drive", flash])
     assert named.startswith("OVMF.fd ")
     assert environment.firmware(["qemu"]) == "SeaBIOS"
+
+
+def test_short_samples_are_told(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(
+        'family = "mine"\n[workload.short]\ncommand = ":"\n[workload.long]\ncommand = "sleep 1"\n'
+    )
+    profile = suite.changed(SMALL, workloads=("short", "long"), modes=(Mode.NOSEV,), boots=1, most_boots=1)
+    wish = Wish(profile, where="host", suite_file=tmp_path / "own.toml")
+    campaign.measure(campaign.prepare(wish), tmp_path / "r")
+    findings = [f for f in lint(tmp_path / "r").findings if f.rule == "short-sample"]
+    assert "short" in {f.file for f in findings}

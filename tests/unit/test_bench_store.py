@@ -118,3 +118,43 @@ def test_a_full_disk_is_told_and_leaves_whole_lines(tmp_path: Path, monkeypatch:
         monkeypatch.undo()
         store.append(sample(8.0).record())
     assert [s.value for s in load(path).samples] == [1.0, 2.0, 3.0, 8.0]
+
+
+def _edited(lines: list[bytes], how: str) -> list[bytes]:
+    if how == "value":
+        return [line.replace(b'"value":2.0', b'"value":1.5') for line in lines]
+    if how == "removed":
+        return [*lines[:2], *lines[3:]]
+    if how == "swapped":
+        return [lines[0], lines[2], lines[1], *lines[3:]]
+    return [*lines[:2], sample(7.0).record().__repr__().replace("'", '"').encode() + b"\n", *lines[2:]]
+
+
+@pytest.mark.parametrize("how", ["value", "removed", "swapped", "added"])
+def test_an_edit_of_the_records_shows(tmp_path: Path, how: str) -> None:
+    path = filled(tmp_path / "r", 4)
+    lines = (path / RECORDS).read_bytes().splitlines(keepends=True)
+    (path / RECORDS).write_bytes(b"".join(_edited(lines, how)))
+    assert any("was changed after it was written" in text for text in load(path).damage)
+
+
+def test_the_chain_goes_on_after_a_resumption(tmp_path: Path) -> None:
+    path = filled(tmp_path / "r")
+    for value in (4.0, 5.0):
+        with Store.resume(path) as store:
+            store.append(sample(value, 9).record())
+    campaign = load(path)
+    assert campaign.damage == []
+    assert [s.value for s in campaign.samples] == [1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+def test_an_edit_of_a_raw_output_shows(tmp_path: Path) -> None:
+    path = filled(tmp_path / "r", 1)
+    with Store.resume(path) as store:
+        kept = {"raw": store.keep_raw("1.txt", b"value 2"), "raw_sha256": stores.digest(b"value 2")}
+        store.append({**sample(2.0, 1).record(), "extra": kept})
+    assert stores.changed_raw(load(path)) == []
+    (path / "raw" / "1.txt").write_bytes(b"value 3")
+    assert stores.changed_raw(load(path)) == ["raw/1.txt"]
+    (path / "raw" / "1.txt").unlink()
+    assert stores.changed_raw(load(path)) == ["raw/1.txt"]

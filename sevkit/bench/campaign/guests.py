@@ -173,12 +173,15 @@ class GuestPlace:
         first = guests[0]
         self.launch: Launch | None = Launch(boot_seconds, phases(self._shell(first), boot_seconds))
         self._clock = place.find_clock(self._shell(first))
+        scale = 1 if first.accel == "tcg" else place.SCALE
         disk = self._shell(first)(_FIND_DISK, 20).text.strip() if slot.config.storage else ""
-        self._setup = place.variables(slot, disk=disk, work="/tmp", seconds=seconds)  # noqa: S108 - in the guest
+        self._setup = place.variables(slot, disk=disk, work="/tmp", seconds=seconds, scale=scale)  # noqa: S108 - in the guest
         seen = environment.of_guest(self._shell(first)(environment.GUEST_PROBE, 30).text)
         drives = sorted(Path(held.scratch.name).glob("*.img"))
         allocation = disks.allocated(drives[0]) if drives else "none"
-        self.boot = _boot(first, slot, identity, seen, pin, allocation)
+        more = {"disk": allocation, "work scale": str(scale)}
+        idle = place.command_seconds(self._shell(first), self._clock)
+        self.boot = _boot(first, slot, identity, {**seen, "command seconds": idle}, pin, more)
 
     def lacks(self, workload: Workload) -> str | None:
         """Why a workload cannot run in this image."""
@@ -260,7 +263,7 @@ def pin_process(pid: int, cpus: str) -> None:
         raise UsageError(f"the guest could not be pinned to CPUs {cpus}: {error}", hint="see --pin") from error
 
 
-def _boot(guest: Guest, slot: Slot, identity: SlotId, seen: dict[str, str], pin: str, disk: str) -> Boot:
+def _boot(guest: Guest, slot: Slot, identity: SlotId, seen: dict[str, Any], pin: str, more: dict[str, str]) -> Boot:
     config = slot.config
     forced = list(guest.confounds)
     facts = {
@@ -272,7 +275,7 @@ def _boot(guest: Guest, slot: Slot, identity: SlotId, seen: dict[str, str], pin:
         "memory": f"{config.memory_mib} MiB",
         "cache": config.cache,
         "image": config.image,
-        "disk": disk,
+        **more,
         "pinned to": pin or "any CPU",
     }
     avoidable = tuple(text for text in forced if text.startswith("firmware:"))

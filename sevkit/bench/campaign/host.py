@@ -57,13 +57,15 @@ class HostPlace:
         if needs_disk := any(w.disk for w in slot.config.workloads):
             disks.fill(disk, slot.config.disk_mib)
         self._pin = pin
-        self._setup = place.variables(slot, disk=str(disk), work=str(work), seconds=seconds)
+        self._setup = place.variables(slot, disk=str(disk), work=str(work), seconds=seconds, scale=place.SCALE)
         self._clock = place.find_clock(self._shell)
         self._work = work
         facts = {**environment.host_facts(), "cache": slot.config.cache, "pinned to": pin or "any CPU"}
         if needs_disk:
             facts["disk"] = disks.allocated(disk)
+        facts["work scale"] = str(place.SCALE)
         surroundings = environment.moment(own_cpus=slot.config.vcpus)
+        surroundings["command seconds"] = place.command_seconds(self._shell, self._clock)
         self.boot = Boot(str(identity), Provenance.HARDWARE, facts, environment=surroundings)
 
     def lacks(self, workload: Workload) -> str | None:

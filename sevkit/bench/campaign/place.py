@@ -27,6 +27,7 @@ CLOCKS = {
 _MARK = "sevkit-clock"
 _STAMP = re.compile(rf"^{_MARK} (\d+) (\d+) (ns|us)$", re.MULTILINE)
 _UNTIMED = 120.0
+SCALE = 64  # how much more than under TCG, where everything takes longer
 _CLOCK_SLACK = 3.0  # seconds that a command may take on its way into a guest and back on a busy host
 
 
@@ -117,16 +118,30 @@ def find_clock(shell: Shell) -> str:
     raise GuestError("no clock was found that tells fractions of a second")
 
 
-def variables(slot: Slot, *, disk: str, work: str, seconds: float) -> str:
-    """The shell words that set what commands may use."""
+def variables(slot: Slot, *, disk: str, work: str, seconds: float, scale: int) -> str:
+    """The shell words that set what commands may use.
+
+    ``scale`` multiplies the work of short commands: on hardware the start of a shell (3 ms) was a tenth of some.
+    """
     values = {
         "DISK": disk,
         "WORK": work,
         "VCPUS": str(slot.config.vcpus),
         "MEMORY_MIB": str(slot.config.memory_mib),
         "SECONDS_EACH": f"{seconds:g}",
+        "SCALE": str(scale),
     }
     return "export " + " ".join(f"{key}={shlex.quote(value)}" for key, value in values.items()) + "; "
+
+
+def command_seconds(shell: Shell, clock: str) -> float:
+    """How long a command takes that does nothing: what each timed sample holds besides its work."""
+    stamp = f"echo {_MARK} $({CLOCKS[clock]}) >&2"
+    times = []
+    for _ in range(3):
+        result = shell(f"{stamp}; (\n:\n); {stamp}", 20)
+        times.append(_between(result.stderr.decode(errors="replace"), "an empty command"))
+    return max(0.0, sorted(times)[1])
 
 
 def run_untimed(shell: Shell, setup: str, what: str, command: str) -> None:
@@ -155,7 +170,7 @@ def run_timed(shell: Shell, clock: str, setup: str, workload: Workload) -> Measu
     host_seconds = time.monotonic() - started
     if result.status != 0:
         raise GuestError(f"{workload.name} failed with status {result.status}", detail=_words(result))
-    seconds = _between(result.stderr.decode(errors="replace"), workload)
+    seconds = _between(result.stderr.decode(errors="replace"), workload.name)
     if abs(host_seconds - seconds) > max(_CLOCK_SLACK, 0.5 * host_seconds):
         raise ClockError(
             f"{workload.name}: the clocks disagree: {seconds:.2f} s by its own, {host_seconds:.2f} s by the host's",
@@ -165,10 +180,10 @@ def run_timed(shell: Shell, clock: str, setup: str, workload: Workload) -> Measu
     return Measured(tuple(values), seconds, result.stdout, host_seconds)
 
 
-def _between(errors: str, workload: Workload) -> float:
+def _between(errors: str, name: str) -> float:
     stamps = _STAMP.findall(errors)
     if len(stamps) != 2:
-        raise BadInputError(f"{workload.name}: no time stamps came back", detail=errors[-300:])
+        raise BadInputError(f"{name}: no time stamps came back", detail=errors[-300:])
     first, last = (int(s) + int(f) / (1e9 if unit == "ns" else 1e6) for s, f, unit in stamps)
     return last - first
 

@@ -104,7 +104,8 @@ class Recorder:
         raw = record.pop(RAW, None)
         if raw is not None:
             name = f"{self._order:06d}-{record['workload']}.txt".replace("/", "_")
-            record["extra"] = {**record.get("extra", {}), "raw": self._store.keep_raw(name, raw.encode())}
+            kept = {"raw": self._store.keep_raw(name, raw.encode()), "raw_sha256": stores.digest(raw.encode())}
+            record["extra"] = {**record.get("extra", {}), **kept}
         self._store.append(record)
         self._order += 1
         self.samples.append(sample_from(record, self._boots, self._metrics))

@@ -10,6 +10,8 @@ from sevkit.bench.analysis.comparison import FEWEST_BOOTS, Arm, Comparison, Outc
 from sevkit.bench.lint.rules import Finding, Report, Severity
 from sevkit.bench.model import Sample
 
+_SHELL_SHARE = 0.01
+
 
 def check(folder: Path, report: Report) -> None:
     """Add all findings on a results directory."""
@@ -32,6 +34,10 @@ def check_loaded(campaign: store.Campaign, comparisons: Sequence[Comparison], re
         title = f"{series.workload} on {series.storage}" if series.storage else series.workload
         report.findings += _series(title, list(arms.values()), imported=campaign.header.get("origin") == "import")
     report.findings += _warmups(campaign.samples)
+    report.findings += _short(campaign.samples)
+    if changed := store.changed_raw(campaign):
+        message = f"{len(changed)} raw outputs are missing or were changed after they were recorded, first {changed[0]}"
+        report.findings.append(Finding("damaged", Severity.ERROR, store.RAW, message, "measure again"))
     for text in checks.busy(list(campaign.boots.values())):
         fix = "measure on a quiet host, one campaign at a time"
         report.findings.append(Finding("busy-host", Severity.WARNING, store.RECORDS, text, fix))
@@ -76,6 +82,21 @@ def _series(title: str, arms: list[Arm], *, imported: bool) -> Iterator[Finding]
             yield Finding("confounded", Severity.WARNING, title, f"{other.name}: {text}", fix)
         for text in checks.order(arms[0].samples, other.samples):
             yield Finding("not-interleaved", Severity.WARNING, title, text, "sevkit bench run interleaves")
+
+
+def _short(samples: list[Sample]) -> Iterator[Finding]:
+    """Timed samples of which the start of the shell is more than 1 %."""
+    shares: dict[str, list[float]] = {}
+    for sample in samples:
+        idle = sample.at.environment.get("command seconds")
+        if sample.metric.name == "time" and isinstance(idle, int | float) and sample.family != "boot":
+            shares.setdefault(sample.workload, []).append(idle / sample.value if sample.value > 0 else 0.0)
+    for workload, found in sorted(shares.items()):
+        share = sorted(found)[len(found) // 2]
+        if share > _SHELL_SHARE:
+            message = f"{share:.1%} of each sample is the start of the shell"
+            fix = "give the workload more to do"
+            yield Finding("short-sample", Severity.NOTE, workload, message, fix, {"share": share})
 
 
 def _warmups(samples: list[Sample]) -> Iterator[Finding]:

@@ -87,6 +87,7 @@ RULES: dict[str, str] = {
     "no-warmup": "no warm-up was recorded",
     "clock-jumped": "the wall clock jumped during the campaign",
     "mixed-provenance": "results of different provenance lie in one directory",
+    "short-sample": "the start of the shell is more than 1 % of what is timed",
     "busy-host": "other programs kept the host busy while it measured",
     "confounded": "the arms differ in more than the mode",
     "failed-cells": "some cells of the campaign failed",

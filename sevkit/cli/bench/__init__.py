@@ -14,6 +14,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "lint": ("lint", "What is wrong with how results were measured (fio JSON, tables, scripts, own results)."),
     "import": ("imports", "Take over results of fio, hyperfine, pyperf, and the published study's tables."),
     "list": ("listing", "The suites, workloads and profiles."),
+    "merge": ("merge", "Results of several hosts as one figure per row, and how much hosts differ."),
     "selftest": ("selftest", "Try the statistics on simulated campaigns whose truth is known."),
     "published": ("published", "The published study's numbers, and what others published."),
 }

@@ -162,12 +162,13 @@ def _print_plan(data: RunPlan) -> Iterator[str]:
 
 def _result(outcome: Any, prepared: Any, output: Path) -> Result[Measured]:
     from sevkit.bench.analysis.compare import compare
+    from sevkit.bench.analysis.report import summarise
 
     errors: list[SevkitError] = [
         GuestError(f"{record.get('cell')}: {record.get('message')}", detail=record.get("detail"))
         for record in outcome.failures
     ]
-    comparisons = [c.as_dict() for c in compare(outcome.samples)]
+    compared = compare(outcome.samples)
     data: Measured = {
         "output": str(output),
         "stopped": outcome.reason,
@@ -179,7 +180,8 @@ def _result(outcome: Any, prepared: Any, output: Path) -> Result[Measured]:
         "provenance": sorted({str(s.at.provenance) for s in outcome.samples}),
         "skipped": _skipped(outcome.skipped),
         "unfinished": _unfinished(outcome, prepared.plan),
-        "comparisons": comparisons,
+        "comparisons": [c.as_dict() for c in compared],
+        "summary": summarise(compared),
     }
     code = ExitCode.GUEST if errors else ExitCode.DONE
     return Result("bench run", data if outcome.samples else None, exit_code=code, errors=errors)
@@ -215,4 +217,5 @@ def _print(data: Measured) -> Iterator[str]:
         yield f"too few boots within the budget: {label} (give the command again with a larger --budget)"
     if data["comparisons"]:
         yield "\n" + bench_tables.text(data["comparisons"])
+        yield "\n" + " ".join(data["summary"])
     yield f"\nresults: {data['output']}  (sevkit bench report {data['output']} --html report.html)"

@@ -1,0 +1,102 @@
+"""Results of several hosts as one figure per row: a random-effects summary of their ratios.
+
+Hosts differ by more than noise, so that each has a true ratio of its own; the summary is about the mean of those. The
+variance between hosts is DerSimonian and Laird's (1986), the interval Hartung and Knapp's (2001), which keeps its
+coverage for few hosts where the usual one does not.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sevkit.bench.analysis.comparison import Comparison, Outcome, Series
+from sevkit.bench.payload import MergedRow
+from sevkit.extras import extra
+
+with extra("bench"):
+    from scipy.special import stdtrit
+
+_Key = tuple[Series, str]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The mean ratio over hosts with its 95 % interval, and how much hosts differ.
+
+    ``between`` is the standard deviation of the hosts' true log ratios, ``share`` (I²) the part of all variation that
+    lies between hosts, ``expected`` the 95 % range for the true ratio of one more host.
+    """
+
+    ratio: float
+    interval: tuple[float, float]
+    between: float
+    share: float
+    expected: tuple[float, float] | None
+
+
+def summarise(logs: Sequence[float], errors: Sequence[float]) -> Summary:
+    """Combine log ratios with their standard errors, two hosts or more."""
+    values, variances = np.array(logs), np.array(errors) ** 2
+    count = len(values)
+    weights = 1 / variances
+    fixed = float(weights @ values / weights.sum())
+    spread = float(weights @ (values - fixed) ** 2)
+    scale = float(weights.sum() - (weights**2).sum() / weights.sum())
+    between = max(0.0, (spread - (count - 1)) / scale)
+    weights = 1 / (variances + between)
+    mean = float(weights @ values / weights.sum())
+    # Never narrower than without the correction: with two alike hosts it would shrink to nothing.
+    factor = max(1.0, float(weights @ (values - mean) ** 2) / (count - 1))
+    error = float(np.sqrt(factor / weights.sum()))
+    reach = float(stdtrit(count - 1, 0.975)) * error
+    expected = None
+    if count > 2:
+        wide = float(stdtrit(count - 2, 0.975)) * float(np.sqrt(between + error**2))
+        expected = float(np.exp(mean - wide)), float(np.exp(mean + wide))
+    share = max(0.0, (spread - (count - 1)) / spread) if spread > 0 else 0.0
+    interval = float(np.exp(mean - reach)), float(np.exp(mean + reach))
+    return Summary(float(np.exp(mean)), interval, float(np.sqrt(between)), share, expected)
+
+
+def merge(hosts: Mapping[str, Sequence[Comparison]]) -> list[MergedRow]:
+    """The rows that two hosts or more have a usable comparison of; refused ones are left out, and named."""
+    table: dict[_Key, dict[str, Comparison]] = {}
+    for host, comparisons in hosts.items():
+        for c in comparisons:
+            if not c.control:
+                table.setdefault((c.series, c.other.name), {})[host] = c
+    return [row for (series, mode), found in table.items() if (row := _row(series, mode, found)) is not None]
+
+
+def _row(series: Series, mode: str, found: Mapping[str, Comparison]) -> MergedRow | None:
+    usable = {
+        host: (c.effect.log_ratio, c.effect.standard_error)
+        for host, c in found.items()
+        if c.effect is not None and c.outcome is not Outcome.REFUSED and c.effect.standard_error > 0
+    }
+    first = next(iter(found.values()))
+    alike = {(c.metric.unit, c.metric.direction) for c in found.values()}
+    if len(found) < 2:
+        return None
+    summary = None
+    if len(usable) > 1 and len(alike) == 1:
+        summary = summarise([log for log, _ in usable.values()], [error for _, error in usable.values()])
+    left_out = {host: c.reason or "no interval" for host, c in found.items() if host not in usable}
+    if len(alike) > 1:
+        left_out = dict.fromkeys(found, "units or directions differ between hosts")
+    return {
+        "workload": series.workload,
+        "storage": series.storage or None,
+        "metric": series.metric,
+        "direction": str(first.metric.direction),
+        "mode": mode,
+        "conditions": dict(series.conditions),
+        "hosts": {host: float(np.exp(log)) for host, (log, _) in usable.items()},
+        "left_out": left_out,
+        "ratio": None if summary is None else summary.ratio,
+        "interval": None if summary is None else list(summary.interval),
+        "between_hosts": None if summary is None else summary.between,
+        "share_between": None if summary is None else summary.share,
+        "expected_range": None if summary is None or summary.expected is None else list(summary.expected),
+    }
