@@ -12,7 +12,7 @@ from sevkit.attacks.payload import ExerciseRow
 from sevkit.attacks.plan import Target
 from sevkit.attacks.runner import Run
 from sevkit.errors import UsageError
-from sevkit.vocabulary import Level, Mode
+from sevkit.vocabulary import Evidence, Level, Mode
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,9 @@ def check(
 ) -> Marked:
     """Perform the exercise's experiment and hold the answer against it; raises UsageError for one that is none."""
     asked, word = exercise(number), answer.strip().lower()
-    if asked.asks == _OUTCOME and word not in {"works", "stopped"}:
-        raise UsageError(f"{answer!r} is not an answer", hint=f"answer with {_OUTCOME}")
+    possible = {_OUTCOME: ("works", "stopped"), _EVIDENCE: tuple(Evidence)}.get(asked.asks)
+    if not word or (possible is not None and word not in possible):
+        raise UsageError(f"{answer!r} is not an answer", hint=f"answer with {asked.asks}")
     target = replace(target or Target(capture="live"), mitigations=_switched_on(asked, word))
     if asked.level is not None:
         target = replace(target, level=asked.level)

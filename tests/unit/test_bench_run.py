@@ -152,6 +152,15 @@ def test_what_cannot_fit_is_refused_with_what_would() -> None:
     estimate.check_budget(replace(made, profile=suite.changed(profile, budget=needed)))
 
 
+def test_without_kvm_the_estimate_is_longer() -> None:
+    profile = suite.profile("quick")
+    chosen = suite.chosen(profile, suite.workloads())
+    modes = [Mode.NOSEV, Mode.SEV_SNP]
+    one, two = (plan.make(profile, chosen, modes, where="guest", seed=0, emulated=e) for e in (False, True))
+    assert estimate.seconds(two, 3) > 2 * estimate.seconds(one, 3)
+    assert one.fingerprint() == two.fingerprint()
+
+
 def test_the_order_that_is_printed_is_the_order_that_runs(tmp_path: Path) -> None:
     ready = prepared(suite.changed(SMALL, storage=("virtio-blk", "nvme")))
     campaign.measure(ready, tmp_path / "r")
@@ -182,6 +191,7 @@ class Unsteady:
     """An executor whose boots come up unlike the others until they are taken as they are."""
 
     name = "unsteady"
+    emulated = False
 
     def __init__(self, bad: int) -> None:
         self.left = bad

@@ -211,10 +211,13 @@ def _largest(effects: Sequence[Comparison]) -> list[str]:
 
 
 def _told_controls(controls: Sequence[Comparison]) -> str:
-    bad = sum(c.outcome is Outcome.UNEQUAL for c in controls)
-    width = max(((c.effect.high - c.effect.low) / 2 for c in controls if c.effect), default=0.0)
-    equal = sum(c.outcome is Outcome.EQUAL for c in controls)
-    verdict = f"{bad} of {len(controls)} differ" if bad else f"none of {len(controls)} differs"
+    judged = [c for c in controls if c.effect is not None and c.outcome is not Outcome.REFUSED]
+    if not judged:
+        return f"A/A controls (the same mode measured twice): none of {len(controls)} could be judged."
+    bad = sum(c.outcome is Outcome.UNEQUAL for c in judged)
+    width = max((c.effect.high - c.effect.low) / 2 for c in judged if c.effect)
+    equal = sum(c.outcome is Outcome.EQUAL for c in judged)
+    verdict = f"{bad} of {len(judged)} differ" if bad else f"none of {len(judged)} differs"
     verdict += f", {equal} shown equal within {controls[0].margin:.1%}"
     return f"A/A controls (the same mode measured twice): {verdict}; half width of the widest: {width:.1%}."
 

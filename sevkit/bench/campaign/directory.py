@@ -68,7 +68,15 @@ def prepare(wish: Wish, progress: Callable[[str], None] | None = None) -> Prepar
     able = [mode for mode in wanted if mode in able]
     if profile.strongest and not wish.modes:
         able = [able[0], able[-1]] if len(able) > 1 else able
-    made = plan.make(profile, chosen, able, where=wish.where, seed=wish.seed, mock_delay=wish.mock_delay)
+    made = plan.make(
+        profile,
+        chosen,
+        able,
+        where=wish.where,
+        seed=wish.seed,
+        mock_delay=wish.mock_delay,
+        emulated=executor.emulated,
+    )
     return Prepared(made, setup, executor, missing, progress)
 
 

@@ -7,6 +7,7 @@ from sevkit.errors import UsageError
 # Seconds from the start of a guest until it answers; the images without and with benchmark programs.
 _BOOT = {"mini": 5.0}
 _LARGER_BOOT = 10.0
+_EMULATED = 7.0  # how many times longer the programs of the larger image take without KVM
 _FIO_EXTRA = 1.4  # ramp time and start of a fio run
 _OTHERS = 1.0  # what prints its own value, when its length is not known
 _FILL_MIB = 500.0  # of random data per second
@@ -55,7 +56,7 @@ def _slot_seconds(plan: Plan, config: Config) -> float:
     each = sum(_workload_seconds(w, plan) for w in config.workloads)
     if plan.where == "mock":
         return each
-    boot = _BOOT.get(config.image, _LARGER_BOOT) if plan.where == "guest" else 0.0
+    boot = _BOOT.get(config.image, _LARGER_BOOT * (2 if plan.emulated else 1)) if plan.where == "guest" else 0.0
     disk = profile.disk_mib / _FILL_MIB if any(w.disk for w in config.workloads) else 0.0
     return boot + each + config.guests * disk
 
@@ -70,4 +71,6 @@ def _workload_seconds(workload: Workload, plan: Plan) -> float:
         one = workload.seconds
     else:
         one = workload.mock_value if workload.parse == "time" else _OTHERS
+    if plan.emulated and workload.image != "mini" and "$SECONDS_EACH" not in workload.command:
+        one *= _EMULATED
     return samples * (one + _BETWEEN)

@@ -58,6 +58,12 @@ class GuestExecutor:
         self._quick_clock = False
         self._hypervisor: Hypervisor | None = None
 
+    @property
+    def emulated(self) -> bool:
+        """Whether guests run without KVM."""
+        name = self._hypervisor.name if self._hypervisor is not None else self._wanted
+        return name == "emulated" or not os.access("/dev/kvm", os.R_OK | os.W_OK)
+
     def modes(self, wanted: Sequence[Mode]) -> tuple[list[Mode], dict[str, str]]:
         """The modes that one hypervisor runs here: of those that can be had, the one with the most modes."""
         names = select.NAMES[:2] if self._wanted == "auto" else (self._wanted,)

@@ -22,6 +22,7 @@ class HostExecutor:
     """Runs workloads as commands of this machine. ``pin`` names the CPUs to run on, empty for any."""
 
     name = "host"
+    emulated = False
 
     def __init__(self, *, seconds: float, pin: str = "") -> None:
         self._seconds = seconds

@@ -29,6 +29,7 @@ class MockExecutor:
     """Invents samples; each takes ``delay`` seconds. A workload whose name ends in ``-fails`` fails in mode sev."""
 
     name = "mock"
+    emulated = False
 
     def __init__(self, *, seed: int, delay: float = 0.0) -> None:
         self._seed = seed

@@ -83,6 +83,11 @@ class Executor(Protocol):
 
     name: str
 
+    @property
+    def emulated(self) -> bool:
+        """Whether guests run without KVM, and so take longer."""
+        ...
+
     def modes(self, wanted: Sequence[Mode]) -> tuple[list[Mode], dict[str, str]]:
         """The modes that can run, and the reasons for the others."""
         ...

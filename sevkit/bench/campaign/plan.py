@@ -74,6 +74,7 @@ class Plan:
     where: str
     seed: int
     mock_delay: float = 0.0
+    emulated: bool = False  # no KVM: estimates are longer
 
     def warmups(self, workload: Workload) -> int:
         """How many samples of a workload in each boot are thrown away."""
@@ -110,6 +111,7 @@ def make(
     where: str,
     seed: int,
     mock_delay: float = 0.0,
+    emulated: bool = False,
 ) -> Plan:
     """Lay out a campaign for the modes that can run; raises UsageError when nothing is left to measure."""
     able = [w for w in workloads if where in w.where and w.parse != "boot"]
@@ -120,7 +122,7 @@ def make(
     arms = [Arm(str(mode), mode) for mode in modes]
     if profile.control:
         arms.insert(1, Arm(f"{modes[0]}{AGAIN}", modes[0]))
-    return Plan(profile, tuple(arms), tuple(_configs(profile, able)), where, seed, mock_delay)
+    return Plan(profile, tuple(arms), tuple(_configs(profile, able)), where, seed, mock_delay, emulated)
 
 
 def _configs(profile: Profile, workloads: Sequence[Workload]) -> list[Config]:

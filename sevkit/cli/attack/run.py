@@ -90,6 +90,7 @@ def run(name: str, modes: str | None, folder: Path | None, **options: Any) -> Re
     target = _target(attack, options)
     if report is None:
         _none_given(("operator", "ticket", "sign"), "it goes with --report")
+    _check_key(options["sign"])
     if modes is None:
         chosen = plan.usual_modes(attack, target)
     else:
@@ -109,7 +110,7 @@ def run(name: str, modes: str | None, folder: Path | None, **options: Any) -> Re
         _write_report(report, data, runs, options)
     code = runner.exit_code(runs)
     show = _show_published if options["as_published"] else functools.partial(_show, told=options["step"])
-    return Result("attack run", data, code, human=lambda data: [*show(data), *_written(report)])
+    return Result("attack run", data, code, human=lambda data: [*show(data), *_written(report, options["sign"])])
 
 
 def _target(attack: "Attack", options: dict[str, Any]) -> "Target":
@@ -134,6 +135,14 @@ def _target(attack: "Attack", options: dict[str, Any]) -> "Target":
         mitigations=parse_mitigations(options["mitigations"]),
         seed=options["seed"],
     )
+
+
+def _check_key(key: Path | None) -> None:
+    """Refuse a key that cannot sign before anything is started."""
+    from sevkit import evidence
+
+    if key is not None:
+        evidence.signing_key(key)
 
 
 def _refuse(attack: "Attack", planned: "Sequence[Planned]") -> None:
@@ -201,8 +210,10 @@ def _show_published(data: Mapping[str, Any]) -> Iterator[str]:
     yield from leak.as_published(data)
 
 
-def _written(report: Path | None) -> list[str]:
-    return [] if report is None else [f"report: {report}"]
+def _written(report: Path | None, signed: Path | None) -> list[str]:
+    if report is None:
+        return []
+    return [f"report: {report}", *([] if signed is None else [f"signature: {report}.sig"])]
 
 
 def _write_report(path: Path, data: Mapping[str, Any], runs: "Sequence[Run]", options: dict[str, Any]) -> None:
@@ -215,4 +226,4 @@ def _write_report(path: Path, data: Mapping[str, Any], runs: "Sequence[Run]", op
     found = evidence.record({**data, "command": command}, operator=options["operator"], ticket=options["ticket"])
     path.write_text(attach(html, found))
     if options["sign"] is not None:
-        evidence.sign(path, options["sign"])
+        evidence.sign(path, evidence.signing_key(options["sign"]))

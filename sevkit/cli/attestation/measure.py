@@ -32,12 +32,10 @@ if TYPE_CHECKING:
 @reporting
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> Result[Measurement] | Result[IgvmMeasurement] | None:
-    r"""Compute the launch digest of a SEV, SEV-ES or SEV-SNP guest, equal to what the hardware measures.
+    """Compute the launch digest of a SEV, SEV-ES or SEV-SNP guest, equal to what the hardware measures.
 
-    \b
-    sevkit measure --mode sev-snp --vcpus 4 --vcpu-type EPYC-v4 --ovmf OVMF.fd
-    sevkit measure explain ... --expected HEX    why a report has another digest
-    sevkit measure idblock ... --id-key KEY      the ID block that a guest's owner signs
+    With a command: `explain` finds out why a report has another digest, `idblock` makes the ID block that a guest's
+    owner signs. Their options stand behind their names.
     """
     if ctx.invoked_subcommand is not None:
         given = [name for name in options if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
