@@ -58,3 +58,4 @@ _._in
 _._subpattern
 _._atomic_group
 _._branch
+_.chips  # FakeKds: what tests of users read

@@ -1,8 +1,8 @@
 """The words of the field that every layer shares: modes, provenance, verdicts, evidence."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Mode(StrEnum):
@@ -14,8 +14,7 @@ class Mode(StrEnum):
     SEV_SNP = "sev-snp"
 
 
-@dataclass(frozen=True)
-class ModeFacts:
+class ModeFacts(NamedTuple):
     """What the other parts of the world call a mode, and how they number it.
 
     ``label``: the word of the kernel's log. ``parameter``: the parameter of the module kvm_amd. ``status_bit``: the bit

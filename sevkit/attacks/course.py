@@ -5,14 +5,14 @@ No answer stands here: what is right is what the experiment shows, at the strong
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from sevkit.attacks import find, runner
 from sevkit.attacks.experiment import Mitigation, Outcome
+from sevkit.attacks.payload import ExerciseRow
 from sevkit.attacks.plan import Target
 from sevkit.attacks.runner import Run
 from sevkit.errors import UsageError
-from sevkit.vocabulary import Level, Mode
+from sevkit.vocabulary import Evidence, Level, Mode
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Exercise:
     asks: str
     level: Level | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> ExerciseRow:
         """The exercise as JSON values."""
         return {
             "number": self.number,
@@ -100,8 +100,9 @@ def check(
 ) -> Marked:
     """Perform the exercise's experiment and hold the answer against it; raises UsageError for one that is none."""
     asked, word = exercise(number), answer.strip().lower()
-    if asked.asks == _OUTCOME and word not in {"works", "stopped"}:
-        raise UsageError(f"{answer!r} is not an answer", hint=f"answer with {_OUTCOME}")
+    possible = {_OUTCOME: ("works", "stopped"), _EVIDENCE: tuple(Evidence)}.get(asked.asks)
+    if not word or (possible is not None and word not in possible):
+        raise UsageError(f"{answer!r} is not an answer", hint=f"answer with {asked.asks}")
     target = replace(target or Target(capture="live"), mitigations=_switched_on(asked, word))
     if asked.level is not None:
         target = replace(target, level=asked.level)
@@ -123,7 +124,7 @@ def _fits(asked: Exercise, word: str, run: Run) -> bool:
     if asked.asks == _OUTCOME:
         return word == str(run.outcome)
     if asked.asks == _EVIDENCE:
-        return word == run.as_dict().get("evidence")
+        return word == run.observation.captured.get("evidence")
     if asked.asks == _CHECK:
         return word == run.observation.check
     return run.outcome is Outcome.STOPPED

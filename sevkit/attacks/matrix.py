@@ -3,10 +3,11 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
 from sevkit.attacks import runner
 from sevkit.attacks.experiment import COLUMNS, Attack, Form, Mitigation, Notebook, Observation, Outcome
+from sevkit.attacks.payload import MatrixCell, MatrixData, PlannedCell
 from sevkit.attacks.plan import HYPERVISORS, Planned, Target, plan
 from sevkit.attacks.runner import Run
 from sevkit.attacks.sessions import Session, opened
@@ -35,11 +36,12 @@ class Cell:
         """Attack and column: what cells of different levels are compared by."""
         return self.run.attack.name, self.run.mode, self.mitigated
 
-    def as_dict(self, model: "Cell | None" = None) -> dict[str, object]:
+    def as_dict(self, model: "Cell | None" = None) -> MatrixCell:
         """The cell as it stands in ``data.cells``; ``model`` is the model's cell of the same place, if there is one."""
         whole = self.run.as_dict()
-        shown = {key: whole[key] for key in _SHOWN}
-        return {**shown, "column": column_name(self.run.mode, self.mitigated), **self._compared(model)}
+        shown = {key: value for key, value in whole.items() if key in _SHOWN}
+        column = column_name(self.run.mode, self.mitigated)
+        return cast("MatrixCell", {**shown, "column": column, **self._compared(model)})
 
     def _compared(self, model: "Cell | None") -> dict[str, object]:
         """Whether this level agrees with the model: null where nothing can be compared, and then why."""
@@ -86,9 +88,9 @@ def nothing_runs(level: Level) -> str | None:
     return None if None in reasons.values() else next(iter(reasons.values()))
 
 
-def planned(attacks: Sequence[Attack], levels: Sequence[Level]) -> list[dict[str, str]]:
+def planned(attacks: Sequence[Attack], levels: Sequence[Level]) -> list[PlannedCell]:
     """The cells that would be performed, as JSON values; starts nothing."""
-    cells = []
+    cells: list[PlannedCell] = []
     for level in levels:
         missing = {} if level is Level.MODEL else available(level)
         for attack in attacks:
@@ -126,16 +128,27 @@ def _one_mode(
     left = list(attacks)
     while left:
         planned = plan(left[0], [mode], target, progress=progress)
-        with opened(planned, target.timeout, progress) as sessions:
-            while left:
-                attack = left.pop(0)
-                if time.monotonic() > deadline:
-                    yield Cell(_not_run(attack, planned[0], "the time for the matrix was over"), False)
-                    continue
-                progress(f"{mode}: {attack.name}")
-                yield Cell(_performed(attack, sessions[mode], target, progress), False)
-                if not _answers(sessions[mode]):
-                    break
+        try:
+            with opened(planned, target.timeout, progress) as sessions:
+                yield from _while_it_lives(left, sessions[mode], target, deadline, progress)
+        except SevkitError as error:  # no guest comes up: the cells of the other modes still count
+            yield from (Cell(_not_run(attack, planned[0], error.message), False) for attack in left)
+            return
+
+
+def _while_it_lives(
+    left: list[Attack], session: Session, target: Target, deadline: float, progress: Callable[[str], None]
+) -> Iterator[Cell]:
+    """Perform the attacks in ``left``, and take them from it, for as long as the guest answers."""
+    while left:
+        attack = left.pop(0)
+        if time.monotonic() > deadline:
+            yield Cell(_not_run(attack, session.planned, "the time for the matrix was over"), False)
+            continue
+        progress(f"{session.planned.mode}: {attack.name}")
+        yield Cell(_performed(attack, session, target, progress), False)
+        if not _answers(session):
+            return
 
 
 def _performed(attack: Attack, session: Session, target: Target, progress: Callable[[str], None]) -> Run:
@@ -162,7 +175,7 @@ def _answers(session: Session) -> bool:
         return False
 
 
-def as_data(attacks: Sequence[Attack], cells: Iterable[Cell], levels: Sequence[Level], seed: int) -> dict[str, Any]:
+def as_data(attacks: Sequence[Attack], cells: Iterable[Cell], levels: Sequence[Level], seed: int) -> MatrixData:
     """The matrix as JSON values: ``cells`` in the order of attacks, columns and levels."""
     order = {attack.name: number for number, attack in enumerate(attacks)}
     made = sorted(cells, key=lambda c: (order[c.run.attack.name], COLUMNS.index((c.run.mode, c.mitigated))))

@@ -25,12 +25,14 @@ class Outcome(StrEnum):
 class Observation:
     """What did happen. ``check`` names the check that fired, or the property that let the attack through.
 
-    ``detail`` holds JSON values of the attack's own; they stand beside the common ones in the result.
+    ``detail`` holds JSON values of the attack's own. ``captured`` is what an attack that captures memory adds to its
+    result (payload.Captured, and ``details``).
     """
 
     outcome: Outcome
     check: str
     detail: Mapping[str, Any] = field(default_factory=dict)
+    captured: Mapping[str, Any] = field(default_factory=dict)
     picture: "Picture | None" = None
 
 

@@ -45,7 +45,9 @@ ATTACK = Attack(
     summary="The host computes the chip key of any firmware version from the seed that it has read out of the chip.",
     preconditions=("code execution in the secure processor, and its fuse controller",),
     generations="EPYC 7003; shipped silicon has no fix that a report shows",
-    sources=(Source("Insecure Despite Proven Updated (abstract read)", "https://arxiv.org/abs/2605.12990"),),
+    sources=(
+        Source("Insecure Despite Proven Updated (abstract read), AMD-SB-3045", "https://arxiv.org/abs/2605.12990"),
+    ),
     expected=dict.fromkeys(Mode, Expectation(Outcome.NOT_APPLICABLE, "no versioned chip key attests"))
     | {Mode.SEV_SNP: Expectation(Outcome.WORKS, "seed-known: every version's key follows from the seed")},
     claim="tcb-rollback",

@@ -5,12 +5,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from sevkit import __version__
 from sevkit.attacks.claims import THREATS, Claim
 from sevkit.attacks.experiment import Attack, Expectation, Form, Mitigation, Notebook, Observation, Outcome, Step
 from sevkit.attacks.labs.guest_lab import GuestLab, describe
+from sevkit.attacks.payload import About, Experiment, RunData
 from sevkit.attacks.plan import Planned, Target, plan
 from sevkit.attacks.sessions import Session, opened
 from sevkit.errors import ExitCode, InconclusiveError, UsageError
@@ -71,12 +72,11 @@ class Run:
         shown = [each for each in self.attack.sources if not each.text.startswith("AMD,")] or self.attack.sources
         return "; ".join(map(str, shown))
 
-    def as_dict(self) -> dict[str, Any]:
-        """The run as JSON values: what all attacks have in common, and beside it what this one has of its own."""
-        own = dict(self.observation.detail)
-        details = {**self.details, **own.pop("details", {})}
-        return {
-            **own,
+    def as_dict(self) -> Experiment:
+        """The run as JSON values."""
+        captured = dict(self.observation.captured)
+        details = {**self.details, **captured.pop("details", {})}
+        common: Experiment = {
             "attack": self.attack.name,
             "mode": str(self.mode),
             "level": str(self.level),
@@ -94,8 +94,10 @@ class Run:
             "steps": [{"stage": str(step.stage), "text": step.text, "data": step.data} for step in self.steps],
             "seconds": round(self.seconds, 3),
             "guest_log": list(self.guest_log),
+            "detail": dict(self.observation.detail),
             "details": details,
         }
+        return cast("Experiment", {**common, **captured})
 
 
 def run(
@@ -208,7 +210,7 @@ def exit_code(runs: Sequence[Run]) -> int:
     return ExitCode.DONE if all(each.as_expected for each in runs) else ExitCode.NO
 
 
-def as_data(attack: Attack, runs: Sequence[Run], seconds: float) -> dict[str, Any]:
+def as_data(attack: Attack, runs: Sequence[Run], seconds: float) -> RunData:
     """All runs of an attack as JSON values; ``seconds`` is the time of the whole."""
     provenances = list(dict.fromkeys(str(each.level.provenance) for each in runs))
     return {
@@ -223,7 +225,7 @@ def as_data(attack: Attack, runs: Sequence[Run], seconds: float) -> dict[str, An
     }
 
 
-def about(attack: Attack) -> dict[str, Any]:
+def about(attack: Attack) -> About:
     """An attack without its experiments, as JSON values."""
     return {
         "name": attack.name,

@@ -25,6 +25,7 @@ class Measurement(TypedDict):
     guest_features: str
     vmm: str
     kernel_hashes: bool
+    warnings: list[str]
     trace: NotRequired[list[TraceLine]]
     vmsa_files: NotRequired[list[str]]
 

@@ -1,11 +1,12 @@
 """``sevkit lab``: the exercises of the course, checked by experiment."""
 
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
 
 import click
 
+from sevkit.attacks.payload import Exercises, LabChecked, Told
 from sevkit.cli.attack.options import level_option, width
 from sevkit.cli.output import colour, reporting
 from sevkit.cli.progress import progress
@@ -21,7 +22,7 @@ def command() -> None:
 
 @command.command("list")
 @reporting
-def list_exercises() -> Result[dict[str, Any]]:
+def list_exercises() -> Result[Exercises]:
     """List the exercises."""
     from sevkit.attacks.course import EXERCISES
 
@@ -33,7 +34,7 @@ def list_exercises() -> Result[dict[str, Any]]:
 @click.argument("answer")
 @level_option
 @reporting
-def check(number: int, answer: str, level: str) -> Result[dict[str, Any]]:
+def check(number: int, answer: str, level: str) -> Result[LabChecked]:
     """Perform the experiment of an exercise and hold ANSWER against what it shows.
 
     Exits 0 when the answer is right, 1 when it is not, 3 when the experiment was inconclusive.
@@ -44,23 +45,23 @@ def check(number: int, answer: str, level: str) -> Result[dict[str, Any]]:
     target = Target(level=None if level == "auto" else Level(level), capture="live")
     with progress("performing the experiment") as say:
         marked = course.check(number, answer, target, say)
-    data = {
+    data: LabChecked = {
         "exercise": marked.exercise.as_dict(),
         "answer": marked.answer,
         "right": marked.right,
-        "experiment": {**runner.about(marked.run.attack), **marked.run.as_dict()},
+        "experiment": cast(Told, {**runner.about(marked.run.attack), **marked.run.as_dict()}),
     }
     code = {True: ExitCode.DONE, False: ExitCode.NO, None: ExitCode.INCONCLUSIVE}[marked.right]
     return Result("lab check", data, code, human=_show)
 
 
-def _show_list(data: dict[str, Any]) -> Iterator[str]:
+def _show_list(data: Mapping[str, Any]) -> Iterator[str]:
     for each in data["exercises"]:
         yield f"{each['number']}  {each['title']}: {each['question']}"
         yield f"   answer with {each['answer_is']}: sevkit lab check {each['number']} ANSWER"
 
 
-def _show(data: dict[str, Any]) -> Iterator[str]:
+def _show(data: Mapping[str, Any]) -> Iterator[str]:
     from sevkit.render import attack, matrix
 
     told = data["experiment"]

@@ -14,10 +14,13 @@ import platform
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sevkit.errors import BadInputError, NotPermittedError, UsageError
 from sevkit.evidence.payload import Checked, Finding, HashedFile, Host, Record
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 _MARK = '<template id="sevkit-evidence">'  # not shown, and not a script
 _LARGEST = 4 << 30  # bytes of a file that is still hashed
@@ -72,8 +75,9 @@ def embedded(found: Record) -> str:
     return f"{_MARK}{html.escape(json.dumps(found, sort_keys=True), quote=False)}</template>"
 
 
-def sign(path: Path, key: Path) -> Path:
-    """Write a detached Ed25519 signature of a file beside it; the key is PEM or OpenSSH's, without a passphrase."""
+def signing_key(key: Path) -> "Ed25519PrivateKey":
+    """A private key from a file in PEM or OpenSSH form, without a passphrase; raises UsageError for any other."""
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_private_key
 
@@ -81,10 +85,18 @@ def sign(path: Path, key: Path) -> Path:
     load = load_ssh_private_key if b"OPENSSH" in raw else load_pem_private_key
     try:
         private = load(raw, None)
-    except (ValueError, TypeError) as error:
-        raise UsageError(f"{key} is no private key that can be read: {error}", hint="ssh-keygen -t ed25519") from error
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        why = "it has a passphrase" if "password" in str(error).lower() else "PEM or OpenSSH form is read"
+        raise UsageError(
+            f"{key} is no private key that can be read here: {why}", hint="ssh-keygen -t ed25519"
+        ) from error
     if not isinstance(private, Ed25519PrivateKey):
         raise UsageError(f"{key} is not an Ed25519 key", hint="ssh-keygen -t ed25519, or openssl genpkey")
+    return private
+
+
+def sign(path: Path, private: "Ed25519PrivateKey") -> Path:
+    """Write a detached Ed25519 signature of a file beside it."""
     made = path.with_name(path.name + SIGNATURE)
     made.write_text(base64.b64encode(private.sign(path.read_bytes())).decode() + "\n")
     return made

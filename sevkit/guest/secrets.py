@@ -106,7 +106,7 @@ def plant(guest: Runs, nonce: bytes) -> None:
 # The pages of the process whose environment holds a secret: those of its environment (fields 50 and 51 of proc(5) stat)
 # by its page map, 8 bytes a page, little-endian: bit 63 present, bits 0 to 54 the page frame.
 _PAGES = """
-awk '/^MemTotal:/ {{ total = $2 }} /^MemFree:/ {{ print "used", (total - $2) / 4 }}' /proc/meminfo
+awk '/^MemTotal:/ {{ total = $2 }} /^MemFree:/ {{ print "used", int((total - $2) / 4) }}' /proc/meminfo
 pid=$(cat /run/sevkit/environment.pid)
 first=$(($(cut -d' ' -f50 /proc/$pid/stat) / 4096))
 last=$(($(cut -d' ' -f51 /proc/$pid/stat) / 4096))
@@ -117,13 +117,17 @@ done
 """
 
 
+_MOST_PAGES = 64  # an environment has one or two; a guest may say anything
+
+
 def guest_word(guest: Runs) -> GuestWord:
     """Ask the guest which of its pages hold a secret, and how many it uses."""
     done = guest.run(_PAGES.format(), timeout=60)
     lines = [line.split() for line in done.text.splitlines()]
-    used = next((float(words[1]) for words in lines if words[:1] == ["used"] and len(words) == 2), 0.0)
-    pages = [_page_frame(words[1:]) for words in lines if words[:1] == ["page"]]
-    return GuestWord(int(used), tuple(page * 4096 for page in pages if page))
+    used = [words[1] for words in lines if words[:1] == ["used"] and len(words) == 2]
+    pages = [_page_frame(words[1:]) for words in lines if words[:1] == ["page"]][:_MOST_PAGES]
+    count = int(used[0]) if used and used[0].isascii() and used[0].isdecimal() and len(used[0]) < 16 else 0
+    return GuestWord(count, tuple(page * 4096 for page in pages if page))
 
 
 def _page_frame(words: Sequence[str]) -> int:

@@ -32,6 +32,8 @@ __all__ = ["VMMS", "Kernel", "LaunchInputs", "Piece", "Svsm", "launch_digest", "
 
 VMMS = tuple(vmsa.RESET_STATES)
 MOST_VCPUS = 4096
+_NO_HASHES = "the firmware has no place for hashes of kernel, initrd and command line"
+_AMDSEV = "use edk2's OvmfPkg/AmdSev build (OVMF.amdsev.fd), or leave --kernel out"
 _SPANS = {SectionType.SECRETS: PageType.SECRETS, SectionType.CPUID: PageType.CPUID}
 
 
@@ -133,7 +135,7 @@ def legacy_pieces(inputs: LaunchInputs) -> Iterator[Piece]:
     yield Piece("firmware", firmware.data)
     if inputs.kernel is not None:
         if not firmware.pointer(ovmf_format.HASH_TABLE):
-            raise BadInputError("the firmware has no place for hashes of kernel, initrd and command line")
+            raise BadInputError(_NO_HASHES, hint=_AMDSEV)
         yield Piece("kernel hashes", inputs.kernel.table())
     if inputs.mode is Mode.SEV_ES:
         for number, page in enumerate(save_areas(inputs, firmware)):
@@ -163,7 +165,7 @@ def metadata_runs(inputs: LaunchInputs, firmware: Ovmf) -> Iterator[PageRun]:
     """The pages that the firmware's metadata asks for, in the VMM's order."""
     kernel = inputs.kernel
     if kernel is not None and all(s.kind is not SectionType.KERNEL_HASHES for s in firmware.sections):
-        raise BadInputError("the firmware has no place for hashes of kernel, initrd and command line")
+        raise BadInputError(_NO_HASHES, hint=_AMDSEV)
     sections = list(firmware.sections)
     if inputs.vmm == "ec2":
         sections.sort(key=lambda section: section.kind is SectionType.CPUID)

@@ -8,7 +8,7 @@ import hashlib
 import struct
 from dataclasses import dataclass
 
-from sevkit.model.cipher import PAGE
+from sevkit.model.measure import PAGE
 
 _SEGMENT = struct.Struct("<HHIQ")
 SEGMENTS = ("es", "cs", "ss", "ds", "fs", "gs", "gdtr", "ldtr", "idtr", "tr")

@@ -1,7 +1,7 @@
 """CPUID leaf 0x8000001F from the decoded output of `cpuid` (Todd Allen): words back to registers. Pure.
 
 Versions of the program print different sets of flags. What a version does not print is not known, so the output counts
-only where the words that decide are all there: SME, SEV, SEV-ES, SEV-SNP, and the five numbers.
+only where it has all that checks look at: SME, SEV, page flush, SEV-ES, SEV-SNP, VMPL, Secure TSC, and the numbers.
 """
 
 import re
@@ -46,7 +46,8 @@ WORDS: dict[str, tuple[int, int, int]] = {
     "number of SEV-enabled guests supported": (2, 0, 32),
     "minimum SEV guest ASID": (3, 0, 32),
 }
-_DECIDE = [words for words, (register, low, _) in WORDS.items() if register or low in (0, 1, 3, 4)]
+_JUDGED = (0, 1, 2, 3, 4, 5, 8)  # the flags that checks look at
+_DECIDE = [words for words, (register, low, _) in WORDS.items() if register or low in _JUDGED]
 
 
 def read(lines: Iterable[str], name: str) -> Registers | None:

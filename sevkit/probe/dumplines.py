@@ -23,7 +23,8 @@ def _inst(between: str) -> re.Pattern[str]:
     """InstLatx64 and AIDA64: registers with hyphens or with blanks between them, with or without a colon."""
     return re.compile(
         rf"\s*CPUID\s+{_V}(?:[.:]([0-9a-fA-F]{{1,8}})(?=[\s:]))?(?:\s*:\s*|\s+)"
-        rf"{_V}{between}{_V}{between}{_V}{between}{_V}{_NOTES}"
+        rf"{_V}{between}{_V}{between}{_V}{between}{_V}{_NOTES}",
+        re.IGNORECASE,
     )
 
 
@@ -35,7 +36,8 @@ _ROWS: tuple[tuple[str, re.Pattern[str]], ...] = (
     (
         "kcpuid",
         re.compile(
-            rf"\s*{_X}(?:(?:_|\s+|\[){_SUB}\]?)?\s*:\s+EAX\s*=\s*{_X},?\s+EBX\s*=\s*{_X},?\s+ECX\s*=\s*{_X},?\s+EDX\s*=\s*{_X}\s*"
+            rf"\s*{_X}(?:(?:_|\s+|\[){_SUB}\]?)?\s*:\s+EAX\s*=\s*{_X},?\s+EBX\s*=\s*{_X},?\s+ECX\s*=\s*{_X},?\s+EDX\s*=\s*{_X}\s*",
+            re.IGNORECASE,
         ),
     ),
     ("cpuid_dump", re.compile(rf"\s*{_X}\s+0x([0-9a-fA-F]{{1,8}}):\s+{_X}\s+{_X}\s+{_X}\s+{_X}{_NOTES}")),

@@ -4,6 +4,7 @@ The forms of the lines are in `dumplines`. A dump is somebody else's file: what 
 line.
 """
 
+import re
 from typing import NamedTuple, NoReturn
 
 from sevkit import textfile
@@ -23,6 +24,9 @@ _ONE_MACHINE = "give the dump of one machine at a time"
 # Leaves of which a second, different value for one CPU is no oddity of the format, and the registers that must agree:
 # leaf 1 EBX holds the number of the CPU.
 _MUST_AGREE = {(0, 0): 4, (1, 0): 1, (0x80000000, 0): 4, (LEAF, 0): 4}
+
+
+_MAY_BE = re.compile(r"cpuid|eax|\bCPU\b|0x[0-9a-f]{8}", re.IGNORECASE)
 
 
 class CpuDump(NamedTuple):
@@ -69,7 +73,7 @@ def looks_like_dump(data: bytes) -> bool:
     lines = data[: 1 << 20].decode("utf-8", "replace").split("\n")
     if any(decoded.HEADING in line for line in lines):
         return True
-    found = (parse(line[:MAX_LINE]) for line in lines)
+    found = (parse(line[:MAX_LINE]) for line in lines if _MAY_BE.search(line))
     return any(isinstance(item, (Row, str)) or (item is not None and not item.section) for item in found)
 
 

@@ -19,7 +19,7 @@ from sevkit.vocabulary import ENCRYPTED, MODE_FACTS
 
 HOST_FEATURES = ("sev", "sev_es", "sev_snp")
 _MODES = {"SME": "sme"} | {MODE_FACTS[mode].label: str(mode) for mode in ENCRYPTED}
-_WORDS = (*(word.decode() for word in LOG_WORDS), " active", "AMD ", "oot", "CSV")
+_WORDS = (*(word.decode() for word in LOG_WORDS), " active", "AMD ", "CSV")
 _ENCRYPTION = re.compile(r"\b(?:SEV|SNP|T?SME|CSV[23]?|RMP)\b")
 _TEXT_LIMIT = 300
 _BACK = 0.1  # seconds that stamps may go back within a boot

@@ -70,7 +70,8 @@ def records(lines: Iterable[str], words: Iterable[str], name: str) -> Iterator[R
     else:
         wanted = re.compile("|".join(re.escape(word) for word in words))
         for number, line in enumerate(kept, 1):
-            yield record(number, line) if wanted.search(line) else Record(number, "")
+            mark = "--" in line and "oot" in line  # -- Boot …, -- Reboot --
+            yield record(number, line) if mark or wanted.search(line) else Record(number, "")
 
 
 def record(number: int, line: str) -> Record:

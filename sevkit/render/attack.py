@@ -1,7 +1,7 @@
 """A run of an attack for people: as text, and as an HTML page."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sevkit.memory.guest_ram.picture import Picture
@@ -9,7 +9,7 @@ from sevkit.render import leak, leak_report, matrix, provenance
 from sevkit.render.page import page
 
 
-def text(data: dict[str, Any], *, colour: bool = False, width: int = 100, told: bool = False) -> str:
+def text(data: Mapping[str, Any], *, colour: bool = False, width: int = 100, told: bool = False) -> str:
     """The run as text. ``told``: the story was told already, as it happened; then only its ending."""
     if _captured(data):
         return leak.text(data, colour=colour, width=width)
@@ -24,7 +24,7 @@ def text(data: dict[str, Any], *, colour: bool = False, width: int = 100, told: 
     return "\n".join(parts)
 
 
-def html(data: dict[str, Any], pictures: Sequence[Picture | None] = ()) -> str:
+def html(data: Mapping[str, Any], pictures: Sequence[Picture | None] = ()) -> str:
     """The run as one HTML page that needs nothing else."""
     if _captured(data):
         return leak_report.render(data, pictures)
@@ -47,10 +47,10 @@ def column(experiment: dict[str, Any]) -> str:
     return f"{experiment['mode']}{on} [{experiment['level']}]"
 
 
-def _captured(data: dict[str, Any]) -> bool:
+def _captured(data: Mapping[str, Any]) -> bool:
     """Whether the attack captured the VMM's memory in every mode: then there is a table to show."""
     return all("coverage" in each for each in data["experiments"])
 
 
-def _about(data: dict[str, Any]) -> dict[str, Any]:
+def _about(data: Mapping[str, Any]) -> dict[str, Any]:
     return {key: data[key] for key in ("title", "summary", "preconditions", "sources")}

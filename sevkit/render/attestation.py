@@ -26,11 +26,8 @@ def measurement(data: Measurement, *, base64: bool = False) -> Iterator[str]:
 
 
 def igvm(data: IgvmMeasurement, *, base64: bool = False) -> Iterator[str]:
-    """The digest of an IGVM file, with what KVM would do differently."""
+    """The digest of an IGVM file alone; before it the trace if there is one."""
     yield from _trace(data.get("trace", ()))
-    yield from (f"warning: {text}" for text in data["warnings"])
-    if data["id_block_matches"] is False:
-        yield f"the file's ID block expects another digest: {data['id_block_digest']}"
     yield _digest(data["launch_digest"], base64=base64)
 
 

@@ -1,7 +1,7 @@
 """A leak run for people: the modes side by side, then what each verdict rests on."""
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -17,7 +17,7 @@ _HYPERVISORS = {"qemu": "QEMU", "emulated": "QEMU with engine", "mock": "softwar
 _WORTH_SHOWING = ("plaintext", "ciphertext", "zero", "hole")
 
 
-def text(data: dict[str, Any], *, colour: bool = False, width: int = 100) -> str:
+def text(data: Mapping[str, Any], *, colour: bool = False, width: int = 100) -> str:
     """The run as text; four modes fit into 100 columns."""
     console = Console(file=io.StringIO(), force_terminal=colour, width=width, highlight=False, no_color=not colour)
     experiments = data["experiments"]
@@ -123,7 +123,7 @@ _ROWS: tuple[tuple[str, Callable[[dict[str, Any]], str | Text]], ...] = (
 )
 
 
-def as_published(data: dict[str, Any]) -> Iterator[str]:
+def as_published(data: Mapping[str, Any]) -> Iterator[str]:
     """The published article's own commands, with the PIDs of this run and what each gave.
 
     In the guest the text is made by the guest itself: typed text would pass through the VMM, and stand in its

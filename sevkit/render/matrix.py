@@ -2,6 +2,7 @@
 
 import io
 import textwrap
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -18,7 +19,7 @@ _SIGNS = {"works": "works", "stopped": "stopped", "n/a": "n/a", "inconclusive": 
 Row = tuple[dict[str, Any], list[list[dict[str, Any]]]]
 
 
-def _rows(data: dict[str, Any]) -> list[Row]:
+def _rows(data: Mapping[str, Any]) -> list[Row]:
     """Each attack with its cells by column; a column holds a cell for each level that has one."""
     by_place: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for cell in data["cells"]:
@@ -29,7 +30,7 @@ def _rows(data: dict[str, Any]) -> list[Row]:
     ]
 
 
-def text(data: dict[str, Any], *, colour: bool = False, width: int = 100) -> str:
+def text(data: Mapping[str, Any], *, colour: bool = False, width: int = 100) -> str:
     """The matrix as a table; with several levels, a line for each in every cell."""
     console = Console(file=io.StringIO(), force_terminal=colour, width=width, highlight=False, no_color=not colour)
     title = f"Attacks by mode, at level {' and '.join(data['levels'])}"
@@ -61,7 +62,7 @@ def _cell(cell: dict[str, Any], named: bool, width: int) -> Text:
     return shown
 
 
-def _summary(console: Console, data: dict[str, Any]) -> None:
+def _summary(console: Console, data: Mapping[str, Any]) -> None:
     total, wrong = len(data["cells"]), len(data["deviations"])
     console.print(
         f"{total - wrong} of {total} cells are as expected." if wrong else f"All {total} cells are as expected."
@@ -75,7 +76,7 @@ def _summary(console: Console, data: dict[str, Any]) -> None:
         console.print(words, style="dim")
 
 
-def _comparison(data: dict[str, Any]) -> list[str]:
+def _comparison(data: Mapping[str, Any]) -> list[str]:
     """How real guests compare with the model, and what is missing."""
     cells, wrong = data["cells"], data["disagreements"]
     agree = sum(cell["agrees"] is True for cell in cells)
@@ -87,7 +88,7 @@ def _comparison(data: dict[str, Any]) -> list[str]:
     ]
 
 
-def markdown(data: dict[str, Any]) -> str:
+def markdown(data: Mapping[str, Any]) -> str:
     """The matrix as Markdown, with the citation of every place where SEV-SNP fails."""
     head = "| attack | " + " | ".join(data["columns"]) + " |"
     kinds = provenance.lines(cell["provenance"] for cell in data["cells"])
@@ -114,7 +115,7 @@ def _markdown_cell(cell: dict[str, Any], named: bool) -> str:
     return f"{level}{word} `{cell['check']}`" + ("" if cell["as_expected"] else f" (expected: {cell['expected']})")
 
 
-def html(data: dict[str, Any]) -> str:
+def html(data: Mapping[str, Any]) -> str:
     """The matrix as one HTML page that needs nothing else."""
     failures = [cell for cell in data["cells"] if _fails(cell)]
     kinds = provenance.lines(cell["provenance"] for cell in data["cells"])
@@ -123,7 +124,7 @@ def html(data: dict[str, Any]) -> str:
     )
 
 
-def story(data: dict[str, Any], *, colour: bool = False, width: int = 100) -> str:
+def story(data: Mapping[str, Any], *, colour: bool = False, width: int = 100) -> str:
     """One cell told step by step."""
     out = [_bold(f"{data['title']} — {data['column']}", colour), ""]
     out += textwrap.wrap(data["summary"], width)
@@ -145,7 +146,7 @@ def step_lines(step: dict[str, Any], width: int) -> list[str]:
     return lines + ([f"      {step['data']}"] if step["data"] else [])
 
 
-def ending(data: dict[str, Any], *, colour: bool = False, width: int = 100) -> list[str]:
+def ending(data: Mapping[str, Any], *, colour: bool = False, width: int = 100) -> list[str]:
     """What came out, what was expected, what AMD claims, and where to read more."""
     fit = "as expected" if data["as_expected"] else f"NOT as expected ({data['expected']})"
     lines = [_bold(f"The attack {_verb(data['observed'])}: {data['check']} ({fit}: {data['why']}).", colour)]

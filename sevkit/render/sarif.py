@@ -34,7 +34,10 @@ def _rule(item: BulletinRow) -> dict[str, Any]:
 
 
 def _result(number: int, item: BulletinRow, data: BulletinTable) -> dict[str, Any]:
-    place = {"logicalLocations": [{"name": f"{data['product'] or 'unknown processor'} ({data['mode']})"}]}
+    place = {
+        "physicalLocation": {"artifactLocation": {"uri": data["source"].replace(" ", "-")}},  # some services want one
+        "logicalLocations": [{"name": f"{data['product'] or 'unknown processor'} ({data['mode']})"}],
+    }
     result: dict[str, Any] = {
         "ruleId": item["id"],
         "ruleIndex": number,

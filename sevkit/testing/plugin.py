@@ -4,7 +4,7 @@ Guests are shared by all tests of a session that ask for the same one, and end w
 has guests of its own, since each is a process with a pool and names of its own.
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +12,9 @@ import pytest
 from sevkit.testing.pool import Pool, Wish
 
 if TYPE_CHECKING:
+    from sevkit.attestation.report.evidence import Evidence
     from sevkit.hypervisor.protocols import Guest
+    from sevkit.testing.kds import FakeKds
 
 _POOL = pytest.StashKey[Pool]()
 _USED = pytest.StashKey["list[Guest]"]()
@@ -72,6 +74,23 @@ def sev_host(sev_guest: "Guest") -> Any:
     """The guest of ``sev_guest`` as testinfra's host: files, packages, services, commands."""
     testinfra = pytest.importorskip("testinfra", reason="pip install 'sevkit[testing]'")
     return testinfra.get_host(f"sevkit://{sev_guest.name}")
+
+
+@pytest.fixture
+def snp_report(sev_guest: "Guest") -> "Callable[..., Evidence]":
+    """Ask the guest for an attestation report: ``snp_report(report_data)``, up to 64 bytes that it shall hold."""
+    from sevkit.attestation.attest import NONCE, fetch_evidence
+
+    return lambda report_data=b"": fetch_evidence(sev_guest, report_data.ljust(NONCE, b"\0"))
+
+
+@pytest.fixture(scope="session")
+def fake_kds() -> "Iterator[FakeKds]":
+    """AMD's key distribution service, on loopback, for chips of sevkit's own: nothing leaves this host."""
+    from sevkit.testing.kds import serving
+
+    with serving() as service:
+        yield service
 
 
 @pytest.hookimpl(wrapper=True)

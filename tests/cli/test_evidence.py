@@ -69,7 +69,7 @@ def test_a_signature_is_the_keys_and_the_reports(kind: str, report: Path, sevkit
         if shutil.which("ssh-keygen") is None:
             pytest.skip("ssh-keygen is not installed")
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
-    evidence.sign(report, key)
+    evidence.sign(report, evidence.signing_key(key))
     status, envelope = sevkit_json("report-check", str(report), "--key", str(public))
     assert status == 0
     assert states(envelope)["the signature"] == "confirmed"
@@ -77,6 +77,15 @@ def test_a_signature_is_the_keys_and_the_reports(kind: str, report: Path, sevkit
     status, envelope = sevkit_json("report-check", str(report), "--key", str(public))
     assert status == 1
     assert states(envelope)["the signature"] == "wrong"
+
+
+def test_a_key_that_cannot_sign_is_refused_before_anything_starts(sevkit: Run, tmp_path: Path) -> None:
+    bad, page = tmp_path / "bad", tmp_path / "r.html"
+    bad.write_text("ssh-ed25519 AAAA me\n")
+    status, _, err = sevkit(*LEAK, "--report", str(page), "--sign", str(bad))
+    assert status == 2
+    assert "no private key" in err
+    assert not page.exists()
 
 
 def test_options_of_reports_go_with_reports(sevkit: Run) -> None:

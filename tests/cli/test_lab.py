@@ -26,5 +26,14 @@ def test_the_list_and_odd_answers(sevkit: Run, sevkit_json: RunJson) -> None:
     status, out, _ = sevkit("lab", "check", "5", "stopped")
     assert status == 1
     assert "Not right:" in out
-    for argv in (["9", "works"], ["0", "works"], ["3", "perhaps"], ["8", "prayer"], ["x", "works"]):
+    for argv in (
+        ["9", "works"],
+        ["0", "works"],
+        ["3", "perhaps"],
+        ["1", ""],
+        ["2", "works"],
+        ["4", ""],
+        ["8", "prayer"],
+        ["x", "works"],
+    ):
         assert sevkit("lab", "check", *argv)[0] == 2, argv

@@ -86,6 +86,25 @@ def test_the_first_example_of_the_documentation_runs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
+KDS = """
+from sevkit.attestation.report import fetch
+from sevkit.attestation.report.certificates import Store
+from sevkit.attestation.report.evidence import Evidence
+
+def test_certificates_come_from_here(fake_kds):
+    for chip in fake_kds.chips.values():
+        fetched = fetch.missing(Evidence(chip.chip.report(5), "raw"), Store(), fake_kds.address)
+        assert fetched and all(url.startswith("http://127.0.0.1:") for url in fetched)
+    assert fake_kds.asked
+"""
+
+
+def test_a_key_distribution_service_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(KDS)
+    done = run(tmp_path)
+    assert done.returncode == 0, done.stdout
+
+
 def test_testinfra_without_such_a_guest_says_which_run() -> None:
     testinfra = pytest.importorskip("testinfra")
     with pytest.raises(ValueError, match=r"no guest named nope is running .running guests: none"):

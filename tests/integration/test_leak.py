@@ -1,5 +1,6 @@
 """The attacks on real guests, and each way in which the published experiment must refuse to conclude."""
 
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -83,16 +84,21 @@ def test_both_sides_are_real_guests_where_the_emulator_is_built(emulator: None) 
     assert registry.running() == []
 
 
+@pytest.mark.timeout(900)
 def test_the_matrix_on_real_guests_agrees_with_the_model(emulator: None) -> None:
-    """Every attack with a real-guest form, in every mode that the emulator runs; guests are used again."""
-    known = list(attacks.discover().values())
+    """Three attacks in every mode that the emulator runs; guests are used again.
+
+    All attacks, which take minutes: SEVKIT_TEST_MATRIX=all.
+    """
+    some = [attacks.find(name) for name in ("shared-page", "register-leak", "remapping")]
+    known = list(attacks.discover().values()) if os.environ.get("SEVKIT_TEST_MATRIX") == "all" else some
     cells = [*matrix.run_model(known), *matrix.run_guests(known, Level.EMULATOR)]
     data = matrix.as_data(known, cells, [Level.MODEL, Level.EMULATOR], 1)
     assert data["disagreements"] == []
     assert data["deviations"] == []
     real = [cell for cell in data["cells"] if cell["level"] == "emulator"]
     planned = matrix.planned(known, [Level.EMULATOR])
-    assert len(real) == len(planned) > 6
+    assert len(real) == len(planned) >= 4
     assert registry.running() == []
 
 

@@ -31,8 +31,10 @@ LAYOUTS = {
     "pc, over 4 GiB": ("-machine pc -m 5G", 5 * GIB, True),
     "q35, over 4 GiB": ("-machine q35 -m 5G", 5 * GIB, True),
     "two NUMA nodes": (
-        "-machine q35 -m 512M -smp 2 -object memory-backend-ram,id=m0,size=256M -object memory-backend-ram,id=m1,size=256M"
-        " -numa node,memdev=m0,cpus=0 -numa node,memdev=m1,cpus=1",
+        (
+            "-machine q35 -m 512M -smp 2 -object memory-backend-ram,id=m0,size=256M -numa node,memdev=m0,cpus=0 "
+            "-object memory-backend-ram,id=m1,size=256M -numa node,memdev=m1,cpus=1"
+        ),
         512 * MIB,
         False,
     ),
@@ -42,8 +44,10 @@ LAYOUTS = {
         False,
     ),
     "virtio-mem": (
-        "-machine q35 -m 256M,slots=2,maxmem=1G -object memory-backend-ram,id=m1,size=128M"
-        " -device virtio-mem-pci,memdev=m1,requested-size=128M",
+        (
+            "-machine q35 -m 256M,slots=2,maxmem=1G -object memory-backend-ram,id=m1,size=128M "
+            "-device virtio-mem-pci,memdev=m1,requested-size=128M"
+        ),
         384 * MIB,
         False,
     ),

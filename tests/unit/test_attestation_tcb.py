@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 
 from sevkit.attacks import discover
+from sevkit.attacks.mitigations import MEASURES
 from sevkit.attestation.payload import BulletinTable
 from sevkit.attestation.report.parse import parse
 from sevkit.attestation.tcb import judge, known, table
@@ -54,6 +55,12 @@ def test_attacks_and_bulletins_refer_to_each_other() -> None:
         for identity in IDS.findall(text):
             item = entry(identity)
             assert attack.name in item.attacks, f"{item.id} does not name {attack.name}"
+
+
+def test_mitigations_name_bulletins_of_the_table() -> None:
+    for measure in MEASURES.values():
+        for identity in measure.bulletins:
+            assert entry(identity)
 
 
 @pytest.mark.parametrize(

@@ -141,8 +141,10 @@ def test_pairs_must_be_alike() -> None:
 def test_a_running_process(tmp_path: Path) -> None:
     program = tmp_path / "qemu-system-x86_64"
     os.symlink("/bin/sh", program)
-    argv = [str(program), "-c", "read line", *SNP.split()[1:]]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE) as process:
+    argv = [str(program), "-c", "echo ready; read line", *SNP.split()[1:]]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # the program runs, and has its own command line
         launch = command_line.of_process(process.pid)
         process.communicate()
     assert launch.mode is Mode.SEV_SNP

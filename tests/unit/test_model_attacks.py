@@ -7,8 +7,9 @@ import pytest
 
 from sevkit import attacks
 from sevkit.attacks.claims import THREATS, Claim
-from sevkit.attacks.experiment import COLUMNS, Attack, Mitigation, Notebook, Outcome, Stage
+from sevkit.attacks.experiment import COLUMNS, Attack, Form, Mitigation, Notebook, Outcome, Stage
 from sevkit.attacks.matrix import as_data, in_model, run_model
+from sevkit.attacks.plan import Planned
 from sevkit.errors import UsageError
 from sevkit.render import matrix as renderer
 from sevkit.vocabulary import Level, Mode
@@ -110,3 +111,22 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     with pytest.raises(UsageError) as error:
         attacks.find("nothing")
     assert "replay" in (error.value.hint or "")
+
+
+def test_a_guest_that_does_not_come_up_leaves_the_other_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every attack of that mode is inconclusive and says why; nothing is dropped, and nothing raises."""
+    from sevkit.attacks import matrix
+    from sevkit.errors import GuestError
+
+    def fails(*_: object) -> object:
+        raise GuestError("the guest's kernel panicked")
+
+    monkeypatch.setattr(matrix, "opened", fails)
+    monkeypatch.setattr(
+        matrix, "plan", lambda attack, modes, target, progress: [Planned(modes[0], Level.EMULATOR, Form.GUEST)]
+    )
+    monkeypatch.setattr(matrix, "available", lambda level: dict.fromkeys(Mode))
+    cells = list(matrix.run_guests(ATTACKS, Level.EMULATOR))
+    assert len(cells) == sum(attack.has_guest_form(mode) for attack in ATTACKS for mode in Mode)
+    assert {cell.run.observation.check for cell in cells} == {"the guest's kernel panicked"}
+    assert {cell.run.outcome for cell in cells} == {Outcome.INCONCLUSIVE}

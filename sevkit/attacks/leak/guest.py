@@ -185,7 +185,7 @@ def _conclude(
     decision = weigh(mode, seen, len(hits), controls)
     note.verdict("; ".join(decision.reasons))
     marks = [(hit.gpa, hit.secret) for hit in hits if hit.gpa is not None]
-    detail = {
+    captured = {
         "verdict": str(decision.verdict),
         "evidence": None if decision.evidence is None else str(decision.evidence),
         "predicted": str(predicted),
@@ -217,7 +217,7 @@ def _conclude(
         },
     }
     picture = draw(seen.pages, str(mode), f"{lab.guest.provenance}, {decision.verdict}", marks)
-    return Observation(OUTCOMES[decision.verdict], _check(decision), detail, picture)
+    return Observation(OUTCOMES[decision.verdict], _check(decision), captured=captured, picture=picture)
 
 
 def _in_ram(seen: Seen, name: str) -> bool:

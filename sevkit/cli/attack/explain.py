@@ -1,12 +1,13 @@
 """``sevkit attack explain``."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 
+from sevkit.attacks.payload import Explained
 from sevkit.cli.attack.options import attacks_option, mitigations_option, parse_mitigations, width
 from sevkit.cli.output import colour, reporting
 from sevkit.result import Result
@@ -20,7 +21,7 @@ from sevkit.vocabulary import Mode
 @mitigations_option
 @attacks_option
 @reporting
-def explain(name: str, mode: str, seed: int, mitigations: str | None, folder: Path | None) -> Result[dict[str, Any]]:
+def explain(name: str, mode: str, seed: int, mitigations: str | None, folder: Path | None) -> Result[Explained]:
     """Tell the story of one attack in one mode, step by step, from an experiment in the software model.
 
     Exits 0 when the outcome is as expected, 1 when it is not, 3 when it is inconclusive.
@@ -31,11 +32,11 @@ def explain(name: str, mode: str, seed: int, mitigations: str | None, folder: Pa
     attack, switched_on = attacks.find(name, folder), parse_mitigations(mitigations)
     done = runner.in_model(attack, Mode(mode), switched_on, seed=seed)
     column = f"{mode} + mitigations" if switched_on else mode
-    data = {**runner.about(attack), **done.as_dict(), "column": column}
+    data = cast("Explained", {**runner.about(attack), **done.as_dict(), "column": column})
     return Result("attack explain", data, runner.exit_code([done]), human=_show)
 
 
-def _show(data: dict[str, Any]) -> Iterator[str]:
+def _show(data: Mapping[str, Any]) -> Iterator[str]:
     from sevkit.render import matrix as renderer
 
     yield renderer.story(data, colour=colour(sys.stdout), width=width())

@@ -1,11 +1,12 @@
 """``sevkit attack list``."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
+from sevkit.attacks.payload import ListData, ListedAttack
 from sevkit.cli.attack.options import attacks_option
 from sevkit.cli.output import reporting
 from sevkit.errors import UsageError
@@ -19,7 +20,7 @@ LINES = ("naples", "rome", "milan", "genoa", "bergamo", "siena", "turin", "venic
 @click.option("--tcb", metavar="LIST", help="Their firmware: such as snp=24,microcode=219; with --generation.")
 @attacks_option
 @reporting
-def list_attacks(generation: str | None, tcb: str | None, folder: Path | None) -> Result[dict[str, Any]]:
+def list_attacks(generation: str | None, tcb: str | None, folder: Path | None) -> Result[ListData]:
     """List the attacks, and at which levels each can be performed.
 
     With --generation, say for each published attack whether it applies to those processors with SEV-SNP, as far as
@@ -29,13 +30,14 @@ def list_attacks(generation: str | None, tcb: str | None, folder: Path | None) -
 
     if tcb is not None and generation is None:
         raise UsageError("--tcb says nothing without --generation")
-    rows = [
+    rows: list[ListedAttack] = [
         {"name": a.name, "title": a.title, "summary": a.summary, "levels": [str(each) for each in a.levels]}
         for a in attacks.discover(folder).values()
     ]
-    data: dict[str, Any] = {"attacks": rows}
+    data: ListData = {"attacks": rows}
     if generation is not None:
-        data |= {"generation": generation, "published": _published(generation, _levels(tcb))}
+        data["generation"] = generation
+        data["published"] = _published(generation, _levels(tcb))
     return Result("attack list", data, human=_show)
 
 
@@ -61,7 +63,7 @@ def _published(generation: str, tcb: dict[str, int] | None) -> list[dict[str, An
     return [dict(each.as_dict()) for each in judge.judge_all(known)]
 
 
-def _show(data: dict[str, Any]) -> Iterator[str]:
+def _show(data: Mapping[str, Any]) -> Iterator[str]:
     if "published" in data:
         yield from _show_published(data)
         return
@@ -70,7 +72,7 @@ def _show(data: dict[str, Any]) -> Iterator[str]:
         yield f"{each['name']:<{width}}  {each['title']}  [{', '.join(each['levels'])}]"
 
 
-def _show_published(data: dict[str, Any]) -> Iterator[str]:
+def _show_published(data: Mapping[str, Any]) -> Iterator[str]:
     yield f"Published attacks on SEV-SNP guests, on {data['generation']}:"
     for each in data["published"]:
         here = f"  [sevkit attack explain {each['attacks'][0]}]" if each["attacks"] else ""

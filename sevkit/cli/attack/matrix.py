@@ -1,12 +1,13 @@
 """``sevkit attack matrix``."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
+from sevkit.attacks.payload import MatrixData, MatrixPlan
 from sevkit.cli.attack.options import attacks_option, output_file, width
 from sevkit.cli.output import colour, reporting
 from sevkit.cli.progress import progress
@@ -40,7 +41,7 @@ def matrix(
     seed: int,
     dry_run: bool,
     folder: Path | None,
-) -> Result[dict[str, Any]]:
+) -> Result[MatrixData] | Result[MatrixPlan]:
     """Perform every attack in every mode: expected against observed.
 
     NAMES are attacks; the default is all. Exits 0 when every cell is as expected and the levels agree, 1 when not, 3
@@ -58,7 +59,7 @@ def matrix(
         raise UsageError(f"--level {level}: {missing}", hint="--level model needs nothing")
     if dry_run:
         plan = cells_of.planned(chosen, levels)
-        return Result("attack matrix", {"dry_run": True, "cells": plan}, human=_show_plan)
+        return Result("attack matrix", MatrixPlan(dry_run=True, cells=plan), human=_show_plan)
     cells = []
     if Level.MODEL in levels:
         cells += list(cells_of.run_model(chosen, seed=seed))
@@ -76,12 +77,12 @@ def matrix(
     return Result("attack matrix", data, code, human=lambda d: _show(d, markdown))
 
 
-def _show(data: dict[str, Any], markdown: bool) -> Iterator[str]:
+def _show(data: Mapping[str, Any], markdown: bool) -> Iterator[str]:
     from sevkit.render import matrix as renderer
 
     yield renderer.markdown(data) if markdown else renderer.text(data, colour=colour(sys.stdout), width=width(140))
 
 
-def _show_plan(data: dict[str, Any]) -> Iterator[str]:
+def _show_plan(data: Mapping[str, Any]) -> Iterator[str]:
     for cell in data["cells"]:
         yield f"{cell['level']:<9} {cell['column']:<22} {cell['attack']}"

@@ -3,13 +3,14 @@
 import functools
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
+from sevkit.attacks.payload import PlanData, PlannedRow, RunData
 from sevkit.cli.attack.narrate import narrator
 from sevkit.cli.attack.options import (
     attacks_option,
@@ -74,7 +75,7 @@ _OF_GUESTS = (
 @guest_options
 @attacks_option
 @reporting
-def run(name: str, modes: str | None, folder: Path | None, **options: Any) -> Result[dict[str, Any]]:
+def run(name: str, modes: str | None, folder: Path | None, **options: Any) -> Result[RunData] | Result[PlanData]:
     """Run an attack in each mode: on a real guest where that works, else in the software model.
 
     Every result says at which level it was obtained. An option that cannot be honoured is refused at once.
@@ -89,6 +90,7 @@ def run(name: str, modes: str | None, folder: Path | None, **options: Any) -> Re
     target = _target(attack, options)
     if report is None:
         _none_given(("operator", "ticket", "sign"), "it goes with --report")
+    _check_key(options["sign"])
     if modes is None:
         chosen = plan.usual_modes(attack, target)
     else:
@@ -108,7 +110,7 @@ def run(name: str, modes: str | None, folder: Path | None, **options: Any) -> Re
         _write_report(report, data, runs, options)
     code = runner.exit_code(runs)
     show = _show_published if options["as_published"] else functools.partial(_show, told=options["step"])
-    return Result("attack run", data, code, human=lambda data: [*show(data), *_written(report)])
+    return Result("attack run", data, code, human=lambda data: [*show(data), *_written(report, options["sign"])])
 
 
 def _target(attack: "Attack", options: dict[str, Any]) -> "Target":
@@ -135,6 +137,14 @@ def _target(attack: "Attack", options: dict[str, Any]) -> "Target":
     )
 
 
+def _check_key(key: Path | None) -> None:
+    """Refuse a key that cannot sign before anything is started."""
+    from sevkit import evidence
+
+    if key is not None:
+        evidence.signing_key(key)
+
+
 def _refuse(attack: "Attack", planned: "Sequence[Planned]") -> None:
     """Refuse options that were given and that nothing in this run would honour."""
     on_guest = any(each.spec is not None for each in planned)
@@ -154,7 +164,7 @@ def _none_given(names: Sequence[str], why: str) -> None:
             raise UsageError(f"{parameter.opts[0]} has no effect: {why}")
 
 
-def _plan_data(attack: "Attack", planned: "Sequence[Planned]", options: dict[str, Any]) -> dict[str, Any]:
+def _plan_data(attack: "Attack", planned: "Sequence[Planned]", options: dict[str, Any]) -> PlanData:
     """What would be done, as JSON values."""
     files = {"report": options["report"], "keep": options["keep"]}
     return {
@@ -166,7 +176,7 @@ def _plan_data(attack: "Attack", planned: "Sequence[Planned]", options: dict[str
     }
 
 
-def _step(planned: "Planned") -> dict[str, Any]:
+def _step(planned: "Planned") -> PlannedRow:
     launched = planned.choice is not None and planned.spec is not None
     return {
         "mode": str(planned.mode),
@@ -177,7 +187,7 @@ def _step(planned: "Planned") -> dict[str, Any]:
     }
 
 
-def _show_plan(data: dict[str, Any]) -> Iterator[str]:
+def _show_plan(data: Mapping[str, Any]) -> Iterator[str]:
     from sevkit import processes
 
     for step in data["plan"]:
@@ -188,23 +198,25 @@ def _show_plan(data: dict[str, Any]) -> Iterator[str]:
         yield f"# --{option} would write {path}"
 
 
-def _show(data: dict[str, Any], *, told: bool) -> Iterator[str]:
+def _show(data: Mapping[str, Any], *, told: bool) -> Iterator[str]:
     from sevkit.render import attack as renderer
 
     yield renderer.text(data, colour=colour(sys.stdout), width=width(120), told=told)
 
 
-def _show_published(data: dict[str, Any]) -> Iterator[str]:
+def _show_published(data: Mapping[str, Any]) -> Iterator[str]:
     from sevkit.render import leak
 
     yield from leak.as_published(data)
 
 
-def _written(report: Path | None) -> list[str]:
-    return [] if report is None else [f"report: {report}"]
+def _written(report: Path | None, signed: Path | None) -> list[str]:
+    if report is None:
+        return []
+    return [f"report: {report}", *([] if signed is None else [f"signature: {report}.sig"])]
 
 
-def _write_report(path: Path, data: dict[str, Any], runs: "Sequence[Run]", options: dict[str, Any]) -> None:
+def _write_report(path: Path, data: Mapping[str, Any], runs: "Sequence[Run]", options: dict[str, Any]) -> None:
     from sevkit import evidence, processes
     from sevkit.render import attack as renderer
     from sevkit.render.evidence import attach
@@ -214,4 +226,4 @@ def _write_report(path: Path, data: dict[str, Any], runs: "Sequence[Run]", optio
     found = evidence.record({**data, "command": command}, operator=options["operator"], ticket=options["ticket"])
     path.write_text(attach(html, found))
     if options["sign"] is not None:
-        evidence.sign(path, options["sign"])
+        evidence.sign(path, evidence.signing_key(options["sign"]))

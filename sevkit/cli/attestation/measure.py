@@ -1,7 +1,8 @@
 """``sevkit measure``: the launch digest that a guest will report."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,10 +11,14 @@ from sevkit.cli.attestation import files
 from sevkit.cli.attestation.explain import explain
 from sevkit.cli.attestation.idblock import idblock
 from sevkit.cli.attestation.launch_options import FILE, MODES, launch_inputs, launch_options
-from sevkit.cli.output import reporting
+from sevkit.cli.output import json_wanted, reporting
 from sevkit.errors import ExitCode, UsageError
 from sevkit.render import attestation as text
 from sevkit.result import Result
+
+if TYPE_CHECKING:
+    from sevkit.attestation.measure.igvm import Measured
+    from sevkit.model.digest import LaunchInputs
 
 
 @click.group("measure", invoke_without_command=True)
@@ -27,12 +32,10 @@ from sevkit.result import Result
 @reporting
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> Result[Measurement] | Result[IgvmMeasurement] | None:
-    r"""Compute the launch digest of a SEV, SEV-ES or SEV-SNP guest, equal to what the hardware measures.
+    """Compute the launch digest of a SEV, SEV-ES or SEV-SNP guest, equal to what the hardware measures.
 
-    \b
-    sevkit measure --mode sev-snp --vcpus 4 --vcpu-type EPYC-v4 --ovmf OVMF.fd
-    sevkit measure explain ... --expected HEX    why a report has another digest
-    sevkit measure idblock ... --id-key KEY      the ID block that a guest's owner signs
+    With a command: `explain` finds out why a report has another digest, `idblock` makes the ID block that a guest's
+    owner signs. Their options stand behind their names.
     """
     if ctx.invoked_subcommand is not None:
         given = [name for name in options if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
@@ -41,8 +44,11 @@ def command(ctx: click.Context, /, **options: Any) -> Result[Measurement] | Resu
         return None
     base64 = options["output_format"] == "base64"
     if options["igvm"] is None:
-        return Result("measure", _launch(options), human=lambda data: text.measurement(data, base64=base64))
+        launch = _launch(options)
+        _warn(launch["warnings"])
+        return Result("measure", launch, human=lambda data: text.measurement(data, base64=base64))
     measured = _igvm(options)
+    _warn(measured["warnings"])
     code = ExitCode.NO if measured["id_block_matches"] is False else ExitCode.DONE
     return Result("measure", measured, code, human=lambda data: text.igvm(data, base64=base64))
 
@@ -71,6 +77,7 @@ def _launch(options: dict[str, Any]) -> Measurement:
         "guest_features": f"{inputs.features:#x}",
         "vmm": inputs.vmm,
         "kernel_hashes": inputs.kernel is not None,
+        "warnings": list(_warnings(inputs)),
     }
     if options["with_trace"]:
         data["trace"] = [line.as_dict() for line in trace(inputs)]
@@ -79,7 +86,22 @@ def _launch(options: dict[str, Any]) -> Measurement:
     return data
 
 
-def _of_guest(options: dict[str, Any]) -> Any:
+def _warn(warnings: Sequence[str]) -> None:
+    """On standard error: what stands on standard output is the digest."""
+    for line in () if json_wanted() else warnings:
+        click.echo(f"warning: {line}", err=True)
+
+
+def _warnings(inputs: "LaunchInputs") -> Iterator[str]:
+    """What makes the digest one that no guest will report."""
+    from sevkit.model.ovmf import parse
+    from sevkit.vocabulary import Mode
+
+    if inputs.mode is Mode.SEV_SNP and not parse(inputs.firmware).sections:
+        yield "this firmware has no SEV metadata: QEMU starts no SEV-SNP guest with it"
+
+
+def _of_guest(options: dict[str, Any]) -> "LaunchInputs":
     """The launch of a running guest, from the command line that its VMM was started with."""
     from sevkit.attestation.measure.qemu_line import launch_of
     from sevkit.hypervisor import registry
@@ -111,6 +133,11 @@ def _dump(inputs: Any, folder: Path) -> list[str]:
     return names
 
 
+def _of_id_block(measured: "Measured") -> Iterator[str]:
+    if measured.id_block_digest not in {None, measured.digest}:
+        yield f"the file's ID block expects another digest: {(measured.id_block_digest or b'').hex()}"
+
+
 _WITH_GUEST = {"guest", "with_trace", "dump_vmsa", "output_format"}
 _WITH_IGVM = {"igvm", "mode", "native_zero", "with_trace", "output_format"}
 
@@ -128,7 +155,7 @@ def _igvm(options: dict[str, Any]) -> IgvmMeasurement:
         "launch_digest": measured.digest.hex(),
         "mode": mode.value,
         "policy": None if measured.policy is None else f"{measured.policy:#x}",
-        "warnings": list(measured.warnings),
+        "warnings": [*measured.warnings, *_of_id_block(measured)],
         "id_block_digest": measured.id_block_digest.hex() if measured.id_block_digest else None,
         "id_block_matches": measured.id_block_digest == measured.digest if measured.id_block_digest else None,
     }

@@ -79,8 +79,11 @@ def explain(text: str) -> list[Cause]:
 def _cause(line: str) -> tuple[str, str] | None:
     sign = next(((means, fix) for pattern, means, fix in _SIGNS if re.search(pattern, line)), None)
     code = _CODE.search(line)
-    value = int(next(group for group in code.groups() if group), 0) if code else 0
+    digits = next((group for group in code.groups() if group), "0") if code else "0"
+    value = int(digits, 16 if digits.startswith("0x") else 10)
     if value in FIRMWARE_CODES:
         name, words = FIRMWARE_CODES[value]
-        return f"firmware error {value:#x}, {name}: {words}", sign[1] if sign else "see docs/guests.md"
+        return f"firmware error {value:#x}, {name}: {words}", sign[
+            1
+        ] if sign else "`sevkit probe` says what is not ready on this host"
     return sign

@@ -160,14 +160,15 @@ class QemuGuest:
 
     def check(self) -> None:
         """Raise when QEMU has ended, or the console shows that the guest will not come up."""
-        if not self.alive():
+        alive = self.alive()  # asked first: what it has printed when it has ended is whole
+        cause = diagnosis.cause(self.console())
+        if cause is not None:
+            raise GuestError(cause.message, hint=cause.hint, detail=self._last_words())
+        if not alive:
             words = self._last_words()
             known = errors.explain(words)
             hint = f"{known[-1].means}; {known[-1].fix}" if known else None
             raise HypervisorError(f"QEMU ended while the guest {self.name} started", hint=hint, detail=words)
-        cause = diagnosis.cause(self.console())
-        if cause is not None:
-            raise GuestError(cause.message, hint=cause.hint, detail=self._last_words())
 
     def _await_qmp(self, deadline: float) -> None:
         """Without an agent: until QEMU answers, and the firmware had a moment to fail in."""

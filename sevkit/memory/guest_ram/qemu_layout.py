@@ -21,6 +21,7 @@ _VIEW_LINE = re.compile(
 _BLOCK_LINE = re.compile(
     r"^\s*(?P<name>\S+)\s+\d+ [KMG]iB\s+0x[0-9a-f]+\s+0x[0-9a-f]+\s+0x(?P<size>[0-9a-f]+)(?P<rest>.*)$"
 )
+_MOST, _TOP = 1 << 46, 1 << 64  # 64 TiB: guest-physical addresses of any guest; host addresses
 _MAIN = frozenset({"pc.ram", "ram", "microvm.ram", "mach-virt.ram", "ppc_spapr.ram", "s390.ram"})
 
 
@@ -128,12 +129,22 @@ def ask(execute: Callable[[str, dict[str, str]], Any]) -> GuestMap:
     devices = [str(device["id"]) for device in execute("query-memdev", {}) if "id" in device]
     blocks, view = monitor("info ramblock"), monitor("info mtree -f")
     if all(block.host_address is not None for block in parse_ramblocks(blocks)):
-        return GuestMap(guest_ranges(blocks, view, devices), "qmp")
+        return _checked(guest_ranges(blocks, view, devices))
     # Older QEMU names no host addresses of blocks, but translates single guest addresses.
     pieces = [piece for piece in parse_flat_view(view) if _short(piece[2]) in _MAIN | set(devices)]
     hosts = [parse_gpa2hva(monitor(f"gpa2hva {gpa:#x}")) for gpa, *_ in pieces]
     found = join([(gpa, size, name, host) for (gpa, size, name, _), host in zip(pieces, hosts, strict=True)])
-    return GuestMap(found, "qmp")
+    return _checked(found)
+
+
+def _checked(ranges: Sequence[GuestRange]) -> GuestMap:
+    """The map, unless what QEMU says of its memory cannot be: what is on a socket may be anything."""
+    total = sum(block.size for block in ranges)
+    odd = any(block.size <= 0 or block.gpa + block.size > _MOST for block in ranges)
+    odd |= any((block.host_address or 0) + block.size > _TOP for block in ranges)
+    if odd or total > _MOST:
+        raise HypervisorError("what QEMU says of its memory cannot be true", hint="is it a QEMU on that socket?")
+    return GuestMap(ranges, "qmp")
 
 
 async def _talk(socket: Path) -> GuestMap:

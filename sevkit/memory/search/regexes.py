@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sevkit.errors import UsageError
 from sevkit.memory.search import native, required
 from sevkit.memory.search.patterns import starts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from sevkit.memory.search.patterns import Match
     from sevkit.memory.search.required import ByteSet, Required
@@ -27,6 +27,8 @@ MAX_MATCH = 4096
 LOOKBEHIND, LOOKAHEAD = 2 * MAX_MATCH, MAX_MATCH + 1
 _DENSE = 50_000  # candidates in one piece, from which on narrowing down costs more than it saves
 _SAMPLED = 8  # bytes of a run of classes that are compared
+_LONG = 8  # bytes of one class from which on not each byte needs a look
+_NARROW = 32  # places, up to which each is tried on its own
 _NO_START = re.compile(rb"(?<!\\)(?:\\\\)*\\[AZz]")
 
 
@@ -43,11 +45,7 @@ class Expression:
         hits: list[Match] = []
         covered = 0
         for low, high in self._starts(data, max(0, core_start - MAX_MATCH), core_end):
-            at = low
-            reach = high + MAX_MATCH
-            while at < high and (seen := self._expression.search(data, at, reach)) and seen.start() < high:
-                start = seen.start()
-                at = start + 1
+            for start in self._candidates(data, low, high):
                 match = self._expression.match(data, start, start + MAX_MATCH)
                 if match and match.end() > max(covered, start):
                     covered = match.end()
@@ -56,6 +54,16 @@ class Expression:
                 if len(hits) > limit:
                     return hits
         return hits
+
+    def _candidates(self, data: memoryview, low: int, high: int) -> Iterator[int]:
+        """Places in ``[low, high)`` where a match may start."""
+        if high - low <= _NARROW:
+            yield from range(low, high)
+            return
+        at = low
+        while at < high and (seen := self._expression.search(data, at, high + MAX_MATCH)) and seen.start() < high:
+            yield seen.start()
+            at = seen.start() + 1
 
     def _starts(self, data: memoryview, low: int, high: int) -> list[Range]:
         """Where in ``[low, high)`` a match may start."""
@@ -110,42 +118,77 @@ class _Literals:
         return None if len(found) > _DENSE else sorted(start for start, _ in found)
 
 
+class _Run(NamedTuple):
+    """How one run of byte sets is looked for: every ``step``-th byte first, then ``others`` (distance, allowed).
+
+    A run may begin up to ``before`` bytes before a byte that passed, and not later than ``least`` before it.
+    """
+
+    step: int
+    first: ByteSet
+    others: list[tuple[int, ByteSet]]
+    least: int
+    before: int
+
+
 class _Classes:
     """Places where a run of bytes lies in given classes, by numpy: of the run some bytes are looked at."""
 
     def __init__(self, found: Required) -> None:
-        self._ways = [_sampled(sequence) for sequence in found.alternatives]
-        self.offset = found.offset
+        self._ways = [_plan(sequence) for sequence in found.alternatives]
+        self._tables = {allowed: _table(allowed) for way in self._ways for _, allowed in [(0, way.first), *way.others]}
+        self.offset = found.offset + max(way.before - way.least for way in self._ways)
 
     def places(self, data: memoryview, low: int, high: int) -> Iterable[int] | None:
-        """Where a run may start in ``[low, high)``, in order; None where there are too many."""
+        """The last places in ``[low, high)`` where a run may start, in order; None where there are too many."""
         import numpy as np
 
         view = np.frombuffer(data, dtype=np.uint8)[low:high]
-        masks: dict[ByteSet, np.ndarray[tuple[int], np.dtype[np.bool_]]] = {}
-        found = np.zeros(len(view), dtype=bool)
+        found: set[int] = set()
         for way in self._ways:
-            size = len(view) - way[-1][0]
-            if size <= 0:
-                continue
-            fits = np.ones(size, dtype=bool)
-            for at, allowed in way:
-                if allowed not in masks:
-                    table = np.zeros(256, dtype=bool)
-                    table[list(allowed)] = True
-                    masks[allowed] = table[view]
-                fits &= masks[allowed][at : at + size]
-            found[:size] |= fits
-        if np.count_nonzero(found) > _DENSE:
-            return None
-        places: list[int] = (np.flatnonzero(found) + low).tolist()
-        return places
+            at = np.flatnonzero(self._fits(view[:: way.step], way.first)) * way.step
+            for distance, allowed in way.others:
+                at = at[(at + distance >= 0) & (at + distance < len(view))]
+                at = at[self._fits(view[at + distance], allowed)]
+            if len(at) + len(found) > _DENSE:
+                return None
+            found.update((at - way.least + low).tolist())
+        return sorted(found)
+
+    def _fits(self, view: Any, allowed: ByteSet) -> Any:
+        return view == next(iter(allowed)) if len(allowed) == 1 else self._tables[allowed][view]
 
 
-def _sampled(sequence: Sequence[ByteSet]) -> list[tuple[int, ByteSet]]:
-    """Some bytes of a run, as (place in it, allowed): the most selective ones, the last one among equals included."""
-    ordered = sorted(range(len(sequence)), key=lambda at: (len(sequence[at]), -at))[: _SAMPLED - 1]
-    return sorted({at: sequence[at] for at in [*ordered, 0, len(sequence) - 1]}.items())
+def _table(allowed: ByteSet) -> Any:
+    import numpy as np
+
+    table = np.zeros(256, dtype=bool)
+    table[list(allowed)] = True
+    return table
+
+
+def _plan(sequence: Sequence[ByteSet]) -> _Run:
+    """By the rarest byte; where none is rare, by a stretch of one class: any two bytes ``step`` apart in it will do."""
+    rarest = min(range(len(sequence)), key=lambda at: len(sequence[at]))
+    start, size = _stretch(sequence)
+    if len(sequence[rarest]) > 1 and size >= _LONG:
+        step = size // 2
+        between = sorted({max(1, step * part // _SAMPLED) for part in range(1, _SAMPLED + 1)})
+        # Within the stretch are two bytes looked at, and so all between them; it begins up to a step before the first.
+        return _Run(step, sequence[start], [(at, sequence[start]) for at in between], start, start + step - 1)
+    others = sorted((at for at in range(len(sequence)) if at != rarest), key=lambda at: len(sequence[at]))[:_SAMPLED]
+    return _Run(1, sequence[rarest], [(at - rarest, sequence[at]) for at in others], rarest, rarest)
+
+
+def _stretch(sequence: Sequence[ByteSet]) -> tuple[int, int]:
+    """The longest stretch of one class: where it starts, and its length."""
+    best = (0, 0)
+    start = 0
+    for at in range(1, len(sequence) + 1):
+        if at == len(sequence) or sequence[at] != sequence[start]:
+            best = max(best, (start, at - start), key=lambda each: each[1])
+            start = at
+    return best
 
 
 def _filter(found: Required | None) -> _Literals | _Classes | None:
