@@ -45,13 +45,15 @@ def main(argv: list[str] | None = None) -> NoReturn:
 def _open_standard_streams() -> None:
     """Open /dev/null in place of closed standard streams, else the first files opened would take their numbers.
 
-    Names that are not UTF-8, or that the locale cannot show, are printed with escapes.
+    In place of standard output it is opened for reading: an answer that cannot be printed is an error (as for GNU's
+    programs), and a write says so. Names that are not UTF-8, or that the locale cannot show, are printed with escapes.
     """
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         try:
             os.fstat(number)
         except OSError:
-            assert os.open(os.devnull, os.O_RDWR) == number  # the lowest free number: those below are open
+            flags = os.O_RDONLY if name == "stdout" else os.O_RDWR
+            assert os.open(os.devnull, flags) == number  # the lowest free number: those below are open
             os.set_inheritable(number, True)
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):

@@ -136,6 +136,8 @@ def failed(argv: Sequence[str], error: BaseException) -> int:
             print_error(ours)
     else:
         print_error(ours)
+        if isinstance(error, OSError):  # what standard output refused would be tried, and fail, again at the very end
+            lose_stdout()
     return ours.exit_code
 
 
@@ -186,6 +188,8 @@ def lose_stdout() -> None:
 
 def _refused(error: OSError) -> SevkitError:
     """What the operating system refused, as the cause that it is."""
+    if error.errno == errno.EBADF and error.filename is None:
+        return SevkitError("standard output is closed: the answer cannot be printed", hint="give >FILE or >/dev/null")
     words = f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return NoSpaceError(words, hint="free some space, or set TMPDIR, SEVKIT_STATE_DIR, SEVKIT_CACHE_DIR elsewhere")
