@@ -25,7 +25,7 @@ typedef struct SevVcpu {
     uint64_t ghcb_msr;
     uint64_t registered_ghcb;   /* SNP: what the guest registered; ~0: none */
     uint64_t hold_ghcb;
-    uint64_t init_vmsa;     /* page to start from at the next INIT; ~0: none */
+    uint64_t init_vmsa;     /* page to start from at the next INIT; 0: none */
     SevFault fault;
     uint8_t hold;           /* SevHold */
     uint8_t vmpl;

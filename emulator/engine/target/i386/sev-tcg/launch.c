@@ -111,7 +111,6 @@ static void after_reset(void *opaque)
         sev_es_set_reset_vector(cs);
         cpu_env(cs)->sev = (SevVcpu) {
             .registered_ghcb = SEV_NO_ADDRESS, .hold_ghcb = SEV_NO_ADDRESS,
-            .init_vmsa = SEV_NO_ADDRESS,
         };
     }
 }

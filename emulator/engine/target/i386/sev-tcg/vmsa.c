@@ -328,10 +328,10 @@ bool sev_tcg_init_vcpu(X86CPU *cpu)
     }
     cs->interrupt_request &= CPU_INTERRUPT_SIPI;
     apic_init_reset(cpu->apic_state);
-    if (env->sev.init_vmsa != SEV_NO_ADDRESS) {
+    if (env->sev.init_vmsa) {
         async_run_on_cpu(cs, start_vcpu,
                          RUN_ON_CPU_TARGET_PTR(env->sev.init_vmsa));
-        env->sev.init_vmsa = SEV_NO_ADDRESS;
+        env->sev.init_vmsa = 0;
     }
     return true;
 }
