@@ -1,3 +1,3 @@
 """Probe, launch, attack and benchmark AMD SEV guests: on hardware, in an emulator, or in a software model."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
