@@ -66,6 +66,7 @@ def test_bytes_of_no_encoding_are_kept() -> None:
         (b"PK\x03\x04rest", "a zip archive"),
         (b"\x04\x22\x4d\x18rest", "lz4"),
     ],
+    ids=["nul", "gzip", "xz", "bzip2", "zstd", "zstd-header", "utf-16", "zip", "lz4"],  # gzip's bytes hold the time
 )
 def test_what_is_refused(data: bytes, words: str) -> None:
     with pytest.raises(BadInputError, match=words):
