@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from sevkit.model import message, report, vmsa
 from sevkit.model.cipher import PAGE
+from sevkit.model.machine import PlatformConfig
 from sevkit.model.measure import PageType, SnpDigest
-from sevkit.model.platform import Platform, PlatformConfig
+from sevkit.model.platform import Platform
 from sevkit.model.psp import Refused, Status
 from sevkit.model.psp_sev import API, COMMANDS, ES, NODBG, SevGuestState, make_secret
 from sevkit.model.rmp_entry import PageState
