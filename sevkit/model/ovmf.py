@@ -22,11 +22,11 @@ _SECTION = struct.Struct("<III")
 _END_OF_TABLE = 32  # bytes between the table and the end of the image
 FOUR_GIB = 1 << 32
 PAGE = 4096
-MOST_METADATA = 1 << 30  # more would be a damaged table: real ones ask for tens of pages
+MOST_METADATA = 1 << 30  # a larger number means a damaged table: real firmware requests tens of pages
 
 
 class SectionType(IntEnum):
-    """What a metadata section asks the VMM to put there."""
+    """What the VMM must put into the range of a metadata section."""
 
     SEC_MEM = 1
     SECRETS = 2
@@ -65,7 +65,7 @@ class Ovmf:
 
 
 def parse(data: bytes, end: int = FOUR_GIB) -> Ovmf:
-    """Read an image; raises BadInputError for one whose tables make no sense. An image without tables is legal."""
+    """Read an image; raises BadInputError if its tables are inconsistent. An image without tables is legal."""
     if len(data) > end:
         raise BadInputError(f"an image of {len(data)} bytes does not fit below {end:#x}")
     table = _footer_table(data)

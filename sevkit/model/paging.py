@@ -17,7 +17,7 @@ class PageFaultError(Exception):
 
 
 def walk(cr3: int, va: int, read: ReadWord) -> tuple[int, bool]:
-    """Guest-physical address and C-bit of a virtual address; ``read`` reads 8 bytes of a table, privately."""
+    """Guest-physical address and C-bit of a virtual address; ``read`` reads 8 bytes of a table with the C-bit set."""
     table = cr3 & ADDRESS
     for shift in _SHIFTS:
         entry = read(table + (va >> shift & 511) * 8)
