@@ -1,4 +1,4 @@
-"""The benchmark report as one HTML page that needs nothing else."""
+"""The benchmark report as one self-contained HTML page."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ def _values(report: Report) -> dict[str, Any]:
         {
             "title": f"{figure.family}: {figure.metric.replace('_', ' ')}",
             "direction": str(figure.direction),
-            "svg": Markup(bench_svg.chart(figure)),  # noqa: S704 - every text in it went through escape()
+            "svg": Markup(bench_svg.chart(figure)),  # noqa: S704 - every text in it is escaped by escape()
         }
         for figure in report.figures
     ]
