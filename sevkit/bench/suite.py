@@ -20,7 +20,7 @@ PARSERS = ("time", "rate", "number", "fio", "fio-first", "redis", "boot")
 class Workload:
     """One thing to measure.
 
-    ``command`` is a shell command, run with DISK, WORK, VCPUS, MEMORY_MIB and SECONDS set. ``parse`` says how its result
+    ``command`` is run by a shell with DISK, WORK, VCPUS, MEMORY_MIB and SECONDS set. ``parse`` says how its result
     is read: ``time`` (its duration), ``rate`` (``amount`` / duration), ``number`` (``pattern`` in its output), ``fio``,
     ``fio-first`` (its first job alone, as the study read it), ``redis``. ``published`` is the study's command, for
     --as-published. ``prepare`` runs once per boot, ``before`` before each sample; neither is timed. ``sources`` are C

@@ -100,7 +100,7 @@ _FIGURES = ("ratio", "confidence", "p_value", "p_holm", "noise_floor", "smallest
 
 
 def as_csv(comparisons: Sequence[Mapping[str, Any]]) -> str:
-    """Full precision, one line per comparison, with all that distinguishes two lines: conditions, control, provenance."""
+    """Full precision, one line per comparison, with all that distinguishes lines: conditions, control, provenance."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     counts = ("boots_baseline", "boots", "samples_baseline", "samples")

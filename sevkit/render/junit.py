@@ -10,7 +10,7 @@ _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def render(data: Mapping[str, Any]) -> str:
-    """The report: fail is a failure, unknown an error, skip is skipped; a failed check that is only advice is skipped too."""
+    """The report: fail is a failure, unknown an error, skip is skipped; a failed advice is skipped too."""
     root = ET.Element("testsuites", name="sevkit probe")
     rows = data["checks"]
     for category in dict.fromkeys(row["category"] for row in rows):

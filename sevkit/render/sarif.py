@@ -35,7 +35,7 @@ def _rule(item: BulletinRow) -> dict[str, Any]:
 
 def _result(number: int, item: BulletinRow, data: BulletinTable) -> dict[str, Any]:
     place = {
-        "physicalLocation": {"artifactLocation": {"uri": data["source"].replace(" ", "-")}},  # some services require one
+        "physicalLocation": {"artifactLocation": {"uri": data["source"].replace(" ", "-")}},  # some services need one
         "logicalLocations": [{"name": f"{data['product'] or 'unknown processor'} ({data['mode']})"}],
     }
     result: dict[str, Any] = {

@@ -133,7 +133,7 @@ class Candidates:
         return quirk
 
     def _areas(self, choice: Choice, prefix: Prefix) -> tuple[bytes | None, bytes | None]:
-        """The contributions of the first and each further vCPU: digests of save areas (SNP), or the areas themselves."""
+        """What the first and each further vCPU add: digests of save areas (SNP), or the areas themselves."""
         quirk = self._quirk(choice)
         signature = choice.get("vcpu-type", self.inputs.signature)
         snp = self.inputs.mode is Mode.SEV_SNP

@@ -168,7 +168,7 @@ class _Search:
                     yield from self._product((item,), [item.wide], few, self.inputs.vcpus)
 
     def _deep(self) -> Iterator[list[Change]]:
-        """Try every value of an input with few bits, alone: rarer than two ordinary mistakes, more likely than three."""
+        """Try every value of an input with few bits, alone: rarer than two ordinary mistakes, likelier than three."""
         given = range(self.inputs.vcpus, self.inputs.vcpus + 1)
         for dimension in self.dimensions:
             self.progress(self.answer.tried, f"every {dimension.name}")

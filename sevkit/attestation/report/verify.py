@@ -90,7 +90,7 @@ class Verifier:
         return findings
 
     def _required(self, case: Case) -> Iterator[Finding]:
-        """If a policy demands revocation lists, a missing or outdated list is a failure."""
+        """If a policy demands revocation lists, a missing or outdated list makes that demand undecided."""
         if not case.policy.require_crl:
             return
         for item in self._chain_findings(case):
