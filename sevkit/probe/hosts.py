@@ -111,7 +111,7 @@ def _one(number: int, name: str, host: Any, rows: dict[int, HostRow], errors: di
     except SevkitError as error:
         errors[number] = error
         rows[number] = _failed(name, error)
-    except Exception as error:  # noqa: BLE001 - any error of a backend becomes a row
+    except Exception as error:  # noqa: BLE001 - a backend's own errors: a row, not the end
         wrapped = SevkitError(f"{name}: {_words(error)}", hint="try the connection by hand")
         errors[number] = wrapped
         rows[number] = _failed(name, wrapped)

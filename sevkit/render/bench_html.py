@@ -29,7 +29,7 @@ def _values(report: Report) -> dict[str, Any]:
         {
             "title": f"{figure.family}: {figure.metric.replace('_', ' ')}",
             "direction": str(figure.direction),
-            "svg": Markup(bench_svg.chart(figure)),  # noqa: S704 - every text in it is escaped by escape()
+            "svg": Markup(bench_svg.chart(figure)),  # noqa: S704 - every text in it went through escape()
         }
         for figure in report.figures
     ]

@@ -90,7 +90,7 @@ class Dask:
             records = future.result()
         except SevkitError:
             raise
-        except Exception as error:  # noqa: BLE001 - a worker may raise any exception
+        except Exception as error:  # noqa: BLE001 - what a worker raises can be anything
             config, boot = block
             name = f"c{config.index}.b{boot}"
             message = f"block {name} was lost: {type(error).__name__}: {error}"
