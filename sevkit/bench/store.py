@@ -88,6 +88,7 @@ def load(path: Path) -> Campaign:
     for number, line in _lines(path / RECORDS):
         body, found = _unchained(line)
         whole = link is None or found == _link(link, body)
+        # Continue from the link in the line itself, so that one changed line is reported once and not for all after it.
         if campaign.header.get("chained"):
             link = found or None
         try:

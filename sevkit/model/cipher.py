@@ -72,6 +72,7 @@ def gf_multiply(left: int, right: int) -> int:
 
 def _alpha_powers() -> list[int]:
     """a^(256 p) for each page p of a unit."""
+    # A page has 256 blocks, and each block multiplies the tweak by a: step becomes a^256, one page further.
     step = 1
     for _ in range(PAGE // BLOCK):
         step = step << 1 ^ (_FIELD if step >> 127 else 0)
@@ -136,6 +137,7 @@ class MemoryKey:
         view = memoryview(data)
         done = 0
         while done < len(view):
+            # XTS has one first tweak per data unit, so every 2 MiB unit needs its own cipher context.
             take = min(UNIT - (spa + done) % UNIT, len(view) - done)
             worker = self._unit(spa + done, encrypt=encrypt)
             worker.update_into(view[done : done + take], out[done : done + take + BLOCK - 1])
@@ -155,6 +157,7 @@ class MemoryKey:
             here = spa + done
             offset = here % PAGE
             take = min(PAGE - offset, len(data) - done)
+            # One big integer per part of a page: a single XOR instead of one per 16-byte block.
             tweak = int.from_bytes(self._table(here // PAGE)[offset : offset + take], "little")
             piece = int.from_bytes(data[done : done + take], "little")
             out += self._one(piece, tweak, take, block)

@@ -80,6 +80,8 @@ def _footer_table(data: bytes) -> dict[str, bytes]:
     table: dict[str, bytes] = {}
     if guid != uuid.UUID(FOOTER).bytes_le or size < _ENTRY.size:
         return table
+    # The table is read from its end, because each entry has its length and GUID after its data:
+    #   [data][length, GUID] ... [data][length, GUID] [size, footer GUID] [32 bytes] end of the image
     at = end
     start = max(0, end - (size - _ENTRY.size))
     while at - start >= _ENTRY.size:
@@ -95,6 +97,7 @@ def _sections(data: bytes, table: dict[str, bytes]) -> list[Section]:
     entry = table.get(METADATA)
     if entry is None:
         return []
+    # The entry gives the distance of the metadata from the end of the image.
     start = len(data) - int.from_bytes(entry[:4], "little")
     if len(entry) < 4 or not 0 <= start <= len(data) - _HEADER.size:
         raise BadInputError("the firmware's SEV metadata lies outside of the image")

@@ -222,6 +222,7 @@ class Rmp:
         if spa == first or old.assigned == new.assigned:
             return
         head = self.raw(first)
+        # RMPUPDATE to 2 MiB and the check of large mappings read this count instead of 511 entries. It has 9 bits.
         head.subpages = head.subpages + (1 if new.assigned else -1) & 0x1FF
         self._write(first, head)
 

@@ -70,6 +70,7 @@ def _text(*values: int) -> str:
 
 def signature(eax: int) -> tuple[int, int, int]:
     """Family, model and stepping from leaf 1 EAX (APM 3, E.3.2: the extended parts count when the family is 0Fh)."""
+    # Example: EAX 0x00A00F11 is base family 0Fh plus extended family 0Ah = 25, model 1, stepping 1 (Milan).
     family, model, stepping = eax >> 8 & 0xF, eax >> 4 & 0xF, eax & 0xF
     if family in (0x6, 0xF):  # Intel uses the extended model with family 6 as well
         model |= (eax >> 16 & 0xF) << 4

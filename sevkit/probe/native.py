@@ -13,6 +13,7 @@ from typing import Any
 from sevkit.probe.collect.cpuid import walk
 
 # System V: rdi = address for four words, esi = leaf, edx = subleaf. RBX belongs to the caller and is preserved.
+# push rbx; mov eax, esi; mov ecx, edx; cpuid; mov [rdi], eax; [rdi+4], ebx; [rdi+8], ecx; [rdi+12], edx; pop rbx; ret
 _CODE = bytes.fromhex("53 89f0 89d1 0fa2 8907 895f04 894f08 89570c 5b c3")
 _DEADLINE = 30.0
 

@@ -43,6 +43,7 @@ _LETTER = {
 
 def columns(points: int) -> int:
     """The number of points per row: a power of two, so that rows begin at round addresses; limited in width."""
+    # Example: 131,072 points (512 MiB in pages) give rows of 256 points, 512 rows.
     wide = 16
     while wide * wide * 4 <= points and wide < 512:
         wide *= 2

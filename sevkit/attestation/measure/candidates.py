@@ -53,6 +53,7 @@ class Candidates:
         if self.inputs.mode is not Mode.SEV_SNP:
             yield from self._legacy_walk(prefix, first, other, counts)
             return
+        # Each vCPU adds one link to the chain, so one pass over the save areas gives the digest for every count.
         end, sha384 = page_info_end(PageType.VMSA, self._quirk(choice).gpa), hashlib.sha384
         value = prefix.value
         for number in range(1, counts.stop):

@@ -167,6 +167,7 @@ def _tagged(raw: bytes, tag: int, what: str) -> bytes:
 def _small(raw: bytes, what: str) -> int:
     """A DER INTEGER from 0 to 255 in its shortest form."""
     body = _tagged(raw, _INTEGER, what)
+    # DER integers are signed and in their shortest form: 0x7F is 7F, 0x80 is 00 80, and 00 7F is malformed.
     long_form = len(body) > 1 and body[0] == 0 and body[1] < 0x80
     value = int.from_bytes(body, "big", signed=True) if body else -1
     if not 0 <= value <= 0xFF or long_form:

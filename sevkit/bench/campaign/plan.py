@@ -147,6 +147,8 @@ def _configs(profile: Profile, workloads: Sequence[Workload]) -> list[Config]:
 
 def arm_order(arms: Sequence[Arm], boot: int) -> list[Arm]:
     """Forwards and backwards in turn; every second pair of rounds starts one arm later."""
+    # Three arms, boots 0 to 3: A B C, C B A, B C A, A C B. A drift that is linear in time cancels in each pair,
+    # and no arm is always the first.
     count = len(arms)
     start = (boot // 2) % count
     turned = [arms[(start + i) % count] for i in range(count)]

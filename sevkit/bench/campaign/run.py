@@ -267,4 +267,6 @@ def narrow(samples: Sequence[Sample], target: float) -> bool:
     wanted = [c for c in found if not c.control] or found
     if not wanted:
         return False
+    # The middle of an interval of ratios is the geometric mean, sqrt(low * high), so high / middle is
+    # sqrt(high / low). Example: 0.97 to 1.03 is within 3.05 % of its middle.
     return all(c.effect is not None and (c.effect.high / c.effect.low) ** 0.5 - 1 <= target for c in wanted)

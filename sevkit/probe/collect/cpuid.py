@@ -60,6 +60,7 @@ def read(cpus: list[int], native: Native | None) -> dict[str, Any]:
 def _device(cpu: int) -> dict[str, list[int]]:
     handle = os.open(f"/dev/cpu/{cpu}/cpuid", os.O_RDONLY | os.O_CLOEXEC)
     try:
+        # The device takes the file offset as its input: leaf in the low 32 bits, subleaf in the high ones (cpuid(4)).
         return walk(lambda leaf, sub: _words(os.pread(handle, 16, leaf | sub << 32)))
     finally:
         os.close(handle)
