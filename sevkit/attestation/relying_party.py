@@ -2,7 +2,7 @@
 
 The guest makes a key on X25519 for this one exchange and puts its hash, with the relying party's nonce, into
 REPORT_DATA. The secret is encrypted to that key. A report that was made for another channel is rejected: a host
-in the middle that relays a genuine report with its own key gets nothing (CVE-2026-33697 lacked this check).
+in the middle that relays a genuine report with its own key gets nothing (CVE-2026-33697: no such binding).
 """
 
 import hashlib

@@ -8,7 +8,7 @@ Blocks are 16 bytes; the same key, address and plaintext always give the same ci
   does whole pages at full speed.
 - ``Scheme.XE`` is what first-generation EPYC was found to do (Du et al. 2017; SEVurity, IEEE S&P 2020):
   C = E(K, P ^ T(a)), where T(a) is the exclusive-or of one constant per set address bit, each constant a repeated
-    32-bit word. The structure is the published one; the constants are the model's own.
+  32-bit word. The structure is the published one; the constants are the model's own.
 """
 
 import hashlib
