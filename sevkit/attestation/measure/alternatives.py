@@ -206,7 +206,7 @@ def _order() -> Dimension:
 
 @dataclass(frozen=True)
 class Quirk:
-    """How a tool builds save areas: registers that it forces, the address of the measurement, the area of all vCPUs."""
+    """How a tool builds save areas: registers that it forces, the measured address, whether all vCPUs are alike."""
 
     registers: tuple[tuple[str, int], ...] = ()
     gpa: int = VMSA_GPA
