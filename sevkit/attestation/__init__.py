@@ -1,1 +1,1 @@
-"""Trust, computed: launch measurement, why a digest differs, report verification, and which bulletins apply."""
+"""Attestation: launch measurement, why a digest differs, report verification, and which bulletins apply."""

@@ -1,4 +1,4 @@
-"""A guest of sevkit's attested: a report fetched from inside, judged, and compared with the digest of its launch."""
+"""Attest a guest of sevkit's: fetch a report from inside, verify it, and compare it with the digest of its launch."""
 
 import os
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ for blob in outblob auxblob; do od -An -v -tx1 < $d/$blob | tr -d ' \n'; echo; d
 
 @dataclass(frozen=True)
 class Attested:
-    """What came of it: the evidence, the verdict, and the digest that the launch should have."""
+    """The result: the evidence, the verdict, and the digest that the launch should have."""
 
     evidence: Evidence
     verification: Verification
@@ -39,7 +39,7 @@ class Attested:
 
 
 def fetch_evidence(guest: Guest, report_data: bytes) -> Evidence:
-    """A report on ``report_data`` (64 bytes) from inside of a guest; raises GuestError when it cannot make one."""
+    """Fetch a report on ``report_data`` (64 bytes) from inside a guest; raises GuestError if it cannot provide one."""
     escaped = "".join(f"\\{byte:03o}" for byte in report_data)
     done = guest.run(["sh", "-c", _SCRIPT, "sevkit", escaped], timeout=TIMEOUT)
     lines = done.stdout.decode(errors="replace").splitlines()
@@ -58,7 +58,7 @@ def fetch_evidence(guest: Guest, report_data: bytes) -> Evidence:
 
 
 def attest(guest: Guest, argv: Sequence[str], roots: Sequence[Certificate], policy: Policy) -> Attested:
-    """Attest a guest: a fresh nonce, a report on it, and the digest of its command line as the one that is allowed."""
+    """Attest a guest: request a report on a fresh nonce; only the digest of the guest's command line is allowed."""
     nonce = os.urandom(NONCE)
     expected = launch_digest(launch_of(argv, _file))
     evidence = fetch_evidence(guest, nonce)

@@ -4,7 +4,7 @@ from typing import Any, NotRequired, TypedDict
 
 
 class TraceLine(TypedDict):
-    """A step of a launch digest; ``gpa`` is null where the mode measures no addresses."""
+    """A step of a launch digest; ``gpa`` is null if the mode measures no addresses."""
 
     what: str
     kind: str
@@ -31,7 +31,7 @@ class Measurement(TypedDict):
 
 
 class IgvmMeasurement(TypedDict):
-    """The launch digest of an IGVM file; the ID block's fields are null where the file has none."""
+    """The launch digest of an IGVM file; the ID block's fields are null if the file has none."""
 
     launch_digest: str
     mode: str
@@ -51,7 +51,7 @@ class ChangeRow(TypedDict):
 
 
 class Explanation(TypedDict):
-    """Why a digest differs: ``found`` is the smallest change, null when nothing explains it, empty when it is equal."""
+    """Why a digest differs: ``found`` is the smallest change: null if nothing explains it, empty if equal."""
 
     equal: bool
     expected: str
@@ -104,7 +104,7 @@ class Verdict(TypedDict):
 
 
 class VerifiedReport(Verdict):
-    """The verdict with what was read for it."""
+    """The verdict with the files that were read for it."""
 
     form: str
     fetched: list[str]
@@ -112,7 +112,7 @@ class VerifiedReport(Verdict):
 
 
 class AttestedGuest(Verdict):
-    """The verdict on a guest of sevkit's, and whether it measured what its launch should measure."""
+    """The verdict on a guest of sevkit's, and whether its digest is the one that its launch should have."""
 
     guest: str
     provenance: str
@@ -122,7 +122,7 @@ class AttestedGuest(Verdict):
 
 
 class BulletinRow(TypedDict):
-    """A bulletin: whether it applies (yes, no, unknown), why, what fixes it, and where it is written."""
+    """A bulletin: whether it applies (yes, no, unknown), why, the fix, and the source."""
 
     id: str
     name: str
@@ -139,7 +139,7 @@ class BulletinRow(TypedDict):
 
 
 class BulletinTable(TypedDict):
-    """All bulletins for a machine; ``verified`` is false where a report was taken at its word."""
+    """All bulletins for a machine; ``verified`` is false if a report was used without verification."""
 
     source: str
     product: str | None

@@ -1,8 +1,8 @@
-"""A relying party: it releases a secret to a guest whose report it accepts, over a channel that the report is bound to.
+"""A relying party: it releases a secret to a guest with an accepted report, over a channel bound to that report.
 
 The guest makes a key on X25519 for this one exchange and puts its hash, with the relying party's nonce, into
-REPORT_DATA. The secret is encrypted to that key. A report that was made for another channel does not fit this one: a
-host in between, who relays a genuine report and gives a key of its own, gets nothing (CVE-2026-33697 is this mistake).
+REPORT_DATA. The secret is encrypted to that key. A report that was made for another channel is rejected: a host
+in the middle that relays a genuine report with its own key gets nothing (CVE-2026-33697: no such binding).
 """
 
 import hashlib
@@ -44,7 +44,7 @@ class Offer:
 
 @dataclass(frozen=True)
 class Sealed:
-    """A secret for one key: the relying party's key, and the ciphertext."""
+    """A secret encrypted to one key: the relying party's key, and the ciphertext."""
 
     public_key: bytes
     nonce: bytes
@@ -57,7 +57,7 @@ def binding(nonce: bytes, public_key: bytes) -> bytes:
 
 
 class Guest:
-    """The guest's side of one exchange: ``attest`` asks its firmware for a report."""
+    """The guest's side of one exchange: ``attest`` requests a report from its firmware."""
 
     def __init__(self, attest: Attest) -> None:
         self._attest = attest
@@ -79,7 +79,7 @@ class Guest:
 
 
 class RelyingParty:
-    """The owner's side: one nonce for each exchange, used once."""
+    """The owner's side: one nonce per exchange, used once."""
 
     def __init__(self, setting: Setting, secret: bytes) -> None:
         self._setting = setting
@@ -93,7 +93,7 @@ class RelyingParty:
         return nonce
 
     def release(self, nonce: bytes, offer: Offer) -> Sealed:
-        """The secret, sealed for the guest's key; raises NotTrustedError with the reasons when it is not released."""
+        """Encrypt the secret to the guest's key; raises NotTrustedError with the reasons if it is not released."""
         if nonce not in self._open:
             raise NotTrustedError("this nonce was not given out, or was used before")
         self._open.remove(nonce)
@@ -110,7 +110,7 @@ class RelyingParty:
         return Sealed(public, iv, ciphertext)
 
     def judge(self, nonce: bytes, offer: Offer) -> Verification:
-        """The verdict on an offer: by the setting's policy, and with REPORT_DATA bound to this very exchange."""
+        """Judge an offer by the setting's policy; REPORT_DATA must be bound to this exchange."""
         evidence: Evidence = read(offer.evidence)
         bound = frozenset({binding(nonce, offer.public_key)})
         policy = replace(self._setting.policy, report_data=bound)

@@ -1,4 +1,4 @@
-"""What a benchmark result is: samples, each with all that is needed to know what it may be compared with."""
+"""The model of a benchmark result: samples, each with the data that decides which others it is comparable with."""
 
 import math
 import re
@@ -25,7 +25,7 @@ _SLOT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class SlotId:
-    """The place of a boot in a plan: configuration, round, arm; and which attempt it was, None for the slot itself.
+    """The place of a boot in a plan: configuration, round, arm, and attempt (None for the slot itself).
 
     As text ``c0.b1.nosev.a0``. ``source`` numbers the results directories that are compared together, as ``2/c0…``.
     """
@@ -37,7 +37,7 @@ class SlotId:
     source: int = 0
 
     def __str__(self) -> str:
-        """As in the records of a campaign."""
+        """The text as in the records of a campaign."""
         head = f"{self.source}/" if self.source else ""
         tail = "" if self.attempt is None else f".a{self.attempt}"
         return f"{head}c{self.config}.b{self.boot}.{self.arm}{tail}"
@@ -54,7 +54,7 @@ class SlotId:
         return SlotId(int(match["config"]), int(match["boot"]), match["arm"], number, int(match["source"] or 0))
 
     def attempted(self, attempt: int) -> "SlotId":
-        """The boot of a slot at one attempt."""
+        """The identity of one attempt at this slot."""
         return SlotId(self.config, self.boot, self.arm, attempt, self.source)
 
     @property
@@ -64,12 +64,12 @@ class SlotId:
 
     @property
     def block(self) -> tuple[int, int, int]:
-        """What the slots of one round of one configuration have in common."""
+        """The identity of the block: all slots of one round of one configuration."""
         return self.source, self.config, self.boot
 
 
 class Direction(StrEnum):
-    """Which way is better. Stated with every figure, since ratios of rates and of times read the other way round."""
+    """Whether more or less is better. Stated with every figure: ratios of rates and of times have opposite meanings."""
 
     HIGHER = "higher is better"
     LOWER = "lower is better"
@@ -77,7 +77,7 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A quantity, its unit and its direction. ``primary`` is the one that its workload is about."""
+    """A quantity, its unit and its direction. ``primary`` marks the workload's main metric."""
 
     name: str
     unit: str
@@ -89,7 +89,7 @@ _TIMES = frozenset({"s", "ms", "us", "µs", "ns", "min"})
 
 
 def sensible(metric: Metric) -> Metric:
-    """The metric; raises ValueError when its direction contradicts its unit: no time is better for being longer."""
+    """The metric; raises ValueError when its direction contradicts its unit: a longer time is never better."""
     if metric.unit in _TIMES and metric.direction is not Direction.LOWER:
         raise ValueError(f"{metric.name} in {metric.unit} cannot be {metric.direction!s}")
     if metric.unit.endswith(("B/s", "bit/s", "bits/s")) and metric.direction is not Direction.HIGHER:
@@ -107,10 +107,10 @@ LATENCY_P99 = Metric("latency_p99", "ns", Direction.LOWER, primary=False)
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """One guest boot (or what stands in for it): where samples come from, and what surrounded them.
+    """One guest boot (or its substitute): the source of samples, and its environment.
 
-    ``facts`` are what must be equal in two arms for their ratio to mean the mode (CPU model, memory backing, huge
-    pages, firmware, cache, kernel …); ``confounds`` are differences that the guest itself declares.
+    ``facts`` must be equal in two arms, so that their ratio shows the effect of the mode alone (CPU model, memory
+    backing, huge pages, firmware, cache, kernel …). ``confounds`` are differences that the guest itself declares.
     """
 
     identity: str
@@ -136,7 +136,7 @@ class Sample:
     """One raw value.
 
     ``arm`` is the mode, with ``#again`` for the second half of an A/A control. ``boot`` numbers the guest boots of an
-    arm, None where boots are not known (imported results: each run then stands for itself). ``order`` is the place in
+    arm, None if boots are not known (imported results: each run is then its own boot). ``order`` is the place in
     the order of measurement, ``time`` the wall clock (seconds since 1970, 0 when unknown).
     """
 
@@ -162,7 +162,7 @@ class Sample:
         return self.arm or str(self.mode)
 
     def record(self) -> dict[str, Any]:
-        """The sample as a line of the store; what is empty is left out."""
+        """The sample as a line of the store, without empty fields."""
         line: dict[str, Any] = {
             "kind": "sample",
             "workload": self.workload,
@@ -241,7 +241,7 @@ def boot_from(record: Mapping[str, Any]) -> Boot:
 
 
 def checked(value: Any) -> float:
-    """A measured value as a number; raises ValueError for what no measurement gives (NaN, infinite, not a number)."""
+    """A measured value as a number; raises ValueError for impossible values (NaN, infinite, not a number)."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{value!r} is not a number")
     try:

@@ -1,4 +1,4 @@
-"""What file names say: ``iops_randread-nvme-sev-2.json`` is the second run of iops_randread on nvme in mode sev."""
+"""Parse file names: ``iops_randread-nvme-sev-2.json`` is the second run of iops_randread on nvme in mode sev."""
 
 import re
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ _PREFIXES: dict[str, Metric] = {
 
 @dataclass(frozen=True)
 class Named:
-    """What a name says; empty or None where it says nothing."""
+    """The information in a name; empty or None if it is missing."""
 
     workload: str
     storage: str = ""
@@ -51,7 +51,7 @@ def from_name(text: str) -> Named:
 
 
 def from_path(path: PurePath) -> Named:
-    """Read a path below the results folder: what the name leaves open, its folders may say (``tb-sev/x.csv``)."""
+    """Read a path below the results folder; its folders may supply what the name lacks (``tb-sev/x.csv``)."""
     own = from_name(path.stem)
     for folder in reversed(path.parts[:-1]):
         outer = from_name(folder)
@@ -66,7 +66,7 @@ def from_path(path: PurePath) -> Named:
 
 
 def metric_of(workload: str) -> Metric | None:
-    """What a fio workload is about, by its first word (``bw_read``), or None."""
+    """The main metric of a fio workload, by its first word (``bw_read``), or None."""
     return _PREFIXES.get(re.split(r"[-_.]", workload, maxsplit=1)[0].lower())
 
 

@@ -4,7 +4,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 
 class Equivalence(TypedDict):
-    """The test that two arms differ by less than ``margin``."""
+    """The result of the test that two arms differ by less than ``margin``."""
 
     margin: float
     p: float | None
@@ -57,7 +57,7 @@ class Comparisons(TypedDict):
 
 
 class ReportData(TypedDict):
-    """A campaign reported."""
+    """The report on a campaign."""
 
     title: str
     provenance: list[str]
@@ -76,7 +76,7 @@ class Config(TypedDict):
 
 
 class RunPlan(TypedDict):
-    """What `bench run --dry-run` would measure: ``order`` has the slots of the least number of boots, as they run."""
+    """What `bench run --dry-run` would measure: ``order`` has the slots of the minimum number of boots, in order."""
 
     profile: str
     where: str
@@ -117,13 +117,13 @@ class Measured(TypedDict):
 
 
 class LintRules(TypedDict):
-    """The rules, with what each is about."""
+    """The rules, with a description of each."""
 
     rules: dict[str, str]
 
 
 class FindingRow(TypedDict):
-    """One thing that is wrong with how something was measured."""
+    """One problem in how something was measured."""
 
     rule: str
     severity: str
@@ -142,14 +142,14 @@ class Lint(TypedDict):
 
 
 class SkippedFile(TypedDict):
-    """A file that was not taken over."""
+    """A file that was not imported."""
 
     file: str
     reason: str
 
 
 class Imported(TypedDict):
-    """Results taken over."""
+    """Imported results."""
 
     output: str
     samples: int
@@ -216,11 +216,11 @@ class Published(TypedDict):
 
 
 class SelftestShape(TypedDict):
-    """What the statistics did on simulated campaigns of one shape of noise.
+    """The behaviour of the statistics on simulated campaigns with one kind of noise.
 
-    ``coverage``: how often the 95 % interval held the truth. ``family_wise_error``: how often a campaign without any
-    effect had a verdict. ``power``: how often the change printed as detectable was found; ``power_printed``: how often
-    it should be.
+    ``coverage``: how often the 95 % interval contained the true value. ``family_wise_error``: how often a campaign
+    without any effect had a verdict. ``power``: how often the change printed as detectable was found;
+    ``power_printed``: how often it should be.
     """
 
     shape: str
@@ -234,7 +234,7 @@ class SelftestShape(TypedDict):
 
 
 class Selftest(TypedDict):
-    """The statistics tried on simulated campaigns."""
+    """The statistics, tested on simulated campaigns."""
 
     trials: int
     seed: int
@@ -246,7 +246,7 @@ class MergedRow(TypedDict):
     """One row over several hosts; ``ratio`` is null where fewer than two hosts have a usable comparison.
 
     ``hosts`` are their ratios. ``between_hosts`` is the standard deviation of the hosts' log ratios, ``share_between``
-    the share of all variation that lies between hosts, ``expected_range`` where one more host's ratio is expected.
+    the share of the variation that is between hosts, ``expected_range`` the prediction interval for one more host.
     """
 
     workload: str

@@ -1,11 +1,12 @@
-"""A results directory: a header and an append-only list of records that survives being killed at any byte.
+"""A results directory: a header and an append-only list of records. The writer may be killed at any byte.
 
-``campaign.json`` says what was to be measured; ``samples.jsonl`` has one record a line, each on the disk before the
-next measurement starts. A line without its newline was being written when the writer died: readers ignore it, the next
-writer cuts it off.
+``campaign.json`` says what to measure. ``samples.jsonl`` has one record per line, and each is on the disk before the
+next measurement starts. A last line without a newline is an interrupted write: readers ignore it, and the next
+writer removes it.
 
-Each line ends with a link of a hash chain over all lines before it, so that a line that was changed, taken out or put
-in shows when the directory is read. This is against accidents and quiet edits; who writes all of it anew can chain it.
+Each line ends with a link of a hash chain over all lines before it, so that a reader detects a line that was changed,
+removed or inserted. This protects against accidents and unnoticed edits, not against an author who rewrites the
+whole file with a new chain.
 """
 
 import errno
@@ -38,7 +39,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 class Campaign:
     """A results directory as read: the header, the samples, and every record that is not a sample.
 
-    ``damage`` lists what could not be read, as text with line numbers; the rest of the directory is still good.
+    ``damage`` lists the unreadable lines, as text with line numbers; the rest of the directory is valid.
     """
 
     path: Path
@@ -54,7 +55,7 @@ class Campaign:
 
 
 def is_campaign(path: Path) -> bool:
-    """Whether a directory is one of ours."""
+    """Whether a directory is a results directory of sevkit's."""
     return (path / HEADER).is_file()
 
 
@@ -80,13 +81,14 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def load(path: Path) -> Campaign:
-    """Read a results directory. Damaged lines are set aside in ``damage``; a torn last line is no damage."""
+    """Read a results directory. Damaged lines are listed in ``damage``; an incomplete last line is not damage."""
     campaign = Campaign(path, read_header(path))
     metrics: dict[Any, Metric] = {}
     link: bytes | None = b"" if campaign.header.get("chained") else None  # None: not known, the next line sets it
     for number, line in _lines(path / RECORDS):
         body, found = _unchained(line)
         whole = link is None or found == _link(link, body)
+        # Continue from the link in the line itself, so that one changed line is reported once and not for all after it.
         if campaign.header.get("chained"):
             link = found or None
         try:
@@ -101,7 +103,7 @@ def load(path: Path) -> Campaign:
 
 
 def renumbered(samples: list[Sample], source: int) -> list[Sample]:
-    """The samples of the results directory number ``source`` of several: its boots are boots of their own."""
+    """The samples of results directory number ``source`` of several; their boots are distinct from the others'."""
     if source == 0:
         return samples
     shift = source * _MOST_BOOTS
@@ -132,7 +134,7 @@ def _complain(campaign: Campaign, text: str) -> None:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The whole lines of a file; what follows the last newline was never finished."""
+    """The complete lines of a file; the text after the last newline is an interrupted write."""
     try:
         with path.open("rb") as stream:
             for number, line in enumerate(stream, 1):
@@ -176,11 +178,11 @@ class Store:
 
     @classmethod
     def resume(cls, path: Path) -> "Store":
-        """Go on with a results directory."""
+        """Continue a results directory."""
         return cls(path, read_header(path))
 
     def append(self, *records: Mapping[str, Any]) -> None:
-        """Write records so that they survive a crash. Either all of them are in, or none of this call."""
+        """Write records so that they survive a crash: either all records of this call, or none."""
         link, lines = self._link, []
         for record in records:
             line = _encode(record)
@@ -199,7 +201,7 @@ class Store:
         self._link = link
 
     def keep_raw(self, name: str, data: bytes) -> str:
-        """Keep what a program printed; returns its path relative to the directory."""
+        """Save a program's output; returns its path relative to the directory."""
         folder = self.path / RAW
         try:
             folder.mkdir(exist_ok=True)
@@ -209,7 +211,7 @@ class Store:
         return f"{RAW}/{name}"
 
     def close(self) -> None:
-        """Let go of the directory."""
+        """Close the file and release the lock on the directory."""
         os.close(self._file)
         os.close(self._lock)
 
@@ -240,12 +242,12 @@ class Store:
 
 
 def digest(data: bytes) -> str:
-    """What a sample keeps of its raw output, so that an edit of that file shows."""
+    """The digest of a raw output in its sample, so that an edit of that file is detected."""
     return hashlib.sha256(data).hexdigest()
 
 
 def changed_raw(campaign: Campaign) -> list[str]:
-    """The raw outputs that are missing, or no longer what the samples' records say."""
+    """The raw outputs that are missing, or whose digest differs from the sample's record."""
     found = []
     for sample in campaign.samples:
         name, expected = sample.extra.get("raw"), sample.extra.get("raw_sha256")
@@ -261,7 +263,7 @@ def changed_raw(campaign: Campaign) -> list[str]:
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all, also after a crash."""
+    """Write a file atomically, also with respect to a crash: it is complete or it does not exist."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with scratch.open("wb") as stream:
@@ -303,7 +305,7 @@ def _chained(line: bytes, link: bytes) -> bytes:
 
 
 def _unchained(line: bytes) -> tuple[bytes, bytes]:
-    """A line as it was before it was chained, and its link; no link where there is none."""
+    """Split a line into its text without the link, and the link (none if it has no link)."""
     _, found, link = line[-_TAIL:].rpartition(_CHAIN)
     if not found or len(link) != _LINK + 3:
         return line, b""

@@ -20,13 +20,13 @@ PARSERS = ("time", "rate", "number", "fio", "fio-first", "redis", "boot")
 class Workload:
     """One thing to measure.
 
-    ``command`` is shell, run with DISK, WORK, VCPUS, MEMORY_MIB and SECONDS set. ``parse`` says how its result is read:
-    ``time`` (its duration), ``rate`` (``amount`` / duration), ``number`` (``pattern`` in its output), ``fio``,
-    ``fio-first`` (its first job alone, as the study read it), ``redis``. ``published`` is the command as the study had
-    it, for --as-published. ``prepare`` runs once a boot, ``before`` before each sample; neither is timed. ``sources``
-    are C files of sevkit/bench/data/src, compiled on the host and put into WORK. ``needs`` are programs that must be
-    there. ``after`` ends what ``prepare`` started. A workload that ``warms_itself`` (fio's ramp) needs no warm-ups.
-    ``seconds`` is about how long a sample takes on hardware, 0 where its value says so.
+    ``command`` is run by a shell with DISK, WORK, VCPUS, MEMORY_MIB and SECONDS set. ``parse`` says how its result
+    is read: ``time`` (its duration), ``rate`` (``amount`` / duration), ``number`` (``pattern`` in its output), ``fio``,
+    ``fio-first`` (its first job alone, as the study read it), ``redis``. ``published`` is the study's command, for
+    --as-published. ``prepare`` runs once per boot, ``before`` before each sample; neither is timed. ``sources`` are C
+    files of sevkit/bench/data/src, compiled on the host and copied to WORK. ``needs`` are programs that must be
+    installed. ``after`` ends what ``prepare`` started. A workload that ``warms_itself`` (fio's ramp) needs no warm-ups.
+    ``seconds`` is the approximate duration of a sample on hardware, 0 if its value is the duration.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Workload:
 
     @property
     def main_metric(self) -> Metric:
-        """What the workload is about."""
+        """The main metric of the workload."""
         return Metric(self.metric, self.unit, self.direction)
 
 
@@ -64,8 +64,8 @@ class Workload:
 class Profile:
     """How much to measure, and on what.
 
-    ``boots`` is the least number of guest boots of each arm, ``most_boots`` the most; between them the campaign ends
-    when every ratio's interval is narrower than ``target`` either way, or ``budget`` seconds are spent. With
+    ``boots`` is the minimum number of guest boots per arm, ``most_boots`` the maximum. Between them the campaign ends
+    when every ratio's interval is narrower than ``target`` on either side, or ``budget`` seconds are spent. With
     ``strongest`` the modes are nosev and the strongest of ``modes`` that can run, unless the user names others.
     """
 
@@ -141,7 +141,7 @@ def profiles() -> dict[str, Profile]:
 
 
 def chosen(wanted: Profile, known: Mapping[str, Workload]) -> list[Workload]:
-    """The workloads of a profile in its order; ``@family`` stands for all of a family."""
+    """The workloads of a profile in its order; ``@family`` means all workloads of a family."""
     picked: dict[str, Workload] = {}
     for name in wanted.workloads:
         if name.startswith("@"):
@@ -157,7 +157,7 @@ def chosen(wanted: Profile, known: Mapping[str, Workload]) -> list[Workload]:
 
 
 def as_published(workload: Workload) -> Workload:
-    """The workload as the study ran and read it, mistakes and all."""
+    """The workload as the study ran and read it, including the study's mistakes."""
     if not workload.published:
         return workload
     parse = "fio-first" if workload.parse == "fio" else workload.parse

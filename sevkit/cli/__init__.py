@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> NoReturn:
     words = sys.argv[1:] if argv is None else argv
     _open_standard_streams()
     _on_signals()
-    if words == ["probe", "--json"]:  # asked by monitoring again and again: importing click takes longer than probing
+    if words == ["probe", "--json"]:  # monitoring calls this often, and importing click takes longer than probing
         from sevkit.cli.output import shown
         from sevkit.probe.answer import Request, answer
 
@@ -36,7 +36,7 @@ def _open_standard_streams() -> None:
             os.fstat(number)
         except OSError:
             flags = os.O_RDONLY if name == "stdout" else os.O_RDWR
-            assert os.open(os.devnull, flags) == number  # the lowest free number: those below are open
+            assert os.open(os.devnull, flags) == number  # the lowest free number: all lower ones are open
             os.set_inheritable(number, True)
             setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):

@@ -1,4 +1,4 @@
-"""Groups whose commands are imported when they are asked for."""
+"""Groups whose commands are imported on demand."""
 
 import difflib
 import importlib

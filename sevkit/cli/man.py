@@ -1,4 +1,4 @@
-"""Manual pages from the commands: `python -m sevkit.cli.man FOLDER` writes sevkit.1, sevkit-guest.1 and so on."""
+"""Make manual pages from the commands: `python -m sevkit.cli.man FOLDER` writes sevkit.1, sevkit-guest.1 and so on."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""``sevkit memory``: guest memory as a picture, and as a file."""
+"""``sevkit memory``: draw guest memory, or write it to a file."""
 
 import shutil
 import sys

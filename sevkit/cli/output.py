@@ -1,4 +1,4 @@
-"""How commands end: the one place that prints results and errors, and gives the exit status."""
+"""The only place that prints results and errors of commands, and returns their exit status."""
 
 import contextlib
 import errno
@@ -45,7 +45,7 @@ def want_json() -> None:
 def wants_json(argv: Sequence[str]) -> bool:
     """Whether the command line asks for JSON, before it has been parsed: usage errors answer in JSON too."""
     own = list(argv)
-    if "--" in own:  # what follows belongs to a command in a guest
+    if "--" in own:  # the rest is a command in a guest
         own = own[: own.index("--")]
     return "--json" in own or "--format=json" in own or ("--format", "json") in itertools.pairwise(own)
 
@@ -131,7 +131,7 @@ def failed(argv: Sequence[str], error: BaseException) -> int:
         try:
             sys.stdout.write(failure(command_name(argv), ours).to_json())
             sys.stdout.flush()
-        except OSError:  # standard output itself is what failed
+        except OSError:  # standard output itself failed
             lose_stdout()
             print_error(ours)
     else:

@@ -1,4 +1,4 @@
-"""Progress for people: on stderr, only on a terminal, gone when it is done."""
+"""Progress for people: on stderr, only on a terminal, removed at the end."""
 
 import sys
 from collections.abc import Callable, Iterator

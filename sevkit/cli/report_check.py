@@ -1,4 +1,4 @@
-"""``sevkit report-check``: recompute what a report says."""
+"""``sevkit report-check``: recompute the figures and the verdict of a report."""
 
 from collections.abc import Iterator
 from pathlib import Path

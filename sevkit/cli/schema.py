@@ -1,4 +1,4 @@
-"""``sevkit schema``: the JSON Schema of what a command prints with --json."""
+"""``sevkit schema``: the JSON Schema of a command's output with --json."""
 
 import json
 import typing

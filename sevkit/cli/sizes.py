@@ -1,4 +1,4 @@
-"""Sizes and times on the command line, as people write them."""
+"""Parse sizes and times on the command line."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The options that say whose memory is meant, shared by the commands that read memory."""
+"""Options that select the memory to read, shared by the commands that read memory."""
 
 import sys
 from collections.abc import Callable, Iterator

@@ -40,7 +40,7 @@ def command(interval: float, once: bool) -> Result[Glance] | None:
         while True:
             began = time.monotonic()
             live.update(_table(overview.look()), refresh=True)
-            # Reading memory must not become the load that is shown: rest at least as long as a look takes.
+            # Reading memory must not become the load that is shown: pause at least as long as one reading takes.
             time.sleep(max(interval, time.monotonic() - began))
     return None
 

@@ -1,4 +1,4 @@
-"""The tree of commands, as click sees it, and how it is run. Imported only when a command line is parsed in full."""
+"""The tree of click commands, and its execution. Imported only when a command line is parsed in full."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -44,7 +44,7 @@ def run(argv: Sequence[str]) -> int:
         status = root.main(args=list(argv), prog_name="sevkit", standalone_mode=False)
     except SystemExit as done:
         status = done.code
-    except BrokenPipeError:  # the reader of a stream went away
+    except BrokenPipeError:  # the reader of a stream closed it
         output.lose_stdout()
         status = ExitCode.DONE
     except click.exceptions.NoArgsIsHelpError as error:

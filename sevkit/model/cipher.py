@@ -8,7 +8,7 @@ Blocks are 16 bytes; the same key, address and plaintext always give the same ci
   does whole pages at full speed.
 - ``Scheme.XE`` is what first-generation EPYC was found to do (Du et al. 2017; SEVurity, IEEE S&P 2020):
   C = E(K, P ^ T(a)), where T(a) is the exclusive-or of one constant per set address bit, each constant a repeated
-  32-bit word. The structure is as published, the constants are the model's own.
+  32-bit word. The structure is the published one; the constants are the model's own.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ XE_CONSTANTS: tuple[int, ...] = tuple(_constant(bit) if bit >= 4 else 0 for bit 
 
 
 def xe_tweak(spa: int) -> int:
-    """T(a) of the XE scheme for a 16-byte aligned address: linear in the address, and known to an attacker."""
+    """T(a) of the XE scheme for a 16-byte aligned address. T is linear in the address and known to an attacker."""
     tweak = 0
     for bit in range(4, ADDRESS_BITS):
         if spa >> bit & 1:
@@ -54,7 +54,11 @@ _XE_OFFSETS = int.from_bytes(b"".join(xe_tweak(a).to_bytes(BLOCK, "little") for 
 
 
 def gf_multiply(left: int, right: int) -> int:
-    """The product of two elements of GF(2^128) in the representation of IEEE 1619 (bit i is the coefficient of x^i)."""
+    """Multiply two elements of GF(2^128) in the representation of IEEE 1619 (bit i is the coefficient of x^i).
+
+    The loop adds (XORs) ``left`` times x^i for each set bit i of ``right``. Multiplying by x is a shift to the left;
+    a bit that leaves the 128 bits is replaced by its remainder modulo the polynomial, x^7 + x^2 + x + 1 (0x87).
+    """
     product = 0
     while right:
         if right & 1:
@@ -68,6 +72,7 @@ def gf_multiply(left: int, right: int) -> int:
 
 def _alpha_powers() -> list[int]:
     """a^(256 p) for each page p of a unit."""
+    # A page has 256 blocks, and each block multiplies the tweak by a: step becomes a^256, one page further.
     step = 1
     for _ in range(PAGE // BLOCK):
         step = step << 1 ^ (_FIELD if step >> 127 else 0)
@@ -99,13 +104,13 @@ class MemoryKey:
         self._tables: dict[int, bytes] = {}
 
     def encrypt(self, spa: int, data: bytes | bytearray | memoryview) -> bytes:
-        """Ciphertext of ``data`` at ``spa``; both in whole 16-byte blocks."""
+        """Encrypt ``data`` for the address ``spa``; both must be multiples of 16 bytes."""
         if self.scheme is Scheme.XEX and len(data) >= PAGE and spa % PAGE == 0:
             return self._bulk(spa, data, encrypt=True)
         return self._pieces(spa, data, self._encrypt)
 
     def decrypt(self, spa: int, data: bytes | bytearray | memoryview) -> bytes:
-        """Plaintext of ``data`` at ``spa``; both in whole 16-byte blocks."""
+        """Decrypt ``data`` from the address ``spa``; both must be multiples of 16 bytes."""
         if self.scheme is Scheme.XEX and len(data) >= PAGE and spa % PAGE == 0:
             return self._bulk(spa, data, encrypt=False)
         return self._pieces(spa, data, self._decrypt)
@@ -116,7 +121,7 @@ class MemoryKey:
         return self._table(spa // PAGE)[offset : offset + BLOCK]
 
     def _bulk(self, spa: int, data: bytes | bytearray | memoryview, *, encrypt: bool) -> bytes:
-        """Whole pages through OpenSSL's XTS: its first tweak is E(K2, iv), so iv = D(K2, T of the first block)."""
+        """Process whole pages with OpenSSL's XTS. Its first tweak is E(K2, iv), so iv = D(K2, T of the first block)."""
         if spa % UNIT + len(data) <= UNIT:
             return self._unit(spa, encrypt=encrypt).update(data)
         out = bytearray(len(data) + BLOCK - 1)
@@ -125,13 +130,14 @@ class MemoryKey:
         return bytes(out)
 
     def encrypt_into(self, spa: int, data: bytes | bytearray | memoryview, out: memoryview) -> None:
-        """Encrypt whole pages (XEX) into a buffer that is 15 bytes longer than the data, as OpenSSL wants it."""
+        """Encrypt whole pages (XEX) into a buffer that is 15 bytes longer than the data, as OpenSSL requires."""
         self._into(spa, data, out, encrypt=True)
 
     def _into(self, spa: int, data: bytes | bytearray | memoryview, out: memoryview, *, encrypt: bool) -> None:
         view = memoryview(data)
         done = 0
         while done < len(view):
+            # XTS has one first tweak per data unit, so every 2 MiB unit needs its own cipher context.
             take = min(UNIT - (spa + done) % UNIT, len(view) - done)
             worker = self._unit(spa + done, encrypt=encrypt)
             worker.update_into(view[done : done + take], out[done : done + take + BLOCK - 1])
@@ -151,6 +157,7 @@ class MemoryKey:
             here = spa + done
             offset = here % PAGE
             take = min(PAGE - offset, len(data) - done)
+            # One big integer per part of a page: a single XOR instead of one per 16-byte block.
             tweak = int.from_bytes(self._table(here // PAGE)[offset : offset + take], "little")
             piece = int.from_bytes(data[done : done + take], "little")
             out += self._one(piece, tweak, take, block)

@@ -1,4 +1,4 @@
-"""The launch digest that a guest of given firmware, kernel and vCPUs will have: equal to the hardware's. Pure.
+"""Compute the launch digest of a guest with a given firmware, kernel and vCPUs, as the hardware would. Pure.
 
 The order of pages is QEMU's: firmware image, its metadata sections in their order, then the save areas of the vCPUs
 (target/i386/sev.c). EC2 measures the CPUID page last, GCE leaves SEC_MEM unmeasured (sev-snp-measure).
@@ -48,9 +48,9 @@ class Svsm:
 
 @dataclass(frozen=True)
 class LaunchInputs:
-    """All that enters a launch digest. ``signature`` is CPUID 1 EAX, ``features`` SEV_FEATURES, ``vmm`` one of VMMS.
+    """All inputs of a launch digest. ``signature`` is CPUID 1 EAX, ``features`` SEV_FEATURES, ``vmm`` one of VMMS.
 
-    ``firmware_digest`` stands for the digest after the firmware's own pages: the rest of the image is then not needed.
+    ``firmware_digest`` is the digest after the firmware's own pages; if given, the rest of the image is not needed.
     """
 
     mode: Mode
@@ -65,7 +65,7 @@ class LaunchInputs:
 
 
 class Piece(NamedTuple):
-    """Bytes on their way into the digest of SEV or SEV-ES, which knows no pages and no addresses."""
+    """Bytes that enter the digest of SEV or SEV-ES. That digest covers neither page boundaries nor addresses."""
 
     what: str
     data: bytes
@@ -83,7 +83,7 @@ def launch_digest(inputs: LaunchInputs) -> bytes:
 
 
 def check(inputs: LaunchInputs) -> None:
-    """Raise UsageError for inputs that do not go together."""
+    """Raise UsageError for inputs that contradict each other."""
     if inputs.mode is Mode.NOSEV:
         raise UsageError("a guest without SEV has no launch digest")
     if inputs.vmm not in VMMS:
@@ -130,7 +130,7 @@ def _ap_entry(firmware: Ovmf) -> int:
 
 
 def legacy_pieces(inputs: LaunchInputs) -> Iterator[Piece]:
-    """What enters the digest of SEV and SEV-ES, in order."""
+    """The bytes that enter the digest of SEV and SEV-ES, in order."""
     firmware = ovmf_format.parse(inputs.firmware)
     yield Piece("firmware", firmware.data)
     if inputs.kernel is not None:
@@ -174,7 +174,7 @@ def metadata_runs(inputs: LaunchInputs, firmware: Ovmf) -> Iterator[PageRun]:
 
 
 def vmsa_runs(pages: Iterable[bytes]) -> Iterator[PageRun]:
-    """The save areas; equal ones one after another, as those of all further vCPUs, are one run."""
+    """The save areas. Consecutive equal ones, such as those of all application processors, form one run."""
     number = 0
     for page, same in groupby(pages):
         count = sum(1 for _ in same)
@@ -193,7 +193,7 @@ def _section_run(section: Section, inputs: LaunchInputs, firmware: Ovmf) -> Page
 
 
 def hash_page(firmware: Ovmf, kernel: Kernel | KernelHashes) -> bytes:
-    """The page with the table of hashes, at the place within the page that the firmware names."""
+    """The page with the table of hashes, at the offset within the page that the firmware specifies."""
     offset = (firmware.pointer(ovmf_format.HASH_TABLE) or 0) % PAGE
     return (bytes(offset) + kernel.table()).ljust(PAGE, b"\0")[:PAGE]
 

@@ -1,4 +1,4 @@
-"""What the secure processor does for a guest with keys of its own: sign reports, derive keys, hand out certificates.
+"""Operations of the secure processor that use the chip's keys: sign reports, derive keys, deliver certificates.
 
 Pure: bytes in, bytes out. The keys are the model's own (report.py); everything else that a report says comes from the
 platform that asks. Source: SEV-SNP firmware ABI (AMD 56860) 1.57, chapter 7 (guest messages) and ID block; GHCB
@@ -23,7 +23,7 @@ from sevkit.model.snp_commands import FIRMWARE_ABI
 SIGNATURE_FIELD = 512  # bytes of a report's signature: R and S, 72 each, then zero
 CHECK_ID_SIZE = 96 + 4096 + 1
 KEY_REQUEST = struct.Struct("<IIQIIQ")
-# What the asking platform knows of the guest: measurement, host data, digests of ID key and author key, family and
+# What the calling platform knows about the guest: measurement, host data, digests of ID key and author key, family and
 # image identity, guest SVN, four reserved bytes, policy.
 IDENTITY = struct.Struct("<48s32s48s48s16s16sI4xQ")
 
@@ -57,7 +57,7 @@ class KeyField(IntFlag):
 
 @dataclass(frozen=True)
 class PlatformInfo:
-    """What a report says of the platform."""
+    """What a report says about the platform."""
 
     chip_id: bytes
     tcb: int
@@ -94,7 +94,7 @@ class Endorser:
         return entries + bytes(_TABLE_ENTRY.size) + b"".join(chain.values())
 
     def sign(self, body: bytes) -> bytes:
-        """The signature field for the first 2A0h bytes of a report; raises ValueError for what is no report of ours."""
+        """Return the signature field for the first 2A0h bytes of a report; raises ValueError for anything else."""
         if len(body) != SIGNED:
             raise ValueError(f"the signed part of a report has {SIGNED} bytes, not {len(body)}")
         for name, own in (("chip_id", self.keys.chip_id), ("reported_tcb", self.info.tcb.to_bytes(8, "little"))):
@@ -104,10 +104,10 @@ class Endorser:
         return sign(self.keys.chip, body).ljust(SIGNATURE_FIELD, b"\0")
 
     def derive(self, question: bytes) -> tuple[Status, bytes]:
-        """MSG_KEY_REQ: the status and the 32 bytes of the key (zeros when refused).
+        """Answer MSG_KEY_REQ: return the status and the 32 bytes of the key (zeros if refused).
 
-        ``question`` is the guest's request (20h bytes) and what the platform knows of the guest (``IDENTITY``). The
-        key depends always on chip, VMPL, host data and the owner's keys, and on what GUEST_FIELD_SELECT names.
+        ``question`` is the guest's request (20h bytes) and what the platform knows about the guest (``IDENTITY``). The
+        key always depends on chip, VMPL, host data and the owner's keys, and also on what GUEST_FIELD_SELECT names.
         """
         if len(question) != KEY_REQUEST.size + IDENTITY.size:
             raise ValueError(f"a key request with its identity has {KEY_REQUEST.size + IDENTITY.size} bytes")
@@ -116,7 +116,7 @@ class Endorser:
             question, KEY_REQUEST.size
         )
         if root & 1:
-            return Status.INVALID_KEY, bytes(32)  # VMRK: there is no migration agent that could have given one
+            return Status.INVALID_KEY, bytes(32)  # VMRK: the model has no migration agent that could provide one
         if root or select >> len(KeyField) or vmpl > 3 or svn > own_svn or not _at_most(tcb, self.info.tcb):
             return Status.INVALID_PARAM, bytes(32)
         fields = {
@@ -153,7 +153,7 @@ def id_block_fits(block: bytes, auth: bytes, *, author_key: bool) -> bool:
 
 
 def _public_key(data: bytes) -> ec.EllipticCurvePublicKey | None:
-    """The key in the ABI's public key structure; None where it is no point of the curve."""
+    """Read the key from the ABI's public key structure; None if it is not a point of the curve."""
     curve, x, y = _PUBLIC_KEY.unpack_from(data)
     if curve != _P384:
         return None

@@ -23,5 +23,5 @@ class Entropy:
         return int.from_bytes(self.bytes(16), "little") % limit
 
     def fork(self, label: str) -> "Entropy":
-        """An independent stream that does not move this one on."""
+        """Return an independent stream without advancing this one."""
         return Entropy(self._root, label)

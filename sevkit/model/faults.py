@@ -1,4 +1,4 @@
-"""What the hardware answers when it refuses: faults, and the checks whose failure raises them."""
+"""Faults that the hardware raises, and the checks whose failure raises them."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 
 class FaultKind(StrEnum):
-    """Which exception or exit an access ends in."""
+    """The exception or exit that a refused access causes."""
 
     PF_RMP = "#PF(RMP)"  # page fault in the host, RMP bit set in the error code
     NPF = "#NPF"  # nested page fault: exit to the host
@@ -17,7 +17,7 @@ class FaultKind(StrEnum):
 
 
 class Fault(Exception):  # noqa: N818 - an answer of the machine, not an error of ours
-    """A refused access: the kind of fault, the check that fired, and what it was about."""
+    """A refused access: the kind of fault, the check that failed, and the details."""
 
     def __init__(self, kind: FaultKind, check: str, detail: str = "") -> None:
         super().__init__(f"{kind} by {check}" + (f": {detail}" if detail else ""))
@@ -31,7 +31,7 @@ Subject = TypeVar("Subject")
 
 @dataclass(frozen=True)
 class Check(Generic[Subject]):
-    """One thing the hardware or firmware looks at. ``answer`` is the fault or status that its violation gives."""
+    """One condition that the hardware or firmware checks. ``answer`` is the fault or status if it is violated."""
 
     name: str
     violated: Callable[[Subject], bool]

@@ -1,4 +1,4 @@
-"""The model guest's instructions: eight bytes each, so that guest programs lie in guest memory as real ones do.
+"""The model guest's instructions: eight bytes each, stored in guest memory as a real program is.
 
 Encoding: operation, destination, source, zero, then a signed 32-bit immediate, little-endian.
 """
@@ -60,7 +60,7 @@ def encode(op: Op, rd: int = 0, rs: int = 0, imm: int = 0) -> bytes:
 
 
 def decode(data: bytes) -> tuple[Op, int, int, int]:
-    """Operation, destination, source, immediate; raises ValueError for what is no instruction."""
+    """Operation, destination, source, immediate; raises ValueError if it is not an instruction."""
     op, rd, rs, zero, imm = _WORD.unpack(data)
     if zero or rd >= len(GENERAL) or rs >= len(GENERAL):
         raise ValueError("no instruction")
@@ -68,7 +68,7 @@ def decode(data: bytes) -> tuple[Op, int, int, int]:
 
 
 def assemble(text: str, origin: int = 0) -> bytes:
-    """A program from text: one instruction or ``label:`` a line, ``;`` starts a comment."""
+    """Assemble a program from text: one instruction or ``label:`` per line; ``;`` starts a comment."""
     lines = [line.partition(";")[0].strip() for line in text.splitlines()]
     labels: dict[str, int] = {}
     at = origin

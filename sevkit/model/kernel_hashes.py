@@ -1,4 +1,4 @@
-"""The table of hashes through which QEMU lets a kernel be measured (kernel-hashes=on). Pure.
+"""The table of hashes that QEMU adds to the launch measurement to cover the kernel (kernel-hashes=on). Pure.
 
 Source: QEMU target/i386/sev.c, sev_add_kernel_loader_hashes; edk2 OvmfPkg/AmdSev/BlobVerifierLibSevHashes.
 """
@@ -48,7 +48,7 @@ class Kernel:
         return KernelHashes(*(hashlib.sha256(part).digest() for part in (self.kernel, self.initrd, self.line())))
 
     def line(self) -> bytes:
-        """The command line as QEMU hashes it; a name that is not UTF-8 counts with the bytes that it was given as."""
+        """The command line as QEMU hashes it; a name that is not UTF-8 is hashed with its original bytes."""
         return self.cmdline.encode(errors="surrogateescape") + b"\0"
 
     def table(self) -> bytes:

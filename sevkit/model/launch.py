@@ -1,4 +1,4 @@
-"""Launching a guest the way each mode prescribes: what a well-behaved host and the firmware do together."""
+"""Launch a guest as each mode prescribes: the steps of a correct host and of the firmware."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ class Launched:
     shared: frozenset[int] = field(default_factory=frozenset)
 
     def spa(self, gpa: int) -> int:
-        """Where a guest address lies, as the host knows it."""
+        """Return the system physical address of a guest address, as the host knows it."""
         return self.vm.npt.spa(gpa)
 
 
@@ -35,7 +35,7 @@ def default_policy(mode: Mode) -> int:
 
 
 def free_asid(platform: Platform, mode: Mode) -> int:
-    """The first ASID that this mode may use and nobody does."""
+    """Return the first free ASID that this mode may use."""
     config = platform.config
     first, last = (config.min_sev_asid, config.max_asid) if mode is Mode.SEV else (1, config.min_sev_asid - 1)
     used = platform.controller.keys.keys() | platform.dirty_asids | {vm.asid for vm in platform.vms.values()}
@@ -58,7 +58,7 @@ def launch(
     """Launch a guest of ``pages`` pages from guest address 0.
 
     ``contents`` are launch pages by guest address (encrypted and measured); ``shared`` are addresses of pages that the
-    guest uses with the C-bit clear; the rest of a SNP guest's memory is assigned to it, and validated when it accepts.
+    guest uses with the C-bit clear. The rest of an SNP guest's memory is assigned to it; the guest validates each page.
     """
     vm = platform.attach(mode, free_asid(platform, mode) if mode is not Mode.NOSEV else 0)
     launched = Launched(platform, vm, shared=frozenset(gpa // PAGE * PAGE for gpa in shared))
@@ -128,7 +128,7 @@ def _launch_snp(launched: Launched, contents: dict[int, bytes], state: bytes, po
 
 
 def _assign_rest(launched: Launched, contents: Mapping[int, bytes]) -> None:
-    """Give the guest the rest of its private pages, and let it validate each once."""
+    """Assign the rest of the guest's private pages to it, and let the guest validate each page once."""
     rmp, vm = launched.platform.rmp, launched.vm
     assert rmp is not None
     for page in list(vm.npt.pages):
@@ -139,6 +139,6 @@ def _assign_rest(launched: Launched, contents: Mapping[int, bytes]) -> None:
 
 
 def _host_state(launched: Launched, state: bytes) -> None:
-    """Without SEV-ES the registers lie in the VMCB: a page of the host's."""
+    """Allocate the VMCB: without SEV-ES the registers are stored in this page of the host."""
     launched.vmsa_spa = launched.platform.allocate()
     launched.platform.host_write(launched.vmsa_spa, state)

@@ -1,4 +1,4 @@
-"""Launch digests: what the firmware computes over the pages that a guest starts from. Pure arithmetic.
+"""Launch digests: what the firmware computes over the initial pages of a guest. Pure arithmetic.
 
 SEV and SEV-ES: SHA-256 over the bytes in the order they were given, without any address (SEV API, LAUNCH_MEASURE).
 SEV-SNP: a chain of SHA-384 over PAGE_INFO structures that name contents, type and guest address of each page (SEV-SNP
@@ -17,7 +17,7 @@ PAGE = 4096
 DIGEST = 48
 VMSA_GPA = 0xFFFFFFFFF000  # the address under which QEMU measures VMSA pages
 _PAGE_INFO = struct.Struct("<48s48sHBBBBBBQ")
-_HEAD = struct.Struct("<HBBBBBB")  # PAGE_INFO between its two digests and the address
+_HEAD = struct.Struct("<HBBBBBB")  # the part of PAGE_INFO between its two digests and the address
 TSC_FIELDS = slice(0x2F0, 0x300)  # TSC_SCALE and TSC_OFFSET: measured as zero
 
 
@@ -44,8 +44,8 @@ class VmplPerms:
 class PageRun(NamedTuple):
     """Pages of one kind that are measured one after another.
 
-    ``contents`` has the SHA-384 of each page, or 48 zero bytes where contents do not count; ``stride`` is the distance
-    of their addresses: 4096, or 0 for save areas, which all count with the same address.
+    ``contents`` has the SHA-384 of each page, or 48 zero bytes if the contents are not measured. ``stride`` is the
+    distance between their addresses: 4096, or 0 for save areas, which are all measured at the same address.
     """
 
     what: str
@@ -56,7 +56,7 @@ class PageRun(NamedTuple):
 
 
 def page_digests(data: bytes) -> list[bytes]:
-    """SHA-384 of each 4 KiB of ``data``. A page like the one before it, as in padding, is not hashed again."""
+    """SHA-384 of each 4 KiB of ``data``. A page equal to the one before it (padding) is not hashed again."""
     digests = []
     before, digest = b"", b""
     for offset in range(0, len(data), PAGE):
@@ -68,7 +68,7 @@ def page_digests(data: bytes) -> list[bytes]:
 
 
 def vmsa_digest(page: bytes) -> bytes:
-    """SHA-384 of a save area as it is measured: the TSC fields as zero."""
+    """SHA-384 of a save area as it is measured: with the TSC fields set to zero."""
     measured = bytearray(page)
     measured[TSC_FIELDS] = bytes(16)
     return hashlib.sha384(measured).digest()
@@ -80,12 +80,12 @@ def normal_run(what: str, gpa: int, data: bytes) -> PageRun:
 
 
 def span_run(what: str, kind: PageType, gpa: int, size: int) -> PageRun:
-    """Consecutive pages of a type whose contents do not count."""
+    """Consecutive pages of a type whose contents are not measured."""
     return PageRun(what, kind, gpa, (bytes(DIGEST),) * -(-size // PAGE))
 
 
 def running(value: bytes, run: PageRun) -> Iterator[bytes]:
-    """The digest after each page of a run: SHA-384 over PAGE_INFO, which starts with the digest before it."""
+    """Yield the digest after each page of a run: SHA-384 over PAGE_INFO, which starts with the previous digest."""
     sha384 = hashlib.sha384
     head = _HEAD.pack(_PAGE_INFO.size, run.kind, 0, 0, 0, 0, 0)
     gpa = run.gpa
@@ -96,7 +96,7 @@ def running(value: bytes, run: PageRun) -> Iterator[bytes]:
 
 
 def page_info_end(kind: PageType, gpa: int) -> bytes:
-    """PAGE_INFO of one page behind its two digests: what a search over many digests prepares once."""
+    """The part of PAGE_INFO after its two digests. A search over many digests computes it once per page."""
     return _HEAD.pack(_PAGE_INFO.size, kind, 0, 0, 0, 0, 0) + gpa.to_bytes(8, "little")
 
 
@@ -124,7 +124,7 @@ class SnpDigest:
         perms: VmplPerms | None = None,
         imi: bool = False,
     ) -> None:
-        """Add one 4 KiB page. ``contents`` counts for NORMAL and VMSA pages only.
+        """Add one 4 KiB page. ``contents`` is measured for NORMAL and VMSA pages only.
 
         The bytes 64h to 67h are reserved, VMPL1, VMPL2, VMPL3, as the specification and coconut-svsm's igvmmeasure have
         them; sev-snp-measure and the sev crate write the reverse order, which shows only when a permission is set.
@@ -150,7 +150,7 @@ class SnpDigest:
         self.value = hashlib.sha384(info).digest()
 
     def update_pages(self, page_type: PageType, gpa: int, data: bytes) -> None:
-        """Add consecutive pages: a 2 MiB page counts as its 512 small ones."""
+        """Add consecutive pages; a 2 MiB page is measured as 512 pages of 4 KiB."""
         for offset in range(0, len(data), PAGE):
             self.update(page_type, gpa + offset, data[offset : offset + PAGE])
 

@@ -1,8 +1,8 @@
 """System physical memory as the DRAM holds it, and the memory controller in front of it.
 
-The DRAM is sparse: a page costs memory when it is first written. The controller holds one key per ASID; ASID 0 is the
-host's own key (SME). An access without a key (C-bit clear) goes to DRAM as it is, unless transparent encryption (TSME)
-is on, which then encrypts it with a key of its own.
+The DRAM is sparse: a page takes memory only once it is written. The controller holds one key per ASID; ASID 0 is the
+host's own key (SME). An access without a key (C-bit clear) goes to DRAM in plaintext, unless transparent encryption
+(TSME) is on, which encrypts it with a separate key.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ LINE = 64  # bytes of a cache line
 
 
 class Dram(Protocol):
-    """What stores the bytes that the controller writes."""
+    """Storage for the bytes that the controller writes."""
 
     size: int
 
@@ -28,7 +28,7 @@ class Dram(Protocol):
 
 
 class SparseDram:
-    """DRAM of ``size`` bytes that costs what is touched. ``alias`` folds addresses, as a lying memory module does."""
+    """DRAM of ``size`` bytes; only written pages take memory. ``alias`` maps addresses onto others (BadRAM modules)."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -65,7 +65,7 @@ class SparseDram:
 
 
 class BufferDram:
-    """DRAM whose bytes lie in a buffer that somebody else sees as well: the mock's VMM process maps it."""
+    """DRAM in a shared buffer: the mock's VMM process maps it as well."""
 
     def __init__(self, buffer: memoryview) -> None:
         self.size = len(buffer)
@@ -87,7 +87,7 @@ class BufferDram:
 
 
 class RegionDram:
-    """DRAM made of several: each region starts where the one before it ends."""
+    """DRAM made of several regions: each starts where the one before it ends."""
 
     def __init__(self, regions: Sequence[Dram]) -> None:
         self.size = sum(region.size for region in regions)
@@ -117,7 +117,7 @@ class RegionDram:
 class MemoryController:
     """Encrypts on the way to DRAM and decrypts on the way back, with the key of the access's ASID.
 
-    ``keys`` maps ASIDs to keys; ASID 0 is the host's (SME). Where an ASID has no key the access fails: the platform
+    ``keys`` maps ASIDs to keys; ASID 0 is the host's (SME). An access with an ASID without a key fails: the platform
     installs keys at ACTIVATE and removes them at DEACTIVATE.
     """
 
@@ -127,7 +127,7 @@ class MemoryController:
         self._tsme = tsme_key
 
     def read(self, spa: int, size: int, asid: int | None) -> bytes:
-        """What an access with this ASID sees; ``asid`` None is an access with the C-bit clear."""
+        """Read with the key of this ASID; ``asid`` None is an access with the C-bit clear."""
         key = self._key(asid)
         if key is None:
             return self.dram.read(spa, size)
@@ -136,7 +136,7 @@ class MemoryController:
         return plain[spa - start : spa - start + size]
 
     def write(self, spa: int, data: bytes, asid: int | None) -> None:
-        """Store with the key of this ASID; a part of a block is read, changed and written as a whole block."""
+        """Write with the key of this ASID; a partial block is read, changed and written back as a whole block."""
         key = self._key(asid)
         if key is None:
             self.dram.write(spa, data)
@@ -153,9 +153,9 @@ class MemoryController:
 
 
 class WriteBackCache:
-    """A write-back cache in front of a controller: what a core wrote stays here until it is written back.
+    """A write-back cache in front of a controller: data that a core wrote stays here until it is written back.
 
-    Lines are told apart by address and ASID, as on parts without coherency across encryption domains (CPUID
+    Lines are tagged by address and ASID, as on parts without coherency across encryption domains (CPUID
     8000_001F EAX[10] clear). INVD drops dirty lines without writing them back: CVE-2023-20592.
     """
 
@@ -192,13 +192,13 @@ class WriteBackCache:
             self._dirty.discard((start, asid))
 
     def invd(self) -> None:
-        """Empty the cache and lose what was dirty."""
+        """Empty the cache and discard dirty lines."""
         self._lines.clear()
         self._dirty.clear()
 
     @property
     def dirty(self) -> int:
-        """How many lines have not reached the DRAM."""
+        """The number of lines that are not yet written to the DRAM."""
         return len(self._dirty)
 
     def _line(self, start: int, asid: int | None) -> bytearray:
@@ -213,7 +213,7 @@ def _blocks(spa: int, size: int) -> tuple[int, int]:
 
 
 def _split(spa: int, size: int) -> list[tuple[int, int, int]]:
-    """(page number, offset in it, bytes) of an access, page by page."""
+    """Split an access at page boundaries: yield (page number, offset in the page, number of bytes) per page."""
     return [(start // PAGE, offset, take) for start, offset, take in _chunks(spa, size, PAGE)]
 
 

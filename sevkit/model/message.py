@@ -1,8 +1,8 @@
-"""Messages between an SNP guest and the firmware: sealed with a key that the host does not have.
+"""Messages between an SNP guest and the firmware, encrypted with a key that the host does not have.
 
 Layout: SEV-SNP firmware ABI (56860), Guest Messages: a header of 60h bytes, then the payload, AES-256-GCM with the
-sequence number as IV and the header from 30h on as additional data. Each number is used once, so that the host can
-neither read, change nor replay what it carries.
+sequence number as IV and the header from 30h on as additional data. Each number is used once, so the host cannot
+read, change or replay a message.
 """
 
 import struct
@@ -32,7 +32,7 @@ class MessageError(Exception):
 
 @dataclass(frozen=True)
 class Message:
-    """A message in clear."""
+    """A message in plaintext."""
 
     kind: MessageType
     sequence: int
@@ -41,7 +41,7 @@ class Message:
 
 
 def seal(key: bytes, message: Message) -> bytes:
-    """The message as the host gets to see it."""
+    """Encrypt the message: the result is what the host can see."""
     size = len(message.payload)
     fields = _FIELDS.pack(message.sequence, _AES_256_GCM, 1, HEADER, message.kind, 1, size, 0, message.vmpck)
     sealed = AESGCM(key).encrypt(_iv(message.sequence), message.payload, fields[_AAD_START - 0x20 :])
@@ -49,7 +49,7 @@ def seal(key: bytes, message: Message) -> bytes:
 
 
 def vmpck_of(data: bytes) -> int:
-    """The number of the key that a sealed message names; raises MessageError for what is no message."""
+    """Return the number of the key that a sealed message names; raises MessageError if it is not a message."""
     if len(data) < HEADER:
         raise MessageError("shorter than its header")
     number = int(_FIELDS.unpack_from(data, 0x20)[8])
@@ -59,7 +59,7 @@ def vmpck_of(data: bytes) -> int:
 
 
 def unseal(key: bytes, data: bytes, sequence: int) -> Message:
-    """Check and open a message that must be the one with this sequence number; raises MessageError."""
+    """Authenticate and decrypt the message; raises MessageError unless it has this sequence number."""
     vmpck = vmpck_of(data)
     number, algorithm, version, header, kind, _, size, _, _ = _FIELDS.unpack_from(data, 0x20)
     if (algorithm, version, header) != (_AES_256_GCM, 1, HEADER) or len(data) != HEADER + size:

@@ -1,4 +1,4 @@
-"""Nested page tables: guest-physical to system-physical. The host owns them and may write there what it likes."""
+"""Nested page tables: guest-physical to system-physical. The host owns them and may write anything there."""
 
 from dataclasses import dataclass
 
@@ -32,11 +32,11 @@ class NestedTables:
             self.pages[gpa // PAGE + number] = Mapping(place, writable=writable, large=large)
 
     def map_region(self, gpa: int, size: int, spa: int, *, large: bool = False) -> None:
-        """Map a whole region; the entry of a page is made when the page is first walked. ``map`` overrides it."""
+        """Map a whole region; the entry of a page is created at its first walk. ``map`` overrides it."""
         self._regions.append((gpa, size, spa, large))
 
     def unmap(self, gpa: int) -> None:
-        """Take a page away."""
+        """Unmap a page."""
         self.pages.pop(gpa // PAGE, None)
 
     def spa(self, gpa: int) -> int:
@@ -47,7 +47,7 @@ class NestedTables:
         return mapping.spa + gpa % PAGE
 
     def walk(self, gpa: int, *, write: bool = False) -> Mapping:
-        """What the hardware's walk finds; sets the accessed and dirty bits; raises #NPF."""
+        """Walk the tables as the hardware does: set the accessed and dirty bits; raises #NPF."""
         mapping = self._find(gpa)
         if mapping is None or not mapping.present:
             raise Fault(FaultKind.NPF, "npt-present", f"gpa {gpa:#x}")
@@ -69,7 +69,7 @@ class NestedTables:
         return None
 
     def touched(self) -> frozenset[int]:
-        """The guest pages whose accessed bit is set: what a host watches to see what a guest is doing."""
+        """The guest pages whose accessed bit is set. A host observes them to see what a guest is doing."""
         return frozenset(page * PAGE for page, mapping in self.pages.items() if mapping.accessed)
 
     def clear_accessed(self) -> None:

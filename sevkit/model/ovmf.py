@@ -22,11 +22,11 @@ _SECTION = struct.Struct("<III")
 _END_OF_TABLE = 32  # bytes between the table and the end of the image
 FOUR_GIB = 1 << 32
 PAGE = 4096
-MOST_METADATA = 1 << 30  # more would be a damaged table: real ones ask for tens of pages
+MOST_METADATA = 1 << 30  # a larger number means a damaged table: real firmware requests tens of pages
 
 
 class SectionType(IntEnum):
-    """What a metadata section asks the VMM to put there."""
+    """What the VMM must put into the range of a metadata section."""
 
     SEC_MEM = 1
     SECRETS = 2
@@ -65,7 +65,7 @@ class Ovmf:
 
 
 def parse(data: bytes, end: int = FOUR_GIB) -> Ovmf:
-    """Read an image; raises BadInputError for one whose tables make no sense. An image without tables is legal."""
+    """Read an image; raises BadInputError if its tables are inconsistent. An image without tables is legal."""
     if len(data) > end:
         raise BadInputError(f"an image of {len(data)} bytes does not fit below {end:#x}")
     table = _footer_table(data)
@@ -80,6 +80,8 @@ def _footer_table(data: bytes) -> dict[str, bytes]:
     table: dict[str, bytes] = {}
     if guid != uuid.UUID(FOOTER).bytes_le or size < _ENTRY.size:
         return table
+    # The table is read from its end, because each entry has its length and GUID after its data:
+    #   [data][length, GUID] ... [data][length, GUID] [size, footer GUID] [32 bytes] end of the image
     at = end
     start = max(0, end - (size - _ENTRY.size))
     while at - start >= _ENTRY.size:
@@ -95,6 +97,7 @@ def _sections(data: bytes, table: dict[str, bytes]) -> list[Section]:
     entry = table.get(METADATA)
     if entry is None:
         return []
+    # The entry gives the distance of the metadata from the end of the image.
     start = len(data) - int.from_bytes(entry[:4], "little")
     if len(entry) < 4 or not 0 <= start <= len(data) - _HEADER.size:
         raise BadInputError("the firmware's SEV metadata lies outside of the image")

@@ -17,8 +17,10 @@ class PageFaultError(Exception):
 
 
 def walk(cr3: int, va: int, read: ReadWord) -> tuple[int, bool]:
-    """Guest-physical address and C-bit of a virtual address; ``read`` reads 8 bytes of a table, privately."""
+    """Guest-physical address and C-bit of a virtual address; ``read`` reads 8 bytes of a table with the C-bit set."""
     table = cr3 & ADDRESS
+    # Each level takes 9 bits of the address as its index: bits 47:39, 38:30, 29:21, 20:12. An entry with the
+    # large bit ends the walk early: it maps 1 GiB or 2 MiB, and the remaining low bits are the offset in it.
     for shift in _SHIFTS:
         entry = read(table + (va >> shift & 511) * 8)
         if not entry & PRESENT:

@@ -1,4 +1,4 @@
-"""The machine: DRAM, memory controller, RMP, ASIDs, and what the host can do to them as software."""
+"""The machine: DRAM, memory controller, RMP, ASIDs, and the operations of host software on them."""
 
 from sevkit.model.cipher import PAGE, MemoryKey
 from sevkit.model.entropy import Entropy
@@ -24,7 +24,7 @@ class Platform:
         self.install_key(0, self.entropy.fork("sme").bytes(16))
         self.cache = WriteBackCache(self.controller) if self.config.cache else None
         self.vms: dict[int, Vm] = {}
-        self.tmr: dict[int, bytes] = {}  # check values of VMSA pages, in memory that only the hardware reaches (SEV-ES)
+        self.tmr: dict[int, bytes] = {}  # check values of VMSA pages, in memory that only hardware can access (SEV-ES)
         self.dirty_asids: set[int] = set()  # used before, caches not flushed since
         self.wbinvd_done = True
         self._next_page = 1
@@ -36,7 +36,7 @@ class Platform:
 
     @property
     def memory(self) -> MemoryController | WriteBackCache:
-        """What an access of a core goes through."""
+        """What a core's access passes through: the cache, or the controller."""
         return self.cache if self.cache is not None else self.controller
 
     def install_key(self, asid: int, key: bytes) -> None:
@@ -44,13 +44,13 @@ class Platform:
         self.controller.keys[asid] = MemoryKey(key, self.config.scheme)
 
     def remove_key(self, asid: int) -> None:
-        """Take the key of an ASID away (firmware, at DEACTIVATE)."""
+        """Remove the key of an ASID (firmware, at DEACTIVATE)."""
         self.controller.keys.pop(asid, None)
         self.dirty_asids.add(asid)
         self.wbinvd_done = False
 
     def allocate(self, pages: int = 1, *, align: int = 1) -> int:
-        """System memory that nothing uses yet, as the host's allocator would give it: the address of the first page."""
+        """Allocate unused system memory, as the host's allocator would; returns the address of the first page."""
         first = -(-self._next_page // align) * align
         limit = self.rmp.base if self.rmp is not None else self.dram.size
         if (first + pages) * PAGE > limit:
@@ -59,11 +59,11 @@ class Platform:
         return first * PAGE
 
     def reserve(self, size: int) -> None:
-        """Keep the allocator off the first ``size`` bytes."""
+        """Exclude the first ``size`` bytes from allocation."""
         self._next_page = max(self._next_page, -(-size // PAGE))
 
     def flush_tlbs(self) -> None:
-        """Forget all cached translations: what every change of the RMP does."""
+        """Drop all cached translations, as every change of the RMP does."""
         for vm in self.vms.values():
             vm.flush_tlb()
 
@@ -72,7 +72,7 @@ class Platform:
     def host_read(self, spa: int, size: int, *, encrypted: bool = False) -> bytes:
         """Read system memory as the host: with the C-bit clear, or (``encrypted``) with the host's own key.
 
-        The RMP does not check reads; ciphertext hiding (Zen 5) answers zeros for pages of SNP guests.
+        The RMP does not check reads. With ciphertext hiding (Zen 5), pages of SNP guests read as zeros.
         """
         out = b""
         while size:
@@ -107,7 +107,7 @@ class Platform:
     def host_race_rmp_init(self, spa: int) -> None:
         """Write into a page of the RMP while the firmware initialises the table (RMPocalypse, CVE-2025-0033).
 
-        On firmware without the fix the write stays: the page never becomes the firmware's.
+        On firmware without the fix the write remains, and the page never becomes a firmware page.
         """
         if self.config.rmp_init_lock:
             raise Fault(FaultKind.PF_RMP, "rmp-init-lock")
@@ -116,7 +116,7 @@ class Platform:
     def host_misroute_rmp_writes(self) -> None:
         """Have the Data Fabric drop the firmware's writes to the RMP (Fabricked, CVE-2025-54510).
 
-        What the firmware writes at initialisation does not arrive: the table's pages stay the hypervisor's.
+        The firmware's writes at initialisation are lost, so the table's pages stay hypervisor pages.
         """
         if self.config.fabric_lock:
             raise Fault(FaultKind.PF_RMP, "fabric-lock")
@@ -131,7 +131,7 @@ class Platform:
         self.rmp.unguarded.add(spa // PAGE * PAGE)
 
     def attach(self, mode: Mode, asid: int) -> Vm:
-        """A virtual machine under this ASID: what the host builds before any VMRUN. Two may share an ASID."""
+        """Create a virtual machine with this ASID, as the host does before VMRUN. Two may share an ASID."""
         vm = Vm(self, mode, asid)
         self.vms[len(self.vms)] = vm
         return vm

@@ -1,4 +1,4 @@
-"""What the two firmware command machines share: status codes, commands as data, and how a command is refused."""
+"""Shared by the SEV and the SNP firmware: status codes, commands as data, and the refusal of a command."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ Test = Callable[[Any], bool]
 
 @dataclass(frozen=True)
 class Rule:
-    """One check of a command: its name, when it is violated, and the status it then answers."""
+    """One check of a command: its name, the condition that violates it, and the status of a violation."""
 
     name: str
     violated: Test

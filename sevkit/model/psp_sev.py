@@ -45,7 +45,7 @@ API = (1, 55, 24)
 
 @dataclass
 class SevGuest:
-    """What the firmware keeps of a guest."""
+    """The firmware's state of a guest."""
 
     handle: int
     policy: int
@@ -61,7 +61,7 @@ class SevGuest:
 
 @dataclass
 class SevCall:
-    """A command with what its checks look at."""
+    """A command with the values that its checks examine."""
 
     firmware: "SevFirmware"
     command: Command
@@ -181,7 +181,7 @@ class SevFirmware:
         self._next_handle = 1
         self._entropy = platform.entropy.fork("sev-firmware")
 
-    # --- what the rules ask
+    # --- conditions of the rules
 
     def assigned(self, spa: int, length: int) -> bool:
         """Whether any page of the range belongs to an SNP guest or the firmware."""
@@ -199,7 +199,7 @@ class SevFirmware:
         return config.min_sev_asid <= asid <= config.max_asid
 
     def asid_owned(self, asid: int) -> bool:
-        """Whether a key is installed for this ASID, by this machine or the SNP one."""
+        """Whether a key is installed for this ASID, by this state machine or by the SNP one."""
         return asid in self.platform.controller.keys
 
     # --- platform commands
@@ -236,7 +236,7 @@ class SevFirmware:
         return self._make(policy, SevGuestState.LUPDATE, self._entropy.bytes(16), self._entropy.bytes(16))
 
     def launch_update_data(self, handle: int, spa: int, length: int) -> None:
-        """LAUNCH_UPDATE_DATA: measure and encrypt in place. The digest takes the bytes, not where they lie."""
+        """LAUNCH_UPDATE_DATA: measure and encrypt in place. The digest covers the bytes, not their addresses."""
         guest = self._enter("LAUNCH_UPDATE_DATA", handle, spa=spa, length=length)
         data = self.platform.controller.read(spa, length, None)
         self._measured(guest).update(data)
@@ -269,7 +269,7 @@ class SevFirmware:
         """LAUNCH_FINISH: the guest may run."""
         self._enter("LAUNCH_FINISH", handle)
 
-    # --- ASIDs and life
+    # --- ASIDs and the end of a guest
 
     def activate(self, handle: int, asid: int) -> None:
         """ACTIVATE: put the guest's key into the slot of an ASID."""
@@ -278,7 +278,7 @@ class SevFirmware:
         self.platform.install_key(asid, guest.vek)
 
     def deactivate(self, handle: int) -> None:
-        """DEACTIVATE: take the key away. WBINVD and DF_FLUSH come before the ASID is used again."""
+        """DEACTIVATE: remove the key. WBINVD and DF_FLUSH are required before the ASID is used again."""
         guest = self._enter("DEACTIVATE", handle)
         assert guest.asid is not None
         self.platform.remove_key(guest.asid)
@@ -347,10 +347,10 @@ class SevFirmware:
         guest = self._enter("DBG_ENCRYPT", handle, spa=spa, length=len(data))
         self._store(guest, spa, data)
 
-    # --- inside
+    # --- internal
 
     def _enter(self, name: str, handle: int | None = None, **arguments: int) -> SevGuest:
-        """Check a command in the order of its rules, then move the guest on. Without a guest it returns a blank."""
+        """Check a command in the order of its rules, then set the guest's next state. Without a guest: an empty one."""
         command = COMMANDS[name]
         guest = self.guests.get(handle) if handle is not None else None
         enforce(command, SevCall(self, command, guest, **arguments))

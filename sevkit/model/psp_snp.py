@@ -40,7 +40,7 @@ class SnpFirmware:
         self.tcb = report.Tcb(snp=platform.config.firmware_svn)
         self.alias_check_complete = False
 
-    # --- what the rules ask
+    # --- conditions of the rules
 
     @property
     def table(self) -> Rmp:
@@ -50,21 +50,21 @@ class SnpFirmware:
 
     @property
     def keys(self) -> report.KeyChain:
-        """The machine's key chain, made when first asked for."""
+        """The machine's key chain, created at its first use."""
         if self._keys is None:
             self._keys = report.KeyChain(self.platform.entropy.fork("keys"), self.tcb)
         return self._keys
 
     def use_keys(self, keys: report.KeyChain) -> None:
-        """Sign with these keys from now on: what whoever has a chip's secrets can do."""
+        """Sign with these keys from now on, as an attacker who has a chip's secrets can."""
         self._keys = keys
 
     def entry(self, spa: int) -> RmpEntry:
-        """The entry that rules a page."""
+        """The RMP entry that applies to a page."""
         return self.table.lookup(spa)[0]
 
     def legacy_initialised(self) -> bool:
-        """SNP_INIT wants the legacy machine uninitialised."""
+        """Whether the legacy firmware is initialised: SNP_INIT requires that it is not."""
         return bool(self._legacy.state is not SevPlatformState.UNINIT)
 
     def asid_fits(self, asid: int) -> bool:
@@ -74,7 +74,7 @@ class SnpFirmware:
         return 1 <= asid <= top
 
     def alias_found(self) -> bool:
-        """The alias check of AMD-SB-3015: write at one address, look whether it shows at another."""
+        """The alias check of AMD-SB-3015: write at one address, check whether the data appears at another."""
         if not self.platform.config.alias_check:
             return False
         dram, step = self.platform.dram, self.platform.dram.size // 2
@@ -94,7 +94,7 @@ class SnpFirmware:
         self.state = SnpPlatformState.INIT
 
     def shutdown(self) -> None:
-        """SNP_SHUTDOWN: forget all guests; their pages stay theirs until reclaimed."""
+        """SNP_SHUTDOWN: forget all guests; their pages stay assigned to them until they are reclaimed."""
         self._enter("SNP_SHUTDOWN")
         for spa in list(self.contexts):
             self._drop(spa)
@@ -149,7 +149,7 @@ class SnpFirmware:
     ) -> None:
         """SNP_LAUNCH_UPDATE: measure a Pre-Guest page and make it the guest's, encrypted and validated.
 
-        ``measured_gpa`` is for VMSA pages, which QEMU measures under a fixed address of their own.
+        ``measured_gpa`` is for VMSA pages, which QEMU measures at a fixed address.
         """
         context = self._enter("SNP_LAUNCH_UPDATE", handle, spa=spa, large=large, page_type=page_type)
         rights = perms or VmplPerms()
@@ -189,7 +189,7 @@ class SnpFirmware:
         return {"policy": context.policy, "asid": context.asid, "state": str(context.state)}
 
     def guest_request(self, handle: int, sealed: bytes) -> bytes:
-        """SNP_GUEST_REQUEST: answer a sealed message; the one known is a request for an attestation report."""
+        """SNP_GUEST_REQUEST: answer a sealed message; the model knows only the request for an attestation report."""
         name = "SNP_GUEST_REQUEST"
         context = self._enter(name, handle)
         try:
@@ -200,7 +200,7 @@ class SnpFirmware:
         if request.kind is not message.MessageType.REPORT_REQUEST or len(request.payload) != _REPORT_REQUEST.size:
             raise Refused(name, Status.INVALID_PARAM, "guest-message-type")
         report_data, vmpl = _REPORT_REQUEST.unpack(request.payload)
-        if number > vmpl or vmpl > 3:  # a key speaks for its own VMPL and those below
+        if number > vmpl or vmpl > 3:  # a key may request reports of its own VMPL and less privileged ones
             raise Refused(name, Status.INVALID_PARAM, "guest-message-vmpl")
         made = report.make(self, context, report_data, vmpl)
         context.counts[number] += 2
@@ -209,7 +209,7 @@ class SnpFirmware:
         return message.seal(context.vmpcks[number], message.Message(kind, context.counts[number], number, answer))
 
     def attest(self, handle: int, report_data: bytes, *, vmpl: int = 0) -> bytes:
-        """The report of a guest without the envelope of messages: 64 bytes of the guest's choice, signed."""
+        """Sign a report of a guest, with 64 bytes of the guest's choice, without the message protocol around it."""
         return report.make(self, self._enter("SNP_GUEST_REQUEST", handle), report_data, vmpl)
 
     def dbg_decrypt(self, handle: int, spa: int) -> bytes:
@@ -220,7 +220,7 @@ class SnpFirmware:
     # --- pages
 
     def page_reclaim(self, spa: int) -> None:
-        """SNP_PAGE_RECLAIM: give a page back that the firmware holds as immutable."""
+        """SNP_PAGE_RECLAIM: return an immutable page of the firmware to the host."""
         self._enter("SNP_PAGE_RECLAIM", spa=spa)
         entry = self.entry(spa)
         self._set(spa, replace(entry, immutable=False, gpa=entry.gpa if entry.asid else 0), "SNP_PAGE_RECLAIM")
@@ -246,7 +246,7 @@ class SnpFirmware:
         self._enter("SNP_PAGE_SET_STATE", spa=spa)
         self._set(spa, RmpEntry(immutable=True), "SNP_PAGE_SET_STATE")
 
-    # --- inside
+    # --- internal
 
     def _enter(self, name: str, handle: int | None = None, **arguments: Any) -> GuestContext:
         command = COMMANDS[name]

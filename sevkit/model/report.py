@@ -1,8 +1,8 @@
 """Attestation reports of the model, and the key chain that signs them.
 
 Layout: SEV-SNP firmware ABI (56860), ATTESTATION_REPORT, version 3 of 1184 bytes; ECDSA P-384 with SHA-384 over the
-first 2A0h bytes, R and S as 72-byte little-endian numbers. The chain (root, signing key, chip key) is the model's own:
-nothing here can be mistaken for AMD's, the organisation in its names says so.
+first 2A0h bytes, R and S as 72-byte little-endian numbers. The chain (root, signing key, chip key) is the model's own.
+The organisation in its names says so, so that nobody mistakes it for AMD's.
 """
 
 import datetime as dt
@@ -105,14 +105,14 @@ def fits(key: ec.EllipticCurvePublicKey, message: bytes, signature: bytes) -> bo
 class KeyChain:
     """Root key, signing key and the chip key of a TCB version, as keys and as certificates."""
 
-    # The common names that verifiers go by; the organisation says whose they are.
+    # Verifiers look at these common names; the organisation says that the keys are not AMD's.
     NAMES = (f"ARK-{PRODUCT}", f"SEV-{PRODUCT}", "SEV-VCEK")
     PRODUCT_NAME = f"{PRODUCT}-{STEPPING}".encode()
 
     def __init__(self, entropy: Entropy, tcb: Tcb | None = None) -> None:
         self.tcb = tcb or Tcb()
         self.root, self.signer = (_key(entropy.fork(name)) for name in self.NAMES[:2])
-        # As the VCEK: another version of the firmware has another key, and an older one cannot compute a newer one's.
+        # Like the VCEK: each firmware version has its own key, and an older version cannot compute a newer one's.
         self.chip = _key(entropy.fork(f"{self.NAMES[2]}:{self.tcb.pack():#x}"))
         self.chip_id = entropy.fork("chip-id").bytes(64)
 
@@ -126,7 +126,7 @@ class KeyChain:
         ]
 
     def _chip_extensions(self) -> list[x509.UnrecognizedExtension]:
-        """What AMD's chip certificates say of the chip and its firmware, under AMD's object identifiers."""
+        """What AMD's chip certificates say about the chip and its firmware, under AMD's object identifiers."""
         values = {
             f"{AMD_OID}.1": _der_integer(0),
             f"{AMD_OID}.2": bytes([_IA5_STRING, len(self.PRODUCT_NAME)]) + self.PRODUCT_NAME,
@@ -187,7 +187,7 @@ def chain_fits(certificates: list[x509.Certificate]) -> bool:
 
 @dataclass(frozen=True)
 class IdBlock:
-    """What a guest's owner signs at launch: expected digest and policy, and names of its own."""
+    """What a guest's owner signs at launch: expected digest and policy, and identifiers that the owner chooses."""
 
     launch_digest: bytes
     policy: int
@@ -288,7 +288,7 @@ def parse(data: bytes) -> dict[str, Any]:
 
 
 def verify(data: bytes, certificates: list[x509.Certificate]) -> bool:
-    """Whether the report is signed by the chip key of a chain that holds together."""
+    """Whether the report is signed by the chip key of a valid chain."""
     key = certificates[0].public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey) or not chain_fits(certificates):
         return False

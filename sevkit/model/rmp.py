@@ -1,7 +1,7 @@
 """The Reverse Map Table: who owns each page of system memory, and the instructions that change it.
 
 The table lies in system memory itself (MSR C001_0132 and C001_0133): 16 KiB of per-ASID page counts, then 16 bytes for
-each 4 KiB page. So whatever reaches that memory behind the checks, as BadRAM does, reaches the table.
+each 4 KiB page. So an attack that accesses that memory around the checks, as BadRAM does, can change the table.
 """
 
 import struct
@@ -41,12 +41,12 @@ class Rmp:
         self.covered = covered
         self.end = base + COUNTERS + covered // PAGE * ENTRY_SIZE
         self.log: Callable[[int, PageState | None, PageState | None, str], None] | None = None
-        self.unguarded: set[int] = set()  # pages of the table that the firmware has failed to make its own
+        self.unguarded: set[int] = set()  # pages of the table that the firmware failed to take over
         self._dram = dram
         self._on_change = on_change
         self._tables = {stage: CheckTable(checks, disabled) for stage, checks in STAGES.items()}
 
-    # --- the table as such
+    # --- the table itself
 
     def entry_address(self, spa: int) -> int:
         """Where the entry of a page lies in system memory."""
@@ -57,13 +57,13 @@ class Rmp:
         return 0 <= spa < self.covered
 
     def raw(self, spa: int) -> RmpEntry:
-        """The entry of this very page, as stored; the table's own pages are the firmware's without an entry."""
+        """The entry of exactly this page, as stored. The table's own pages belong to the firmware without an entry."""
         if self.base <= spa < self.end and spa not in self.unguarded:
             return RmpEntry(assigned=True, immutable=True)
         return RmpEntry.unpack(self._dram.read(self.entry_address(spa), ENTRY_SIZE))
 
     def lookup(self, spa: int) -> tuple[RmpEntry, int]:
-        """The entry that rules a page and the GPA it gives for it: within a 2 MiB page that is the first page's."""
+        """The entry that applies to a page (in a 2 MiB page: the first page's) and the GPA that it gives."""
         first = spa // PAGE // LARGE_PAGES * LARGE_PAGES * PAGE
         head = self.raw(first)
         if head.assigned and head.large:
@@ -72,11 +72,11 @@ class Rmp:
         return entry, entry.gpa
 
     def state(self, spa: int) -> PageState | None:
-        """The state of a page; None would be a state outside the specification's table."""
+        """The state of a page; None for a state outside the specification's table."""
         return self.lookup(spa)[0].state if self.covers(spa) else PageState.DEFAULT
 
     def pages_of(self, asid: int) -> int:
-        """How many 4 KiB pages are assigned to an ASID: SNP_ACTIVATE demands none."""
+        """The number of 4 KiB pages assigned to an ASID; SNP_ACTIVATE requires zero."""
         return int(_COUNT.unpack(self._dram.read(self.base + asid * 8, 8))[0])
 
     def store(self, spa: int, new: RmpEntry, by: str) -> None:
@@ -95,7 +95,7 @@ class Rmp:
     # --- what the hardware checks at each access
 
     def check_host_write(self, spa: int, *, mapping_large: bool = False) -> None:
-        """Raise #PF(RMP) where the host must not write."""
+        """Raise #PF(RMP) if the host must not write."""
         if self.covers(spa):
             entry, gpa = self.lookup(spa)
             if mapping_large:
@@ -103,11 +103,11 @@ class Rmp:
             self._require("host-write", Access(entry, gpa, 0, 0, True, False, 0, mapping_large))
 
     def check_guest(self, access: Access) -> None:
-        """Raise #NPF or #VC where an SNP guest's private access does not match the entry."""
+        """Raise #NPF or #VC if an SNP guest's private access does not match the entry."""
         self._require("guest-private", access)
 
     def check_guest_shared_write(self, spa: int, asid: int, gpa: int) -> None:
-        """Raise #NPF where an SNP guest writes, with the C-bit clear, a page that is not the hypervisor's."""
+        """Raise #NPF if an SNP guest writes, with the C-bit clear, to a page that is not a hypervisor page."""
         if self.covers(spa):
             self._require("guest-shared-write", self.access(spa, asid, gpa, write=True))
 
@@ -122,7 +122,7 @@ class Rmp:
         vmpl: int = 0,
         mapping_large: bool = False,
     ) -> Access:
-        """The access as the checks see it. A page outside the table is nobody's."""
+        """The access as the checks see it. A page outside the table has no owner."""
         entry, entry_gpa = self.lookup(spa) if self.covers(spa) else (RmpEntry(), 0)
         return Access(entry, entry_gpa, asid, gpa // PAGE * PAGE, write, execute, vmpl, mapping_large)
 
@@ -181,7 +181,7 @@ class Rmp:
             return answer
         entry = request.access.entry
         rights = [perms if level == target else right for level, right in enumerate(entry.perms)]
-        is_save_area = vmsa if vmpl == 0 else entry.vmsa  # VMPL0 sets the bit and clears it, as Linux does at unplug
+        is_save_area = vmsa if vmpl == 0 else entry.vmsa  # VMPL0 sets and clears the bit; Linux does so at unplug
         self._store_ruling(spa, replace(entry, perms=rights, vmsa=is_save_area), "RMPADJUST")
         return SUCCESS
 
@@ -201,7 +201,7 @@ class Rmp:
         self._on_change()
         return SUCCESS
 
-    # --- inside
+    # --- internal
 
     def _store_ruling(self, spa: int, entry: RmpEntry, by: str) -> None:
         if entry.large:
@@ -217,11 +217,12 @@ class Rmp:
             self._dram.write(self.base + entry.asid * 8, _COUNT.pack(max(0, self.pages_of(entry.asid) + change)))
 
     def _subpage_count(self, spa: int, old: RmpEntry, new: RmpEntry) -> None:
-        """Keep the number of assigned 4 KiB pages behind the first one of a 2 MiB range in that first entry."""
+        """Count the assigned 4 KiB pages of a 2 MiB range, except the first page, in the entry of that first page."""
         first = spa // PAGE // LARGE_PAGES * LARGE_PAGES * PAGE
         if spa == first or old.assigned == new.assigned:
             return
         head = self.raw(first)
+        # RMPUPDATE to 2 MiB and the check of large mappings read this count instead of 511 entries. It has 9 bits.
         head.subpages = head.subpages + (1 if new.assigned else -1) & 0x1FF
         self._write(first, head)
 

@@ -1,4 +1,4 @@
-"""What the RMP checks, as data, in the order in which it is checked.
+"""The checks of the RMP as data, in the order in which they are made.
 
 Sources: "AMD SEV-SNP: Strengthening VM Isolation with Integrity Protection and More" (January 2020) pages 8 to 12, and
 APM volume 2 section 15.36. Host reads are not checked; all writes are; private accesses of an SNP guest are.
@@ -20,9 +20,9 @@ LARGE = 2 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """An access to a page: by whom, through which guest address, for what; ``entry`` is the RMP's view of the page.
+    """An access to a page: who, the guest address, the kind of access; ``entry`` is the page's RMP entry.
 
-    ``entry_gpa`` is the GPA that the entry gives for this 4 KiB page (within a 2 MiB entry it counts on).
+    ``entry_gpa`` is the GPA that the entry gives for this 4 KiB page (in a 2 MiB entry: its GPA plus the offset).
     ``mapping_large`` says that the nested (or host) page table maps the page as a part of a 2 MiB page.
     """
 
@@ -68,7 +68,7 @@ GUEST_SHARED_WRITE: tuple[Check[Access], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """An RMPUPDATE: the entry before, the entry asked for, and what else lies in the same 2 MiB.
+    """An RMPUPDATE: the present entry, the requested entry, and the other entries of the same 2 MiB.
 
     The pages of the table itself need no check of their own: they are immutable.
     """
@@ -105,7 +105,7 @@ RMPUPDATE: tuple[Check[Update], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Validate:
-    """A PVALIDATE: who asks, for which guest page, of what size."""
+    """A PVALIDATE: the caller, the guest page, and its size."""
 
     access: Access
     large: bool
@@ -126,7 +126,7 @@ PVALIDATE: tuple[Check[Validate], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Adjust:
-    """An RMPADJUST: the rights asked for another VMPL."""
+    """An RMPADJUST: the rights requested for another VMPL."""
 
     access: Access
     large: bool
@@ -178,5 +178,5 @@ STAGES: dict[str, tuple[Check[Any], ...]] = {
     "psmash": PSMASH,
 }
 
-# The name of every check: what mutation tests take away one by one.
+# The name of every check: mutation tests disable them one by one.
 ALL_CHECKS: tuple[str, ...] = tuple(check.name for checks in STAGES.values() for check in checks)

@@ -1,7 +1,7 @@
-"""One entry of the Reverse Map Table: its fields, its 16 bytes, and the page state that they mean.
+"""One entry of the Reverse Map Table: its fields, their encoding in 16 bytes, and the page state.
 
-Bit layout of Milan and Genoa (not architectural; RMPREAD is the way on later parts); page states: SEV-SNP firmware ABI
-(56860), Page States table.
+Bit layout of Milan and Genoa (not architectural; later parts provide RMPREAD instead). Page states: SEV-SNP firmware
+ABI (56860), Page States table.
 """
 
 import struct
@@ -56,7 +56,7 @@ class RmpEntry:
 
     @classmethod
     def unpack(cls, data: bytes) -> "RmpEntry":
-        """The entry that 16 bytes mean."""
+        """Decode an entry from its 16 bytes."""
         low, high = ENTRY.unpack(data)
         return cls(
             assigned=bool(low & 1),
@@ -73,7 +73,7 @@ class RmpEntry:
 
     @property
     def state(self) -> PageState | None:
-        """The page state of these fields; None for a combination that the table does not know."""
+        """The page state of these fields; None for a combination that the specification's table does not have."""
         key = (self.assigned, self.validated, self.asid > 0, self.immutable)
         found = STATES.get(key)
         if found is not PageState.FIRMWARE:
@@ -83,7 +83,7 @@ class RmpEntry:
         return PageState.CONTEXT if self.vmsa else PageState.FIRMWARE
 
 
-# (assigned, validated, asid > 0, immutable) -> state; Firmware stands for the three that GPA and VMSA tell apart.
+# (assigned, validated, asid > 0, immutable) -> state; Firmware stands for three states, which GPA and VMSA distinguish.
 STATES: dict[tuple[bool, bool, bool, bool], PageState] = {
     (False, False, False, False): PageState.HYPERVISOR,
     (False, False, False, True): PageState.HV_FIXED,
@@ -95,7 +95,7 @@ STATES: dict[tuple[bool, bool, bool, bool], PageState] = {
     (True, True, True, False): PageState.GUEST_VALID,
 }
 
-# Who may move a page from one state to another, and by what. Anything else is a defect of the model.
+# Who may move a page from one state to another, and with which instruction or command. Others are defects of the model.
 TRANSITIONS: dict[tuple[PageState, PageState], tuple[str, ...]] = {
     **{
         (old, new): ("RMPUPDATE",)

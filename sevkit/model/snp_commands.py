@@ -56,7 +56,7 @@ class GuestContext:
     guest_svn: int = 0
     report_id: bytes = bytes(32)
     vmpcks: tuple[bytes, ...] = ()
-    counts: list[int] = field(default_factory=lambda: [0, 0, 0, 0])  # messages seen and sent, for each VMPCK
+    counts: list[int] = field(default_factory=lambda: [0, 0, 0, 0])  # number of messages received and sent, per VMPCK
 
 
 class FirmwareState(Protocol):
@@ -89,7 +89,7 @@ class FirmwareState(Protocol):
 
 @dataclass
 class SnpCall:
-    """A command with what its checks look at."""
+    """A command with the values that its checks examine."""
 
     firmware: FirmwareState
     command: Command

@@ -1,7 +1,7 @@
-"""A vCPU: runs the model guest's programs through encrypted memory, and leaves its registers as each mode does.
+"""A vCPU: runs the model guest's programs in encrypted memory, and stores its registers as each mode does.
 
-VMEXIT: without SEV-ES the registers lie in a page of the host's (the VMCB); SEV-ES seals them into the VMSA, encrypted
-and with a check value that VMRUN compares; SEV-SNP keeps the VMSA in a page that the RMP lets nobody else write.
+VMEXIT: without SEV-ES the registers are in a page of the host (the VMCB). SEV-ES stores them in the VMSA, encrypted
+and with a check value that VMRUN compares. SEV-SNP keeps the VMSA in a page that the RMP protects from other writers.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ _SAVED = (*vmsa.GENERAL, "rip", "rflags", "cr3", "idtr_base", "xmm0", "sev_featu
 
 @dataclass(frozen=True)
 class Exit:
-    """Why the vCPU came back to the host. ``check`` names what stopped it, if something did."""
+    """Why the vCPU returned to the host. ``check`` names the check that stopped it, if any."""
 
     reason: str
     check: str = ""
@@ -36,7 +36,7 @@ class Vcpu:
     """One vCPU of a launched guest. ``run`` is VMRUN until the next VMEXIT.
 
     ``ghcb`` is the guest address of the shared page through which SEV-ES guests talk to the host. ``careless`` makes
-    the guest validate a page again whenever one turns out not to be valid, which a correct guest never does.
+    the guest validate a page again when it is found not validated, which a correct guest never does.
     """
 
     def __init__(self, launched: Launched, *, ghcb: int | None = None, careless: bool = False) -> None:
@@ -75,7 +75,7 @@ class Vcpu:
 
     @property
     def sealed(self) -> bool:
-        """Whether the registers are kept from the host."""
+        """Whether the registers are hidden from the host."""
         return self.vm.mode in (Mode.SEV_ES, Mode.SEV_SNP)
 
     def _load_state(self) -> Exit | None:
@@ -124,7 +124,7 @@ class Vcpu:
         return self.launched.vmsa_spa
 
     def _deliver(self, vector: int) -> Exit | None:
-        """An injected event: under restricted injection only #HV gets through."""
+        """Deliver an injected event; under restricted injection only #HV is accepted."""
         restricted = self.vm.snp and self.registers["sev_features"] & vmsa.RESTRICTED_INJECTION
         if restricted and vector != HV_VECTOR:
             return Exit(FaultKind.VMEXIT_INVALID, "restricted-injection", f"vector {vector:#x}")
@@ -139,7 +139,7 @@ class Vcpu:
     # --- instructions
 
     def _step(self) -> Exit | None:
-        """Run one instruction; a fault leaves the vCPU before it, so that it runs again."""
+        """Run one instruction; after a fault RIP still points to it, so it runs again."""
         before = dict(self.registers)
         try:
             gpa, _ = self._address(self.registers["rip"])
@@ -250,14 +250,14 @@ class Vcpu:
             self.vm.accept(gpa)
 
     def _ask(self, reason: str, shown: tuple[str, ...]) -> Exit:
-        """An exit that wants the host's answer. A sealed guest's #VC handler shows only what the host needs."""
+        """Exit to the host with a request. A sealed guest's #VC handler reveals only what the host needs."""
         if self.sealed and self.ghcb is not None:
             for name in shown:
                 self.vm.write(self.ghcb + GHCB_FIELDS[name], self.registers[name].to_bytes(8, "little"), private=False)
         return Exit(reason)
 
     def take_answer(self, names: tuple[str, ...], page: Callable[[str], int]) -> None:
-        """Let the guest's #VC handler copy the host's answer from the GHCB: what RIP stands behind asked for it."""
+        """Let the guest's #VC handler copy the host's answer from the GHCB; the instruction before RIP requested it."""
         self._load_state()
         for name in names:
             self.registers[name] = page(name) & _MASK

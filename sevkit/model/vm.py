@@ -1,4 +1,4 @@
-"""A guest's way to memory: nested tables, TLB, RMP checks, C-bit, key of the ASID."""
+"""A guest's memory accesses: nested tables, TLB, RMP checks, C-bit, key of the ASID."""
 
 from collections.abc import Callable
 
@@ -14,9 +14,9 @@ _Key = tuple[int, bool, bool, bool, int]
 
 
 class Vm:
-    """A virtual machine as the hardware sees it: a mode, an ASID, and nested tables in the host's hands.
+    """A virtual machine as the hardware sees it: a mode, an ASID, and nested tables that the host controls.
 
-    ``read``, ``write``, ``pvalidate`` and ``rmpadjust`` are what the guest does; they raise Fault. Everything else is
+    ``read``, ``write``, ``pvalidate`` and ``rmpadjust`` are the guest's operations; they raise Fault. All others are
     the host's.
     """
 
@@ -32,7 +32,7 @@ class Vm:
 
     @property
     def encrypted(self) -> bool:
-        """Whether the mode encrypts memory at all."""
+        """Whether the mode encrypts memory."""
         return self.mode is not Mode.NOSEV
 
     @property
@@ -64,7 +64,7 @@ class Vm:
             done += take
 
     def pvalidate(self, gpa: int, *, validate: bool = True, large: bool = False, vmpl: int = 0) -> tuple[int, bool]:
-        """PVALIDATE: returns EAX and CF; a second validation that changes nothing must be taken for an attack."""
+        """PVALIDATE: returns EAX and CF; the guest must treat a validation that changes nothing as an attack."""
         assert self.platform.rmp is not None
         spa = self.npt.walk(gpa).spa
         page = gpa // PAGE * PAGE
@@ -101,10 +101,10 @@ class Vm:
             self.flush_tlb()
 
     def flush_tlb(self) -> None:
-        """What the TLB control field of the VMCB asks for at the next VMRUN."""
+        """Drop the cached translations, as the TLB control field of the VMCB requests at the next VMRUN."""
         self._tlb.clear()
 
-    # --- inside
+    # --- internal
 
     def _key(self, private: bool) -> int | None:
         if not (self.encrypted and private):
@@ -149,7 +149,7 @@ class Vm:
 
 
 class GuestAbortError(Exception):
-    """The guest noticed that something is wrong and stopped: ``check`` names what it looked at."""
+    """The guest detected an inconsistency and stopped; ``check`` names the check that detected it."""
 
     def __init__(self, check: str, detail: str = "") -> None:
         super().__init__(f"{check}: {detail}")

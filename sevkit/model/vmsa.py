@@ -1,7 +1,7 @@
-"""The save area of a vCPU: where its registers lie in the 4 KiB that the hardware loads and stores.
+"""The save area of a vCPU: the offsets of its registers in the 4 KiB that the hardware loads and stores.
 
-Offsets: APM volume 2 table B-4 (VMSA). The same layout serves as the state that plain SVM keeps in the VMCB, where
-the host can read it.
+Offsets: APM volume 2 table B-4 (VMSA). The model uses the same layout for the state that plain SVM keeps in the
+VMCB, where the host can read it.
 """
 
 import hashlib
@@ -58,7 +58,7 @@ _PROTECTED = range(0x140, 0x3B0, 8)  # the quadwords that the register protectio
 
 
 def pack(registers: dict[str, int], segments: dict[str, tuple[int, int, int, int]] | None = None) -> bytes:
-    """A save area from register values; what is not named is zero. Segments are (selector, attrib, limit, base)."""
+    """Build a save area from register values; others are zero. Segments are (selector, attrib, limit, base)."""
     page = bytearray(PAGE)
     for number, name in enumerate(SEGMENTS):
         if segments and name in segments:
@@ -75,12 +75,12 @@ def unpack(page: bytes) -> dict[str, int]:
 
 
 def check_value(page: bytes) -> bytes:
-    """Eight bytes that change with the save area: stands for the CRC64 that SEV-ES keeps out of the host's reach."""
+    """Eight bytes that depend on the whole save area: a model of the CRC64 that SEV-ES hides from the host."""
     return hashlib.sha256(page).digest()[:8]
 
 
 def protect(page: bytes, nonce: bytes) -> bytes:
-    """VMSA register protection: exclusive-or of the registers with a nonce that is new at every VMEXIT."""
+    """VMSA register protection: XOR the registers with a nonce that changes at every VMEXIT."""
     out = bytearray(page)
     stream = hashlib.shake_128(nonce).digest(8 * len(_PROTECTED))
     at, size = FIELDS["reg_prot_nonce"]
@@ -117,7 +117,7 @@ RESET_STATES = {
     "qemu": ResetState(0x9B, 0x93, 0x8B, 0x7040600070406, 0x1F80, 0x37F, None),
     "ec2": ResetState(0x9B, 0x92, 0x83, 0x7040600070406, 0, 0, 0x600),
     "gce": ResetState(0x9B, 0x93, 0x8B, 0x00070106, 0, 0, 0x600),
-    # As the sev crate has it (virtee/sev, src/measurement/vmsa.rs); nothing else was found to compare it with.
+    # As in the sev crate (virtee/sev, src/measurement/vmsa.rs); no second source was found to confirm it.
     "krun": ResetState(0x9A, 0x92, 0x83, 0x7040600070406, 0, 0, 0),
 }
 BSP_EIP = 0xFFFFFFF0
@@ -158,7 +158,7 @@ def reset_page(eip: int, *, features: int = 0, signature: int = 0, vmm: str = "q
 def svsm_page(eip: int, *, signature: int = 0, fcw: int = 0) -> bytes:
     """The save area of a vCPU that starts in an SVSM: protected mode with flat segments (coconut-svsm's QEMU).
 
-    ``fcw`` is 0 as sev-snp-measure has it, whose own code sets 0x37F in a field of a wrong name.
+    ``fcw`` is 0, the value that sev-snp-measure produces: its code means to set 0x37F but uses a wrong field name.
     """
     flat, byte_wide = (16, 0xC93, 0xFFFFFFFF, 0), (0, 0x93, 0xFFFF, 0)
     segments = {

@@ -11,7 +11,7 @@ MODES = ("nosev", "sme", "sev", "sev-es", "sev-snp")
 
 
 class RequirementError(SevkitError):
-    """A required mode cannot be used; the message names the first check in the way."""
+    """A required mode cannot be used; the message names the first check that prevents it."""
 
     exit_code = ExitCode.NO
 
@@ -23,7 +23,7 @@ class UndecidedError(SevkitError):
 
 
 class Request(NamedTuple):
-    """What was asked: a file to read instead of this machine, a log to judge, where to save, a mode to require."""
+    """The user's request: a file to read instead of this machine, a log to judge, where to save, a mode to require."""
 
     source: str | None = None
     log: str | None = None
@@ -32,7 +32,7 @@ class Request(NamedTuple):
 
 
 def answer(request: Request) -> Result[Report] | Result[LogReport]:
-    """Do it. The result's ``data`` is what `--json` prints."""
+    """Run the request and return its result. Its ``data`` is what `--json` prints."""
     if request.log is not None:
         return judge_log(request.log)
     facts = gather(request.source)
@@ -44,7 +44,7 @@ def answer(request: Request) -> Result[Report] | Result[LogReport]:
 
 
 def gather(source: str | None) -> Facts:
-    """The facts asked for: of this machine, or from a file."""
+    """Return the requested facts: of this machine, or from a file."""
     if source is None:
         from sevkit.probe.facts import live
 
@@ -55,7 +55,7 @@ def gather(source: str | None) -> Facts:
 
 
 def judge(facts: Facts, require: str | None = None) -> Result[Report]:
-    """The report on facts, with the exit code that a required mode leads to."""
+    """Return the report on facts, with the exit code that follows from a required mode."""
     from sevkit.probe.report import report
 
     data = report(facts)
@@ -93,7 +93,7 @@ def _unmet(data: Report, need: Required) -> SevkitError | None:
 
 
 def judge_log(path: str) -> Result[LogReport]:
-    """The judgement on a saved kernel log alone."""
+    """Judge a saved kernel log alone."""
     from sevkit.probe.klog import judge as judge_lines
     from sevkit.probe.klog import read_log
     from sevkit.textfile import read_bytes

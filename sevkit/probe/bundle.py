@@ -1,4 +1,4 @@
-"""A bundle (a directory, or a tar archive as sosreport makes it): what says something in it, as facts of one host."""
+"""Read a bundle (a directory, or a tar archive as sosreport makes it): its known files become facts of one host."""
 
 import os
 import re
@@ -17,7 +17,7 @@ _MAX_MEMBERS = 500_000
 _MAX_TAKEN = 400
 _MAX_FILE = 16 << 20
 _MAX_TOTAL = 512 << 20
-# Names of files that may say something; others in a report of gigabytes are not opened.
+# Names of files that may contain facts. Others are not opened, since a report may have gigabytes.
 _WANTED = re.compile(
     r"(?:dmesg|journal|kern\.log|messages|syslog|console|cpuid|x86info|lscpu|cpuinfo|cmdline|capabilit|snphost|sevctl"
     r"|qmp|query-sev|misc\.(?:capacity|current)|/config(?:-|\.gz|$)|modprobe\.d/|kvm(?:_amd)?/parameters/|smt/control"
@@ -33,7 +33,7 @@ def is_bundle(path: str) -> bool:
 
 
 def read_bundle(path: str) -> Facts:
-    """Facts from a bundle; raises BadInputError when nothing in it is known."""
+    """Facts from a bundle; raises BadInputError when it contains no known file."""
     gathered = _Gathered()
     for name, data in _files(path):
         try:
@@ -44,14 +44,14 @@ def read_bundle(path: str) -> Facts:
 
 
 def facts_of_text(data: bytes, name: str) -> Facts | None:
-    """Facts from the output of one other program, or None where it is not known."""
+    """Facts from the output of one other program, or None if the program is not known."""
     gathered = _Gathered()
     gathered.take(name, data)
     return gathered.facts(name) if gathered.used else None
 
 
 class _Gathered:
-    """Readings by name with the file that said them first; what a later file says otherwise is a contradiction."""
+    """Readings by name, each with its first file; a different value in a later file is a contradiction."""
 
     def __init__(self) -> None:
         self.used: list[dict[str, str]] = []
@@ -112,7 +112,7 @@ class _Gathered:
                 self.contradictions.append(f"{field}: {self.cpuid[0]} says {leaf[field]}, {name} says {number}")
 
     def facts(self, path: str) -> Facts:
-        """All of it, as facts of one host."""
+        """Return everything gathered, as facts of one host."""
         if not self.used:
             raise BadInputError(
                 f"{path}: nothing in it is known",
@@ -140,7 +140,7 @@ def _first_leaf(cpuid: dict[str, Any]) -> list[int] | None:
 
 
 def _files(path: str) -> Iterator[tuple[str, bytes]]:
-    """Names and bytes of the files that may say something, settings of /etc before those of /usr."""
+    """Names and bytes of the files that may contain facts, settings of /etc before those of /usr."""
     total = count = 0
     source = _in_folder(path) if os.path.isdir(path) else _in_archive(path)
     for name, data in source:
@@ -182,7 +182,7 @@ def _in_archive(path: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _tar(file: IO[bytes]) -> tarfile.TarFile:
-    """The archive as a stream: nothing is sought, nothing is unpacked to a disk. zstd is decompressed first."""
+    """Read the archive as a stream: no seeking, and nothing is unpacked to a disk. zstd is decompressed first."""
     magic = file.read(4)
     file.seek(0)
     if magic != b"\x28\xb5\x2f\xfd":

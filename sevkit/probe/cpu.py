@@ -1,4 +1,4 @@
-"""What the other CPUID leaves say of a processor: vendor, brand, family, the hypervisor around it. Pure."""
+"""What the other CPUID leaves say about a processor: vendor, brand, family, and the hypervisor. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sevkit.probe.leaf import LEAF, Registers
 # (leaf, subleaf) -> registers of one logical CPU
 Leaves = Mapping[tuple[int, int], Registers]
 
-# The leaves that sevkit reads on a machine; the hypervisor's only when the hypervisor bit is set.
+# The leaves that sevkit reads on a machine; the hypervisor's leaves only when the hypervisor bit is set.
 WANTED: tuple[tuple[int, int], ...] = (
     (0, 0), (1, 0), (0x80000000, 0), (0x80000001, 0), (0x80000002, 0), (0x80000003, 0), (0x80000004, 0),
     (0x80000008, 0), (0x8000000A, 0), (0x8000001E, 0), (LEAF, 0), (0x80000021, 0), (0x80000024, 0), (0x80000025, 0),
@@ -45,7 +45,7 @@ _GENERATIONS = (
 
 
 class Identity(NamedTuple):
-    """Who made a CPU and which one it is; None where the source does not hold the leaf."""
+    """Vendor and model of a CPU; None where the source does not have the leaf."""
 
     vendor: str | None
     brand: str | None
@@ -60,7 +60,7 @@ class Identity(NamedTuple):
 
 
 def printable(raw: bytes) -> str:
-    """Register bytes as text: up to the first NUL, nothing that a terminal would act on."""
+    """Register bytes as text: up to the first NUL, without terminal control characters."""
     return "".join(chr(b) if 0x20 <= b < 0x7F else "?" for b in raw.split(b"\0", 1)[0]).strip()
 
 
@@ -70,6 +70,7 @@ def _text(*values: int) -> str:
 
 def signature(eax: int) -> tuple[int, int, int]:
     """Family, model and stepping from leaf 1 EAX (APM 3, E.3.2: the extended parts count when the family is 0Fh)."""
+    # Example: EAX 0x00A00F11 is base family 0Fh plus extended family 0Ah = 25, model 1, stepping 1 (Milan).
     family, model, stepping = eax >> 8 & 0xF, eax >> 4 & 0xF, eax & 0xF
     if family in (0x6, 0xF):  # Intel uses the extended model with family 6 as well
         model |= (eax >> 16 & 0xF) << 4
@@ -79,7 +80,7 @@ def signature(eax: int) -> tuple[int, int, int]:
 
 
 def generation_of(vendor: str | None, family: int | None, model: int | None) -> str | None:
-    """The name of the server generation, or None. Silicon decides, not brand: a Threadripper may share an EPYC's."""
+    """The server generation or None, by silicon, not by brand: a Threadripper may have the silicon of an EPYC."""
     if vendor not in ("AuthenticAMD", "HygonGenuine") or family is None or model is None:
         return None
     for known, first, last, name in _GENERATIONS:
@@ -104,7 +105,7 @@ def _hypervisor(leaves: Leaves) -> str | None:
 
 
 def identify(leaves: Leaves) -> Identity:
-    """Identity of one logical CPU from the leaves that are there."""
+    """Identity of one logical CPU from the available leaves."""
     zero, one, extended = leaves.get((0, 0)), leaves.get((1, 0)), leaves.get((0x80000000, 0))
     vendor = _text(zero.ebx, zero.edx, zero.ecx) if zero and any(zero[1:]) else None
     family, model, stepping = signature(one.eax) if one else (None, None, None)

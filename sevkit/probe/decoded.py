@@ -1,7 +1,8 @@
-"""CPUID leaf 0x8000001F from the decoded output of `cpuid` (Todd Allen): words back to registers. Pure.
+"""Rebuild CPUID leaf 0x8000001F from the decoded output of `cpuid` (Todd Allen). Pure.
 
-Versions of the program print different sets of flags. What a version does not print is not known, so the output counts
-only where it has all that checks look at: SME, SEV, page flush, SEV-ES, SEV-SNP, VMPL, Secure TSC, and the numbers.
+Versions of the program print different sets of flags. A flag that is not printed is unknown, so the output is accepted
+only if it has all fields that the checks need: SME, SEV, page flush, SEV-ES, SEV-SNP, VMPL, Secure TSC, and the
+numbers.
 """
 
 import re
@@ -51,7 +52,7 @@ _DECIDE = [words for words, (register, low, _) in WORDS.items() if register or l
 
 
 def read(lines: Iterable[str], name: str) -> Registers | None:
-    """The leaf of the first CPU, None for what is no decoded output; raises BadInputError where a part is missing."""
+    """The leaf of the first CPU; None if the text is no decoded output; raises BadInputError if a part is missing."""
     found: dict[str, int] = {}
     inside = seen = False
     for line in lines:

@@ -1,4 +1,4 @@
-"""What differs between two hosts, and which of it explains why one can do what the other cannot. Pure."""
+"""Differences between two hosts, and those that explain why only one of them can use a mode. Pure."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from sevkit.probe.payload import Difference
 from sevkit.probe.report import report
 
 _RANK = {"ready": 2, "unknown": 1, "not_ready": 0}
-# Different on any two hosts, and no reason for anything.
+# Different on any two hosts, and never an explanation.
 _IGNORED = {"kernel.log", "memory.end", "cgroup.misc_current", "user.root"}
 
 
@@ -56,7 +56,7 @@ def _checks(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[dict[st
 def _verdicts(
     first: Mapping[str, Any], second: Mapping[str, Any], checks: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Modes that only one of the two can do, with the checks in the way of the other that the better one passes."""
+    """Modes that only one host can use, with the checks that prevent it on the other host and pass on this one."""
     differing = {check["id"]: check for check in checks}
     found = []
     for mode, one in first["readiness"].items():
@@ -108,7 +108,7 @@ def _pairs(one: Any, other: Any) -> list[tuple[str, Any, Any]]:
 
 
 def _shown(reading: Reading) -> Any:
-    """A value in the form in which two hosts can be compared: of a register that is equal on all CPUs, its value."""
+    """Simplify a value for the comparison: a register that is equal on all CPUs becomes its single value."""
     if not reading.known:
         return f"({reading.missing.replace('_', ' ') if reading.missing else ''}: {reading.why})"
     value = reading.value

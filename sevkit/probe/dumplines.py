@@ -1,8 +1,8 @@
 """The lines of CPUID text dumps, in the forms of the programs that write them. Pure.
 
 cpuid -r (Todd Allen); InstLatx64, AIDA64 and CPU-Z; Linux's kcpuid -r, x86info -r, cpuid_dump_rs, and libcpuid's raw
-files. A line that begins like a row and is none is damaged; it is never guessed at, since a guess could turn into a
-wrong "supported". Any other line (a heading, a prompt, what a CPU's other registers hold) says nothing here.
+files. A line that begins like a row but is not one is damaged. It is never guessed, since a guess could lead to a
+wrong "supported". Any other line (a heading, a prompt, other registers of a CPU) is ignored.
 """
 
 from __future__ import annotations
@@ -77,14 +77,14 @@ class Row(NamedTuple):
 
 
 class Heading(NamedTuple):
-    """Where a CPU begins (or, for a ``section``, goes on); ``cpu`` is None where the heading has no number."""
+    """The start of a CPU (or, for a ``section``, its continuation); ``cpu`` is None if the heading has no number."""
 
     cpu: int | None
     section: bool
 
 
 def parse(line: str) -> Row | Heading | str | None:
-    """A row, a heading, the damaged line's text, or None for a line that says nothing of CPUID."""
+    """A row, a heading, the text of a damaged line, or None for a line that is not about CPUID."""
     plain = unquoted(uncoloured(line))
     return _parsed(plain) or _parsed(unnumbered(plain))
 

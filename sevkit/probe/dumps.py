@@ -1,7 +1,6 @@
-"""CPUID text dumps, read whole: which lines belong to which CPU, and what makes a dump unusable. Pure.
+"""Read whole CPUID text dumps: assign lines to CPUs, and reject unusable dumps. Pure.
 
-The forms of the lines are in `dumplines`. A dump is somebody else's file: what is damaged is an error that names the
-line.
+The forms of the lines are in `dumplines`. A dump comes from elsewhere: damage is an error that names the line.
 """
 
 import re
@@ -21,8 +20,8 @@ _RECORD = "record one with `cpuid -r > FILE`"
 _EDITED = "is the file cut off or edited?"
 _ONE_MACHINE = "give the dump of one machine at a time"
 
-# Leaves of which a second, different value for one CPU is no oddity of the format, and the registers that must agree:
-# leaf 1 EBX holds the number of the CPU.
+# Leaves for which a second, different value of one CPU is an error, and the registers that must agree.
+# Leaf 1 EBX is not among them: it holds the number of the CPU.
 _MUST_AGREE = {(0, 0): 4, (1, 0): 1, (0x80000000, 0): 4, (LEAF, 0): 4}
 
 
@@ -30,7 +29,7 @@ _MAY_BE = re.compile(r"cpuid|eax|\bCPU\b|0x[0-9a-f]{8}", re.IGNORECASE)
 
 
 class CpuDump(NamedTuple):
-    """The leaves of one logical CPU, under the number that the dump gives it."""
+    """The leaves of one logical CPU, with its number in the dump."""
 
     cpu: int
     leaves: dict[tuple[int, int], Registers]
@@ -69,7 +68,7 @@ def _refuse_empty(name: str, lines: list[str], headings: int) -> NoReturn:
 
 
 def looks_like_dump(data: bytes) -> bool:
-    """Whether the beginning of a plain text (see `textfile.plain`) has a row, or a heading of a dump."""
+    """Whether the beginning of a plain text (see `textfile.plain`) contains a row or a heading of a dump."""
     lines = data[: 1 << 20].decode("utf-8", "replace").split("\n")
     if any(decoded.HEADING in line for line in lines):
         return True
@@ -78,7 +77,7 @@ def looks_like_dump(data: bytes) -> bool:
 
 
 class _Reader:
-    """Puts rows under their CPUs. A row that the section of a CPU began with, or leaf 0, begins the next CPU."""
+    """Assigns rows to CPUs. Leaf 0, or the row that the current CPU's section began with, starts the next CPU."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -109,7 +108,7 @@ class _Reader:
     def _heading(self, number: int, heading: Heading) -> None:
         self.headings += 1
         cpu = heading.cpu
-        if cpu is None:  # "CPU:" of `cpuid -1`: one leaf after the other of one CPU
+        if cpu is None:  # "CPU:" of `cpuid -1`: the leaves of one CPU, one per call
             cpu = 0 if self._current is None else self._current
         elif not heading.section and cpu in self.cpus and self.cpus[cpu].leaves:
             _refuse(self.name, number, f"CPU {cpu} begins a second time", _ONE_MACHINE)
@@ -143,12 +142,12 @@ class _Reader:
             )
 
     def _next_cpu(self, number: int, where: tuple[int, int]) -> None:
-        """Leaf 0 again: the next CPU, unless nothing but this row was there (a leaf asked for twice)."""
+        """Leaf 0 again starts the next CPU, unless the CPU has only this row so far (the leaf was queried twice)."""
         if len(self._section) > 1 and where[0] in (0, 0x80000000):
             self._begin(number, max(self.cpus) + 1)
 
     def _one_machine(self, cpus: list[CpuDump]) -> None:
-        """Two machines in one file would be taken for one with CPUs that differ."""
+        """Reject a file with two machines: it would look like one machine with CPUs that differ."""
         signatures = {cpu.leaves[1, 0].eax >> 4 for cpu in cpus if (1, 0) in cpu.leaves}
         vendors = {cpu.leaves[0, 0][1:] for cpu in cpus if (0, 0) in cpu.leaves}
         if len(signatures) > 1 or len(vendors) > 1:

@@ -1,4 +1,4 @@
-"""Facts: what was read from a host, apart from what is concluded of it. Saved, loaded, checked for sanity, replayed."""
+"""Facts: the readings of a host, without conclusions. Save, load, validate and replay them."""
 
 import json
 import os
@@ -18,7 +18,7 @@ _MAX_CPUS = 8192
 
 
 class Reading(NamedTuple):
-    """One reading: ``value``, or None with the class of the failure in ``missing`` and its words in ``why``."""
+    """One reading: ``value``, or None with the class of the failure in ``missing`` and its message in ``why``."""
 
     origin: str
     value: Any
@@ -32,7 +32,7 @@ class Reading(NamedTuple):
 
 
 class Facts:
-    """Facts of one host, with the accessors that checks use. Made from JSON that has been validated."""
+    """Facts of one host, with the accessors that checks use. Created from validated JSON."""
 
     def __init__(self, raw: dict[str, Any], *, replayed: bool = False) -> None:
         self.raw = raw
@@ -42,7 +42,7 @@ class Facts:
         self._readings: Mapping[str, Any] = raw["readings"]
 
     def reading(self, name: str) -> Reading:
-        """A reading by name; one that the source does not hold is ``not_recorded``."""
+        """A reading by name; one that the source does not have is ``not_recorded``."""
         found = self._readings.get(name)
         if found is None:
             source = "a CPUID dump" if self.raw["cpuid"]["method"] == "dump" else "what was recorded"
@@ -66,7 +66,7 @@ _WANTED = {key(*where): where for where in (*WANTED, *HYPERVISOR_LEAVES)}
 
 
 def _leaves(row: Mapping[str, list[int]]) -> dict[tuple[int, int], Registers]:
-    """The leaves that reports and checks look at; a dump holds many more."""
+    """The leaves that reports and checks use; a dump contains many more."""
     return {where: Registers(*row[name]) for name, where in _WANTED.items() if name in row}
 
 
@@ -95,7 +95,7 @@ def _run(argv: list[str], timeout: float) -> tuple[int, str]:
 
 
 def save(facts: Facts, path: str) -> None:
-    """Write facts as JSON, readable by this user only: they describe a machine."""
+    """Write facts as JSON, readable by this user only, because they describe a machine."""
     text = json.dumps(facts.raw, indent=1, sort_keys=True) + "\n"
     temporary = f"{path}.{os.getpid()}.new"
     try:
@@ -112,7 +112,7 @@ def save(facts: Facts, path: str) -> None:
 
 
 def parse(data: bytes, name: str) -> Facts:
-    """Facts from the bytes of a saved host; raises BadInputError for anything that sevkit would not have written."""
+    """Facts from the bytes of a saved host; raises BadInputError for anything that sevkit does not write itself."""
     if len(data) > MAX_BYTES:
         raise BadInputError(f"{name}: larger than {MAX_BYTES >> 20} MiB", hint="a saved host is about 100 kilobytes")
     try:
@@ -130,7 +130,7 @@ _SAVE_AGAIN = "save a host with `sevkit probe --save FILE`"
 
 
 def checked(raw: Any, name: str) -> dict[str, Any]:
-    """Facts in the shape that the checks rely on, cleaned of characters that a terminal would act on."""
+    """Validate the facts' shape, on which the checks rely, and replace terminal control characters."""
     if not isinstance(raw, dict) or "sevkit_facts_version" not in raw:
         result = isinstance(raw, dict) and "sevkit_result_version" in raw
         what = "the result of `sevkit probe --json`, not a saved host" if result else "not a host saved by sevkit"
@@ -148,7 +148,7 @@ def checked(raw: Any, name: str) -> dict[str, Any]:
 
 
 def _line_of(raw: Any, path: str) -> int:
-    """Where a value stands in the file as `save` lays it out: good enough to look there."""
+    """Estimate the line of a value in the file, from the layout of `save`: it tells the user where to look."""
     key = path.rpartition("/")[2]
     for number, line in enumerate(json.dumps(raw, indent=1, sort_keys=True, default=str).split("\n"), 1):
         if line.lstrip().startswith(json.dumps(key) + ":"):
@@ -157,7 +157,7 @@ def _line_of(raw: Any, path: str) -> int:
 
 
 def from_dump(data: bytes, name: str) -> Facts:
-    """Facts that hold nothing but CPUID, from a text dump."""
+    """Facts from a text dump: CPUID only."""
     from sevkit.probe.dumps import read_dump
 
     dump = read_dump(data, name)

@@ -1,7 +1,7 @@
-"""Output of other programs, and files of /proc and /sys, as readings: a text is known by its name or words. Pure.
+"""Output of other programs, and files of /proc and /sys, as readings. Name or content identify a text. Pure.
 
 snphost ok and sevctl ok, lscpu, virsh capabilities and domcapabilities, QMP's query-sev-capabilities, /proc/cpuinfo,
-misc.capacity, kernel configurations, module parameters, kernel logs. A reading is taken only where the text says it.
+misc.capacity, kernel configurations, module parameters, kernel logs. A reading is taken only if the text states it.
 """
 
 import json
@@ -14,11 +14,11 @@ from sevkit.probe.collect.kernel import CMDLINE_WORDS, LOG_WORDS
 from sevkit.probe.undress import uncoloured
 
 FLAGS = ("sme", "sev", "sev_es", "sev_snp", "svm", "npt", "debug_swap", "hypervisor")
-C_BIT = "c_bit_position"  # what several programs say of the leaf: compared, not taken as a reading
+C_BIT = "c_bit_position"  # several programs report it: it is compared, not taken as a reading
 
 
 class Said(NamedTuple):
-    """What a text says: what it is, its readings by name, and what it says of fields of the leaf."""
+    """The content of a text: its kind, its readings by name, and its values for fields of the leaf."""
 
     what: str
     readings: dict[str, Any]
@@ -58,7 +58,7 @@ _SECTYPE = re.compile(r"<enum name=['\"]sectype['\"]>(.*?)</enum>", re.DOTALL)
 
 
 def said(name: str, text: str) -> Said | None:
-    """What one text says, or None for a text that is not known."""
+    """Return the content of one text, or None for an unknown text."""
     for reader in (_file, _cmdline, _config, _modprobe, _cpuinfo, _lscpu, _ok, _libvirt, _qmp, _misc, _log):
         found = reader(name, text)
         if found is not None:
@@ -138,7 +138,7 @@ def _ok(name: str, text: str) -> Said | None:
 
 
 def _libvirt(name: str, text: str) -> Said | None:
-    """What QEMU can launch stands in the list of launch securities; "supported='no'" has many causes."""
+    """The list of launch securities says what QEMU can launch; "supported='no'" has many causes."""
     del name
     if "<domainCapabilities" not in text and not ("<capabilities>" in text and "<guest>" in text):
         return None
@@ -183,7 +183,7 @@ def _misc(name: str, text: str) -> Said | None:
 
 
 def _log(name: str, text: str) -> Said | None:
-    """The messages of the last boot; a log with no line of memory encryption that is known says nothing here."""
+    """The messages of the last boot; None for a log without a known line about memory encryption."""
     from sevkit.probe.klog import judge
     from sevkit.probe.logforms import records
 

@@ -1,4 +1,4 @@
-"""Whether this is a guest, which protection is active in it, and on what evidence. Pure."""
+"""Decide whether this is a guest and which protection is active in it, and give the evidence. Pure."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,7 +14,7 @@ _HYPERV_SNP = 2  # Hyper-V TLFS, isolation type in leaf 0x4000000C EBX[3:0]
 
 
 def guest_report(facts: Facts, kernel_log: Mapping[str, Any]) -> GuestState:
-    """``data.guest``: ``in_guest``, the hypervisor, and for each mode whether it is active (None: cannot be told)."""
+    """``data.guest``: ``in_guest``, the hypervisor, and whether each mode is active (None: unknown)."""
     in_guest = _in_guest(facts, kernel_log)
     evidence: list[dict[str, str]] = []
     active: dict[str, bool | None] = dict.fromkeys(MODES)
@@ -64,7 +64,7 @@ def _by_msr(
 def _by_hyperv(
     facts: Facts, kernel_log: Mapping[str, Any], evidence: list[dict[str, str]]
 ) -> dict[str, bool | None] | None:
-    """Behind a paravisor the guest sees neither the MSR nor the leaf; Hyper-V tells it the isolation type."""
+    """Behind a paravisor the guest sees neither the MSR nor the leaf; Hyper-V reports the isolation type."""
     del kernel_log
     leaf = facts.cpus[0][1].get((0x4000000C, 0)) if facts.cpus else None
     if facts.identity.hypervisor != "Hyper-V" or leaf is None or leaf.ebx & 0xF != _HYPERV_SNP:
@@ -87,7 +87,7 @@ def _by_log(
 def _by_cpuid(
     facts: Facts, kernel_log: Mapping[str, Any], evidence: list[dict[str, str]]
 ) -> dict[str, bool | None] | None:
-    """The bit alone proves nothing, since hosts leak the leaf into plain guests; without it no kernel turns SEV on."""
+    """The bit alone proves nothing, since hosts expose the leaf to plain guests; without it no kernel turns SEV on."""
     del kernel_log
     registers = facts.leaf
     if registers is None:

@@ -1,7 +1,7 @@
 """Probing other hosts through testinfra's backends: ssh, docker, podman, kubectl, ansible inventories, local.
 
-Where the host has Python 3.9 or later, the very collector of this package runs there, sent along as text; elsewhere a
-shell script reads the files that matter. What comes back is checked like any file: the host may be hostile.
+If the host has Python 3.9 or later, the collector of this package is sent there as text and runs there. Otherwise a
+shell script reads the relevant files. The answer is validated like any file: the host may be hostile.
 """
 
 import base64
@@ -31,7 +31,7 @@ _MODULES = (
     "collect.tools", "collect",
 )  # fmt: skip
 
-# Runs on the other side: makes modules of the texts, in order, and prints the facts.
+# Runs on the remote host: creates modules from the texts, in order, and prints the facts.
 _BOOTSTRAP = """
 import base64,json,subprocess,sys,types,zlib
 texts=json.loads(zlib.decompress(base64.b64decode(PAYLOAD)))
@@ -52,7 +52,7 @@ print(json.dumps(sys.modules["sevkit.probe.collect"].collect(run=run)))
 
 
 def payload() -> str:
-    """The one line of Python that reads a host: the collector's modules, compressed, and what starts them."""
+    """One line of Python that reads a host: the collector's modules, compressed, and the code that starts them."""
     root = files("sevkit.probe")
     texts = []
     for name in _MODULES:
@@ -64,7 +64,7 @@ def payload() -> str:
 
 
 def probe_hosts(specs: Sequence[str], deadline: float = DEADLINE) -> tuple[Fleet, list[SevkitError]]:
-    """``data`` for a fleet, and the errors of the hosts that failed; they have a row as well."""
+    """Return ``data`` for a fleet, and the errors of the hosts that failed; those hosts have a row as well."""
     targets = _targets(specs)
     before = _children()
     rows: dict[int, HostRow] = {}
@@ -118,7 +118,7 @@ def _one(number: int, name: str, host: Any, rows: dict[int, HostRow], errors: di
 
 
 def _words(error: Exception) -> str:
-    """What went wrong, in the words of the program that failed where there are any."""
+    """The error message, from the failed program's standard error if it has any."""
     for argument in error.args:
         said = str(getattr(argument, "stderr", "") or "").strip()
         if said:
@@ -180,7 +180,7 @@ def _failed(name: str, error: SevkitError) -> HostRow:
 
 
 def stands_out(rows: Sequence[HostRow]) -> list[StandsOut]:
-    """What a minority of the hosts has otherwise than the majority; with no majority, all values."""
+    """Properties in which a minority of the hosts differs from the majority; without a majority, all values."""
     columns: dict[str, dict[str, str]] = {}
     for row in rows:
         cpu, leaf = row["cpu"], row["leaf"]
@@ -214,7 +214,7 @@ def _children() -> "set[Process]":
 
 
 def _end_children(before: "set[Process]") -> None:
-    """Connections that missed the deadline are still open: they were started here, and end here."""
+    """End the child processes of connections that missed the deadline and are still open."""
     import contextlib
 
     import psutil

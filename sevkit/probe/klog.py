@@ -1,8 +1,8 @@
-"""What a kernel log says about memory encryption. Pure: lines in, judgement out.
+"""What a kernel log says about memory encryption. Pure: from lines to a judgement.
 
 Every pattern (`logtable`) is anchored at the beginning of the kernel's own message: host names, kernel versions,
-command lines and what user space writes may hold the same words and prove nothing. A word of success is weighed
-against the whole of the last boot.
+command lines and lines of user space may contain the same words and prove nothing. A message of success counts only
+if nothing else in the last boot contradicts it.
 """
 
 import re
@@ -22,12 +22,12 @@ _MODES = {"SME": "sme"} | {MODE_FACTS[mode].label: str(mode) for mode in ENCRYPT
 _WORDS = (*(word.decode() for word in LOG_WORDS), " active", "AMD ", "CSV")
 _ENCRYPTION = re.compile(r"\b(?:SEV|SNP|T?SME|CSV[23]?|RMP)\b")
 _TEXT_LIMIT = 300
-_BACK = 0.1  # seconds that stamps may go back within a boot
+_BACK = 0.1  # seconds by which timestamps may go back within a boot
 _SHOWN = 5
 
 
 class Evidence(NamedTuple):
-    """One line that says something: where, its words, what they mean, the effects, and whether KVM says it."""
+    """One relevant line: its number, its text, the meaning, the effects, and whether it is from KVM."""
 
     line: int
     text: str
@@ -37,15 +37,15 @@ class Evidence(NamedTuple):
 
 
 def message_of(line: str) -> str | None:
-    """The kernel's message without what dmesg, journalctl or syslog put before it; None for a line of user space."""
+    """The kernel's message without the prefix of dmesg, journalctl or syslog; None for a line of user space."""
     return record(1, line.rstrip("\r\n")).message
 
 
 def judge(lines: Iterable[str], *, bare: bool = False, name: str = "the log") -> dict[str, Any]:
-    """The judgement on a log: role, active features, what the host can do, and the lines that say so.
+    """Judge a log: role, active features, the host's capabilities, and the lines that prove them.
 
-    Only the last boot counts where a log holds several. Line numbers count from 1. ``bare`` says that the lines are the
-    kernel's own, without anything before them. Raises BadInputError for a log in JSON that is damaged.
+    If a log contains several boots, only the last one counts. Line numbers count from 1. ``bare`` says that the lines
+    have no prefix before the kernel's message. Raises BadInputError for a damaged log in JSON.
     """
     log = _Log()
     found = (Record(n, line) for n, line in enumerate(lines, 1)) if bare else records(lines, _WORDS, name)
@@ -55,7 +55,7 @@ def judge(lines: Iterable[str], *, bare: bool = False, name: str = "the log") ->
 
 
 class _Log:
-    """Reads a log from top to bottom, and forgets what an earlier boot said."""
+    """Reads a log from top to bottom, and drops the messages of earlier boots."""
 
     def __init__(self) -> None:
         self.found: list[Evidence] = []
@@ -84,7 +84,7 @@ class _Log:
             self._read(item.number, message)
 
     def _read(self, number: int, message: str) -> None:
-        """One message. A list of features may have been printed in pieces, one to a line."""
+        """Read one message. A list of features may be printed in parts, one per line."""
         pieces = _Listed.pieces(message) if self._open_list else None
         if pieces:
             message = f"{LISTS[0]} {message.strip()}"
@@ -105,7 +105,7 @@ class _Log:
         self._last = None
 
     def _compare_times(self, item: Record) -> None:
-        """Stamps that go back are a new boot for certain where the date goes on; else it may be two logs in one."""
+        """Timestamps that go back mean a new boot if the date advances; otherwise they may be two logs in one file."""
         last = self._last
         if item.seconds is not None:
             self._last = item
@@ -132,13 +132,13 @@ class _Log:
 
 
 def _doubted(item: Evidence) -> Evidence:
-    """What may be of an earlier boot: neither its success nor its failure is known to be of the last one."""
+    """Mark a message that may be of an earlier boot: its success or failure may not be that of the last boot."""
     effects = tuple(re.sub(r"^(host:\w+:).*", r"\1doubt", effect) for effect in item.effects)
     return item._replace(effects=effects, kvm=item.kvm)
 
 
 def _own(message: str) -> str:
-    """The message without the name of the driver before it."""
+    """The message without the driver's name at its beginning."""
     driver = re.match(DRIVERS, message)
     if not driver:
         return message
@@ -147,7 +147,7 @@ def _own(message: str) -> str:
 
 
 def understand(number: int, message: str, own: str | None = None) -> Evidence | None:
-    """What one message of the kernel says, or None for one that is not known."""
+    """Interpret one message of the kernel; None for an unknown message."""
     own = _own(message) if own is None else own
     text = safe.text(message.strip()[:_TEXT_LIMIT])
     kvm = _kvm(own)
@@ -227,15 +227,15 @@ def _combine(found: Sequence[Evidence]) -> dict[str, Any]:
 
 
 def _last_word(feature: str, found: Sequence[Evidence]) -> str:
-    """What KVM said last of a feature: a module may be unloaded and loaded with other parameters."""
+    """KVM's last statement on a feature: a module may be unloaded and loaded with other parameters."""
     said = [effect for item in found if item.kvm for effect in item.effects if effect.startswith(f"host:{feature}:")]
     return said[-1].rpartition(":")[2] if said else "unknown"
 
 
 def _usable(feature: str, effects: set[str], kvm: str, role: str) -> str:
-    """A failure outweighs what KVM says: KVM of several versions says "enabled" although the firmware's INIT failed.
+    """A failure overrides KVM's message: several versions of KVM say "enabled" although the firmware's INIT failed.
 
-    In a guest KVM's words rest on a leaf that leaked from the host: there they prove nothing.
+    In a guest, KVM's messages are based on a leaf that the host exposes: there they prove nothing.
     """
     if f"host:{feature}:unusable" in effects or kvm == "unusable":
         return "unusable"
@@ -245,7 +245,7 @@ def _usable(feature: str, effects: set[str], kvm: str, role: str) -> str:
 
 
 def read_log(data: bytes, name: str) -> list[str]:
-    """The lines of a saved kernel log; raises BadInputError for what is no text."""
+    """The lines of a saved kernel log; raises BadInputError if it is not text."""
     if not data.strip():
         raise BadInputError(f"{name}: the file is empty", hint="save a log with `dmesg > FILE`")
     return textfile.text(data, name).split("\n")

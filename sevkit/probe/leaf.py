@@ -1,7 +1,7 @@
-"""CPUID leaf 0x8000001F, "Encrypted Memory Capabilities", as a field table. Pure: four numbers in, values out.
+"""CPUID leaf 0x8000001F, "Encrypted Memory Capabilities", as a field table. Pure: from four numbers to values.
 
 Sources: AMD64 Architecture Programmer's Manual volume 3 (24594), appendix E.4.17, for the fields; volume 2 (24593),
-chapter 15.34 to 15.36, for what they switch on; Linux arch/x86/include/asm/cpufeatures.h, word 19, for bits 21, 23, 25,
+chapter 15.34 to 15.36, for the features; Linux arch/x86/include/asm/cpufeatures.h, word 19, for bits 21, 23, 25,
 27, 28, 30 and 31; openvmm vm/x86/x86defs/src/cpuid.rs for bits 22, 26 and 29.
 
 Classes here are NamedTuples rather than dataclasses: the start-up time of `sevkit probe` is watched (benchmarks/).
@@ -47,7 +47,7 @@ class Field(NamedTuple):
     low: int
     width: int
     meaning: str
-    since: str  # the first generation of EPYC that has it; empty where no public source says
+    since: str  # the first generation of EPYC that has it; empty if no public source says
     spec: str
 
     @property
@@ -57,7 +57,7 @@ class Field(NamedTuple):
 
     @property
     def bits(self) -> str:
-        """Where the field stands, as the manuals write it: ``EAX[3]``, ``EBX[11:6]``."""
+        """The position of the field, in the notation of the manuals: ``EAX[3]``, ``EBX[11:6]``."""
         high = self.low + self.width - 1
         place = str(self.low) if self.width == 1 else f"{high}:{self.low}"
         return f"{self.register.upper()}[{place}]"
@@ -122,7 +122,7 @@ _KNOWN = _known_masks()
 
 
 class Asids(NamedTuple):
-    """How many guests of each kind the ASID ranges leave room for (APM 2, 15.34.2)."""
+    """The number of guests of each kind that the ASID ranges allow (APM 2, 15.34.2)."""
 
     sev: int
     sev_es_snp: int
@@ -139,7 +139,7 @@ def decode(registers: Registers) -> dict[str, bool | int]:
 
 
 def unknown_bits(registers: Registers) -> dict[str, list[int]]:
-    """The set bits of each register that no field covers, by register: reported, never dropped."""
+    """The set bits that no field covers, by register: they are reported, never dropped."""
     found: dict[str, list[int]] = {}
     for name, value, known in zip(REGISTERS, registers, _KNOWN):
         rest = value & ~known
@@ -149,7 +149,7 @@ def unknown_bits(registers: Registers) -> dict[str, list[int]]:
 
 
 def encode(fields: Mapping[str, bool | int], unknown: Mapping[str, list[int]] | None = None) -> Registers:
-    """The inverse of `decode` and `unknown_bits`; what is left out is 0. ValueError for a value that does not fit."""
+    """The inverse of `decode` and `unknown_bits`; omitted fields are 0. ValueError for a value that does not fit."""
     values = [0, 0, 0, 0]
     for name, value in fields.items():
         field = BY_NAME[name]
@@ -165,8 +165,9 @@ def encode(fields: Mapping[str, bool | int], unknown: Mapping[str, list[int]] | 
 def asids(registers: Registers) -> Asids:
     """The two ASID ranges: 1 to EDX-1 for SEV-ES and SNP, EDX to ECX for SEV alone (ASID 0 is the host).
 
-    Parts exist with EDX 0 or 1 (nothing for ES), with ECX 0, and with EDX above ECX (nothing for plain SEV); then the
-    range is None and the count 0. A leaf without the SEV bit has neither range.
+    Parts exist with EDX 0 or 1 (nothing for ES), with ECX 0, and with EDX above ECX (nothing for plain SEV). Then the
+    range is None and the count 0. Example: EDX 100 and ECX 509 give 1 to 99 for SEV-ES and SNP, 100 to 509 for SEV.
+    A leaf without the SEV bit has neither range.
     """
     highest, minimum = registers.ecx, registers.edx
     has_sev, has_es = bool(registers.eax & 0b10), registers.eax & 0b1010 == 0b1010
@@ -186,9 +187,9 @@ def status(
 ) -> str | None:
     """``present``, ``masked``, ``beyond_max_leaf`` or ``not_amd``; None when the source does not say.
 
-    ``masked`` is a leaf that exists and is all zero on a CPU of AMD or Hygon: a hypervisor hides what the silicon has
-    (on bare metal, firmware settings do). It is not the same as "unsupported". The leaf came with ``FIRST_FAMILY``: the
-    oldest CPUs have no extended leaves that would tell their number.
+    ``masked`` is a leaf that exists and is all zero on a CPU of AMD or Hygon: a hypervisor hides the CPU's features
+    (on bare metal, firmware settings do). It is not the same as "unsupported". The leaf was introduced with
+    ``FIRST_FAMILY``; the oldest CPUs have no extended leaves, and so no leaf that gives the highest leaf number.
     """
     if vendor is not None and vendor not in VENDORS:
         return "not_amd"

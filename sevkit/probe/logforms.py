@@ -1,7 +1,7 @@
-"""What dmesg, journalctl, syslog and others put around the kernel's lines. Pure: text in, records out.
+"""The log formats of dmesg, journalctl, syslog and others around the kernel's lines. Pure: from text to records.
 
-A line of user space is not the kernel's, whatever words it holds. Times matter for one question only: whether a line
-belongs to a later boot than the one before it.
+A line of user space is never taken for one of the kernel, even if it contains the same words. Timestamps serve only
+to decide whether a line belongs to a later boot than the line before it.
 """
 
 import json
@@ -46,7 +46,7 @@ _FIELD = re.compile(r"\s*([A-Z_][A-Z0-9_]{0,63})=(.*)")
 class Record(NamedTuple):
     """One line: the kernel's message, or None for a line of user space; ``boot`` marks that a new boot begins.
 
-    ``seconds`` since boot, and ``wall`` (comparable within a log), are None where the line does not give them.
+    ``seconds`` since boot, and ``wall`` (comparable within a log), are None if the line does not contain them.
     """
 
     number: int
@@ -57,9 +57,9 @@ class Record(NamedTuple):
 
 
 def records(lines: Iterable[str], words: Iterable[str], name: str) -> Iterator[Record]:
-    """The records of a log in any form. Lines with none of the words need not be taken apart: their message is "".
+    """The records of a log in any form. Lines with none of the words are not parsed: their message is "".
 
-    Raises BadInputError for JSON that is damaged.
+    Raises BadInputError for damaged JSON.
     """
     kept = list(lines)
     first = "".join(unquoted(uncoloured(line)).strip() for line in [x for x in kept[:50] if x.strip()][:2])
@@ -88,7 +88,7 @@ def record(number: int, line: str) -> Record:
 
 
 class _Taken:
-    """A line that is taken apart from the left."""
+    """A line that is parsed from left to right."""
 
     def __init__(self, line: str) -> None:
         self.rest = line
@@ -216,14 +216,14 @@ def _journal(number: int, entry: dict[str, Any]) -> Record:
 
 
 def _of_container(number: int, entry: dict[str, Any]) -> Record:
-    """What container runtimes and talosctl write: a line of a log under "log", "msg" or "message"."""
+    """The JSON of container runtimes and talosctl: a line of a log under "log", "msg" or "message"."""
     line = next((entry[key] for key in ("log", "msg", "message") if isinstance(entry.get(key), str)), "")
     facility = entry.get("facility", "kern")
     return record(number, line.rstrip("\n")) if facility in ("kern", "kernel", 0) else Record(number, None)
 
 
 def _from_fields(lines: list[str]) -> Iterator[Record]:
-    """What journalctl -o export and -o verbose print: NAME=value lines; an entry ends where the next begins."""
+    """The output of journalctl -o export and -o verbose: NAME=value lines; an entry ends where the next begins."""
     entry: dict[str, str] = {}
     start = boot = None
     for number, line in enumerate([*lines, ""], 1):

@@ -1,4 +1,4 @@
-"""The kernel's lines on memory encryption: how they begin, what they mean, and which versions print them. Pure data.
+"""The kernel's lines on memory encryption: their beginning, their meaning, and the kernel versions. Pure data.
 
 From the format strings of arch/x86/mm/mem_encrypt*.c, arch/x86/coco, arch/x86/kernel/sev.c, arch/x86/kernel/cpu,
 arch/x86/virt/svm, arch/x86/kvm, drivers/crypto/ccp, drivers/iommu/amd and drivers/virt/coco, Linux 4.14 to 6.18; of the
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Rule(NamedTuple):
-    """Lines that begin like one of ``begins`` and match ``pattern``. The first rule that fits a line counts.
+    """Lines that begin with one of ``begins`` and match ``pattern``. The first rule that matches a line is used.
 
     ``since`` and ``until`` are the versions of Linux that print them; empty: always, or to this day.
     """
@@ -98,7 +98,7 @@ RULES: tuple[Rule, ...] = (
     Rule(("HYGON SME",), r"\S+ SME$", "SME is active", ("active:sme", "role:weak-host"), "Hygon"),
 )  # fmt: skip
 
-# Lines with words of memory encryption that say nothing of it: they are not counted as not understood.
+# Lines with words of memory encryption that say nothing about it: they do not count as "not understood".
 SILENT = (
     "Command line:", "Kernel command line:", "Linux version ", "Unknown kernel command line parameters", "DMI:",
     "SEV: #VC", "SEV: SEV command-line option", "SEV: Status:", "audit:", "AMD-Vi: Extended features", "Extended features",
@@ -106,7 +106,7 @@ SILENT = (
 
 LISTS = ("Memory Encryption Features active:", "AMD Memory Encryption Features active:")
 STATUS = "SEV: Status: "
-# What drivers put before their messages. Linux up to 6.8 printed some of them without.
+# Prefixes of the drivers' messages. Linux up to 6.8 printed some messages without a prefix.
 DRIVERS = r"(?:(?:ccp|hct|hygon_psp) [0-9a-fA-F:.]{7,20}|psp|SVM|kvm_amd|kvm-amd|kvm|AMD-Vi|x86/cpu): "
 # KVM: "supported: N ASIDs" to 5.19 (and AMD's kernels), "enabled (ASIDs a - b)" since 6.0, "unusable" since 6.3.
 RANGE = r"(SEV(?:-ES|-SNP)?|CSV2?) (enabled|disabled|unusable)(?: \(ASIDs (\d{1,12}) - (\d{1,12})\))?\s*$"
@@ -115,5 +115,5 @@ FEATURES = {
     "SEV": ("sev",), "CSV": ("sev",), "SEV-ES": ("sev_es",), "CSV2": ("sev_es",), "SEV-SNP": ("sev_snp",),
     "SEV-ES and SEV-SNP": ("sev_es", "sev_snp"),
 }  # fmt: skip
-# The first lines of kvm_amd when it is loaded: what an earlier load said counts no more.
+# The first lines of kvm_amd when it is loaded: the messages of an earlier load no longer count.
 LOADED = ("TSC scaling supported", "Nested Virtualization enabled", "Nested Paging ")

@@ -1,7 +1,8 @@
-"""Executing CPUID in a child process that pins itself to each CPU in turn.
+"""Execute CPUID in a child process that pins itself to each CPU in turn.
 
-py-cpuinfo compiles and calls the code (its `ASM` class); its `get_cpu_info()` would sleep for a second. A child, since
-a hardened system may kill a process that asks for executable memory. Run as a module: CPU numbers in, JSON out.
+py-cpuinfo compiles and calls the code (its `ASM` class); its `get_cpu_info()` would sleep for a second. It runs in a
+child process, because a hardened system may kill a process that requests executable memory. Run as a module, it
+takes CPU numbers and prints JSON.
 """
 
 import json
@@ -11,13 +12,14 @@ from typing import Any
 
 from sevkit.probe.collect.cpuid import walk
 
-# System V: rdi = where to put four words, esi = leaf, edx = subleaf. RBX belongs to the caller and is kept.
+# System V: rdi = address for four words, esi = leaf, edx = subleaf. RBX belongs to the caller and is preserved.
+# push rbx; mov eax, esi; mov ecx, edx; cpuid; mov [rdi], eax; [rdi+4], ebx; [rdi+8], ecx; [rdi+12], edx; pop rbx; ret
 _CODE = bytes.fromhex("53 89f0 89d1 0fa2 8907 895f04 894f08 89570c 5b c3")
 _DEADLINE = 30.0
 
 
 def run_child(cpus: list[int]) -> dict[int, Any]:
-    """Leaves by CPU, as `walk` names them; a CPU that failed has the reason under ``why``."""
+    """Leaves by CPU, with the names of `walk`; for a CPU that failed, ``why`` has the reason."""
     from sevkit import processes
     from sevkit.errors import SevkitError
 

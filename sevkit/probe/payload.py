@@ -6,14 +6,14 @@ Verdict = str  # ready, not_ready or unknown
 
 
 class Used(TypedDict):
-    """A file of a bundle that said something, and what it is."""
+    """A file of a bundle that contained facts, and its kind."""
 
     file: str
     what: str
 
 
 class Source(TypedDict):
-    """Where the facts come from; ``recorded`` is what they were when they were saved.
+    """The source of the facts; ``recorded`` is their source at the time when they were saved.
 
     ``used`` and ``contradictions``: of a bundle of files.
     """
@@ -28,7 +28,7 @@ class Source(TypedDict):
 
 
 class Cpu(TypedDict):
-    """What the processor says of itself."""
+    """What the processor reports about itself."""
 
     vendor: str | None
     brand: str | None
@@ -73,7 +73,7 @@ class Leaf(TypedDict):
 
 
 class GuestState(TypedDict):
-    """Whether this is a guest, and what protects it; ``active`` is null for a mode where it cannot be told."""
+    """Whether this is a guest, and its protection; ``active`` is null for a mode whose state is unknown."""
 
     in_guest: bool | None
     hypervisor: str | None
@@ -83,7 +83,7 @@ class GuestState(TypedDict):
 
 
 class Readiness(TypedDict):
-    """The verdict on a mode, with the checks in the way."""
+    """The verdict on a mode, with the checks that prevent it."""
 
     verdict: Verdict
     blocking: list[str]
@@ -134,7 +134,7 @@ class Report(TypedDict):
 
 
 class LogSource(TypedDict):
-    """A saved kernel log."""
+    """The source of a judgement: a saved kernel log."""
 
     kind: Literal["log"]
     file: str
@@ -148,7 +148,7 @@ class LogReport(TypedDict):
 
 
 class HostRow(TypedDict):
-    """One host of a fleet; without an answer, ``error`` says why and the rest is null."""
+    """One host of a fleet; if it did not answer, ``error`` gives the reason and the rest is null."""
 
     host: str
     status: Literal["ok", "error"]

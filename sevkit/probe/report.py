@@ -12,7 +12,7 @@ from sevkit.probe.report_leaf import leaf_report
 
 
 def source_report(facts: Facts) -> Source:
-    """``data.source``: where the facts come from. ``recorded`` is what they were when they were saved."""
+    """``data.source``: the source of the facts; ``recorded`` is their source at the time when they were saved."""
     recorded = facts.raw["source"]
     kind = recorded["kind"]
     found: Source = {

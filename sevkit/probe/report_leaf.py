@@ -1,4 +1,4 @@
-"""``data.leaf``: the leaf, what follows from it, and how the CPUs differ. Pure."""
+"""``data.leaf``: the leaf, values derived from it, and differences between the CPUs. Pure."""
 
 from typing import Any
 
@@ -16,10 +16,10 @@ _STATUS_WORDS = {
 
 
 def leaf_report(facts: Facts) -> Leaf:
-    """``data.leaf``: status, raw registers, every field, unknown bits, what follows, differences between CPUs.
+    """``data.leaf``: status, raw registers, all fields, unknown bits, derived values, differences between CPUs.
 
-    ``raw``, ``fields``, ``unknown_bits`` and ``derived`` are None where the status is ``beyond_max_leaf`` or
-    ``not_amd``, and where the source does not hold the leaf (status None).
+    ``raw``, ``fields``, ``unknown_bits`` and ``derived`` are None if the status is ``beyond_max_leaf`` or
+    ``not_amd``, or if the source does not have the leaf (status None).
     """
     identity = facts.identity
     registers = facts.leaf

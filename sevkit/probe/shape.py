@@ -1,4 +1,4 @@
-"""The shape that saved facts must have: a file may come from anywhere, and is not trusted before it has passed."""
+"""The shape that saved facts must have. A file may come from anywhere; it is not trusted before it is validated."""
 
 import re
 from collections.abc import Mapping
@@ -49,7 +49,7 @@ _MSR = {"*": int}
 
 
 def problem(raw: Mapping[str, Any]) -> tuple[str, str] | None:
-    """The first place (a path of keys) that is not as sevkit writes it, and what is wrong there."""
+    """The first place (a path of keys) that differs from what sevkit writes, and the error there."""
     return (
         _mismatch(raw.get("source"), {"kind": str, "host": (str, type(None))}, "source")
         or (None if "taken" in raw else ("taken", "is missing"))
@@ -102,7 +102,7 @@ def _readings(readings: Any) -> tuple[str, str] | None:
 
 
 def _registers(values: Mapping[str, int], where: str) -> tuple[str, str] | None:
-    """A register has been read on one CPU at least: of none at all, everything would be true."""
+    """A register needs at least one CPU's value: with none, every condition on "all CPUs" would be true."""
     good = values and all(cpu.isascii() and cpu.isdecimal() and 0 <= v < 1 << 64 for cpu, v in values.items())
     return None if good else (where, "not 64-bit values by CPU number")
 

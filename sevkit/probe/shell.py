@@ -1,4 +1,4 @@
-"""Reading a host that has no Python: a shell script prints the files, and this makes facts of what it printed."""
+"""Read a host without Python: a shell script prints the files, and this module turns its output into facts."""
 
 import time
 from typing import Any
@@ -24,7 +24,7 @@ _TEXTS = {
 
 
 def _script() -> str:
-    """Dd's skip_bytes lets it seek to the leaf, which is how the cpuid device is told what to read."""
+    """The cpuid device takes the leaf as the file offset; dd's skip_bytes seeks to it."""
     leaves = " ".join(f"{leaf}" for leaf, sub in (*WANTED, *HYPERVISOR_LEAVES) if sub == 0)
     lines = [
         f"m() {{ printf '\\n{_MARK} %s\\n' \"$1\"; }}",
@@ -44,7 +44,7 @@ SCRIPT = _script()
 
 
 def facts_of(output: str) -> dict[str, Any]:
-    """Facts from what the script printed; what it could not read is missing, not off."""
+    """Facts from what the script printed; files that it could not read are missing, not off."""
     parts = _parts(output)
     readings: dict[str, Any] = {}
     for name, path in _TEXTS.items():

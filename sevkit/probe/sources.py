@@ -1,4 +1,4 @@
-"""Where facts come from: this machine, or a file whose kind is recognised."""
+"""The sources of facts: this machine, or a file of a recognised kind."""
 
 from sevkit import textfile
 from sevkit.errors import BadInputError
@@ -19,7 +19,7 @@ def read_source(path: str) -> Facts:
 
 
 def facts_from(data: bytes, name: str) -> Facts:
-    """Facts from the bytes of a file, recognised by what it begins with."""
+    """Facts from the bytes of a file; the first bytes identify its kind."""
     if not data.strip():
         raise BadInputError(f"{name}: the file is empty", hint="record a dump with `cpuid -r > FILE`")
     data = textfile.plain(data, name)

@@ -1,4 +1,4 @@
-"""What mail, trackers, shells and terminals put around lines of text: quotes, comments, colours, numbers. Pure."""
+"""Remove what mail, trackers, shells and terminals add to lines: quotes, comments, colours, numbers. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 # Colours and cursor movements (ECMA-48 control sequences), and operating system commands such as window titles.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]{0,40}[ -/]{0,4}[@-~]|\][^\x07\x1b]{0,400}(?:\x07|\x1b\\)|[@-Z\\^_])")
-# Quotes of mail, comments, list items, tables, diffs. "-- Boot" is journalctl's own, and no list item.
+# Quotes of mail, comments, list items, tables, diffs. "-- Boot" is journalctl's marker, not a list item.
 _QUOTES = re.compile(r"^(?:[ \t]|>|&gt;|\||#|\*|//|;|•|-(?= )|\+(?=[ \t\[]))+")
 # grep -n, grep -H: "12:", "dmesg.txt:12:", "dmesg.txt-12-", "/var/log/kern.log.1:"; not "2025-11-20", not "10:15:33".
 # cat -n and nl: "  12<tab>"; lists: "12. ".
@@ -25,7 +25,7 @@ def uncoloured(line: str) -> str:
 
 
 def unquoted(line: str) -> str:
-    """The line without indentation, marks of a quotation or a comment, and without back-quotes around it."""
+    """The line without indentation, marks of a quotation or comment, and back-quotes around it."""
     found = _QUOTES.match(line)
     if found:
         line = line[found.end() :]

@@ -1,1 +1,1 @@
-"""Results as text, JSON, HTML and the formats of other programs. One file a format."""
+"""Results as text, JSON, HTML and the formats of other programs. One file per format."""

@@ -10,7 +10,7 @@ from sevkit.render.page import page
 
 
 def text(data: Mapping[str, Any], *, colour: bool = False, width: int = 100, told: bool = False) -> str:
-    """The run as text. ``told``: the story was told already, as it happened; then only its ending."""
+    """The run as text. ``told``: the steps were printed during the run, so only the ending is left."""
     if _captured(data):
         return leak.text(data, colour=colour, width=width)
     parts = []
@@ -25,7 +25,7 @@ def text(data: Mapping[str, Any], *, colour: bool = False, width: int = 100, tol
 
 
 def html(data: Mapping[str, Any], pictures: Sequence[Picture | None] = ()) -> str:
-    """The run as one HTML page that needs nothing else."""
+    """The run as one self-contained HTML page."""
     if _captured(data):
         return leak_report.render(data, pictures)
     stories = [_story(each) for each in data["experiments"]]
@@ -42,13 +42,13 @@ def _story(experiment: dict[str, Any]) -> dict[str, Any]:
 
 
 def column(experiment: dict[str, Any]) -> str:
-    """The heading of one mode: with what was switched on, and where it was performed."""
+    """The heading of one mode: with the enabled options, and the place where it ran."""
     on = " + mitigations" if experiment["mitigations_on"] else ""
     return f"{experiment['mode']}{on} [{experiment['level']}]"
 
 
 def _captured(data: Mapping[str, Any]) -> bool:
-    """Whether the attack captured the VMM's memory in every mode: then there is a table to show."""
+    """Whether the attack captured the VMM's memory in every mode, so that a table can be shown."""
     return all("coverage" in each for each in data["experiments"])
 
 

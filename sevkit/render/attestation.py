@@ -19,7 +19,7 @@ from sevkit.attestation.payload import (
 
 
 def measurement(data: Measurement, *, base64: bool = False) -> Iterator[str]:
-    """The digest alone, so that a script can take it; before it the trace if there is one."""
+    """The digest alone, for use in scripts; before it the trace, if there is one."""
     yield from _trace(data.get("trace", ()))
     yield from (f"wrote {name}" for name in data.get("vmsa_files", ()))
     yield _digest(data["launch_digest"], base64=base64)
@@ -42,7 +42,7 @@ def _trace(lines: Sequence[TraceLine]) -> Iterator[str]:
 
 
 def explanation(data: Explanation) -> Iterator[str]:
-    """The smallest change and others of its size, or what was ruled out."""
+    """The smallest change and others of the same size, or the inputs that were ruled out."""
     if data["equal"]:
         yield f"equal: {data['launch_digest']}"
         return
@@ -93,7 +93,7 @@ def _word(value: Any) -> str:
 
 
 def verdict(data: VerifiedReport) -> Iterator[str]:
-    """The verdict, every reason, and where the missing certificate is."""
+    """The verdict, every reason, and the address of the missing certificate."""
     yield data["verdict"]
     for item in data["checks"]:
         if item["status"] != "pass":
@@ -109,7 +109,7 @@ def verdict(data: VerifiedReport) -> Iterator[str]:
 
 
 def attested(data: AttestedGuest) -> Iterator[str]:
-    """The verdict on a guest, its provenance, and the two digests where they differ."""
+    """The verdict on a guest, its provenance, and the two digests if they differ."""
     yield f"{data['guest']} ({data['provenance']}): {data['verdict']}"
     yield f"  measured {data['measurement']}"
     if data["equal"]:
@@ -126,7 +126,7 @@ _ORDER = ("yes", "unknown", "no")
 
 
 def bulletins(data: BulletinTable) -> Iterator[str]:
-    """Bulletins that apply first, then those that cannot be told, then the others."""
+    """Bulletins that apply first, then the unknown ones, then the others."""
     tcb = " ".join(f"{name} {value}" for name, value in (data["tcb"] or {}).items()) or "not known"
     yield f"{data['product'] or 'unknown processor'}, TCB {tcb}, {data['mode']} guests, from {data['source']}"
     for item in sorted(data["bulletins"], key=lambda item: _ORDER.index(item["applies"])):
@@ -142,7 +142,7 @@ def bulletins(data: BulletinTable) -> Iterator[str]:
 
 
 def vectors(data: VectorSet) -> Iterator[str]:
-    """How many vectors there are, and where."""
+    """The number of vectors, and their place."""
     counts = ", ".join(f"{count} {name}" for name, count in data["verdicts"].items())
     yield f"{data['count']} vectors in {data['folder']}: {counts}"
     if data["url"]:

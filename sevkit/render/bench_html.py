@@ -1,4 +1,4 @@
-"""The benchmark report as one HTML page that needs nothing else."""
+"""The benchmark report as one self-contained HTML page."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The report's charts as inline SVG: one of ratios with intervals, one of values for each family.
+"""The report's charts as inline SVG: one of ratios with intervals, one of values per family.
 
 Colours are CSS variables of the page, so that one drawing serves light and dark.
 """
@@ -60,7 +60,7 @@ def _forest_row(c: Comparison, ratio: float, scale: "_Log", y: float) -> list[st
     else:
         left, right = scale.at(c.interval[0]), scale.at(c.interval[1])
         parts.append(f'<circle class="dot" cx="{x:.1f}" cy="{y}" r="3.5"/>')
-        # Drawn over the dot and with ends that are taller, so that a narrow interval is seen too.
+        # Drawn over the dot and with taller ends, so that a narrow interval is visible too.
         ends = "".join(f"M{edge:.1f} {y - 6}v12" for edge in (left, right))
         parts.append(f'<path class="whisker" d="M{left:.1f} {y}H{right:.1f}{ends}"/>')
         told = f"{ratio:.3f}  {c.outcome}"
@@ -69,7 +69,7 @@ def _forest_row(c: Comparison, ratio: float, scale: "_Log", y: float) -> list[st
 
 
 def chart(figure: Figure) -> str:
-    """Bars from zero, one for each arm, with interval and raw values."""
+    """Bars from zero, one per arm, with interval and raw values."""
     count = sum(len(group.bars) for group in figure.groups)
     height = 12 + (BAR + 3) * count + 12 * len(figure.groups) + 26
     edges = [e for g in figure.groups for b in g.bars for e in (b.value, *(b.interval or ()), *b.points)]
@@ -139,7 +139,7 @@ class _Log:
 
 
 def _span(values: Sequence[float]) -> tuple[float, float]:
-    """A little more than the values and 1, and at least 0.95 to 1.05."""
+    """A range slightly wider than the values and 1, and at least 0.95 to 1.05."""
     low, high = min(*values, 0.952), max(*values, 1.05)
     margin = (high / low) ** 0.04
     return low / margin, high * margin
@@ -155,11 +155,12 @@ def _grid(scale: _Log, top: float, bottom: float) -> list[str]:
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers about 1, at most nine: steps of a fraction where the axis is short, 1-2-5 where it is long."""
+    """Round numbers around 1, at most nine: fractional steps if the axis is short, 1-2-5 if it is long."""
     if high / low > 4:
         decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         return [tick for power in decades for digit in (1, 2, 5) if low <= (tick := digit * 10.0**power) <= high]
     step = next(step for step in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5) if (high - low) / step <= 8)
+    # 1e-9 keeps a tick at the end of the axis that rounding of floats would drop.
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [round(index * step, 2) for index in range(first, last + 1)]
 
@@ -184,7 +185,7 @@ def _short(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-# The page's style for a figure that stands alone, in colours instead of variables, as other programs read them.
+# The page's style for a separate figure, with colours instead of variables, for other programs.
 _STYLE = """text{font:12px sans-serif;fill:#1c1f23}.hint,.tick{fill:#5c6570;font-size:11px}.end{text-anchor:end}
 .middle{text-anchor:middle}.grid{stroke:#e2e5e9}.one{stroke:#5c6570;stroke-dasharray:3 3}
 .whisker{stroke:#1c1f23;stroke-width:1.4;fill:none}.bar{fill-opacity:.42}.control .bar{fill-opacity:.2}
@@ -193,7 +194,7 @@ _COLOURS = {"nosev": "#7d8896", "sev": "#0072b2", "sev-es": "#aa4499", "sev-snp"
 
 
 def alone(svg: str) -> str:
-    """A chart as a file of its own."""
+    """A chart as a separate file."""
     view = svg.split('viewBox="', 1)[1].split('"', 1)[0].split()
     colours = "".join(
         f".mode-{mode} .bar,.mode-{mode} .point,.mode-{mode} .dot{{fill:{colour};stroke:{colour}}}"

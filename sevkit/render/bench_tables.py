@@ -19,7 +19,7 @@ _UNITS: dict[str, tuple[tuple[float, str], ...]] = {
 
 
 def quantity(value: float | None, unit: str) -> str:
-    """A value with three significant digits and a unit that fits."""
+    """A value with three significant digits and a suitable unit."""
     if value is None:
         return "-"
     for factor, name in _UNITS.get(unit, ((1, unit),)):
@@ -40,7 +40,7 @@ def ratio(value: float | None) -> str:
 
 
 def interval(value: Sequence[float] | None) -> str:
-    """An interval of a ratio, or a dash where none is known."""
+    """An interval of a ratio, or a dash if it is unknown."""
     return "-" if value is None else f"{value[0]:.3f} to {value[1]:.3f}"
 
 
@@ -100,7 +100,7 @@ _FIGURES = ("ratio", "confidence", "p_value", "p_holm", "noise_floor", "smallest
 
 
 def as_csv(comparisons: Sequence[Mapping[str, Any]]) -> str:
-    """Full precision, one line per comparison, with all that tells two lines apart: conditions, control, provenance."""
+    """Full precision, one line per comparison, with all that distinguishes lines: conditions, control, provenance."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     counts = ("boots_baseline", "boots", "samples_baseline", "samples")
@@ -116,7 +116,7 @@ def as_csv(comparisons: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cell(value: Any) -> Any:
-    """A CSV cell: ten digits of a number, more than any measurement has; nothing for None."""
+    """A CSV cell: a number with ten digits, more than any measurement has; empty for None."""
     if isinstance(value, str):
         return clean.csv_cell(value)
     if isinstance(value, bool):

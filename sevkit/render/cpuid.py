@@ -1,8 +1,8 @@
 """The leaf as Todd Allen's cpuid prints it for `cpuid -1 -l 0x8000001f`, line for line.
 
-Matched: version 20230120, the one in Debian 12. Its names and their order are its own, and it prints 24 of the flags; a
-later version may print more. It prints the section for any leaf that is there, whatever the vendor, and only the
-heading ``CPU:`` where the leaf is not.
+This matches version 20230120, the one in Debian 12, with its names and their order. It prints 24 of the flags; a
+later version may print more. It prints the section for any existing leaf, regardless of the vendor, and only the
+heading ``CPU:`` without the leaf.
 """
 
 from sevkit.probe.decoded import WORDS

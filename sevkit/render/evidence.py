@@ -1,4 +1,4 @@
-"""The evidence that stands at the end of a report: who, where, with which files; and the result itself as JSON."""
+"""The evidence at the end of a report: who, where, with which files; and the result itself as JSON."""
 
 from sevkit import evidence
 from sevkit.evidence.payload import Record
@@ -6,7 +6,7 @@ from sevkit.render.page import page
 
 
 def attach(html: str, found: Record) -> str:
-    """A report with its record, before the end of its main part."""
+    """Add its record to a report, before the end of its main part."""
     host = found["host"]
     identity = [
         ("Operator", found["operator"]),

@@ -1,4 +1,4 @@
-"""Several hosts for people: the table over a fleet, and the difference between two hosts."""
+"""Several hosts for people: the table of a fleet, and the difference between two hosts."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ _MODES = ("sme", "sev", "sev-es", "sev-snp")
 
 
 def table(data: Mapping[str, Any], *, colour: bool = False) -> str:
-    """One row for each host, then what stands out."""
+    """One row per host, then the values that differ from the majority."""
     paint = Painter(colour)
     width = max([len(row["host"]) for row in data["hosts"]] + [4])
     lines = [f"{'host':<{width}}  {'leaf':<16}" + "".join(f"{mode:<9}" for mode in _MODES) + "first in the way"]

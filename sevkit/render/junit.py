@@ -1,16 +1,16 @@
-"""`sevkit probe` as a JUnit report: one suite for each category, one case for each check."""
+"""`sevkit probe` as a JUnit report: one suite per category, one case per check."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 from xml.etree import ElementTree as ET
 
-# XML 1.0 has no way to write these, not even escaped.
+# XML 1.0 cannot represent these characters, not even escaped.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def render(data: Mapping[str, Any]) -> str:
-    """The report: fail is a failure, unknown an error, skip is skipped; advice that is not followed is skipped too."""
+    """The report: fail is a failure, unknown an error, skip is skipped; a failed advice is skipped too."""
     root = ET.Element("testsuites", name="sevkit probe")
     rows = data["checks"]
     for category in dict.fromkeys(row["category"] for row in rows):

@@ -1,4 +1,4 @@
-"""A leak run for people: the modes side by side, then what each verdict rests on."""
+"""A leak run for people: the modes side by side, then the reasons of each verdict."""
 
 import io
 from collections.abc import Callable, Iterator, Mapping
@@ -44,7 +44,7 @@ def _table(experiments: list[dict[str, Any]]) -> Table:
 
 
 def _reasons(console: Console, e: dict[str, Any]) -> None:
-    """What the verdict of one mode rests on, the guest's own words first."""
+    """The reasons of one mode's verdict; the guest's own report comes first."""
     line = Text.assemble((f"{e['mode']}: ", "bold"), (e["verdict"], _COLOURS[e["verdict"]]))
     console.print(line, Text(f"— {'; '.join(e['reasons'])}"))
     for logged in e["guest_log"]:
@@ -101,7 +101,7 @@ def _controls(e: dict[str, Any]) -> str:
 
 
 def _guest_says(e: dict[str, Any]) -> str:
-    """What the guest's kernel says that is active."""
+    """The features that the guest's kernel reports as active."""
     features = [line.rpartition("active:")[2].strip() for line in e["guest_log"] if "active:" in line]
     return features[0] if features else "nothing of SEV"
 
@@ -124,10 +124,10 @@ _ROWS: tuple[tuple[str, Callable[[dict[str, Any]], str | Text]], ...] = (
 
 
 def as_published(data: Mapping[str, Any]) -> Iterator[str]:
-    """The published article's own commands, with the PIDs of this run and what each gave.
+    """The published article's own commands, with the PIDs of this run and the result of each.
 
-    In the guest the text is made by the guest itself: typed text would pass through the VMM, and stand in its
-    memory whatever the guest's protection.
+    The guest generates the text itself: typed text would pass through the VMM, and would be in its
+    memory regardless of the guest's protection.
     """
     for e in data["experiments"]:
         pid, core = e["details"]["vmm_pid"], f"core.{e['details']['vmm_pid']}"

@@ -1,4 +1,4 @@
-"""The report of a leak run as one HTML page that a stranger can read: no script, nothing loaded from elsewhere."""
+"""The report of a leak run as one HTML page that needs no context: no script, no external resources."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -36,7 +36,7 @@ OUTCOME = {
 def render(data: Mapping[str, Any], maps: Sequence[Picture | None] = ()) -> str:
     """The page for the ``data`` of a leak run's result.
 
-    ``maps`` has a picture for each experiment, in their order; without, those that the data holds (``map``) are drawn.
+    ``maps`` has one picture per experiment, in their order; without it, the maps in the data (``map``) are drawn.
     """
     experiments = [_experiment(each) for each in data["experiments"]]
     pictures = [each for each in maps if each is not None] or _pictures(data["experiments"])
@@ -69,7 +69,7 @@ def _versions(data: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _experiment(e: Mapping[str, Any]) -> dict[str, Any]:
-    """One experiment with everything the template shows; what an older result lacks stays empty."""
+    """One experiment with everything that the template shows; fields that an older result lacks stay empty."""
     details = e.get("details", {})
     hits = e.get("hits", [])
     return {
@@ -162,7 +162,7 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
 
 
 def _command(words: Sequence[str]) -> str:
-    """A command line that can be pasted, an option a line."""
+    """A command line that can be pasted, one option per line."""
     import shlex
 
     quoted = [shlex.quote(str(word)) for word in words]

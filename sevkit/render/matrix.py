@@ -20,7 +20,7 @@ Row = tuple[dict[str, Any], list[list[dict[str, Any]]]]
 
 
 def _rows(data: Mapping[str, Any]) -> list[Row]:
-    """Each attack with its cells by column; a column holds a cell for each level that has one."""
+    """Each attack with its cells by column; a column has one cell per level with a result."""
     by_place: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for cell in data["cells"]:
         by_place.setdefault((cell["attack"], cell["column"]), []).append(cell)
@@ -31,7 +31,7 @@ def _rows(data: Mapping[str, Any]) -> list[Row]:
 
 
 def text(data: Mapping[str, Any], *, colour: bool = False, width: int = 100) -> str:
-    """The matrix as a table; with several levels, a line for each in every cell."""
+    """The matrix as a table; with several levels, every cell has one line per level."""
     console = Console(file=io.StringIO(), force_terminal=colour, width=width, highlight=False, no_color=not colour)
     title = f"Attacks by mode, at level {' and '.join(data['levels'])}"
     table = Table(title=title, title_justify="left", pad_edge=False)
@@ -77,7 +77,7 @@ def _summary(console: Console, data: Mapping[str, Any]) -> None:
 
 
 def _comparison(data: Mapping[str, Any]) -> list[str]:
-    """How real guests compare with the model, and what is missing."""
+    """Compare real guests with the model, and list what is missing."""
     cells, wrong = data["cells"], data["disagreements"]
     agree = sum(cell["agrees"] is True for cell in cells)
     return [
@@ -89,7 +89,7 @@ def _comparison(data: Mapping[str, Any]) -> list[str]:
 
 
 def markdown(data: Mapping[str, Any]) -> str:
-    """The matrix as Markdown, with the citation of every place where SEV-SNP fails."""
+    """The matrix as Markdown, with a citation for every cell in which SEV-SNP fails."""
     head = "| attack | " + " | ".join(data["columns"]) + " |"
     kinds = provenance.lines(cell["provenance"] for cell in data["cells"])
     lines = ["# Attacks by mode", "", *(f"Provenance: {words}." for words in kinds), "", head]
@@ -116,7 +116,7 @@ def _markdown_cell(cell: dict[str, Any], named: bool) -> str:
 
 
 def html(data: Mapping[str, Any]) -> str:
-    """The matrix as one HTML page that needs nothing else."""
+    """The matrix as one self-contained HTML page."""
     failures = [cell for cell in data["cells"] if _fails(cell)]
     kinds = provenance.lines(cell["provenance"] for cell in data["cells"])
     return page(
@@ -125,7 +125,7 @@ def html(data: Mapping[str, Any]) -> str:
 
 
 def story(data: Mapping[str, Any], *, colour: bool = False, width: int = 100) -> str:
-    """One cell told step by step."""
+    """One cell, step by step."""
     out = [_bold(f"{data['title']} — {data['column']}", colour), ""]
     out += textwrap.wrap(data["summary"], width)
     out += [f"Needs: {'; '.join(data['preconditions'])}"] if data["preconditions"] else []
@@ -147,7 +147,7 @@ def step_lines(step: dict[str, Any], width: int) -> list[str]:
 
 
 def ending(data: Mapping[str, Any], *, colour: bool = False, width: int = 100) -> list[str]:
-    """What came out, what was expected, what AMD claims, and where to read more."""
+    """The outcome, the expected outcome, AMD's claim, and references."""
     fit = "as expected" if data["as_expected"] else f"NOT as expected ({data['expected']})"
     lines = [_bold(f"The attack {_verb(data['observed'])}: {data['check']} ({fit}: {data['why']}).", colour)]
     if data["claim"] is not None:

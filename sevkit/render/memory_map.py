@@ -15,7 +15,7 @@ from sevkit.render.page import page
 if TYPE_CHECKING:
     import numpy as np
 
-# Told apart by all common kinds of colour vision (Okabe and Ito's palette), and in grey by their lightness.
+# Distinguishable with all common kinds of colour vision (Okabe and Ito's palette), and by lightness in grey.
 COLOURS = {
     PageClass.HOLE: "#ffffff",
     PageClass.ZERO: "#cfcfcf",
@@ -42,7 +42,8 @@ _LETTER = {
 
 
 def columns(points: int) -> int:
-    """Points in a row: a power of two, so that rows begin at round addresses and the map is not too wide."""
+    """The number of points per row: a power of two, so that rows begin at round addresses; limited in width."""
+    # Example: 131,072 points (512 MiB in pages) give rows of 256 points, 512 rows.
     wide = 16
     while wide * wide * 4 <= points and wide < 512:
         wide *= 2
@@ -50,7 +51,7 @@ def columns(points: int) -> int:
 
 
 def _grid(picture: Picture) -> "np.ndarray[Any, Any]":
-    """The classes in rows; what is left of the last row is a hole."""
+    """The classes in rows; the rest of the last row is filled with holes."""
     import numpy as np
 
     wide = columns(len(picture.points))
@@ -61,7 +62,7 @@ def _grid(picture: Picture) -> "np.ndarray[Any, Any]":
 
 
 def bitmap(picture: Picture) -> bytes:
-    """The bare map as a PNG, one pixel a point."""
+    """The map alone as a PNG, one pixel per point."""
     grid = _grid(picture)
     palette = b"".join(bytes.fromhex(COLOURS[kind][1:]) for kind in PageClass)
     rows = b"".join(b"\0" + row.tobytes() for row in grid)  # each row with filter type 0, none
@@ -126,7 +127,7 @@ def size(count: int) -> str:
 
 
 def panel(picture: Picture) -> dict[str, Any]:
-    """What the HTML template needs to draw one map."""
+    """The values that the HTML template needs to draw one map."""
     grid = _grid(picture)
     rows, wide = grid.shape
     total = sum(picture.counts.values()) or 1
@@ -157,12 +158,12 @@ def panel(picture: Picture) -> dict[str, Any]:
 
 
 def html(pictures: Sequence[Picture]) -> str:
-    """A page of its own: no script, nothing loaded from elsewhere."""
+    """A self-contained page: no script, no external resources."""
     return page("memory_map.html.j2", panels=[panel(picture) for picture in pictures])
 
 
 def text(picture: Picture, *, width: int = 72, rows: int = 12, colour: bool = False) -> str:
-    """A few lines for the terminal: a letter stands for many pages, by the most telling class among them."""
+    """A few lines for the terminal: one letter per group of pages, by the most important class among them."""
     import numpy as np
 
     from sevkit.memory.guest_ram.picture import shrink

@@ -1,8 +1,8 @@
-"""`sevkit probe` as a Node Feature Discovery feature file (features.d): one ``name=value`` a line.
+"""`sevkit probe` as a Node Feature Discovery feature file (features.d): one ``name=value`` per line.
 
 The words are NFD's own for these features: cpu-security.sev.enabled, sev.es.enabled, sev.snp.enabled, sev.asids and
-sev.encrypted_state_ids ("Feature labels", CPU). NFD writes no label for a feature that is not there, and neither is one
-written here for what is off or unknown. What only sevkit knows stands under ``sevkit-``.
+sev.encrypted_state_ids ("Feature labels", CPU). NFD writes no label for a missing feature, and sevkit
+writes none for a feature that is off or unknown. Labels that only sevkit has begin with ``sevkit-``.
 """
 
 import re
@@ -14,7 +14,7 @@ _ENABLED = {
     "sev-es": "cpu-security.sev.es.enabled",
     "sev-snp": "cpu-security.sev.snp.enabled",
 }
-_WIDTH = 63  # of a label value in Kubernetes
+_WIDTH = 63  # length of a label value in Kubernetes
 
 
 def render(data: Mapping[str, Any]) -> str:
@@ -41,5 +41,5 @@ def render(data: Mapping[str, Any]) -> str:
 
 
 def _value(text: str) -> str:
-    """A value that Kubernetes takes for a label."""
+    """A value that Kubernetes accepts in a label."""
     return re.sub(r"[^A-Za-z0-9._-]", "-", text)[:_WIDTH].strip("-._")

@@ -4,7 +4,7 @@ from typing import Any
 
 
 def page(template: str, **values: Any) -> str:
-    """A template filled in: everything is escaped, and a value that it lacks is an error."""
+    """Fill in a template: everything is escaped, and a missing value is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

@@ -1,4 +1,4 @@
-"""Text for terminals that show ASCII only: boxes, dashes and signs by what comes nearest."""
+"""Text for ASCII-only terminals: replace boxes, dashes and signs by similar characters."""
 
 import os
 from typing import TextIO
@@ -22,7 +22,7 @@ ASCII = str.maketrans({letter: plain for plain, letters in _SAME.items() for let
 
 
 def ascii_only(stream: TextIO) -> bool:
-    """Whether a stream cannot show more than ASCII: by its encoding, or by the locale of the terminal behind it."""
+    """Whether a stream can show only ASCII, by its encoding or by the locale of its terminal."""
     if (stream.encoding or "ascii").lower().replace("-", "") not in ("utf8", "utf16", "utf32"):
         return True
     locale = next((value for name in ("LC_ALL", "LC_CTYPE", "LANG") if (value := os.environ.get(name))), "")

@@ -32,7 +32,7 @@ class Painter:
 def human(data: Mapping[str, Any], *, colour: bool = False, everything: bool = False) -> str:
     """The report on one screen: CPU, leaf, guest, the checks that ran with hints, the verdict on each mode.
 
-    Checks that were not reached are counted by the check that stopped them; with ``everything`` they are listed.
+    Skipped checks are counted per check that caused the skip; with ``everything`` they are listed.
     """
     if "checks" not in data:
         return log(data["kernel_log"])
@@ -44,7 +44,7 @@ def human(data: Mapping[str, Any], *, colour: bool = False, everything: bool = F
 
 
 def short(data: Mapping[str, Any], *, colour: bool = False) -> str:
-    """One line for the CPU, one for each mode."""
+    """One line for the CPU, one per mode."""
     if "checks" not in data:
         return log(data["kernel_log"])
     leaf = data["leaf"]
@@ -139,7 +139,7 @@ def _tree(checks: Iterable[Mapping[str, Any]], paint: Painter, everything: bool)
 
 
 def _folded(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """How many checks were not reached, and because of which."""
+    """The number of skipped checks, per check that caused the skip."""
     by_id = {row["id"]: row for row in rows}
     counts: dict[str, int] = {}
     for row in rows:
@@ -153,7 +153,7 @@ def _folded(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _cause(row: Mapping[str, Any], by_id: Mapping[str, Mapping[str, Any]]) -> str:
-    """The check at the root of a skip."""
+    """The check that caused a skip in the first place."""
     for parent in row["depends_on"]:
         status = by_id[parent]["status"]
         if status == "skip":

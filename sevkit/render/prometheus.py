@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 
 def render(data: Mapping[str, Any]) -> str:
-    """The metrics; what is not known has no sample, rather than a 0 that would read as "off"."""
+    """The metrics; unknown values have no sample, since a 0 would mean "off"."""
     registry = CollectorRegistry()
     _cpu(registry, data)
     _leaf(registry, data["leaf"])

@@ -1,4 +1,4 @@
-"""What each provenance means, in words: one text for every table, story and page."""
+"""The meaning of each provenance: one text for every table, story and page."""
 
 from collections.abc import Iterable
 
@@ -12,7 +12,7 @@ WORDS = {
 
 
 def lines(provenances: Iterable[str]) -> list[str]:
-    """A line for each provenance, and a warning when results of different ones stand side by side."""
+    """One line per provenance, and a warning when results of different provenances are shown together."""
     kinds = list(dict.fromkeys(provenances))
     shown = [f"{kind}: {WORDS[kind]}" for kind in kinds]
     return [*shown, "Results of different provenance stand here: read them one by one."] if len(kinds) > 1 else shown

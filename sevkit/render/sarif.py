@@ -10,7 +10,7 @@ _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
 
 def document(data: BulletinTable) -> dict[str, Any]:
-    """The document: one rule per bulletin, one result per bulletin that applies or cannot be told."""
+    """The document: one rule per bulletin, one result per bulletin that applies or is unknown."""
     rows = data["bulletins"]
     driver = {
         "name": "sevkit tcb",
@@ -35,7 +35,7 @@ def _rule(item: BulletinRow) -> dict[str, Any]:
 
 def _result(number: int, item: BulletinRow, data: BulletinTable) -> dict[str, Any]:
     place = {
-        "physicalLocation": {"artifactLocation": {"uri": data["source"].replace(" ", "-")}},  # some services want one
+        "physicalLocation": {"artifactLocation": {"uri": data["source"].replace(" ", "-")}},  # some services need one
         "logicalLocations": [{"name": f"{data['product'] or 'unknown processor'} ({data['mode']})"}],
     }
     result: dict[str, Any] = {

@@ -8,7 +8,7 @@ _TIMEOUT = 120.0
 
 
 class SevkitBackend(base.BaseBackend):  # type: ignore[misc]
-    """Runs testinfra's commands in a guest that sevkit has launched, by its agent."""
+    """Runs testinfra's commands in a guest that sevkit has launched, through its agent."""
 
     NAME = "sevkit"
 
@@ -18,7 +18,7 @@ class SevkitBackend(base.BaseBackend):  # type: ignore[misc]
 
         try:
             self._guest = attach(name)
-        except UsageError as error:  # testinfra's caller sees the message alone: the hint belongs to it
+        except UsageError as error:  # testinfra's caller sees only the message, so the hint is added to it
             raise ValueError(f"sevkit://{name}: {error.message} ({error.hint})") from None
         super().__init__(name, *args, **kwargs)
 

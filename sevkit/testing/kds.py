@@ -9,12 +9,12 @@ from sevkit.attestation.vectors import kds
 from sevkit.attestation.vectors.authority import make_keys
 from sevkit.attestation.vectors.bench import Bench
 
-_BITS = 2048  # of the RSA keys: shorter than AMD's, and made in a fraction of the time
+_BITS = 2048  # bits of the RSA keys: shorter than AMD's, so that they are generated faster
 
 
 @dataclass(frozen=True)
 class FakeKds:
-    """``address`` is where it answers, ``asked`` what it was asked for, ``chips`` what makes reports by product."""
+    """``address`` is its URL, ``asked`` the requested paths, ``chips`` the chips that sign reports, by product."""
 
     address: str
     asked: list[str]

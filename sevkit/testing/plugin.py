@@ -1,7 +1,7 @@
-"""The pytest plugin: guests as fixtures, skips that say why, and the guest's console beside a failure.
+"""The pytest plugin: guests as fixtures, skips with a reason, and the guest's console beside a failure.
 
-Guests are shared by all tests of a session that ask for the same one, and end with it. Under pytest-xdist each worker
-has guests of its own, since each is a process with a pool and names of its own.
+All tests of a session that request the same guest share it, and it ends with the session. Under pytest-xdist each
+worker has its own guests, since each is a process with its own pool and names.
 """
 
 from collections.abc import Callable, Generator, Iterator
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _POOL = pytest.StashKey[Pool]()
 _USED = pytest.StashKey["list[Guest]"]()
-_LINES = 40  # of the console that a failed test shows
+_LINES = 40  # lines of the console that a failed test shows
 MARKER = (
     'sev_guest(mode="nosev", hypervisor=None, fresh=False, **spec): the guest that the fixture `sev_guest` gives; spec '
     "are fields of sevkit.guest.spec.GuestSpec (image, memory_mib, vcpus …); a fresh one is no other test's"
@@ -47,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def sev_guest(request: pytest.FixtureRequest) -> "Iterator[Guest]":
-    """A running guest, as the marker ``sev_guest`` asks for it; skips with the reason where its mode cannot run."""
+    """A running guest, as the marker ``sev_guest`` describes it; skips with the reason if its mode cannot run."""
     from sevkit.errors import MissingToolError, UnsupportedModeError
 
     marker = request.node.get_closest_marker("sev_guest")
@@ -78,7 +78,7 @@ def sev_host(sev_guest: "Guest") -> Any:
 
 @pytest.fixture
 def snp_report(sev_guest: "Guest") -> "Callable[..., Evidence]":
-    """Ask the guest for an attestation report: ``snp_report(report_data)``, up to 64 bytes that it shall hold."""
+    """Ask the guest for an attestation report: ``snp_report(report_data)``, up to 64 bytes that it must contain."""
     from sevkit.attestation.attest import NONCE, fetch_evidence
 
     return lambda report_data=b"": fetch_evidence(sev_guest, report_data.ljust(NONCE, b"\0"))
@@ -86,7 +86,7 @@ def snp_report(sev_guest: "Guest") -> "Callable[..., Evidence]":
 
 @pytest.fixture(scope="session")
 def fake_kds() -> "Iterator[FakeKds]":
-    """AMD's key distribution service, on loopback, for chips of sevkit's own: nothing leaves this host."""
+    """AMD's key distribution service, on loopback, for sevkit's own chips: nothing leaves this host."""
     from sevkit.testing.kds import serving
 
     with serving() as service:

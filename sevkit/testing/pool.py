@@ -1,4 +1,4 @@
-"""The guests of a test session: one for each wish, launched when it is first asked for."""
+"""The guests of a test session: one per wish, launched at its first use."""
 
 import os
 from dataclasses import dataclass, field, fields
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Wish:
-    """What a test asks for. Equal wishes share a guest, unless it is to be ``fresh``."""
+    """The guest that a test requests. Equal wishes share a guest, unless they are ``fresh``."""
 
     hypervisor: str
     spec: "GuestSpec"
@@ -21,7 +21,7 @@ class Wish:
 
     @classmethod
     def of(cls, asked: dict[str, Any], *, default_hypervisor: str) -> "Wish":
-        """From the words of the marker; raises UsageError for fields that a guest does not have."""
+        """Make a wish from the marker's arguments; raises UsageError for fields that a guest does not have."""
         from sevkit.guest.spec import GuestSpec
         from sevkit.vocabulary import Mode
 
@@ -38,7 +38,7 @@ class Wish:
 
 @dataclass
 class Pool:
-    """Running guests by wish. ``timeout`` is in seconds, for a guest to come up."""
+    """Running guests by wish. ``timeout`` is the number of seconds for a guest to start."""
 
     timeout: float
     _shared: "dict[Wish, Guest]" = field(default_factory=dict)
@@ -46,7 +46,7 @@ class Pool:
     _failed: dict[Wish, SevkitError] = field(default_factory=dict)
 
     def get(self, wish: Wish) -> "Guest":
-        """A running guest for a wish. What failed once fails again at once, with the same error."""
+        """A running guest for a wish. A wish that failed once fails again at once, with the same error."""
         if wish in self._failed:
             raise self._failed[wish]
         found = None if wish.fresh else self._shared.get(wish)

@@ -1,7 +1,7 @@
-"""What may have been different: for each input of a launch digest, the values that people and tools mix up. Pure.
+"""Alternatives for each input of a launch digest: the values that people and tools mix up. Pure.
 
-Each list starts with the value that was given. ``wide`` lists are long: they are tried alone, not in combination;
-``deep`` ones are everything that there is, tried alone after pairs of the others.
+Each list starts with the given value. ``wide`` lists are long: they are tried alone, not in combination;
+``deep`` ones have every possible value, and are tried alone after pairs of the others.
 """
 
 import re
@@ -21,7 +21,7 @@ MOST_VCPUS = 512
 
 @dataclass(frozen=True)
 class Option:
-    """A value that an input may have had, and how to name it."""
+    """A value that an input may have had, and its name for the user."""
 
     label: str
     value: Any
@@ -29,7 +29,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Dimension:
-    """An input with the values to try: ``options[0]`` is the one that was given."""
+    """An input with the values to try: ``options[0]`` is the given one."""
 
     name: str
     options: Sequence[Option]
@@ -39,7 +39,7 @@ class Dimension:
 
 @dataclass(frozen=True)
 class Material:
-    """Further files to try in place of those given: name -> contents."""
+    """Further files to try in place of the given ones: name -> contents."""
 
     firmware: Mapping[str, bytes] = field(default_factory=dict)
     kernels: Mapping[str, bytes] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class Material:
     cmdlines: Sequence[str] = ()
 
 
-# Signatures of processors themselves: what a guest with -cpu host has.
+# Signatures of physical processors, which a guest with -cpu host has.
 _REAL = {
     "Milan B0 (host)": 0x00A00F10,
     "Milan B1 (host)": 0x00A00F11,
@@ -81,7 +81,7 @@ _FEATURE_BITS = {
 
 
 def dimensions(inputs: LaunchInputs, material: Material) -> list[Dimension]:
-    """All inputs of a launch with what to try for each; those that cannot matter in this mode are left out."""
+    """All inputs of a launch with the values to try; inputs without effect in this mode are left out."""
     found = [_firmware(inputs, material)]
     if inputs.kernel is not None:
         found += _kernel(inputs.kernel, material) if isinstance(inputs.kernel, Kernel) else []
@@ -99,7 +99,7 @@ def _firmware(inputs: LaunchInputs, material: Material) -> Dimension:
 
 
 def _distinct(options: Sequence[Option]) -> list[Option]:
-    """The first option as it is, then each other value once, with all its names."""
+    """The first option unchanged, then each other value once, with all its names."""
     first = options[0]
     labels: dict[Any, dict[str, None]] = {}
     for option in options[1:]:
@@ -125,7 +125,7 @@ def _kernel(kernel: Kernel, material: Material) -> list[Dimension]:
 
 
 def _lines(kernel: Kernel, material: Material) -> Iterator[str]:
-    """The command line as shells, files, loaders and people change it."""
+    """The command line with the changes that shells, files, loaders and people make."""
     line = kernel.cmdline
     yield line
     yield line.strip()
@@ -161,7 +161,7 @@ def _signatures(given: int) -> Dimension:
 
 
 def _parts(families: Iterable[int], steppings: Iterable[int]) -> Iterator[Option]:
-    """Signatures of all models of families."""
+    """Signatures of all models of the given families."""
     for family, model, stepping in product(families, range(256), steppings):
         yield Option(f"family {family}, model {model}, stepping {stepping}", cpus.signature(family, model, stepping))
 
@@ -206,7 +206,7 @@ def _order() -> Dimension:
 
 @dataclass(frozen=True)
 class Quirk:
-    """How a tool builds save areas: which registers it forces, where it measures them, which it takes for all vCPUs."""
+    """How a tool builds save areas: registers that it forces, the measured address, whether all vCPUs are alike."""
 
     registers: tuple[tuple[str, int], ...] = ()
     gpa: int = VMSA_GPA

@@ -1,7 +1,7 @@
-"""The digest of a candidate: prefixes of the hash chain are computed once and shared. Pure.
+"""Compute digests of candidates; prefixes of the hash chain are computed once and shared. Pure.
 
-A launch digest is a chain: firmware, metadata pages, save areas. Candidates that differ only in a later part share what
-comes before it, and one walk along the save areas gives the digest for every number of vCPUs.
+A launch digest is a chain: firmware, metadata pages, save areas. Candidates that differ only in a later part share the
+digest of the earlier parts, and one pass over the save areas gives the digest for every number of vCPUs.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ Choice = Mapping[str, Any]  # the changed inputs: name of the dimension -> value
 
 @dataclass(frozen=True)
 class Prefix:
-    """Everything before the save areas: the digest so far, and where the vCPUs start."""
+    """Everything before the save areas: the digest so far, and the entry points of the vCPUs."""
 
     value: Any  # bytes for SNP, a SHA-256 object otherwise
     first_entry: int
@@ -53,6 +53,7 @@ class Candidates:
         if self.inputs.mode is not Mode.SEV_SNP:
             yield from self._legacy_walk(prefix, first, other, counts)
             return
+        # Each vCPU adds one link to the chain, so one pass over the save areas gives the digest for every count.
         end, sha384 = page_info_end(PageType.VMSA, self._quirk(choice).gpa), hashlib.sha384
         value = prefix.value
         for number in range(1, counts.stop):
@@ -133,7 +134,7 @@ class Candidates:
         return quirk
 
     def _areas(self, choice: Choice, prefix: Prefix) -> tuple[bytes | None, bytes | None]:
-        """What the first and every further vCPU adds: a digest of its save area (SNP), or the save area itself."""
+        """What the first and each further vCPU add: digests of save areas (SNP), or the areas themselves."""
         quirk = self._quirk(choice)
         signature = choice.get("vcpu-type", self.inputs.signature)
         snp = self.inputs.mode is Mode.SEV_SNP
@@ -152,7 +153,7 @@ class Candidates:
         return area(first), area(other) if other is not None else None
 
     def _area(self, entry: int, signature: int, features: int, vmm: str, quirk: Quirk) -> bytes:
-        """A save area: the one of its VMM and entry point, with what differs between candidates written over it."""
+        """A save area: that of its VMM and entry point, overwritten with the values that differ between candidates."""
         page = self._once(("page", entry, vmm), lambda: self._page(entry, vmm))
         changes: tuple[tuple[str, int], ...] = (("sev_features", features),)
         if vmsa.RESET_STATES[vmm].rdx is None:
@@ -203,7 +204,7 @@ def _svsm(firmware: Ovmf, svsm: Svsm) -> Ovmf:
 
 
 def _ordered(runs: Iterator[PageRun], order: str) -> list[PageRun]:
-    """The metadata's pages in an order that some tool or VMM has."""
+    """The metadata's pages in the order of some tool or VMM."""
     listed = list(runs)
     hashes, caa, memory = (kind.name for kind in (SectionType.KERNEL_HASHES, SectionType.SVSM_CAA, SectionType.SEC_MEM))
     if order == "none":

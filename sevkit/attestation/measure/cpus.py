@@ -7,7 +7,7 @@ from sevkit.errors import UsageError
 
 
 def signature(family: int, model: int, stepping: int) -> int:
-    """CPUID 1 EAX of a family, model and stepping as they are spoken of (family 25 is 0Fh plus 0Ah)."""
+    """CPUID 1 EAX of a displayed family, model and stepping (family 25 is base family 0Fh plus extended family 0Ah)."""
     if not 0 <= family <= 0x10E or not 0 <= model <= 0xFF or not 0 <= stepping <= 0xF:
         raise UsageError(f"there is no processor of family {family}, model {model}, stepping {stepping}")
     base, extended = (0xF, family - 0xF) if family > 0xF else (family, 0)
@@ -22,7 +22,7 @@ _PARTS = {
     "EPYC-Turin": (26, 0, 0, ("-v1",)),
 }
 
-# Models of QEMU's own, which no EPYC has.
+# Models that only QEMU has, not EPYC processors.
 _QEMU = {"max": (6, 6, 3), "qemu64": (15, 107, 1)}
 
 SIGNATURES: dict[str, int] = {
@@ -33,7 +33,7 @@ SIGNATURES: dict[str, int] = {
 
 
 def signature_of(cpu_type: str) -> int:
-    """The signature of a CPU model by QEMU's name, in any case of letters; raises UsageError."""
+    """The signature of a CPU model by QEMU's name, case-insensitive; raises UsageError."""
     for name, value in SIGNATURES.items():
         if name.lower() == cpu_type.lower():
             return value
@@ -41,5 +41,5 @@ def signature_of(cpu_type: str) -> int:
 
 
 def type_of(value: int) -> str | None:
-    """A CPU model of a signature; None when no model has it."""
+    """A CPU model with this signature; None when no model has it."""
     return next((name for name, own in SIGNATURES.items() if own == value), None)

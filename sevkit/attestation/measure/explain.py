@@ -1,7 +1,7 @@
-"""Why a digest differs: the smallest change of inputs that gives the digest that was reported. Pure.
+"""Why a digest differs: find the smallest change of inputs that gives the reported digest. Pure.
 
-The search goes by the number of changed inputs: none, one, two, three. All candidates of a number are tried before it
-answers, so that the change found is a smallest one, and every other of the same size is named beside it.
+The search increases the number of changed inputs: none, one, two, three. It tries all candidates of one number before
+it returns, so the result is a smallest change, with all other changes of the same size.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +27,7 @@ Progress = Callable[[int, str], None]
 
 @dataclass(frozen=True)
 class Change:
-    """An input that was different: what was given, and what gives the expected digest."""
+    """An input that was different: the given value, and the value that gives the expected digest."""
 
     input: str
     given: str
@@ -40,7 +40,7 @@ class Change:
 
 @dataclass
 class Answer:
-    """What was found. ``found`` is the first of the smallest changes: None when there is none, empty when equal."""
+    """The result. ``found`` is the first of the smallest changes: None if there is none, empty if digests are equal."""
 
     expected: bytes
     computed: bytes
@@ -69,7 +69,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Limits:
-    """How far to search: changed inputs at once, vCPUs at most, candidates at most."""
+    """Limits of the search: inputs changed at once, number of vCPUs, number of candidates."""
 
     changes: int = 3
     vcpus: int = MOST_VCPUS
@@ -84,7 +84,7 @@ def explain(
     limits: Limits | None = None,
     progress: Progress | None = None,
 ) -> Answer:
-    """Search for the change; raises UsageError when the expected digest has the size of no mode that was asked for."""
+    """Search for the change; raises UsageError if the expected digest does not have the size of a requested mode."""
     check(inputs)
     if len(expected) != SIZES[inputs.mode]:
         kinds = ", ".join(mode for mode, size in SIZES.items() if size == len(expected))
@@ -104,9 +104,9 @@ def explain(
 
 
 def _inside(inputs: LaunchInputs, expected: bytes) -> str | None:
-    """Whether the expected digest is one on the way: then the rest was not measured.
+    """Whether the expected digest is an intermediate one: then the later parts were not measured.
 
-    Fewer save areas are fewer vCPUs, which the search finds; so are SEV-ES without any, and SEV.
+    Not for fewer save areas: these are fewer vCPUs, which the search finds, as it does SEV-ES without any, and SEV.
     """
     if inputs.mode is not Mode.SEV_SNP:
         return None
@@ -121,13 +121,13 @@ def _silent(done: int, text: str) -> None:
 
 
 def _values(item: Dimension, level: int) -> Sequence[Option]:
-    """The values of an input that are tried among ``level`` changes: all alone, short wide lists in pairs too."""
+    """The values to try for an input when ``level`` inputs change: with one, all; with two, also short wide lists."""
     wide = item.wide if level == 1 or (level == _PAIRS and len(item.wide) <= _SHORT) else ()
     return [*item.options[1:], *wide]
 
 
 class _Search:
-    """One search: dimensions, the digests of candidates, and what has been tried."""
+    """One search: dimensions, the digests of candidates, and the candidates that were tried."""
 
     def __init__(
         self, inputs: LaunchInputs, answer: Answer, material: Material, limits: Limits, progress: Progress | None
@@ -139,7 +139,7 @@ class _Search:
         self.most = max(limits.vcpus, inputs.vcpus)
 
     def run(self) -> None:
-        """Level by level; a level that found something is the last."""
+        """Search level by level, and stop after the first level with a result."""
         for level in range(1, self.limits.changes + 1):
             self.progress(self.answer.tried, f"{level} changed input{'s' if level > 1 else ''}")
             matches = list(self._level(level))
@@ -154,7 +154,7 @@ class _Search:
             self.answer.ruled_out.append(self._ruled_out(level))
 
     def _level(self, level: int) -> Iterator[list[Change]]:
-        """All candidates with ``level`` changed inputs: the number of vCPUs is one of them or is as given."""
+        """All candidates with ``level`` changed inputs; the number of vCPUs is one of them, or is as given."""
         given = range(self.inputs.vcpus, self.inputs.vcpus + 1)
         for chosen in combinations(self.dimensions, level):
             yield from self._product(chosen, [_values(item, level) for item in chosen], given)
@@ -168,7 +168,7 @@ class _Search:
                     yield from self._product((item,), [item.wide], few, self.inputs.vcpus)
 
     def _deep(self) -> Iterator[list[Change]]:
-        """Every value of an input with few bits, alone: rarer than two ordinary mistakes, likelier than three."""
+        """Try every value of an input with few bits, alone: rarer than two ordinary mistakes, likelier than three."""
         given = range(self.inputs.vcpus, self.inputs.vcpus + 1)
         for dimension in self.dimensions:
             self.progress(self.answer.tried, f"every {dimension.name}")

@@ -1,7 +1,7 @@
-"""ID blocks: what a guest's owner signs so that only the launch he expects gets the identity he gave. Pure.
+"""ID blocks: the owner's signature that gives an identity only to the launch that the owner expects. Pure.
 
 Source: SEV-SNP firmware ABI (56860), ID Block and ID Authentication Information structures; the formats of ECDSA
-signatures and public keys are those of its appendix.
+signatures and public keys are in its appendix.
 """
 
 import hashlib
@@ -115,7 +115,7 @@ def _fits(key: ec.EllipticCurvePublicKey, message: bytes, raw: bytes) -> bool:
 def sign(
     block: IdBlock, id_key: ec.EllipticCurvePrivateKey, author_key: ec.EllipticCurvePrivateKey | None = None
 ) -> Signed:
-    """The block signed by the ID key, whose own public key the author key signs if there is one."""
+    """Sign the block with the ID key; the author key, if given, signs the public ID key."""
     packed, public = block.pack(), pack_key(id_key.public_key())
     auth = bytearray(AUTH_SIZE)
     struct.pack_into("<II", auth, 0, _ECDSA_P384, _ECDSA_P384 if author_key else 0)
@@ -129,7 +129,7 @@ def sign(
 
 
 def verify(block: bytes, auth: bytes) -> list[str]:
-    """What is wrong with a signed ID block, as the firmware would find; empty when nothing is."""
+    """Check a signed ID block as the firmware would: return all errors, empty if it is valid."""
     if len(block) != BLOCK_SIZE or len(auth) != AUTH_SIZE:
         return [f"an ID block has {BLOCK_SIZE} bytes and its authentication {AUTH_SIZE}"]
     faults = []

@@ -1,7 +1,7 @@
 """IGVM files: the headers, and the launch digest of the guest that they describe. Pure.
 
 Format: microsoft/igvm, igvm_defs/src/lib.rs. Rules of the measurement: coconut-svsm, tools/igvmmeasure, which measures
-in the file's order; KVM's restrictions on save areas are told as warnings.
+in the file's order; KVM's restrictions on save areas are reported as warnings.
 """
 
 import hashlib
@@ -37,7 +37,7 @@ _CR0 = slice(0x158, 0x160)
 
 
 class DataType(IntEnum):
-    """What a page is filled with."""
+    """The content type of a page."""
 
     NORMAL = 0
     SECRETS = 1
@@ -69,7 +69,7 @@ class Igvm:
 
 
 def parse(data: bytes) -> Igvm:
-    """Read a file; raises BadInputError for one that is damaged, whose checksum is wrong or whose data lie outside."""
+    """Read a file; raises BadInputError if it is damaged, its checksum is wrong, or its data are outside."""
     if len(data) < _FIXED.size or data[:4] != MAGIC:
         raise BadInputError("this is no IGVM file")
     _, version, start, size, total, checksum = _FIXED.unpack_from(data)
@@ -116,7 +116,7 @@ def _data_of(data: bytes, kind: int, values: tuple[int, ...], body: int) -> byte
 
 @dataclass(frozen=True)
 class Measured:
-    """The launch digest of an IGVM file, what KVM would object to, and the digest that its ID block expects."""
+    """The launch digest of an IGVM file, deviations from KVM's rules, and the digest that its ID block expects."""
 
     digest: bytes
     warnings: tuple[str, ...]
@@ -182,7 +182,7 @@ def _legacy(file: Igvm, mask: int) -> bytes:
 
 
 def _objections(file: Igvm, mask: int) -> Iterator[str]:
-    """What KVM does differently: one save area, the last of all, at a fixed address, with a CR0 of KVM's own."""
+    """Deviations from KVM, which measures one save area, after all pages, at a fixed address, with KVM's CR0."""
     mine = [(kind, v, data) for kind, v, data in file.headers if kind in {_PAGE, _INSERT, _CONTEXT} and v[1] & mask]
     contexts = [number for number, (kind, _, _) in enumerate(mine) if kind == _CONTEXT]
     if len(contexts) > 1:

@@ -1,4 +1,4 @@
-"""The launch that a QEMU command line describes: what its guest will report. Pure but for a reader of files."""
+"""The launch inputs that a QEMU command line describes. Pure except for the function that reads files."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -15,7 +15,7 @@ Reader = Callable[[str], bytes]
 
 
 def launch_of(argv: Sequence[str], read: Reader) -> LaunchInputs:
-    """The launch of a command line; raises UsageError for a guest that has no launch digest."""
+    """The launch of a command line; raises UsageError if its guest has no launch digest."""
     kind, properties = _encryption(argv)
     mode = Mode.SEV_SNP if "snp" in kind else Mode.SEV
     if mode is Mode.SEV and int(properties.get("policy", "0"), 0) & _ES:

@@ -1,4 +1,4 @@
-"""Each step of a launch digest, for people and programs that look for the first difference. Pure."""
+"""Each step of a launch digest, to find the first difference between two. Pure."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -11,7 +11,7 @@ from sevkit.vocabulary import Mode
 
 
 class Line(NamedTuple):
-    """A step: what it is, kind of page, guest address, size in bytes, hash of the contents, the digest after it."""
+    """A step: description, kind of page, guest address, size in bytes, hash of the contents, the digest after it."""
 
     what: str
     kind: str

@@ -1,4 +1,4 @@
-"""A report under judgement: what all checks look at. Which of the certificates at hand is its own is decided here."""
+"""The input of all checks: a report, and the certificate among the available ones that belongs to it."""
 
 import datetime as dt
 from collections.abc import Callable
@@ -25,7 +25,7 @@ ROLES = {SigningKey.VCEK: Role.VCEK, SigningKey.VLEK: Role.VLEK}
 
 @dataclass(frozen=True)
 class Setting:
-    """What several reports are judged by: certificates, roots, policy, and the time (UTC)."""
+    """The setting in which reports are judged: certificates, roots, policy, and the time (UTC)."""
 
     store: Store
     anchors: Anchors
@@ -34,7 +34,7 @@ class Setting:
 
 
 class Case:
-    """A report, the chip certificate that fits it best, and that certificate's chain."""
+    """A report, the chip certificate that matches it best, and that certificate's chain."""
 
     def __init__(self, evidence: Evidence, setting: Setting, build: Callable[..., Chain] = chain.build) -> None:
         self.evidence = evidence
@@ -49,7 +49,7 @@ class Case:
 
     @cached_property
     def leaves(self) -> list[Certificate]:
-        """All certificates at hand that a chip's or a provider's key may have; those beside the report come first."""
+        """All available VCEK and VLEK certificates; those delivered with the report come first."""
         beside = Store()
         for name, data in self.evidence.certificates.items():
             beside.add(name, data)
@@ -58,7 +58,7 @@ class Case:
 
     @cached_property
     def leaf(self) -> Certificate | None:
-        """The certificate that fits best: by its key, then by kind, chip and TCB. None when there is none."""
+        """The best match among the certificates: by its key, then by kind, chip and TCB. None when there is none."""
         ranked = sorted(self.leaves, key=self._rank, reverse=True)
         return ranked[0] if ranked else None
 
@@ -81,17 +81,17 @@ class Case:
 
     @cached_property
     def endorsement(self) -> Endorsement | None:
-        """What the certificate says of chip and firmware; None without one, or when it is malformed."""
+        """The certificate's data on chip and firmware; None without a certificate, or if it is malformed."""
         return endorsement_of(self.leaf) if self.leaf is not None else None
 
     @cached_property
     def report(self) -> Report:
-        """The report; one of version 2 takes its product from the certificate."""
+        """The report; version 2 does not name the product, so the certificate's is used."""
         return self._as_of(self.endorsement) if self.endorsement is not None else self._bare
 
     @cached_property
     def chain(self) -> Chain | None:
-        """The chain of the certificate, as far as it goes."""
+        """The chain of the certificate, as far as it can be built."""
         if self.leaf is None:
             return None
         store = Store([*self.setting.store.certificates], self.setting.store.crls)

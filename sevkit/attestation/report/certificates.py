@@ -1,4 +1,4 @@
-"""Certificates of the SEV-SNP key hierarchy: read from files, told apart, and what AMD's extensions say. Pure.
+"""Certificates of the SEV-SNP key hierarchy: read them, find their roles, decode AMD's extensions. Pure.
 
 Source: VCEK certificate and KDS interface specification (57230), tables of the certificates' fields and extensions.
 """
@@ -25,7 +25,7 @@ _TCB = {"bootloader": f"{AMD}.3.1", "tee": f"{AMD}.3.2", "snp": f"{AMD}.3.3", "m
 _FMC = f"{AMD}.3.9"
 _INTEGER, _OCTETS, _IA5, _UTF8 = 0x02, 0x04, 0x16, 0x0C
 MOST_BYTES = 1 << 20
-# What the library raises for certificates that it cannot read, some of it only when a part is asked for.
+# What the library raises for certificates that it cannot read, in part only when a field is accessed.
 DAMAGED = (
     ValueError,
     TypeError,
@@ -53,7 +53,7 @@ ISSUERS = {Role.VCEK: Role.ASK, Role.VLEK: Role.ASVK, Role.ASK: Role.ARK, Role.A
 
 @dataclass(frozen=True)
 class Endorsement:
-    """What the extensions of a VCEK or VLEK certificate say of chip and firmware."""
+    """The chip and firmware data in the extensions of a VCEK or VLEK certificate."""
 
     product_name: str
     tcb: TcbVersion
@@ -62,7 +62,7 @@ class Endorsement:
 
     @property
     def product(self) -> Product:
-        """The product line; raises BadInputError for a name that is not known."""
+        """The product line; raises BadInputError for an unknown name."""
         return products.named(self.product_name)
 
 
@@ -74,7 +74,7 @@ class Certificate:
 
     @cached_property
     def der(self) -> bytes:
-        """Its bytes: two certificates are the same when these are."""
+        """Its bytes: two certificates are equal if these are equal."""
         return self.x509.public_bytes(serialization.Encoding.DER)
 
     @cached_property
@@ -96,7 +96,7 @@ class Certificate:
 
     @cached_property
     def role(self) -> Role:
-        """By name, as the KDS specification has them; certificates of other roots by what they hold."""
+        """The role: by the names of the KDS specification; for certificates of other roots, by their contents."""
         for role, pattern in _NAMES.items():
             if re.fullmatch(pattern, self.name):
                 return role
@@ -110,7 +110,7 @@ class Certificate:
 
     @cached_property
     def endorsement(self) -> Endorsement:
-        """AMD's extensions; raises BadInputError when one is missing, twice there, or malformed."""
+        """AMD's extensions; raises BadInputError if one is missing, duplicated or malformed."""
         values = self._extensions()
         missing = [oid for oid in (_PRODUCT_NAME, *_TCB.values()) if oid not in values]
         if missing:
@@ -167,6 +167,7 @@ def _tagged(raw: bytes, tag: int, what: str) -> bytes:
 def _small(raw: bytes, what: str) -> int:
     """A DER INTEGER from 0 to 255 in its shortest form."""
     body = _tagged(raw, _INTEGER, what)
+    # DER integers are signed and in their shortest form: 0x7F is 7F, 0x80 is 00 80, and 00 7F is malformed.
     long_form = len(body) > 1 and body[0] == 0 and body[1] < 0x80
     value = int.from_bytes(body, "big", signed=True) if body else -1
     if not 0 <= value <= 0xFF or long_form:
@@ -183,7 +184,7 @@ def _string(raw: bytes, what: str) -> str:
 
 
 def _octets(raw: bytes) -> bytes:
-    """The chip id: bare in older certificates, an OCTET STRING in newer ones."""
+    """The chip id: raw bytes in older certificates, an OCTET STRING in newer ones."""
     if len(raw) in {8, 64}:
         return raw
     return _tagged(raw, _OCTETS, _HWID)
@@ -191,7 +192,7 @@ def _octets(raw: bytes) -> bytes:
 
 @dataclass
 class Store:
-    """Certificates and revocation lists at hand, each once; ``unreadable`` says why a file gave none."""
+    """The available certificates and revocation lists, each once; ``unreadable`` says why a file provided none."""
 
     certificates: list[Certificate] = field(default_factory=list)
     crls: list[x509.CertificateRevocationList] = field(default_factory=list)
@@ -199,7 +200,7 @@ class Store:
     _seen: set[Certificate] = field(default_factory=set)
 
     def add(self, name: str, data: bytes) -> None:
-        """Add what a file holds: PEM (one or a chain, lists too), DER, or a certificate table."""
+        """Add the contents of a file: PEM (one or a chain, lists too), DER, or a certificate table."""
         try:
             certificates, crls = load(data)
         except BadInputError as error:
@@ -227,12 +228,12 @@ def store_of(files: Mapping[str, bytes] | Iterable[tuple[str, bytes]]) -> Store:
 
 
 def may_hold_certificates(data: bytes) -> bool:
-    """Whether a file looks like PEM, DER or a certificate table: others in a folder are none of our business."""
+    """Whether a file looks like PEM, DER or a certificate table: other files are ignored."""
     return b"-----BEGIN " in data or data[:1] == b"\x30" or certtable.looks_like_one(data)
 
 
 def load(data: bytes) -> tuple[list[Certificate], list[x509.CertificateRevocationList]]:
-    """Certificates and revocation lists of a file in any of its forms; raises BadInputError when it holds neither."""
+    """Certificates and revocation lists of a file in any of its forms; raises BadInputError if it has neither."""
     if len(data) > MOST_BYTES:
         raise BadInputError(f"{len(data)} bytes are too many for certificates")
     with warnings.catch_warnings():
@@ -264,7 +265,7 @@ def _pem(data: bytes) -> tuple[list[Certificate], list[x509.CertificateRevocatio
 
 
 def _whole(x: x509.Certificate) -> Certificate:
-    """A certificate all of whose names and dates can be read: the library reads them when they are asked for."""
+    """Check that all names and dates of a certificate are readable: the library decodes them on access."""
     _ = (x.subject, x.issuer, x.not_valid_before_utc, x.not_valid_after_utc, x.serial_number)
     return Certificate(x)
 

@@ -30,9 +30,9 @@ _BIG_ENDIAN = {uuid.UUID(bytes_le=guid.bytes): name for guid, name in KNOWN.item
 
 
 def read(data: bytes) -> dict[str, bytes]:
-    """Name -> contents of each entry; raises BadInputError for a table that does not hold together.
+    """Name -> contents of each entry; raises BadInputError for an inconsistent table.
 
-    GUIDs stand as they are printed (big-endian) in tables of Linux and as EFI has them in others: both are read.
+    Tables of Linux store GUIDs in their printed order (big-endian), others in EFI's order: both are read.
     """
     if len(data) > MOST_BYTES:
         raise BadInputError(f"a certificate table of {len(data)} bytes is too large")
@@ -58,7 +58,7 @@ def read(data: bytes) -> dict[str, bytes]:
 
 
 def _check_spans(spans: list[tuple[int, int]], entries: int) -> None:
-    """Entries must lie behind the table and must not overlap: one byte would be two certificates'."""
+    """Entries must be after the table and must not overlap: no byte may belong to two certificates."""
     end = (entries + 1) * _ENTRY.size
     for start, stop in sorted(spans):
         if start < end:

@@ -1,7 +1,7 @@
 """From a chip's certificate to a trusted root: issuers, signatures, validity, revocation. Pure.
 
-The hierarchy is fixed: VCEK - ASK - ARK, or VLEK - ASVK - ARK, each signed with RSASSA-PSS and SHA-384 (57230). Other
-roots than AMD's, as the model's own, may sign with ECDSA and SHA-384.
+The hierarchy is fixed: VCEK - ASK - ARK, or VLEK - ASVK - ARK, each signed with RSASSA-PSS and SHA-384 (57230). Roots
+other than AMD's, such as the model's, may sign with ECDSA and SHA-384.
 """
 
 import datetime as dt
@@ -24,7 +24,7 @@ DEPTH = 3
 
 @dataclass(frozen=True)
 class Anchors:
-    """What trust may end in: the roots, and certificates that are at hand without being asked for."""
+    """The trusted roots, and further certificates that are always available."""
 
     roots: tuple[Certificate, ...]
     known: Store = field(default_factory=Store)
@@ -32,7 +32,7 @@ class Anchors:
 
 @dataclass(frozen=True)
 class Chain:
-    """A chain from the chip's certificate up, as far as it could be built, and what was found on the way."""
+    """A chain from the chip's certificate up, as far as it could be built, and the findings."""
 
     certificates: tuple[Certificate, ...]
     findings: tuple[Finding, ...]
@@ -76,7 +76,7 @@ def _issuer(child: Certificate, store: Store, anchors: Anchors) -> tuple[Certifi
 
 
 def signed_by(child: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """Whether the issuer's key made the signature, with an algorithm of the hierarchy."""
+    """Whether the signature is by the issuer's key, with an algorithm of the hierarchy."""
     try:
         child.verify_directly_issued_by(issuer)
     except (InvalidSignature, *DAMAGED):
@@ -85,7 +85,7 @@ def signed_by(child: x509.Certificate, issuer: x509.Certificate) -> bool:
 
 
 def algorithm_findings(chain: Chain) -> Iterator[Finding]:
-    """Weak or foreign algorithms: signatures other than SHA-384, short RSA keys."""
+    """Weak or unexpected algorithms: signatures other than SHA-384, short RSA keys."""
     for item in chain.certificates:
         problem = _weak(item.x509)
         if problem:
@@ -157,9 +157,9 @@ def trust_findings(chain: Chain, anchors: Anchors) -> Iterator[Finding]:
 def revocation_findings(
     chain: Chain, crls: Sequence[x509.CertificateRevocationList], now: dt.datetime
 ) -> Iterator[Finding]:
-    """Lists of the chain's issuers: whether they are genuine and current, and whether they name a certificate.
+    """Revocation lists of the chain's issuers: are they genuine and current, and do they name a certificate.
 
-    A list speaks of certificates of its own issuer alone: every VCEK has the serial number 0.
+    A list applies only to certificates of its own issuer: every VCEK has the serial number 0.
     """
     for child, issuer in zip(chain.certificates, chain.certificates[1:], strict=False):
         for crl in crls:

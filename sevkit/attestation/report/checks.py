@@ -29,7 +29,7 @@ def _always(case: Case) -> bool:
 
 
 class Check(NamedTuple):
-    """A check: ``run`` yields a text per fault; none means that it passed. It is left out where it does not apply."""
+    """A check: ``run`` yields one text per fault; no text means that it passed. It is omitted if it does not apply."""
 
     id: str
     says: str
@@ -102,7 +102,7 @@ def _key_info(case: Case) -> Iterator[str]:
 
 
 def _vmpl(case: Case) -> Iterator[str]:
-    # 0xFFFFFFFF: the host asked for the report (SNP_HV_REPORT_REQ).
+    # 0xFFFFFFFF: the host requested the report (SNP_HV_REPORT_REQ).
     vmpl = case.report.number("vmpl")
     if vmpl > 3 and vmpl != 0xFFFFFFFF:
         yield f"there is no VMPL {vmpl}"
@@ -142,7 +142,7 @@ def _signed(case: Case) -> Iterator[str]:
 
 
 def _signature(case: Case) -> Iterator[str]:
-    """ECDSA P-384 with SHA-384, by the certificate's key; says what is wrong before it says that it does not fit."""
+    """ECDSA P-384 with SHA-384, by the certificate's key; a specific error is reported before a plain mismatch."""
     if case.leaf is None:
         return
     for name, value in zip("RS", case.report.signature, strict=True):

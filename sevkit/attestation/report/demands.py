@@ -1,4 +1,4 @@
-"""The relying party's demands as checks of a report: only what the policy names is asked. Pure."""
+"""The relying party's demands as checks of a report: only demands in the policy are checked. Pure."""
 
 from collections.abc import Callable, Iterator
 
@@ -103,7 +103,7 @@ def _runtime(case: Case) -> Iterator[str]:
 
 
 def _demanding(*names: str) -> Callable[[Case], bool]:
-    """Whether the policy names one of these demands."""
+    """Whether the policy has one of these demands."""
     return lambda case: any(getattr(case.policy, name) != getattr(_NOTHING, name) for name in names)
 
 
@@ -130,7 +130,7 @@ DEMANDS = (
 
 
 def remarks(case: Case) -> Iterator[Finding]:
-    """What a reader should know although nobody forbade it."""
+    """Remarks on facts that the policy allows but a reader should know."""
     policy = case.report.number("policy")
     if policy >> layout.POLICY_BITS["debug"] & 1 and "debug" not in case.policy.policy_required:
         text = "the guest policy allows debugging: the host can read the guest's memory"

@@ -1,4 +1,4 @@
-"""The files that reports come in: from any of them to a report, and to what came along. Pure.
+"""File formats of reports: extract the report and the data beside it from any of them. Pure.
 
 Forms: the 1184 bytes alone; the answer of the firmware with its header of 32 bytes (MSG_REPORT_RSP, SEV-SNP firmware
 ABI), padded or not; a report with a certificate table behind it (extended report); the blob that Azure keeps in the
@@ -27,7 +27,7 @@ _FORMS = "known: 1184 bytes, firmware response, report with certificate table, A
 
 @dataclass(frozen=True)
 class Evidence:
-    """A report as it came: its bytes, the name of the form, the certificates beside it, and Azure's runtime data."""
+    """A report as received: its bytes, the name of the form, the certificates beside it, and Azure's runtime data."""
 
     report: bytes
     form: str
@@ -81,7 +81,7 @@ def _response(body: bytes, status: int) -> Evidence:
 
 
 def _with_tail(report: bytes, tail: bytes, form: str) -> Evidence:
-    """What stands behind a report is zeros or a certificate table; anything else is a file that is something else."""
+    """The bytes after a report must be zeros or a certificate table; otherwise the file is no report."""
     if not any(tail):
         return Evidence(report, form)
     if not certtable.looks_like_one(tail):
@@ -126,7 +126,7 @@ _HEX = re.compile(r"(?:0x)?(?:[0-9a-fA-F]{2}[\s:,]*)+")
 
 
 def decode(text: str) -> bytes | None:
-    """Bytes of hex (also with 0x, spaces, colons) or of base64 (either alphabet, padded or not); None otherwise."""
+    """Decode hex (also with 0x, spaces, colons) or base64 (either alphabet, padded or not); None otherwise."""
     if _HEX.fullmatch(text):
         return bytes.fromhex(re.sub(r"0x|[\s:,]", "", text))
     packed = re.sub(r"\s", "", text).replace("-", "+").replace("_", "/").rstrip("=")
@@ -137,7 +137,7 @@ def decode(text: str) -> bytes | None:
 
 
 def _json(text: str) -> Evidence | None:
-    """configfs-tsm's attributes, or a claim that carries the report, as other programs write them."""
+    """Attributes of configfs-tsm, or a claim that contains the report, as other programs write them."""
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""Fetching from a key distribution service: only when asked, with a deadline and a limit of size."""
+"""Fetch from a key distribution service: only on request, with a deadline and a size limit."""
 
 import urllib.error
 import urllib.request
@@ -36,10 +36,10 @@ def get(url: str, timeout: float = TIMEOUT) -> bytes:
 
 
 def missing(evidence: Evidence, store: Store, base: str | None = None) -> list[str]:
-    """Add what a report lacks: its VCEK, its issuers, the revocation list; returns the addresses that were fetched.
+    """Add a report's missing VCEK, issuers and revocation list; returns the addresses that were fetched.
 
-    A VLEK is not public: its owner hands it out. A report of version 2, which does not name its product, is tried as of
-    Milan. Issuers are fetched from another service than AMD's, and for products whose issuers are not built in.
+    A VLEK is not public: its owner provides it. A report of version 2, which does not name its product, is treated as
+    Milan's. Issuers are fetched from another service than AMD's, and for products whose issuers are not built in.
     """
     report = parse.parse(evidence.report)
     if report.product is None:

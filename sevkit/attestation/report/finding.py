@@ -1,4 +1,4 @@
-"""What a check says, and what many of them make: findings and the verdict."""
+"""Findings of checks, and the verdict that follows from them."""
 
 from collections.abc import Iterable
 from enum import StrEnum
@@ -25,7 +25,7 @@ class Trust(StrEnum):
 
 
 class Finding(NamedTuple):
-    """One check's outcome, in a word and in a sentence."""
+    """One check's outcome: one word and one sentence."""
 
     check: str
     status: Status
@@ -37,7 +37,7 @@ class Finding(NamedTuple):
 
 
 def verdict(findings: Iterable[Finding]) -> Trust:
-    """One failure rejects; without one, anything that could not be decided leaves the verdict open."""
+    """One failure rejects; without a failure, one undecided check makes the verdict inconclusive."""
     statuses = {item.status for item in findings}
     if Status.FAIL in statuses:
         return Trust.REJECTED

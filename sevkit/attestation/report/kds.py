@@ -1,4 +1,4 @@
-"""AMD's key distribution service: which address has the certificate of a report. Built here, fetched elsewhere.
+"""AMD's key distribution service: build the address of a report's certificate (fetch.py fetches it).
 
 Source: VCEK certificate and KDS interface specification (57230), chapter 4.
 """

@@ -24,7 +24,7 @@ class Kind(StrEnum):
 
 
 class Field(NamedTuple):
-    """A field: where it lies, how many bytes it has, how it is read, and the report version that brought it."""
+    """A field: its offset, its size in bytes, its kind, and the report version that introduced it."""
 
     offset: int
     size: int
@@ -118,7 +118,7 @@ def bits(value: int, names: dict[str, int]) -> dict[str, bool]:
 
 
 def reserved_ranges(version: int) -> list[tuple[int, int]]:
-    """The bytes that no field of a version takes, as (start, end): they must be zero."""
+    """The bytes that no field of a version uses, as (start, end): they must be zero."""
     taken = sorted((f.offset, f.offset + f.size) for f in FIELDS.values() if f.since <= max(version, 2))
     gaps, at = [], 0
     for start, end in [*taken, (SIGNED, SIGNED)]:

@@ -1,4 +1,4 @@
-"""From 1184 bytes to a report with names: every field of every version. Pure."""
+"""Parse the 1184 bytes of a report: every field of every version. Pure."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,9 +12,9 @@ from sevkit.errors import BadInputError
 
 @dataclass(frozen=True)
 class Report:
-    """An attestation report: the bytes, and what they say. Nothing about it has been verified.
+    """An attestation report: its bytes, decoded. Nothing in it is verified.
 
-    ``hint`` is the product that a certificate named: reports of version 2 do not say what chip they are from.
+    ``hint`` is the product in the certificate: reports of version 2 do not name theirs.
     """
 
     raw: bytes
@@ -52,9 +52,9 @@ class Report:
 
     @cached_property
     def product(self) -> Product | None:
-        """The product line: of CPUID from version 3 on, else of the certificate; None when nothing tells.
+        """The product line: from CPUID since version 3, else from the certificate; None if unknown.
 
-        A chip id of Turin has 8 bytes, that of its predecessors 64: it tells the layout of version 2 reports.
+        A chip id has 8 bytes on Turin and 64 before it: this decides the layout of version 2 reports.
         """
         if self.version >= 3:
             found = products.from_cpuid(self.number("cpuid_family"), self.number("cpuid_model"))
@@ -66,13 +66,13 @@ class Report:
 
     @property
     def part(self) -> str | None:
-        """The part as CPUID tells it: "Genoa", "Bergamo or Siena"."""
+        """The part by CPUID: "Genoa", "Bergamo or Siena"."""
         found = products.from_cpuid(self.number("cpuid_family"), self.number("cpuid_model"))
         return found[1] if found and self.version >= 3 else None
 
     @property
     def signed_bytes(self) -> bytes:
-        """What the signature is over."""
+        """The bytes that the signature covers."""
         return self.raw[: layout.SIGNED]
 
     @property
@@ -119,7 +119,7 @@ class Report:
 
 
 def parse(data: bytes, hint: Product | None = None) -> Report:
-    """A report from exactly 1184 bytes; raises BadInputError for another size or for no report at all."""
+    """A report from exactly 1184 bytes; raises BadInputError for another size, or if it is not a report."""
     if len(data) != layout.SIZE:
         raise BadInputError(f"an attestation report has {layout.SIZE} bytes, not {len(data)}")
     if not any(data):

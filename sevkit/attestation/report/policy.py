@@ -1,6 +1,6 @@
-"""What a relying party wants of a report: a policy file, in TOML or JSON. Pure.
+"""A relying party's demands on a report: a policy file, in TOML or JSON. Pure.
 
-Every key is optional; one that is not known is an error, because a misspelt demand would be no demand.
+Every key is optional. An unknown key is an error, because a misspelt demand would not be checked.
 """
 
 import difflib
@@ -108,7 +108,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _digests(size: int) -> Callable[[Any], frozenset[bytes]]:
-    """A reader of hex strings of one size; shorter ones are refused, except where zeros follow by definition."""
+    """A reader of hex strings of one size; shorter ones are refused, unless the field is zero-padded by definition."""
 
     def one(value: Any) -> bytes:
         if not isinstance(value, str):

@@ -1,4 +1,4 @@
-"""Products: which EPYC a report is from, and how its TCB version is laid out. Pure.
+"""Products: the EPYC that a report is from, and the layout of its TCB version. Pure.
 
 Sources: SEV-SNP firmware ABI (56860), TCB_VERSION and ATTESTATION_REPORT (CPUID_FAM_ID, CPUID_MOD_ID); VCEK
 certificate and KDS interface specification (57230), section 3.1. Family and model of Venice: virtee/sev, src/lib.rs.
@@ -46,7 +46,7 @@ CHIP_ID_SIZES = {Product.MILAN: 64, Product.GENOA: 64, Product.TURIN: 8, Product
 
 @dataclass(frozen=True)
 class TcbVersion:
-    """Security version numbers, each 0 to 255. ``fmc`` is None on products that have none."""
+    """Security version numbers, each 0 to 255. ``fmc`` is None on products without it."""
 
     bootloader: int
     tee: int
@@ -71,7 +71,7 @@ class TcbVersion:
         return [name for name, value in floor.components().items() if (getattr(self, name) or 0) < value]
 
     def components(self) -> dict[str, int]:
-        """The components that there are, by name."""
+        """The components of this product, by name."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 
@@ -88,7 +88,7 @@ def reserved_tcb_bytes(product: Product) -> tuple[int, ...]:
 
 
 def from_cpuid(family: int, model: int) -> tuple[Product, str] | None:
-    """Product line and part of a family and model; None for a processor that is not known."""
+    """Product line and part of a family and model; None for an unknown processor."""
     for known_family, first, last, product, part in MODELS:
         if family == known_family and first <= model <= last:
             return product, part
@@ -96,7 +96,7 @@ def from_cpuid(family: int, model: int) -> tuple[Product, str] | None:
 
 
 def named(text: str) -> Product:
-    """The product line of a name as certificates have it ("Milan-B0", "Genoa"); raises BadInputError."""
+    """The product line of a name in a certificate ("Milan-B0", "Genoa"); raises BadInputError."""
     try:
         return Product(text.partition("-")[0])
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""AMD's root certificates, pinned: what trust in a report ends in. Read from the package's own data."""
+"""AMD's root certificates, pinned: the trust anchors of reports. They are part of the package."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ def sources() -> dict[str, Any]:
 
 @cache
 def builtin() -> Store:
-    """ARK, ASK and ASVK of each product; raises BadInputError when a file is not the one that was shipped."""
+    """ARK, ASK and ASVK of each product; raises BadInputError if a file differs from the shipped one."""
     store = Store()
     for name, about in sources().items():
         data = (_FOLDER / name).read_bytes()

@@ -31,7 +31,7 @@ class Verification:
 
     @property
     def reasons(self) -> list[str]:
-        """Why the verdict is what it is: faults, open questions, warnings; what passed when there is none of these."""
+        """The reasons of the verdict: faults, undecided checks, warnings; if there are none, the checks that passed."""
         worst = [item for item in self.findings if item.status in _AS_THEY_ARE]
         shown = worst if self.verdict is not Trust.ACCEPTED else [*worst, *self.findings]
         return list(dict.fromkeys(f"{item.check}: {item.text}" for item in shown))
@@ -50,9 +50,9 @@ class Verification:
 
 @dataclass
 class Verifier:
-    """Judges reports by one setting; the chain of a certificate is walked once.
+    """Judges reports in one setting; the chain of each certificate is checked once.
 
-    ``checks`` and ``chain_checks`` are parameters for the tests that leave out one at a time.
+    ``checks`` and ``chain_checks`` are parameters for tests that leave out one check at a time.
     """
 
     setting: Setting
@@ -62,7 +62,7 @@ class Verifier:
     _of_chains: dict[Certificate, tuple[Finding, ...]] = field(default_factory=dict)
 
     def verify(self, evidence: Evidence) -> Verification:
-        """Judge one report; raises BadInputError when it is no report at all."""
+        """Judge one report; raises BadInputError if it is not a report."""
         case = Case(evidence, self.setting, self._chain)
         findings = [*self._report_findings(case), *self._chain_findings(case), *self._required(case), *remarks(case)]
         return Verification(verdict(findings), tuple(findings), case.report, case.chain)
@@ -90,7 +90,7 @@ class Verifier:
         return findings
 
     def _required(self, case: Case) -> Iterator[Finding]:
-        """A policy that demands revocation lists is not met by a list that is missing or out of date."""
+        """If a policy demands revocation lists, a missing or outdated list makes that demand undecided."""
         if not case.policy.require_crl:
             return
         for item in self._chain_findings(case):
@@ -119,7 +119,7 @@ def setting(
     now: dt.datetime | None = None,
     amd: bool = True,
 ) -> Setting:
-    """A setting: trust ends in AMD's roots and in ``extra_roots``; ``now`` is the present time by default."""
+    """Make a setting that trusts AMD's roots and ``extra_roots``; ``now`` is the present time by default."""
     trusted = (*(roots.amd_roots() if amd else ()), *extra_roots)
     known = roots.builtin() if amd else Store()
     moment = now or dt.datetime.now(dt.UTC)

@@ -1,4 +1,4 @@
-"""Whether a bulletin applies: yes, no or unknown, each with the reason. Pure."""
+"""Decide whether a bulletin applies: yes, no or unknown, each with the reason. Pure."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ YES, NO, UNKNOWN = "yes", "no", "unknown"
 
 @dataclass(frozen=True)
 class Judgement:
-    """The answer on one bulletin. ``fixed_by`` is what fixes it; for "no" it is what was found."""
+    """The answer on one bulletin. ``fixed_by`` is the fix; for "no", the fix that was found."""
 
     bulletin: Bulletin
     applies: str
@@ -40,12 +40,12 @@ class Judgement:
 
 
 def judge_all(known: Known, mode: Mode = Mode.SEV_SNP) -> list[Judgement]:
-    """All bulletins in the table's order."""
+    """Judge all bulletins, in the table's order."""
     return [judge(entry, known, mode) for entry in bulletins()]
 
 
 def judge(entry: Bulletin, known: Known, mode: Mode = Mode.SEV_SNP) -> Judgement:
-    """One bulletin."""
+    """Judge one bulletin."""
     if mode not in entry.modes:
         return Judgement(entry, NO, f"does not concern {mode} guests", ())
     if known.line is None:
@@ -90,7 +90,7 @@ def _holds(condition: Condition, known: Known) -> Answer:
 
 
 def _level(condition: Condition, known: Known) -> Answer:
-    """A security version number; one that is for other models or steppings says nothing of this one."""
+    """Compare a security version number; one for other models or steppings says nothing about this one."""
     for own, wanted, what in (
         (known.model, condition.models, "model"),
         (known.stepping, condition.steppings, "stepping"),
@@ -113,7 +113,7 @@ def _level(condition: Condition, known: Known) -> Answer:
 
 
 def _vector(bit: int, known: Known) -> Answer:
-    """A mitigation counts when the guest was launched under it and it is still there."""
+    """A mitigation counts if it was active when the guest was launched and is still active."""
     if known.launch_vector is None or known.current_vector is None:
         return None, f"MIT_VECTOR is not known (bit {bit}): reports have it from version 5 on"
     if (known.launch_vector & known.current_vector) >> bit & 1:
@@ -122,9 +122,9 @@ def _vector(bit: int, known: Known) -> Answer:
 
 
 def exit_code(judgements: list[Judgement], ignored: frozenset[str] = frozenset(), *, physical: bool = False) -> int:
-    """1 when one applies, 3 when one cannot be told, 0 otherwise.
+    """1 if one applies, 3 if one is unknown, 0 otherwise.
 
-    Ignored ones do not count, nor do attacks with hands on the hardware, which AMD claims no protection against.
+    Ignored bulletins do not count, nor do physical attacks, against which AMD claims no protection.
     """
     counted = {
         item.applies

@@ -1,4 +1,4 @@
-"""What is known of a host or guest: from a report, from a probed host, or from both. Pure."""
+"""What is known about a host or guest: from a report, from a probed host, or from both. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -13,7 +13,7 @@ _OLD = {(0x17, range(0x10)): "Naples", (0x17, range(0x30, 0x40)): "Rome"}
 
 @dataclass(frozen=True)
 class Known:
-    """What conditions are asked of. None stands for what the source does not tell."""
+    """The values that conditions test. None: the source does not have the value."""
 
     line: str | None = None
     model: int | None = None
@@ -28,7 +28,7 @@ class Known:
 
 
 def line_of(family: int | None, model: int | None) -> str | None:
-    """The product line of a family and model, SEV's first generations too."""
+    """The product line of a family and model, including SEV's first generations."""
     if family is None or model is None:
         return None
     found = products.from_cpuid(family, model)
@@ -38,7 +38,7 @@ def line_of(family: int | None, model: int | None) -> str | None:
 
 
 def of_report(report: Report) -> Known:
-    """What a report tells. One of version 2 names no processor, one below version 5 no mitigations."""
+    """The values in a report. Version 2 has no processor; versions below 5 have no mitigations."""
     with_cpuid = report.version >= 3
     with_vectors = report.version >= 5
     named = report.product is not None
@@ -57,7 +57,7 @@ def of_report(report: Report) -> Known:
 
 
 def of_host(family: int | None, model: int | None, stepping: int | None, readings: Mapping[str, Any]) -> Known:
-    """What a probed host tells: ``readings`` are values by name, missing ones left out."""
+    """The values of a probed host: ``readings`` are values by name, without missing ones."""
     line = line_of(family, model)
     status = readings.get("sev.snp_platform_status")
     known = Known(line=line, model=model, stepping=stepping, origin="host")
@@ -83,7 +83,7 @@ def _tcb(raw: int, line: str) -> Mapping[str, int]:
 
 
 def merged(report: Known, host: Known) -> Known:
-    """Both: the report's words are signed and count where the host's differ."""
+    """Merge both: the report's values are signed and override the host's."""
     return Known(
         line=report.line or host.line,
         model=report.model if report.model is not None else host.model,

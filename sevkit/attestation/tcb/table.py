@@ -1,4 +1,4 @@
-"""The table of bulletins: read from the package's data, each entry checked when it is read."""
+"""The table of bulletins: read from the package's data; each entry is validated."""
 
 import tomllib
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ LINES = ("Naples", "Rome", *products.Product)
 
 @dataclass(frozen=True)
 class Condition:
-    """What shows that a fix is there. ``minimum`` holds several values where sources disagree."""
+    """The condition that shows that a fix is present. ``minimum`` has several values if sources disagree."""
 
     tcb: str | None = None
     minimum: tuple[int, ...] = ()
@@ -44,7 +44,7 @@ class Condition:
 
 @dataclass(frozen=True)
 class Bulletin:
-    """An entry: whom it affects, what fixes it, how sure that is, and where it is written."""
+    """An entry: the affected products, the fixes, the confidence, and the sources."""
 
     id: str
     name: str
@@ -62,7 +62,7 @@ class Bulletin:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """All names under which it is known."""
+        """All its names."""
         return (self.id, *self.also, *self.cves)
 
 
@@ -74,7 +74,7 @@ def bulletins() -> tuple[Bulletin, ...]:
 
 
 def read(text: str) -> tuple[Bulletin, ...]:
-    """Entries of a table in TOML; raises BadInputError for one that is not well-formed."""
+    """Entries of a table in TOML; raises BadInputError for a malformed entry."""
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -1,1 +1,1 @@
-"""Valid and subtly wrong reports under a root of sevkit's own: what any verifier can be tested with."""
+"""Test vectors for any verifier: valid and subtly wrong reports under sevkit's own root."""

@@ -1,6 +1,6 @@
-"""A key hierarchy of sevkit's own with the names and extensions of AMD's: what test vectors are signed by.
+"""Sevkit's own key hierarchy, with the names and extensions of AMD's: it signs the test vectors.
 
-The organization of every certificate is "sevkit test vectors": nothing here can be mistaken for AMD's.
+The organization of every certificate is "sevkit test vectors": so nobody mistakes one for AMD's.
 """
 
 import datetime as dt
@@ -32,7 +32,7 @@ class Issuer(NamedTuple):
 
 @dataclass(frozen=True)
 class Template:
-    """What a certificate says. ``drop`` leaves out extensions by OID, ``more`` adds or replaces raw values."""
+    """The contents of a certificate. ``drop`` leaves out extensions by OID, ``more`` adds or replaces raw values."""
 
     name: str
     serial: int = 1
@@ -61,7 +61,7 @@ class Authority:
         return Issuer(certificate, key)
 
     def crl(self, *revoked: int, start: dt.datetime = START, end: dt.datetime = END, by: Issuer | None = None) -> bytes:
-        """The root's revocation list, DER; ``by`` signs in its name."""
+        """The root's revocation list as DER; ``by`` signs in its place."""
         signer = by or self.ark
         builder = x509.CertificateRevocationListBuilder(self.ark.certificate.subject, start, end)
         for serial in revoked:
@@ -73,7 +73,7 @@ class Authority:
 
 @dataclass(frozen=True, eq=False)
 class Keys:
-    """The RSA keys of a hierarchy, those of a root that nobody should trust, and the hierarchies made of them."""
+    """The RSA keys of a hierarchy, those of an untrusted root, and the hierarchies made from them."""
 
     ark: rsa.RSAPrivateKey
     ask: rsa.RSAPrivateKey
@@ -106,7 +106,7 @@ def _name(common: str) -> x509.Name:
 
 
 def issue(template: Template, key: "PublicKey", by: Issuer, issuer_name: str | None = None) -> x509.Certificate:
-    """A certificate over a public key; ``issuer_name`` replaces the issuer's own name."""
+    """Issue a certificate for a public key; ``issuer_name`` replaces the issuer's own name."""
     issuer = _name(issuer_name) if issuer_name else by.certificate.subject
     builder = x509.CertificateBuilder(issuer, _name(template.name), key, template.serial, template.start, template.end)
     if template.authority is not None:

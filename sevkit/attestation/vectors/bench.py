@@ -1,4 +1,4 @@
-"""What a test vector is, and the chip, certificates and issuers that vectors of one product are made of."""
+"""The type of a test vector, and the chip, certificates and issuers from which one product's vectors are made."""
 
 import datetime as dt
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from sevkit.attestation.vectors.platform import make_chip
 
 @dataclass(frozen=True)
 class Vector:
-    """A report with certificates and the verdict that they deserve; ``check`` is the one that has to notice."""
+    """A report with certificates and the expected verdict; ``check`` names the check that must fail."""
 
     name: str
     report: bytes
@@ -27,7 +27,7 @@ class Vector:
 
 
 class Bench:
-    """A chip of a product, its certificates, and how vectors are made of them."""
+    """A chip of a product and its certificates: makes vectors from them."""
 
     def __init__(self, product: Product, keys: Keys) -> None:
         self.product = product

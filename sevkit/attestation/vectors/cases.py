@@ -1,8 +1,7 @@
-"""The vectors: what is valid, and what is wrong in one way each, signed again where the signature would tell.
+"""The vectors: valid ones, and ones with a single error each, signed again unless the signature is the error.
 
-Each wrong vector names the check that has to notice it. Vectors that only a signature check can notice are many and
-cheap: every byte of a report flipped. The others are signed correctly: a verifier that leaves out the one check named
-accepts them.
+Each wrong vector names the check that must detect it. Many cheap vectors need only a signature check: a flipped bit
+in each byte of a report. The others are signed correctly: a verifier without the one named check accepts them.
 """
 
 import hashlib
@@ -23,7 +22,7 @@ _ACCEPTED, _REJECTED = Trust.ACCEPTED, Trust.REJECTED
 
 
 def vectors(keys: Keys, product_lines: tuple[Product, ...] = PRODUCTS) -> Iterator[Vector]:
-    """All vectors, in an order that does not change."""
+    """All vectors, in a fixed order."""
     for product in product_lines:
         bench = Bench(product, keys)
         for make in (
@@ -42,7 +41,7 @@ def vectors(keys: Keys, product_lines: tuple[Product, ...] = PRODUCTS) -> Iterat
 
 
 def versions(product: Product) -> tuple[int, ...]:
-    """The report versions that firmware of a product gives."""
+    """The report versions that the firmware of a product produces."""
     return layout.VERSIONS if product is not Product.TURIN else layout.VERSIONS[1:]
 
 
@@ -75,7 +74,7 @@ def _tcb(bench: Bench, **changes: int) -> bytes:
 
 
 def _flips(bench: Bench) -> Iterator[Vector]:
-    """Every byte of the signed part and of the signature, one bit each."""
+    """Flip one bit in each byte of the signed part and of the signature."""
     good = bench.chip.report(versions(bench.product)[-1])
     for at in range(layout.SIGNED + 2 * 48):
         where = at if at < layout.SIGNED + 48 else at - 48 + layout.SCALAR
@@ -138,7 +137,7 @@ def _fields(bench: Bench) -> Iterator[Vector]:
 
 
 def _runtime(bench: Bench) -> Iterator[Vector]:
-    """Azure's blob: runtime data whose hash REPORT_DATA holds, or not."""
+    """Azure's blob: with runtime data whose hash is in REPORT_DATA, or is not."""
     data = b'{"keys":[]}'
     for name, digest, verdict in (
         ("bound", hashlib.sha256(data).digest().ljust(64, b"\0"), _ACCEPTED),
@@ -167,7 +166,7 @@ def _bits(bench: Bench) -> Iterator[Vector]:
 
 
 def _reserved(bench: Bench) -> Iterator[Vector]:
-    """Reserved bytes set, and the report signed again."""
+    """Set reserved bytes and sign the report again."""
     for version in versions(bench.product):
         for start, end in layout.reserved_ranges(version):
             for at in sorted({start, end - 1, *range(start, end, 8)}):

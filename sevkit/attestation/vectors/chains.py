@@ -1,4 +1,4 @@
-"""Vectors whose report is genuine and whose certificates are wrong in one way each."""
+"""Vectors with a genuine report and a single error in the certificates."""
 
 import datetime as dt
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from sevkit.attestation.vectors.bench import Bench, Vector
 
 
 def of_chip(bench: Bench) -> Iterator[Vector]:
-    """The chip's certificate: wrong in one extension each, issued correctly."""
+    """Errors in the chip's certificate: one wrong extension each, issued correctly."""
     chip, good = bench.chip, bench.chip.report(5)
 
     def with_vcek(name: str, about: str, check: str, by: Issuer | None = None, **changes: Any) -> Vector:

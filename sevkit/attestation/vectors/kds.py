@@ -1,4 +1,4 @@
-"""A key distribution service on loopback, for chips of sevkit's own: the addresses of AMD's (57230, chapter 4)."""
+"""A key distribution service on loopback, for sevkit's own chips, with the paths of AMD's (57230, chapter 4)."""
 
 import threading
 from collections.abc import Iterable, Iterator
@@ -14,14 +14,14 @@ PEM, DER = "application/x-pem-file", "application/octet-stream"
 
 
 class Service:
-    """What the service answers: certificates of the chips that it knows, in their one TCB version."""
+    """The service: certificates of the chips that it knows, each with one TCB version."""
 
     def __init__(self, benches: Iterable[Bench]) -> None:
         self.benches = {bench.product: bench for bench in benches}
         self.asked: list[str] = []
 
     def answer(self, target: str) -> tuple[int, str, bytes]:
-        """Status, type and body of a request."""
+        """Status, type and body of the answer to a request."""
         self.asked.append(target)
         parts = urlsplit(target)
         pieces = parts.path.strip("/").split("/")
@@ -49,7 +49,7 @@ class Service:
 
 @contextmanager
 def serving(service: Service, port: int = 0) -> Iterator[str]:
-    """Serve on loopback while the block runs; gives the address to fetch from."""
+    """Serve on loopback while the block runs; yields the address of the service."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

@@ -1,4 +1,4 @@
-"""One made-up chip of a product: its keys, its certificates, and the reports that its firmware would sign."""
+"""One fictitious chip of a product: its keys, its certificates, and the reports that its firmware would sign."""
 
 import hashlib
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ CSP = "cc-test.sevkit"
 
 
 def tcb_of(product: Product) -> TcbVersion:
-    """A TCB version that is plausible for a product."""
+    """A plausible TCB version of a product."""
     fmc = 1 if "fmc" in products.LAYOUTS[product] else None
     return TcbVersion(bootloader=4, tee=1, snp=27, microcode=222, fmc=fmc)
 
@@ -131,5 +131,5 @@ def _packed(version: int, values: Mapping[str, Any]) -> bytearray:
 
 
 def with_scalars(body: bytes, r: int, s: int) -> bytes:
-    """A report of a body and two numbers in place of a signature."""
+    """A report with a body, and two numbers in place of a signature."""
     return (body + r.to_bytes(SCALAR, "little") + s.to_bytes(SCALAR, "little")).ljust(SIZE, b"\0")

@@ -1,4 +1,4 @@
-"""Vectors of a genuine report under a policy, and of certificates that are not at hand."""
+"""Vectors with a genuine report and a policy, and with missing certificates."""
 
 import datetime as dt
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ _POLICIES: tuple[tuple[str, str, str], ...] = (
 
 
 def demands(bench: Bench) -> Iterator[Vector]:
-    """A genuine report that does not meet one demand of a policy."""
+    """A genuine report that violates one demand of a policy."""
     report = bench.chip.report(5)
     for name, policy, check in _POLICIES:
         yield bench.vector(f"policy-{name}", "a demand that is not met", report, policy=policy, check=check)
@@ -47,7 +47,7 @@ def demands(bench: Bench) -> Iterator[Vector]:
 
 
 def missing(bench: Bench) -> Iterator[Vector]:
-    """What is not at hand leaves the verdict open."""
+    """Missing certificates make the verdict inconclusive."""
     report = bench.chip.report(5)
 
     def without(name: str, about: str, *names: str, **more: Any) -> Vector:

@@ -1,4 +1,4 @@
-"""Vectors as files: a folder per vector, and a manifest with the verdicts that they deserve."""
+"""Vectors as files: a folder per vector, and a manifest with the expected verdicts."""
 
 import json
 from collections import Counter
@@ -15,7 +15,7 @@ FORMAT = 1
 
 
 def write(folder: Path, vectors: Iterable[Vector], keys: Keys) -> Counter[str]:
-    """Write all vectors; returns how many there are of each verdict. Equal certificates are one file."""
+    """Write all vectors; returns their number per verdict. Equal certificates share one file."""
     reports, shared, roots = folder / "reports", folder / "certificates", folder / "roots"
     for place in (reports, shared, roots):
         place.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Running one block: one boot of each arm, each workload warmed up and sampled, every record handed on at once."""
+"""Run one block: one boot of each arm; warm up and sample each workload; pass on every record at once."""
 
 import contextlib
 import time
@@ -14,18 +14,18 @@ from sevkit.bench.model import Direction, Metric, Sample, SlotId
 from sevkit.bench.suite import Workload
 from sevkit.errors import SevkitError
 
-RAW = "_raw"  # the key under which a record carries what its program printed, until the recorder files it
+RAW = "_raw"  # the record's key for the program's output, until the recorder saves it to a file
 _CLOCK_RETRIES = 2
-_UNSTEADY_BOOTS = 2  # boots of a slot that may be given back before the next is taken as it is
+_UNSTEADY_BOOTS = 2  # boots of a slot that may be rejected; the next is used as it is
 BOOT_TIME = Metric("boot_time", "s", Direction.LOWER)
 
-# Takes records in the order in which they came to be. What it raises (a full disk) ends the campaign.
+# Receives records in the order of their creation. An error that it raises (a full disk) ends the campaign.
 Emit = Callable[[Mapping[str, Any]], None]
 
 
 @dataclass
 class Done:
-    """What a results directory already holds of a plan, so that nothing is measured twice."""
+    """The part of a plan that a results directory already has, so that nothing is measured twice."""
 
     samples: set[tuple[str, str, int]] = field(default_factory=set)
     slots: set[str] = field(default_factory=set)
@@ -34,7 +34,7 @@ class Done:
 
     @classmethod
     def of(cls, samples: Iterable[Sample], others: Iterable[Mapping[str, Any]], boots: Iterable[str]) -> "Done":
-        """From what the store read back."""
+        """Build it from a results directory that was read."""
         done = cls()
         for sample in samples:
             if not sample.warmup and sample.metric.primary:
@@ -49,7 +49,7 @@ class Done:
         return done
 
     def left(self, slot: Slot, workload: Workload, iterations: int) -> list[int]:
-        """The iterations of a workload that a slot still lacks."""
+        """The iterations of a workload that a slot still needs."""
         name = str(slot.identity)
         if (name, workload.name) in self.failed:
             return []
@@ -70,9 +70,9 @@ def run_block(
     emit: Emit,
     enough: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Run what is left of a block. Failures become records; only what ``emit`` raises gets out.
+    """Run the rest of a block. Failures become records; only errors of ``emit`` are raised.
 
-    ``enough`` is asked before each slot: a budget that is spent ends the block there.
+    ``enough`` is called before each slot: a spent budget ends the block there.
     """
     for slot in plan.block(config, boot):
         if str(slot.identity) not in done.slots and not enough():
@@ -80,7 +80,7 @@ def run_block(
 
 
 def _open(executor: Executor, slot: Slot, first: int, emit: Emit) -> Place:
-    """Boot a slot; a boot that came up unlike its neighbours is written down and taken again."""
+    """Boot a slot; a boot whose state differs from its neighbours' is recorded and repeated."""
     for attempt in range(first, first + _UNSTEADY_BOOTS):
         try:
             return executor.open(slot, slot.identity.attempted(attempt), steady=True)
@@ -129,7 +129,7 @@ def _run_workloads(plan: Plan, place: Place, slot: Slot, done: Done, emit: Emit)
 def _run_workload(
     plan: Plan, place: Place, slot: Slot, workload: Workload, left: list[int], emit: Emit
 ) -> SevkitError | None:
-    """Warm up and sample one workload; returns what made it fail."""
+    """Warm up and sample one workload; returns the error if it failed."""
     warmups = [(-1 - i, True) for i in range(plan.warmups(workload))]
     try:
         place.prepare(workload, slot, plan.profile.seconds)
@@ -150,7 +150,7 @@ def _run_workload(
 
 
 def _measure(place: Place, workload: Workload, slot: Slot, iteration: int) -> list[Measured]:
-    """One sample, taken again when a clock jumped meanwhile."""
+    """Take one sample; repeat it if a clock jumped meanwhile."""
     for _ in range(_CLOCK_RETRIES):
         with contextlib.suppress(ClockError):
             return place.measure(workload, slot, iteration)
@@ -192,7 +192,7 @@ def _blank(place: Place, slot: Slot, workload: Workload, metric: Metric, value: 
 
 
 def _boot_samples(place: Place, slot: Slot) -> Iterator[Mapping[str, Any]]:
-    """The time that the boot itself took, and its phases."""
+    """The duration of the boot itself, and of its phases."""
     if place.launch is None:
         return
     values = [(BOOT_TIME, place.launch.seconds)]

@@ -1,7 +1,7 @@
 """The same campaign on a cluster, through Dask's distributed scheduler.
 
-A block (one boot of each arm, neighbours in time on one machine) is a task, so that every comparison stays within a
-machine. Workers say what they offer (``dask worker ADDRESS --resources sev=1``), and a block asks for one of it. When
+A block (one boot of each arm, neighbours in time on one machine) is a task, so that every comparison stays within one
+machine. Workers declare resources (``dask worker ADDRESS --resources sev=1``), and a block requires one of them. When
 a worker is lost, Dask runs its blocks again elsewhere.
 """
 
@@ -23,7 +23,7 @@ _PATIENCE = 6 * 3600.0  # a worker waits for another worker on its host
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker gets."""
+    """The input of a worker."""
 
     plan: Plan
     setup: executors.Setup
@@ -45,7 +45,7 @@ def work(task: Task) -> list[Mapping[str, Any]]:
 
 
 class Dask:
-    """Runs blocks on the workers of a scheduler. ``resource`` is what each block needs one of, or empty."""
+    """Runs blocks on the workers of a scheduler. Each block needs one unit of ``resource``, if it is not empty."""
 
     def __init__(self, address: str, setup: executors.Setup, resource: str = "") -> None:
         with extra("cluster"):
@@ -64,10 +64,10 @@ class Dask:
     def run(
         self, plan: Plan, blocks: Sequence[Block], done: Done, emit: Emit, enough: Callable[[], bool]
     ) -> Iterator[Block]:
-        """Run all blocks at once, as many as there are workers; records come block by block."""
+        """Run blocks in parallel, one per worker; records arrive block by block."""
         import distributed
 
-        del enough  # the budget is looked at when a block comes back
+        del enough  # the budget is checked when a block is finished
         as_completed: Any = distributed.as_completed
         futures = {
             self._client.submit(
@@ -82,7 +82,7 @@ class Dask:
             self._client.cancel([f for f in futures if not f.done()], force=True)
 
     def close(self) -> None:
-        """Leave the scheduler; it and its workers stay."""
+        """Disconnect from the scheduler; it and its workers keep running."""
         self._client.close()
 
     def _take(self, future: Any, block: Block, emit: Emit) -> Block:

@@ -1,4 +1,4 @@
-"""Setting up a campaign: from a profile and the user's changes to a plan, an executor and a header."""
+"""Set up a campaign: make a plan, an executor and a header from a profile and the user's changes."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ _PATIENCE = 600.0  # seconds to wait for another campaign on this host
 
 @dataclass(frozen=True)
 class Wish:
-    """What the user asks for, beyond the profile."""
+    """The user's request, in addition to the profile."""
 
     profile: Profile
     where: str = "guest"
@@ -44,7 +44,7 @@ class Prepared:
 
 
 def prepare(wish: Wish, progress: Callable[[str], None] | None = None) -> Prepared:
-    """Find out what can be measured here; raises UnsupportedModeError when a mode that was asked for cannot."""
+    """Find out what can be measured here; raises UnsupportedModeError when a requested mode cannot."""
     profile = wish.profile
     if profile.as_published:
         profile = as_published(profile)
@@ -92,7 +92,7 @@ def measure(
     scheduler: Scheduler | None = None,
     report: Callable[[Progress], None] | None = None,
 ) -> Outcome:
-    """Run a campaign, or go on with it."""
+    """Run or resume a campaign."""
     estimate.check_budget(prepared.plan)
     title = f"Campaign {prepared.plan.profile.name}"
     header = {
@@ -116,7 +116,7 @@ def measure(
 
 
 def _host_to_itself(prepared: Prepared) -> AbstractContextManager[None]:
-    """The host's lock, for what measures this host."""
+    """The host's lock, needed by every campaign that measures this host."""
     return nullcontext() if prepared.setup.where == "mock" else hostlock.alone(_PATIENCE, prepared.progress)
 
 

@@ -1,4 +1,4 @@
-"""Disks for benchmarks: full of random data, since reads of a hole never reach a device and were 33 times as fast."""
+"""Disks for benchmarks, full of random data: reads of a hole never reach a device and were 33 times as fast."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ _PIECE = 16 << 20
 
 
 def fill(path: Path, size_mib: int) -> None:
-    """Write a disk image of random bytes, to the device and not only to the cache; raises NoSpaceError."""
+    """Write a disk image of random bytes and flush it to the device; raises NoSpaceError."""
     free = shutil.disk_usage(path.parent).free
     if free < size_mib << 20:
         raise NoSpaceError(
@@ -31,7 +31,7 @@ def fill(path: Path, size_mib: int) -> None:
 
 
 def allocated(path: Path) -> str:
-    """How much of an image has blocks of its own, as a fact of a boot: ``filled``, or what share is not a hole."""
+    """The allocated share of an image, as a fact of a boot: ``filled``, or the share that is not a hole."""
     status = path.stat()
     share = status.st_blocks * 512 / status.st_size if status.st_size else 0.0
     return "filled" if share >= 0.999 else f"{share:.0%} allocated, the rest are holes"

@@ -1,4 +1,4 @@
-"""What surrounded a measurement: the published study's table and more, and the facts that must be equal in two arms."""
+"""The environment of a measurement: the published study's table and more, and the facts that two arms must share."""
 
 import hashlib
 import os
@@ -17,7 +17,7 @@ _CPU0 = Path("/sys/devices/system/cpu")
 
 
 def of_host() -> dict[str, Any]:
-    """The host: CPU, memory, kernel, QEMU and the settings that move benchmarks. What cannot be read is left out."""
+    """The host: CPU, memory, kernel, QEMU and the settings that affect benchmarks. Unreadable values are left out."""
     cpu = cpu_info(_text("/proc/cpuinfo"))
     found: dict[str, Any] = {
         "sevkit": sevkit.__version__,
@@ -44,7 +44,7 @@ def of_host() -> dict[str, Any]:
 
 
 def moment(own_cpus: int) -> dict[str, Any]:
-    """What changes from boot to boot: load (and how many CPUs the campaign itself keeps busy), free memory, clock."""
+    """Values that change from boot to boot: load (and how many CPUs the campaign itself uses), free memory, clock."""
     load = os.getloadavg()
     return {
         "load": [round(value, 2) for value in load],
@@ -97,7 +97,7 @@ def of_guest(text: str) -> dict[str, str]:
     return {key: value.strip() for key, value in lines.items() if value.strip()}
 
 
-# One command that asks a guest for what of_guest() reads.
+# One command that prints the values that of_guest() reads.
 GUEST_PROBE = """
 echo "guest kernel=$(uname -r) $(uname -v)"
 echo "guest CPU=$(sed -n 's/^model name[^:]*: *//p' /proc/cpuinfo | head -n 1)"
@@ -137,14 +137,14 @@ def _numa() -> str:
 
 @lru_cache(maxsize=32)
 def version(program: str) -> str:
-    """The first line of ``PROGRAM --version``; empty when there is no such program."""
+    """The first line of ``PROGRAM --version``; empty if the program is missing."""
     if not processes.have_tool(program):
         return ""
     return processes.run([program, "--version"], timeout=10).text.partition("\n")[0].strip()
 
 
 def firmware(command_line: Sequence[str]) -> str:
-    """The firmware of a QEMU command line, by file name and the start of its SHA-256; SeaBIOS where none is named."""
+    """The firmware of a QEMU command line, by file name and the start of its SHA-256; SeaBIOS if none is named."""
     words = [word for word in command_line if "if=pflash,unit=0" in word]
     path = words[0].rpartition("file=")[2] if words else ""
     if "-bios" in command_line:

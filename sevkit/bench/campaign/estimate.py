@@ -1,4 +1,4 @@
-"""How long a plan takes, before anything is measured: rough, but enough to refuse what cannot fit its budget."""
+"""Estimate a plan's duration before the measurement: rough, but enough to refuse plans beyond their budget."""
 
 from sevkit.bench.campaign.plan import Config, Plan, Slot
 from sevkit.bench.suite import Workload
@@ -7,11 +7,11 @@ from sevkit.errors import UsageError
 # Seconds from the start of a guest until it answers; the images without and with benchmark programs.
 _BOOT = {"mini": 5.0}
 _LARGER_BOOT = 10.0
-_EMULATED = 7.0  # how many times longer the programs of the larger image take without KVM
+_EMULATED = 7.0  # slowdown factor of the larger image's programs without KVM
 _FIO_EXTRA = 1.4  # ramp time and start of a fio run
-_OTHERS = 1.0  # what prints its own value, when its length is not known
+_OTHERS = 1.0  # workloads that print their own value and have no known duration
 _FILL_MIB = 500.0  # of random data per second
-_BETWEEN = 0.1  # commands on their way into the guest and back
+_BETWEEN = 0.1  # time to send commands to the guest and get the answers
 
 
 def slots(plan: Plan, rounds: int) -> list[Slot]:
@@ -20,12 +20,12 @@ def slots(plan: Plan, rounds: int) -> list[Slot]:
 
 
 def seconds(plan: Plan, rounds: int) -> float:
-    """How long that many rounds take."""
+    """The duration of that many rounds."""
     return rounds * len(plan.arms) * sum(_slot_seconds(plan, config) for config in plan.configs)
 
 
 def check_budget(plan: Plan) -> None:
-    """Refuse a plan whose least number of rounds cannot fit its budget; raises UsageError with what would fit."""
+    """Refuse a plan whose minimum number of rounds exceeds its budget; raises UsageError with what would fit."""
     profile = plan.profile
     wanted = seconds(plan, profile.boots)
     if wanted <= profile.budget:

@@ -1,4 +1,4 @@
-"""Workloads in guests: one boot of a slot, with neighbours when co-located guests are asked for."""
+"""Workloads in guests: one boot of a slot, with further guests beside it if co-located guests are requested."""
 
 import contextlib
 import os
@@ -28,7 +28,7 @@ from sevkit.hypervisor.protocols import Guest, Hypervisor
 from sevkit.vocabulary import Mode
 
 _BOOT_TIMEOUT = 300.0
-_DISK_SERIAL = "sevkit-data"  # what argv.py gives the data disk
+_DISK_SERIAL = "sevkit-data"  # the name that argv.py gives the data disk
 _FIND_DISK = (
     "for d in /sys/block/*; do cat $d/serial $d/device/serial $d/device/vpd_pg80 2>/dev/null"
     f" | grep -q {_DISK_SERIAL} && echo /dev/${{d##*/}}; done; true"
@@ -38,7 +38,7 @@ _SPEED = re.compile(r"^\[\s*([\d.]+)\].*as init process", re.MULTILINE)
 
 
 class GuestExecutor:
-    """Boots guests. The hypervisor is one for all arms, so that they differ in the mode and not in the program."""
+    """Boots guests. All arms use the same hypervisor, so that they differ only in the mode."""
 
     name = "guest"
 
@@ -65,7 +65,7 @@ class GuestExecutor:
         return name == "emulated" or not os.access("/dev/kvm", os.R_OK | os.W_OK)
 
     def modes(self, wanted: Sequence[Mode]) -> tuple[list[Mode], dict[str, str]]:
-        """The modes that one hypervisor runs here: of those that can be had, the one with the most modes."""
+        """The modes that one hypervisor runs here: of the available ones, the hypervisor with the most modes."""
         names = select.NAMES[:2] if self._wanted == "auto" else (self._wanted,)
         best: tuple[list[Mode], dict[str, str]] = ([], {})
         for name in names:
@@ -79,7 +79,7 @@ class GuestExecutor:
         return best
 
     def ready(self, configs: Sequence[Config]) -> None:
-        """Build the images: the first boot must not hold their making."""
+        """Build the images now: the first boot's time must not include it."""
         for image in sorted({config.image for config in configs}):
             images.get(image, progress=self._progress)
 
@@ -113,7 +113,7 @@ class GuestExecutor:
         return made
 
     def _check_clock(self, made: "GuestPlace") -> None:
-        """Give a boot back whose kernel gave up its usual clock, as it does when the host keeps it waiting."""
+        """Reject a boot whose kernel dropped its usual clock, as it does when the host delays the guest."""
         clock = made.boot.facts.get("guest clock", "")
         slow = clock in environment.SLOW_CLOCKS
         self._quick_clock = self._quick_clock or not slow
@@ -135,7 +135,7 @@ class GuestExecutor:
 
 
 def spec_of(config: Config, mode: Mode, *, same_firmware: bool) -> GuestSpec:
-    """The guest of a configuration. With ``same_firmware`` the plain guest boots by OVMF like the encrypted ones."""
+    """The guest of a configuration. With ``same_firmware`` the plain guest boots with OVMF like the encrypted ones."""
     needs_disk = any(w.disk for w in config.workloads)
     storage = Storage()
     if needs_disk:
@@ -152,7 +152,7 @@ def spec_of(config: Config, mode: Mode, *, same_firmware: bool) -> GuestSpec:
 
 @dataclass(frozen=True)
 class Held:
-    """What guests need as long as they run: the threads that started them, and the folder of their disks."""
+    """Resources that guests need while they run: the threads that started them, and the folder of their disks."""
 
     pool: ThreadPoolExecutor
     scratch: "tempfile.TemporaryDirectory[str]"
@@ -198,7 +198,7 @@ class GuestPlace:
         return f"the image has no {', '.join(missing)}" if missing else None
 
     def prepare(self, workload: Workload, slot: Slot, seconds: float) -> None:
-        """Put programs into the guests and run what comes before."""
+        """Copy programs into the guests and run the preparation."""
         del slot, seconds
         for guest in self._guests:
             for source in workload.sources:
@@ -247,7 +247,7 @@ class GuestPlace:
 
 
 def phases(shell: place.Shell, total: float) -> dict[str, float]:
-    """Where the time of a boot went: VMM and firmware, kernel, init; from the guest's uptime and kernel log."""
+    """The phases of a boot: VMM and firmware, kernel, init; from the guest's uptime and kernel log."""
     with contextlib.suppress(SevkitError, ValueError, IndexError):
         text = shell(_PHASES, 20).text
         up = float(text.split()[0])
@@ -258,7 +258,7 @@ def phases(shell: place.Shell, total: float) -> dict[str, float]:
 
 
 def pin_process(pid: int, cpus: str) -> None:
-    """Keep all threads of a process on these CPUs (``2,3``); raises UsageError when they cannot be had."""
+    """Keep all threads of a process on these CPUs (``2,3``); raises UsageError if they are not available."""
     if not cpus or pid <= 0:
         return
     try:

@@ -1,4 +1,4 @@
-"""Workloads on the host itself: one mode, no guest. Good for A/A controls, and to hold guests against."""
+"""Workloads on the host itself: one mode, no guest. For A/A controls, and for comparison with guests."""
 
 import os
 import tempfile
@@ -29,7 +29,7 @@ class HostExecutor:
         self._pin = pin
 
     def modes(self, wanted: Sequence[Mode]) -> tuple[list[Mode], dict[str, str]]:
-        """The host runs plain."""
+        """The host has one mode: plain."""
         reasons = {str(mode): "--where host measures the host itself" for mode in wanted if mode is not Mode.NOSEV}
         return [Mode.NOSEV], reasons
 
@@ -37,7 +37,7 @@ class HostExecutor:
         """Nothing to build."""
 
     def open(self, slot: Slot, identity: SlotId, *, steady: bool) -> "HostPlace":
-        """A scratch directory stands for the boot."""
+        """Create a scratch directory in place of a boot."""
         del steady
         return HostPlace(slot, identity, self._seconds, self._pin)
 
@@ -75,7 +75,7 @@ class HostPlace:
         return f"{', '.join(missing)} is not installed" if missing else None
 
     def prepare(self, workload: Workload, slot: Slot, seconds: float) -> None:
-        """Put programs in place and run what comes before."""
+        """Install the programs and run the preparation."""
         del slot, seconds
         for source in workload.sources:
             (self._work / Path(source).stem).write_bytes(sources.compiled(source).read_bytes())
@@ -95,7 +95,7 @@ class HostPlace:
         place.run_after(self._shell, self._setup, workload)
 
     def alive(self) -> bool:
-        """The host does not go away."""
+        """Always true: the host keeps running."""
         return True
 
     def close(self) -> None:
@@ -109,6 +109,6 @@ class HostPlace:
 
 
 def spare_cpus(vcpus: int) -> str:
-    """The last ``vcpus`` CPUs, to pin guests to while the runner keeps the first; empty where there are too few."""
+    """The last ``vcpus`` CPUs, to pin guests to; the runner uses the first. Empty if there are too few."""
     allowed = sorted(os.sched_getaffinity(0))
     return ",".join(map(str, allowed[-vcpus:])) if len(allowed) > vcpus else ""

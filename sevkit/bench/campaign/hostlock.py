@@ -1,4 +1,4 @@
-"""One campaign at a time on a host: two that measure at once measure each other."""
+"""One campaign at a time per host: two at once would disturb each other's measurements."""
 
 import contextlib
 import errno
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from sevkit.errors import UsageError
 
-# An abstract address (unix(7)): no file that could be left behind, and one for all users of the host.
+# An abstract address (unix(7)): it leaves no file behind, and all users of the host share it.
 _ADDRESS = "\0sevkit-bench"
 _ASK_EVERY = 0.2
 

@@ -1,6 +1,6 @@
-"""A mock that invents its numbers, the same for the same seed: to try a campaign, and to test what is made of one.
+"""A mock that invents its numbers, deterministic by seed: to try a campaign, and to test reports and statistics.
 
-Each value is the workload's ``mock_value`` times its cost in the mode, times what boot and sample add by chance.
+Each value is the workload's ``mock_value`` times its cost in the mode, times random factors of boot and sample.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from sevkit.bench.suite import Workload
 from sevkit.errors import GuestError
 from sevkit.vocabulary import Mode, Provenance
 
-# How much of a workload's cost each mode has.
+# The share of a workload's cost in each mode.
 _SHARE = {Mode.NOSEV: 0.0, Mode.SEV: 0.6, Mode.SEV_ES: 0.8, Mode.SEV_SNP: 1.0}
 _BOOT_NOISE = 0.006
 _SAMPLE_NOISE = 0.008
@@ -36,19 +36,19 @@ class MockExecutor:
         self._delay = delay
 
     def modes(self, wanted: Sequence[Mode]) -> tuple[list[Mode], dict[str, str]]:
-        """The mock does them all."""
+        """The mock runs all modes."""
         return list(wanted), {}
 
     def ready(self, configs: Sequence[Config]) -> None:
         """Nothing to build."""
 
     def open(self, slot: Slot, identity: SlotId, *, steady: bool) -> "MockPlace":
-        """A boot that is none."""
+        """Open a place without a real boot."""
         del steady
         return MockPlace(slot, identity, self._seed, self._delay)
 
     def environment(self) -> dict[str, Any]:
-        """Nothing is real here, and the report says so."""
+        """The environment of a mock; the report says that nothing is real."""
         return {"made by": "sevkit's mock: invented numbers, no measurement"}
 
 

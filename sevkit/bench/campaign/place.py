@@ -17,7 +17,7 @@ from sevkit.errors import BadInputError, GuestError, SevkitError
 from sevkit.guest.result import CommandResult
 from sevkit.vocabulary import Mode
 
-# How a place tells the time to better than a millisecond: the shell of a busybox guest has no fractions of a second.
+# Commands that print the time to better than a millisecond: the shell of a busybox guest has no fractions of a second.
 # Each prints seconds and a fraction; the first that works is used.
 CLOCKS = {
     "date": "date +'%s %N ns'",
@@ -27,28 +27,28 @@ CLOCKS = {
 _MARK = "sevkit-clock"
 _STAMP = re.compile(rf"^{_MARK} (\d+) (\d+) (ns|us)$", re.MULTILINE)
 _UNTIMED = 120.0
-SCALE = 64  # how much more than under TCG, where everything takes longer
+SCALE = 64  # times as much work as under TCG, where everything takes longer
 _CLOCK_SLACK = 3.0  # seconds that a command may take on its way into a guest and back on a busy host
 
 
 class UnsteadyBootError(GuestError):
-    """A boot that came up in a state that its neighbours do not have, such as another clock: it is taken again."""
+    """A boot's state differs from its neighbours', such as another clock: the boot is repeated."""
 
 
 class ClockError(GuestError):
-    """A clock jumped during a sample: it is not used, and taken again."""
+    """A clock jumped during a sample: the sample is dropped and repeated."""
 
 
 @dataclass(frozen=True)
 class Launch:
-    """What the start of a place took: seconds until it answered, and phases where they are known."""
+    """The duration of a place's start: seconds until it answered, and phases if they are known."""
 
     seconds: float
     phases: Mapping[str, float]
 
 
 class Place(Protocol):
-    """Something in which workloads run: guests of one boot, the host, or the mock."""
+    """An environment in which workloads run: guests of one boot, the host, or the mock."""
 
     boot: Boot
     launch: Launch | None
@@ -58,11 +58,11 @@ class Place(Protocol):
         ...
 
     def prepare(self, workload: Workload, slot: Slot, seconds: float) -> None:
-        """What comes once before the samples of a workload."""
+        """Prepare a workload, once before its samples."""
         ...
 
     def measure(self, workload: Workload, slot: Slot, iteration: int) -> list[Measured]:
-        """One sample of each guest of the place; raises SevkitError when the workload fails."""
+        """Take one sample of each guest of the place; raises SevkitError when the workload fails."""
         ...
 
     def finish(self, workload: Workload) -> None:
@@ -70,7 +70,7 @@ class Place(Protocol):
         ...
 
     def alive(self) -> bool:
-        """Whether more can be measured here."""
+        """Whether the place can still be measured."""
         ...
 
     def close(self) -> None:
@@ -97,11 +97,11 @@ class Executor(Protocol):
         ...
 
     def open(self, slot: Slot, identity: SlotId, *, steady: bool) -> Place:
-        """Boot what a slot needs; raises SevkitError, with ``steady`` UnsteadyBootError for a boot to take again."""
+        """Boot what a slot needs; raises SevkitError; with ``steady``, UnsteadyBootError for a boot to be repeated."""
         ...
 
     def environment(self) -> dict[str, Any]:
-        """What all boots have in common: the host and its programs."""
+        """The environment that all boots share: the host and its programs."""
         ...
 
 
@@ -109,7 +109,7 @@ class Shell(Protocol):
     """Runs shell commands."""
 
     def __call__(self, command: str, timeout: float) -> CommandResult:
-        """Run a command; raises SevkitError when it cannot be run at all."""
+        """Run a command; raises SevkitError when it cannot be run."""
         ...
 
 
@@ -124,9 +124,10 @@ def find_clock(shell: Shell) -> str:
 
 
 def variables(slot: Slot, *, disk: str, work: str, seconds: float, scale: int) -> str:
-    """The shell words that set what commands may use.
+    """The shell words that set the variables of commands.
 
-    ``scale`` multiplies the work of short commands: on hardware the start of a shell (3 ms) was a tenth of some.
+    ``scale`` multiplies the work of short commands: on hardware, the start of a shell (3 ms) was a tenth of the time
+    of some commands.
     """
     values = {
         "DISK": disk,
@@ -140,7 +141,7 @@ def variables(slot: Slot, *, disk: str, work: str, seconds: float, scale: int) -
 
 
 def command_seconds(shell: Shell, clock: str) -> float:
-    """How long a command takes that does nothing: what each timed sample holds besides its work."""
+    """The duration of a command that does nothing: the overhead in each timed sample."""
     stamp = f"echo {_MARK} $({CLOCKS[clock]}) >&2"
     times = []
     for _ in range(3):
@@ -150,23 +151,23 @@ def command_seconds(shell: Shell, clock: str) -> float:
 
 
 def run_untimed(shell: Shell, setup: str, what: str, command: str) -> None:
-    """Run a command that prepares something; raises GuestError with its words when it fails."""
+    """Run a command that prepares something; raises GuestError with its output when it fails."""
     result = shell(setup + command, _UNTIMED)
     if result.status != 0:
         raise GuestError(f"{what} failed with status {result.status}", detail=_words(result))
 
 
 def run_after(shell: Shell, setup: str, workload: Workload) -> None:
-    """End what a workload started. It does not matter whether that still runs."""
+    """End what a workload started, whether or not it still runs."""
     if workload.after:
         with contextlib.suppress(SevkitError):
             shell(setup + workload.after, _UNTIMED)
 
 
 def run_timed(shell: Shell, clock: str, setup: str, workload: Workload) -> Measured:
-    """Run a workload between two looks at the clock of its own place.
+    """Run a workload between two readings of the place's own clock.
 
-    The host's monotonic clock is kept beside it: a guest's clock that jumps shows as a difference between the two.
+    The host's monotonic clock is read as well: if the guest's clock jumps, the two durations differ.
     """
     stamp = f"echo {_MARK} $({CLOCKS[clock]}) >&2"
     script = f"{setup}{stamp}; (\n{workload.command}\n); status=$?; {stamp}; exit $status"

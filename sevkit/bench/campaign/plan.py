@@ -1,4 +1,4 @@
-"""What is measured in which order, pure: the same profile and seed give the same plan.
+"""The order of all measurements. Pure: the same profile and seed give the same plan.
 
 The unit of the plan is a block: one round of one configuration, with one boot of each arm, so that the arms of a block
 are neighbours in time. Rounds alternate in direction (A B, B A, A B …: ABBA), so that a linear drift cancels.
@@ -86,7 +86,7 @@ class Plan:
         return [Slot(config, boot, arm, order) for arm in arm_order(self.arms, boot)]
 
     def fingerprint(self) -> str:
-        """Changes with anything that decides what is measured: a campaign is resumed only with the same."""
+        """Changes with everything that determines the measurement; a campaign is resumed only with the same one."""
         return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:16]
 
     def as_dict(self) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def make(
 
 
 def _configs(profile: Profile, workloads: Sequence[Workload]) -> list[Config]:
-    """All combinations; what needs no disk runs with the first storage and cache only."""
+    """All combinations; workloads without a disk run with the first storage and cache only."""
     found: list[Config] = []
     images = {w.image for w in workloads if w.image != "mini"} or {profile.image}
     image = min(images) if profile.image == "mini" else profile.image
@@ -147,6 +147,8 @@ def _configs(profile: Profile, workloads: Sequence[Workload]) -> list[Config]:
 
 def arm_order(arms: Sequence[Arm], boot: int) -> list[Arm]:
     """Forwards and backwards in turn; every second pair of rounds starts one arm later."""
+    # Three arms, boots 0 to 3: A B C, C B A, B C A, A C B. A drift that is linear in time cancels in each pair,
+    # and no arm is always the first.
     count = len(arms)
     start = (boot // 2) % count
     turned = [arms[(start + i) % count] for i in range(count)]

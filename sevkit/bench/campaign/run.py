@@ -1,4 +1,4 @@
-"""Running a campaign: blocks in order, every record on the disk at once, until the intervals are narrow enough."""
+"""Run a campaign: blocks in order, each record written to disk at once, until the intervals are narrow enough."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ Block = tuple[Config, int]
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a campaign is. ``left`` is in seconds, None while nothing is known."""
+    """The progress of a campaign. ``left`` is in seconds, None while it is unknown."""
 
     done: int
     total: int
@@ -44,7 +44,7 @@ class Outcome:
 
 
 class Scheduler(Protocol):
-    """Runs blocks somewhere and hands their records back."""
+    """Runs blocks, here or elsewhere, and returns their records."""
 
     def run(
         self, plan: Plan, blocks: Sequence[Block], done: Done, emit: Emit, enough: Callable[[], bool]
@@ -62,14 +62,14 @@ class Local:
     def run(
         self, plan: Plan, blocks: Sequence[Block], done: Done, emit: Emit, enough: Callable[[], bool]
     ) -> Iterator[Block]:
-        """Run blocks in order; the budget is looked at before each boot."""
+        """Run blocks in order; the budget is checked before each boot."""
         for config, boot in blocks:
             run_block(plan, self._executor, config, boot, done, emit, enough)
             yield config, boot
 
 
 class Recorder:
-    """Numbers records, files what programs printed, notices clock jumps, keeps samples for the stopping rule."""
+    """Numbers records, saves the programs' output, detects clock jumps, keeps samples for the stopping rule."""
 
     def __init__(self, store: Store, campaign: stores.Campaign) -> None:
         self._store = store
@@ -112,12 +112,12 @@ class Recorder:
 
 
 def _clock_offset() -> float:
-    """Wall clock against the clock that nobody sets: constant unless the wall clock jumps."""
+    """Wall clock minus monotonic clock: constant unless the wall clock jumps."""
     return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def open_store(output: Path, plan: Plan, header: Mapping[str, Any]) -> tuple[Store, stores.Campaign]:
-    """Start a results directory, or go on with it when it was made by the same plan."""
+    """Start a results directory, or resume it if it is of the same plan."""
     if stores.is_campaign(output):
         old = stores.read_header(output)
         if old.get("fingerprint") != plan.fingerprint():
@@ -139,7 +139,7 @@ def run(
     scheduler: Scheduler,
     report: Callable[[Progress], None] | None = None,
 ) -> Outcome:
-    """Measure until the stopping rule says so. What is there already is not measured again."""
+    """Measure until the stopping rule is met. Existing samples are not measured again."""
     recorder = Recorder(store, campaign)
     state = _State(plan, recorder, report or (lambda _: None))
     reason, boot = "boots", 0
@@ -165,7 +165,7 @@ def run(
 
 
 def _end(recorder: Recorder, reason: str, rounds: int) -> None:
-    """Write down why the campaign ended, unless that is what the last record says."""
+    """Record why the campaign ended, unless the last record already says so."""
     stop = {"kind": "stop", "reason": reason, "rounds": rounds}
     last = recorder.others[-1] if recorder.others else {}
     if {k: last.get(k) for k in stop} != stop:
@@ -173,7 +173,7 @@ def _end(recorder: Recorder, reason: str, rounds: int) -> None:
 
 
 class _State:
-    """What the loop keeps: which configurations are finished, how much time went by, how far it is."""
+    """The loop's state: finished configurations, elapsed time, progress."""
 
     def __init__(self, plan: Plan, recorder: Recorder, report: Callable[[Progress], None]) -> None:
         self._plan = plan
@@ -187,7 +187,7 @@ class _State:
         self._already = len({r.get("id") for r in recorder.others if r.get("kind") == "slot"})
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Record, and tell how far it is."""
+        """Write a record and report the progress."""
         self._recorder.append(record)
         kind = record.get("kind")
         if kind == "slot":
@@ -196,7 +196,7 @@ class _State:
             self._report(Progress(self._already + self._slots, self._of(), _text(record), self._left()))
 
     def spent(self) -> float:
-        """Seconds of measurement, those before a resumption included."""
+        """Seconds of measurement, including those before a resumption."""
         return self._earlier + time.monotonic() - self._started
 
     def enough(self) -> bool:
@@ -204,17 +204,17 @@ class _State:
         return self.spent() > self._plan.profile.budget
 
     def done(self) -> Done:
-        """What need not be measured again."""
+        """The measurements that exist already."""
         boots = {s.at.identity for s in self._recorder.samples}
         return Done.of(self._recorder.samples, self._recorder.others, boots)
 
     def wanted(self, blocks: Iterable[Block]) -> list[Block]:
-        """The blocks that have slots left; arms that never boot end their configuration."""
+        """The blocks with unfinished slots; arms that never boot end their configuration."""
         done = {str(r.get("id")) for r in self._recorder.others if r.get("kind") == "slot"}
         return [(c, b) for c, b in blocks if any(str(s.identity) not in done for s in self._plan.block(c, b))]
 
     def finish_narrow(self) -> None:
-        """Mark configurations whose ratios are all known well enough, or that cannot be booted."""
+        """Mark configurations as finished if all ratios are precise enough, or if they cannot be booted."""
         for config in self._plan.configs:
             if self._hopeless(config) or narrow(self._of_config(config), self._plan.profile.target):
                 self.finished.add(config.index)
@@ -228,7 +228,7 @@ class _State:
         return found
 
     def _hopeless(self, config: Config) -> bool:
-        """Whether at most one arm still boots: nothing can be compared."""
+        """Whether at most one arm still boots, so that nothing can be compared."""
         able = 0
         for arm in self._plan.arms:
             booted = [
@@ -267,4 +267,6 @@ def narrow(samples: Sequence[Sample], target: float) -> bool:
     wanted = [c for c in found if not c.control] or found
     if not wanted:
         return False
+    # The middle of an interval of ratios is the geometric mean, sqrt(low * high), so high / middle is
+    # sqrt(high / low). Example: 0.97 to 1.03 is within 3.05 % of its middle.
     return all(c.effect is not None and (c.effect.high / c.effect.low) ** 0.5 - 1 <= target for c in wanted)

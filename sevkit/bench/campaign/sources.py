@@ -1,4 +1,4 @@
-"""The small C programs of sevkit/bench/data/src, compiled once on the host, static, so that they run in any guest."""
+"""The small C programs of sevkit/bench/data/src: compiled once on the host, static, to run in any guest."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""JSON as programs leave it in files: with messages around it, several documents in a row, numbers that are none."""
+"""Read JSON as programs write it to files: with messages around it, several documents in a row, nan and inf."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from sevkit.errors import BadInputError
 LARGEST_FILE = 64 << 20
 _START = re.compile(r"^[ \t]*\{", re.MULTILINE)
 _NEXT = re.compile(r"\s*\{")
-# fio prints C's words for what is no number.
+# fio prints C's names of values that are not numbers (nan, inf).
 _NO_NUMBER = re.compile(r"(?<=[:,\[])(\s*)[-+]?(?:nan|inf(?:inity)?)(?=\s*[,}\]])", re.IGNORECASE)
 
 

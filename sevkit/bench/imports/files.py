@@ -1,4 +1,4 @@
-"""Results of other programs, taken over as samples: what lies in a folder, and which reader it is for."""
+"""Import results of other programs as samples: find the files of a folder, and the reader for each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,7 @@ __all__ = ["Given", "Imported", "NoResultsError", "read_folder", "result_files",
 
 MOST_FILES = 20_000
 ALWAYS = {".json", ".csv", ".xml"}  # expected to hold results
-MAYBE = {".txt", ".log", ".out"}  # may be notes as well
+MAYBE = {".txt", ".log", ".out"}  # may also be notes
 KNOWN = "fio, hyperfine, pyperf, pytest-benchmark, iperf3, Phoronix Test Suite, sysbench, mbw, tinymembench"
 
 # The options that must be the same in two arms for their ratio to mean anything.
@@ -76,7 +76,7 @@ def read_folder(folder: Path, given: Given) -> Imported:
 
 
 def result_files(folder: Path) -> list[Path]:
-    """The files below a folder that may hold results, in order of name; links and our own bookkeeping left out."""
+    """The files below a folder that may hold results, in order of name, without links and sevkit's own files."""
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a directory")
     paths = (p for p in sorted(folder.rglob("*")) if suffix_of(p) in {*ALWAYS, *MAYBE} and p.is_file())
@@ -87,12 +87,12 @@ def result_files(folder: Path) -> list[Path]:
 
 
 def suffix_of(path: PurePath) -> str:
-    """The suffix that says what a file holds, without one of a compression."""
+    """The suffix that tells a file's format, without that of a compression."""
     return own_name(path).suffix.lower()
 
 
 class NoResultsError(BadInputError):
-    """A file that holds no result of any program that is known."""
+    """The file contains no result of a known program."""
 
 
 def _read(path: Path, name: PurePath, given: Given) -> tuple[list[Sample], bool]:
@@ -123,7 +123,7 @@ def _from_json(path: Path, text: str, name: PurePath, given: Given) -> list[Samp
 
 
 def _guarded(path: Path, read: Callable[[], list[Sample]]) -> list[Sample]:
-    """What a reader finds; foreign shapes become BadInputError."""
+    """Run a reader; errors of unexpected data become BadInputError."""
     try:
         return read()
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
@@ -136,7 +136,7 @@ def _add(found: Imported, name: str, samples: list[Sample]) -> None:
 
 
 def _add_derived(found: Imported, name: str, samples: list[Sample]) -> None:
-    """Take a table only where it says something that the raw files do not: the same value is not counted twice."""
+    """Add a table's values only if the raw files do not have them, so that no value is counted twice."""
     have = {(s.workload, s.storage, s.mode) for s in found.samples}
     fresh = [s for s in samples if (s.workload, s.storage, s.mode) not in have]
     if fresh:

@@ -16,7 +16,7 @@ _ALL_CLIENTS = "All clients"  # the sum that fio adds for several servers
 
 @dataclass(frozen=True)
 class Side:
-    """What one job did in one direction. Rates a second, latencies (completion) in ns, ``runtime`` in seconds."""
+    """What one job did in one direction. Rates per second, latencies (completion) in ns, ``runtime`` in seconds."""
 
     name: str
     iops: float
@@ -31,7 +31,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Job:
-    """One entry of ``jobs``: with group_reporting it stands for all clones of the job."""
+    """One entry of ``jobs``: with group_reporting it is the sum of all clones of the job."""
 
     name: str
     group: int
@@ -60,12 +60,12 @@ class FioRun:
     time: float
     jobs: tuple[Job, ...]
     disks: Mapping[str, Mapping[str, Any]]
-    options_known: bool = True  # fio before 3.0, and its terse format, do not say with what options they ran
-    unfinished: bool = False  # a report in between (--status-interval) of a run whose end is not in the file
+    options_known: bool = True  # fio before 3.0, and its terse format, do not record their options
+    unfinished: bool = False  # an intermediate report (--status-interval) of a run whose end is not in the file
 
     @property
     def failure(self) -> str | None:
-        """Why the run is no measurement, or None: a job ended with an error."""
+        """Why the run is not a measurement (a job ended with an error), or None."""
         errors = [job.error for job in self.jobs if job.error]
         if not errors:
             return None
@@ -86,12 +86,12 @@ class FioRun:
         return _weighted((s.ios, s.latency_mean) for j in self.jobs for s in j.sides)
 
     def percentile(self, which: float) -> float | None:
-        """A latency percentile in ns, averaged over the jobs by their requests; None when fio gave none."""
+        """A latency percentile in ns, averaged over the jobs by their requests; None if fio printed none."""
         pairs = [(s.ios, s.percentiles[which]) for j in self.jobs for s in j.sides if which in s.percentiles]
         return _weighted(pairs) if pairs else None
 
     def metrics(self) -> list[tuple[Metric, float]]:
-        """All that the run says, over all its jobs."""
+        """All metrics of the run, over all its jobs."""
         found = [(IOPS, self.total("iops")), (BANDWIDTH, self.total("bandwidth")), (LATENCY, self.latency())]
         for metric, which in ((LATENCY_P50, 50.0), (LATENCY_P99, 99.0)):
             value = self.percentile(which)
@@ -119,15 +119,15 @@ def read(path: Path) -> FioRun:
 
 
 def read_json(path: Path) -> Any:
-    """The document of a file, also with messages around it; raises BadInputError.
+    """Read the document of a file, also with messages around it; raises BadInputError.
 
-    Of several (``--status-interval``) the last counts: fio counts from the start of the run.
+    Of several (``--status-interval``) the last is used: fio counts from the start of the run.
     """
     return last(documents.read(path), path)
 
 
 def last(found: documents.Documents, path: Path) -> Any:
-    """The document that counts."""
+    """The document that is used: the last one."""
     several = found.found
     if len(several) > 1 and not all(looks_like_fio(document) for document in several):
         raise BadInputError(
@@ -162,7 +162,7 @@ def _run(document: Mapping[str, Any], path: Path) -> FioRun:
 
 
 def _entries(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The jobs. A client (``--client``) writes those of its servers, and their sum where there are several."""
+    """The jobs. A client (``--client``) writes those of its servers, and their sum if there are several."""
     if "client_stats" not in document:
         return list(document["jobs"])
     entries = list(document["client_stats"])
@@ -218,7 +218,7 @@ _SUFFIX = {"k": 10, "m": 20, "g": 30, "t": 40}
 
 
 def size(text: str, default: int) -> int:
-    """A number as fio writes it (``4K``, ``1g``, ``128``); the default when it is not one."""
+    """Parse a number as fio writes it (``4K``, ``1g``, ``128``); the default if it is not one."""
     text = text.strip().lower().removesuffix("ib").removesuffix("b")
     shift = _SUFFIX.get(text[-1:], 0)
     digits = text[:-1] if shift else text

@@ -1,4 +1,4 @@
-"""What the readers of other programs' results share: what the user says of files, what names say, and numbers."""
+"""Shared by the readers of other programs' results: the user's options, information in names, and numbers."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ PACKED = (".gz", ".xz", ".bz2", ".zst")
 
 @dataclass(frozen=True)
 class Given:
-    """What the user says about files whose names do not."""
+    """The user's information on files whose names lack it."""
 
     mode: Mode | None = None
     storage: str | None = None
@@ -25,7 +25,7 @@ class Given:
 
 @dataclass(frozen=True)
 class Value:
-    """One figure of another program's result, before it has a mode."""
+    """One figure of another program's result, before a mode is assigned to it."""
 
     workload: str
     metric: Metric
@@ -34,7 +34,7 @@ class Value:
 
 
 def settle(named: names.Named, given: Given, fallback: str) -> tuple[str, str, Mode]:
-    """Workload, storage and mode: as given, else as named; raises BadInputError when the mode is not known."""
+    """Workload, storage and mode: from the user, else from the names; raises BadInputError if the mode is unknown."""
     mode = given.mode or named.mode
     if mode is None:
         raise BadInputError("its name does not say the mode (nosev, sev, sev-es, sev-snp); give --mode")
@@ -43,7 +43,7 @@ def settle(named: names.Named, given: Given, fallback: str) -> tuple[str, str, M
 
 
 def samples_of(values: Iterable[Value], name: PurePath, given: Given) -> list[Sample]:
-    """Samples of values that name their workload; the mode is given, or a name (system's, file's) says it."""
+    """Samples of values that name their workload; the mode is from the user, or from the system's or file's name."""
     found: list[Sample] = []
     named = names.from_path(name)
     at = Boot(str(name), given.provenance)
@@ -58,7 +58,7 @@ def samples_of(values: Iterable[Value], name: PurePath, given: Given) -> list[Sa
 
 
 def numbers(values: Iterable[Any]) -> tuple[float, ...]:
-    """Measured values; raises BadInputError for one that is none."""
+    """Check measured values; raises BadInputError for one that is not a number."""
     try:
         return tuple(checked(float(value)) for value in values)
     except (ValueError, TypeError) as error:
@@ -66,7 +66,7 @@ def numbers(values: Iterable[Any]) -> tuple[float, ...]:
 
 
 def metric(name: str, unit: str, *, higher: bool) -> Metric:
-    """A metric by its unit and whether more is better."""
+    """Make a metric from its unit and whether more is better."""
     return Metric(name, unit, Direction.HIGHER if higher else Direction.LOWER)
 
 

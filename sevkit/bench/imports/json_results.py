@@ -16,9 +16,9 @@ _BITS = metric("throughput", "bit/s", higher=True)
 
 
 def failed_runs(document: Any) -> list[tuple[str, int, int, int]]:
-    """The commands of a hyperfine document of which runs failed: command, failed runs, runs, first exit code.
+    """The commands of a hyperfine document with failed runs: command, failed runs, runs, first exit code.
 
-    With --ignore-failure hyperfine times what failed as well; null is a command that a signal ended.
+    With --ignore-failure hyperfine also times failed runs; an exit code of null is a command that a signal ended.
     """
     found = []
     for entry in document["results"]:
@@ -32,7 +32,7 @@ def failed_runs(document: Any) -> list[tuple[str, int, int, int]]:
 
 
 def hyperfine(document: Any, name: PurePath, given: Given) -> list[Sample]:
-    """Read hyperfine --export-json. A document with runs that failed is refused: their times are no measurements."""
+    """Read hyperfine --export-json. A document with failed runs is refused: their times are not measurements."""
     failed = failed_runs(document)
     if failed:
         command, bad, runs, code = failed[0]
@@ -59,7 +59,7 @@ def hyperfine(document: Any, name: PurePath, given: Given) -> list[Sample]:
 
 
 def pyperf(document: Any, name: PurePath, given: Given) -> list[Sample]:
-    """pyperf: one value for each loop, of several processes."""
+    """Read pyperf: one value per loop, of several processes."""
     samples: list[Sample] = []
     shared = document.get("metadata", {})
     for benchmark in document["benchmarks"]:
@@ -89,7 +89,7 @@ def pytest_benchmark(document: Any, name: PurePath, given: Given) -> list[Sample
 
 
 def iperf3(document: Any, name: PurePath, given: Given) -> list[Sample]:
-    """iperf3 --json: what the receiver saw; a run that ended with an error is refused."""
+    """Read iperf3 --json: the receiver's rate; a run that ended with an error is refused."""
     if document.get("error"):
         raise BadInputError(f"iperf3 reports: {document['error']}: a run that failed is no measurement")
     end = document["end"]
@@ -99,7 +99,7 @@ def iperf3(document: Any, name: PurePath, given: Given) -> list[Sample]:
 
 
 def phoronix(document: Any, name: PurePath, given: Given) -> list[Sample]:
-    """phoronix-test-suite result-file-to-json."""
+    """Read phoronix-test-suite result-file-to-json."""
     values = []
     for result in document["results"].values():
         title = " ".join(str(result.get(key) or "") for key in ("title", "arguments", "description")).strip()

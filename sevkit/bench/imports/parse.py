@@ -1,4 +1,4 @@
-"""What a workload's output says: its metrics, by the way that its suite declares."""
+"""Read the metrics in a workload's output, by the method that its suite declares."""
 
 import csv
 import json
@@ -70,7 +70,7 @@ def _fio(workload: Workload, output: bytes, seconds: float) -> list[tuple[Metric
 
 
 def _redis(workload: Workload, output: bytes, seconds: float) -> list[tuple[Metric, float]]:
-    """The CSV of redis-benchmark: test, requests a second, mean latency in ms, and more."""
+    """The CSV of redis-benchmark: test, requests per second, mean latency in ms, and more."""
     del seconds
     for line in csv.reader(output.decode(errors="replace").splitlines()):
         if len(line) >= 3 and line[0].upper() == workload.pattern.upper():

@@ -15,12 +15,12 @@ _PERCENT = re.compile(r"(\d{1,3}\.\d+)%=(\d+)")
 
 
 def looks_like(text: str) -> bool:
-    """Whether a text holds fio's terse lines."""
+    """Whether a text contains fio's terse lines."""
     return bool(_LINE.search(text) or _OLD.search(text))
 
 
 def parse(text: str, path: Path) -> FioRun:
-    """Read terse output; raises BadInputError for versions and lines that are not known."""
+    """Read terse output; raises BadInputError for unknown versions and lines."""
     jobs: list[Job] = []
     fio_version = ""
     for number, line in enumerate(text.splitlines(), 1):

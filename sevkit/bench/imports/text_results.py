@@ -32,7 +32,7 @@ Reader = Callable[[str, PurePath, Given], list[Sample]]
 
 
 def sysbench(text: str, name: PurePath, given: Given) -> list[Sample]:
-    """One or more runs of sysbench in a file: the first rate that each prints, as its repetitions."""
+    """Read one or more runs of sysbench in a file: the first rate of each run is one repetition."""
     if re.search(r"^(?:FATAL|ALERT):", text, re.MULTILINE):
         raise BadInputError("sysbench reports an error: a run that failed is no measurement")
     named = names.from_path(name)
@@ -45,7 +45,7 @@ def sysbench(text: str, name: PurePath, given: Given) -> list[Sample]:
 
 
 def mbw(text: str, name: PurePath, given: Given) -> list[Sample]:
-    """mbw: MiB/s of each repetition, by method; the averages that it prints are left out."""
+    """Read mbw: MiB/s of each repetition, by method; its averages are left out."""
     by_method: dict[str, list[str]] = {}
     for _, method, rate in _MBW.findall(text):
         by_method.setdefault(method.lower(), []).append(rate)
@@ -56,7 +56,7 @@ def mbw(text: str, name: PurePath, given: Given) -> list[Sample]:
 
 
 def tinymembench(text: str, name: PurePath, given: Given) -> list[Sample]:
-    """tinymembench: MB/s of each way to copy or fill memory."""
+    """Read tinymembench: MB/s of each method to copy or fill memory."""
     unit = metric("copy_rate", "MB/s", higher=True)
     found = [Value(f"tinymembench_{_word(what)}", unit, numbers([rate])) for what, rate in _TINY.findall(text)]
     if not found:
@@ -82,7 +82,7 @@ def hyperfine_csv(text: str, name: PurePath, given: Given) -> list[Sample]:
 
 
 def phoronix_xml(text: str, name: PurePath, given: Given) -> list[Sample]:
-    """composite.xml of the Phoronix Test Suite: the runs (RawString) where they are there, else the value."""
+    """Read composite.xml of the Phoronix Test Suite: the runs (RawString) if present, else the value."""
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise BadInputError("XML with declarations of its own is not read")
     try:

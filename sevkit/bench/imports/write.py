@@ -1,4 +1,4 @@
-"""Results that were not measured here, written as a results directory."""
+"""Write results that were not measured here as a results directory."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ _AT_ONCE = 5000
 
 
 def imported(output: Path, found: Imported, *, source: str) -> None:
-    """Make a results directory of what was imported."""
+    """Make a results directory from imported samples."""
     header = {"origin": "import", "title": f"Imported from {source}", "files": found.files, "created": time.time()}
     with Store.create(output, header) as store:
         _samples(store, found.samples)
@@ -39,7 +39,7 @@ def study(output: Path, *, first_job_only: bool = False) -> int:
 
 
 def _samples(store: Store, samples: Sequence[Sample]) -> None:
-    """Append samples, each boot before its first one, in few writes."""
+    """Append samples, each boot before its first sample, with few writes."""
     records = list(_records(samples))
     for start in range(0, len(records), _AT_ONCE):
         store.append(*records[start : start + _AT_ONCE])

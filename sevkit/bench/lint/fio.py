@@ -10,18 +10,18 @@ from sevkit.bench.lint.rules import Finding, Severity
 SHORTEST = 10.0  # seconds: below this, one flush of a cache decides the number
 UNEVEN = 0.15
 
-# fio documentation, "I/O engine": engines that have one request under way, whatever iodepth says.
+# fio documentation, "I/O engine": engines with one request in flight, regardless of iodepth.
 SYNCHRONOUS = {"psync", "sync", "vsync", "pvsync", "pvsync2", "mmap", "splice", "null-sync", "ftruncate"}
 
 
 def check(run: FioRun, name: str) -> Iterator[Finding]:
-    """All findings on one run; ``name`` is the file as the reader knows it."""
+    """All findings on one run; ``name`` is the file's name for the user."""
     for rule in _RULES:
         yield from rule(run, name)
 
 
 def _asked(job: Job, run: FioRun) -> int:
-    """The depth asked of one entry of ``jobs``: with group_reporting it stands for all its clones."""
+    """The requested depth of one entry of ``jobs``; with group_reporting it is the sum over all clones."""
     clones = job.number("numjobs", 1) if len(run.jobs) == 1 else 1
     return job.number("iodepth", 1) * clones
 
@@ -49,7 +49,10 @@ def _engine(run: FioRun, name: str) -> Iterator[Finding]:
 
 
 def _little(run: FioRun, name: str) -> Iterator[Finding]:
-    """Little's law: the mean number of requests under way is their rate times the time that each takes."""
+    """Little's law: the mean number of requests in flight is their rate times their mean latency.
+
+    Example: 10,000 IOPS at 0.1 ms mean latency are 1 request in flight, even if the job says iodepth=32.
+    """
     for job in run.jobs[:1]:
         asked = _asked(job, run)
         effective = sum(s.iops * s.latency_mean / 1e9 for s in job.sides)
@@ -95,7 +98,7 @@ def _duration(run: FioRun, name: str) -> Iterator[Finding]:
 
 
 def _time_based(job: Job, seconds: float) -> bool:
-    """Whether the run was made to last. fio leaves flags without a value out of its JSON, so the duration tells."""
+    """Whether the run was time-based. fio omits flags without a value from its JSON, so the duration decides."""
     if job.option("time_based", "0") not in {"0", ""}:
         return True
     asked = duration(job.option("runtime"))
@@ -103,7 +106,7 @@ def _time_based(job: Job, seconds: float) -> bool:
 
 
 def duration(text: str) -> float | None:
-    """A time as fio writes it (``60``, ``90s``, ``2m``, ``500ms``) in seconds, or None."""
+    """Parse a time as fio writes it (``60``, ``90s``, ``2m``, ``500ms``): seconds, or None."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(us|ms|s|m|h|d)?", text.strip().lower())
     if match is None:
         return None
@@ -183,7 +186,7 @@ def _cache(run: FioRun, name: str) -> Iterator[Finding]:
 
 
 def _device_requests(disk: Mapping[str, Any]) -> int:
-    """Requests that reached a device: those that the block layer merged into one count each."""
+    """Requests that reached a device, counted before the block layer merged them."""
     return sum(int(disk.get(f"{side}_{kind}") or 0) for side in ("read", "write") for kind in ("ios", "merges"))
 
 

@@ -85,7 +85,7 @@ def _series(title: str, arms: list[Arm], *, imported: bool) -> Iterator[Finding]
 
 
 def _short(samples: list[Sample]) -> Iterator[Finding]:
-    """Timed samples of which the start of the shell is more than 1 %."""
+    """Timed samples in which the start of the shell takes more than 1 % of the time."""
     shares: dict[str, list[float]] = {}
     for sample in samples:
         idle = sample.at.environment.get("command seconds")

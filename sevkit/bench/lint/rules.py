@@ -1,7 +1,7 @@
-"""The results linter: what is wrong with how something was measured, each with its evidence and what to change.
+"""The results linter: errors in how something was measured, each with its evidence and a remedy.
 
-It reads fio's JSON, the study's tables, the scripts that lie beside them, and sevkit's own results. A rule looks at one
-file (lint_fio, lint_text) or at the whole set (lint_set, lint_own); all are listed in ``RULES``.
+It reads fio's JSON, the study's tables, the scripts beside them, and sevkit's own results. A rule checks one
+file (lint_fio, lint_text) or the whole set (lint_set, lint_own); all are listed in ``RULES``.
 """
 
 from collections import Counter
@@ -29,7 +29,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong: where, what, the evidence, and what to change."""
+    """One problem: where, what, the evidence, and the remedy."""
 
     rule: str
     severity: Severity
@@ -50,7 +50,7 @@ class Finding:
         }
 
 
-# rule -> what it is about: the list that `bench lint --rules` and docs/bench.md show.
+# rule -> its description: the list that `bench lint --rules` and docs/bench.md show.
 RULES: dict[str, str] = {
     "engine-without-depth": "a queue depth was asked of an engine that has none (psync is fio's default)",
     "queue-depth": "the effective queue depth (Little's law: IOPS x latency) is far below the one asked for",
@@ -101,13 +101,13 @@ _LARGEST_SCRIPT = 1 << 20
 
 @dataclass
 class Report:
-    """What the linter found, and how much it looked at."""
+    """The findings, and how much was examined."""
 
     files: int = 0
     findings: list[Finding] = field(default_factory=list)
 
     def counts(self) -> dict[str, int]:
-        """How many findings of each severity."""
+        """The number of findings per severity."""
         counted = Counter(str(f.severity) for f in self.findings)
         return {str(severity): counted.get(str(severity), 0) for severity in Severity}
 
@@ -118,7 +118,7 @@ class Report:
 
 
 def lint(folder: Path) -> Report:
-    """Look at every result below a directory; raises UsageError or BadInputError when there is none."""
+    """Lint every result below a directory; raises UsageError or BadInputError when there is none."""
     from sevkit.bench import store
     from sevkit.bench.lint import own as lint_own
     from sevkit.bench.lint import sets as lint_set
@@ -139,7 +139,7 @@ def lint(folder: Path) -> Report:
 
 
 def of_campaign(campaign: "Campaign", comparisons: Sequence[Any]) -> Report:
-    """Look at a results directory that has been read and compared already."""
+    """Lint a results directory that has been read and compared already."""
     from sevkit.bench.lint import own as lint_own
 
     report = Report()

@@ -24,7 +24,7 @@ FEW = 5
 
 @dataclass
 class Loaded:
-    """What was read of a directory of foreign results."""
+    """The content of a directory of other programs' results."""
 
     folder: Path
     runs: dict[str, fio.FioRun] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Loaded:
 
     @property
     def usable(self) -> bool:
-        """Whether there is anything to look at."""
+        """Whether there is anything to check."""
         return bool(self.runs or self.tables or self.imported.samples)
 
     @property
@@ -42,7 +42,7 @@ class Loaded:
         return any(names.from_path(PurePath(name)).mode is not None for name in self.runs)
 
     def read(self, report: Report) -> None:
-        """Read the directory; what cannot be read becomes a finding."""
+        """Read the directory; an unreadable file becomes a finding."""
         for path in imports.result_files(self.folder):
             name = str(path.relative_to(self.folder))
             report.files += 1
@@ -114,7 +114,7 @@ def _columns(name: str, lines: list[list[str]]) -> Iterator[Finding]:
 
 
 def _dropped(name: str, lines: list[list[str]], loaded: Loaded) -> Iterator[Finding]:
-    """A table with the figure of a run's first job, where the run had several."""
+    """A table that has the figure of a run's first job although the run had several."""
     firsts: dict[float, tuple[str, float]] = {}
     for run_name, run in loaded.runs.items():
         if len(run.jobs) > 1:
@@ -188,7 +188,7 @@ def _runs(title: str, arm: list[Sample]) -> Iterator[Finding]:
 
 
 def _overlaps(loaded: Loaded) -> Iterator[Finding]:
-    """Runs of two modes that lay over each other in time: fio's time stamp is the end, ``elapsed`` the length."""
+    """Runs of two modes that overlap in time: fio's time stamp is the end, ``elapsed`` the duration."""
     spans = []
     for name, run in loaded.runs.items():
         mode = names.from_path(PurePath(name)).mode

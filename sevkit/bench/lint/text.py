@@ -17,7 +17,7 @@ _SHELL = (".sh", ".bash")
 
 
 def check(texts: Mapping[str, str], *, guests: bool) -> list[Finding]:
-    """All findings on scripts, each given as name and text. ``guests`` says that results come from several modes."""
+    """All findings on scripts, each given as name and text. ``guests``: the results come from several modes."""
     found: list[Finding] = []
     for name, text in texts.items():
         joined = _CONTINUED.sub(" ", text)
@@ -75,7 +75,7 @@ def _parallel(place: str, line: str) -> Iterator[Finding]:
 
 
 def _backing(texts: Mapping[str, str]) -> Iterator[Finding]:
-    """Scripts that start an encrypted guest against those that start a plain one."""
+    """Compare the scripts that start an encrypted guest with those that start a plain one."""
     encrypted: dict[str, set[str]] = {}
     plain: dict[str, set[str]] = {}
     for name, text in texts.items():

@@ -1,4 +1,4 @@
-"""``sevkit attack``: run the attacks, and see what each mode stops."""
+"""``sevkit attack``: run the attacks, and see which of them each mode stops."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""Telling an experiment as it happens, for ``--step``."""
+"""Print the steps of an experiment while it runs, for ``--step``."""
 
 import sys
 from collections.abc import Callable

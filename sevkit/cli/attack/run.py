@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from sevkit.attacks.plan import Planned, Target
     from sevkit.attacks.runner import Run
 
-# Options that only some attacks or levels can honour; the others refuse them.
+# Options that only some attacks or levels support; the others refuse them.
 _OF_CAPTURES = ("capture", "keep", "as_published")
 _OF_GUESTS = (
     *("image", "memory_mib", "vcpus", "accel", "cpu", "firmware", "qemu_machine", "cmdline", "policy_text"),

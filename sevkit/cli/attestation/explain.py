@@ -1,4 +1,4 @@
-"""``sevkit measure explain``: why a report has another digest than the one computed."""
+"""``sevkit measure explain``: why a report's digest differs from the computed one."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Files and folders that attestation commands read: bounded, and with errors that name them."""
+"""Read files and folders for the attestation commands: limited in size, and with errors that name the file."""
 
 from collections.abc import Iterator
 from pathlib import Path

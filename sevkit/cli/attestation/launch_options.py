@@ -12,7 +12,7 @@ from sevkit.errors import UsageError
 from sevkit.model.digest import VMMS, Kernel, LaunchInputs, Svsm
 from sevkit.vocabulary import Mode
 
-# Own names first, then those of sev-snp-measure.
+# sevkit's names first, then those of sev-snp-measure.
 MODES = {
     "sev": Mode.SEV,
     "sev-es": Mode.SEV_ES,

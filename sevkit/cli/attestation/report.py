@@ -1,4 +1,4 @@
-"""``sevkit report``: attestation reports, shown and judged."""
+"""``sevkit report``: show and verify attestation reports."""
 
 import datetime as dt
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``sevkit report vectors``: reports that any verifier can be tested with."""
+"""``sevkit report vectors``: test reports for any verifier."""
 
 import contextlib
 import time

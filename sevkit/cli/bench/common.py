@@ -1,4 +1,4 @@
-"""Options and ends that the bench commands share."""
+"""Options and output functions that the bench commands share."""
 
 import errno
 from collections.abc import Callable

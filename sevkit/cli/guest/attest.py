@@ -1,4 +1,4 @@
-"""``sevkit guest attest``: a guest's report, judged and compared with its launch."""
+"""``sevkit guest attest``: verify a guest's report and compare it with the guest's launch."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

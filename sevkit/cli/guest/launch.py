@@ -77,7 +77,7 @@ def launch(
     }
     if detach:
         return Result("guest launch", data, human=_show)
-    click.get_current_context().find_root().call_on_close(lambda: _stop(guests))  # however this command ends
+    click.get_current_context().find_root().call_on_close(lambda: _stop(guests))  # also if this command fails
     return Result("guest launch", data, human=_show, then=lambda: _stay(guests))
 
 

@@ -1,4 +1,4 @@
-"""``sevkit guest lint``: what is wrong with how guests are launched, before or while they run."""
+"""``sevkit guest lint``: problems in the launch of guests, before or while they run."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING

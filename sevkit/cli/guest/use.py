@@ -144,5 +144,5 @@ def _relay(terminal: int, stream: socket.socket) -> None:
                 return
             if typed:
                 stream.sendall(typed)
-            else:  # end of input: what it started may still print
+            else:  # end of input: commands may still print
                 sources, patience = [stream.fileno()], 1.0

@@ -1,4 +1,4 @@
-"""Checks on what the CPU says of itself. A set bit is not yet a feature: the numbers beside it count as well."""
+"""Checks on what the CPU reports. A set bit alone is not a usable feature: the related numbers are checked as well."""
 
 from collections.abc import Callable
 

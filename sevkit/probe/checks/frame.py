@@ -13,10 +13,10 @@ from sevkit.probe.payload import GuestState
 
 PASS, FAIL, SKIP, UNKNOWN = "pass", "fail", "skip", "unknown"
 
-# Weights: what a check means for the verdict on a mode.
-REQUIRED = "required"  # a failure means not ready; as long as it is unknown, so is the verdict
-COUNTER = "counter"  # counter-evidence: a failure means not ready, not knowing means nothing
-ADVICE = "advice"  # worth knowing, decides nothing
+# Weights: how a check affects the verdict on a mode.
+REQUIRED = "required"  # failed: not ready; unknown: the verdict is unknown too
+COUNTER = "counter"  # counter-evidence: a failure means not ready; unknown has no effect
+ADVICE = "advice"  # information only: does not affect the verdict
 
 ALL = ("sme", "sev", "sev-es", "sev-snp")
 SEV_UP = ("sev", "sev-es", "sev-snp")
@@ -25,7 +25,7 @@ SNP = ("sev-snp",)
 
 
 class Outcome(NamedTuple):
-    """The conclusion of one check, in a word and in a sentence."""
+    """The conclusion of one check: one word and one sentence."""
 
     status: str
     message: str
@@ -46,12 +46,12 @@ class Check(NamedTuple):
 
     @property
     def generation(self) -> str:
-        """The first mode that needs this."""
+        """The first mode that needs this check."""
         return self.modes[0]
 
 
 class Case:
-    """The facts under judgement, with what several checks derive from them."""
+    """The facts to be checked, with values that several checks derive from them."""
 
     def __init__(self, facts: Facts, kernel_log: Mapping[str, Any]) -> None:
         self.facts = facts
@@ -62,7 +62,7 @@ class Case:
         return self.facts.reading(name)
 
     def msr(self, register: str | int) -> Reading:
-        """A register by name or number: values by CPU. One that was not read on every CPU counts as not read."""
+        """A register by name or number: values by CPU. A register that was not read on every CPU is treated as not read."""
         reading = self.facts.reading(name_of(NAMED[register] if isinstance(register, str) else register))
         missing = {str(cpu) for cpu, _ in self.facts.cpus} - set(reading.value or ()) if reading.known else set()
         if not missing:
@@ -73,7 +73,7 @@ class Case:
 
     @cached_property
     def leaves(self) -> list[Registers]:
-        """Leaf 0x8000001F of all CPUs that have it."""
+        """Leaf 0x8000001F of every CPU that has it."""
         return [registers for _, registers in self.facts.leaf_values() if registers is not None]
 
     @cached_property
@@ -112,5 +112,5 @@ def unknown(reading: Reading | str) -> Outcome:
 
 
 def decide(good: bool, yes: str, no: str) -> Outcome:
-    """Pass with one sentence or fail with the other."""
+    """Pass with the first sentence or fail with the second."""
     return passed(yes) if good else failed(no)

@@ -1,4 +1,4 @@
-"""Checks on what the BIOS and the firmware of the secure processor have set up."""
+"""Checks on the settings that the BIOS and the firmware of the secure processor have made."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -32,7 +32,7 @@ def _bits_set(values: Mapping[str, int], *bits: int) -> bool:
 
 
 def _kernel_kept(case: Case, flag: str) -> bool:
-    """Linux takes a flag out of /proc/cpuinfo unless SYSCFG and HWCR allow it (arch/x86/kernel/cpu/amd.c)."""
+    """Linux removes a flag from /proc/cpuinfo unless SYSCFG and HWCR allow it (arch/x86/kernel/cpu/amd.c)."""
     flags = case.kernel_flags
     return flags is not None and flag in flags and not case.guest["in_guest"]
 
@@ -214,7 +214,7 @@ _REFUSES_ES = ((0x19, 0x00, 0xFF, 6, 0x1B), (0x1A, 0x00, 0x1F, 3, 0x04))
 
 
 def _es_beside_snp(case: Case) -> Outcome:
-    """Fixed firmware refuses SEV-ES guests while SNP is on; older kernels go on announcing the VM type."""
+    """Fixed firmware refuses SEV-ES guests while SNP is on; older kernels still announce the VM type."""
     reading = case.read("sev.snp_platform_status")
     if not reading.known:
         return unknown(reading)

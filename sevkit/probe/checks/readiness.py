@@ -6,12 +6,12 @@ from sevkit.probe.payload import CheckRow, Readiness
 
 
 def table() -> tuple[Check, ...]:
-    """All checks, parents before children, in the order in which a host has to be set up."""
+    """Return all checks, parents before children, in the order in which a host has to be set up."""
     return (*cpu.CHECKS, *platform.CHECKS, *system.CHECKS)
 
 
 def run_checks(case: Case) -> list[CheckRow]:
-    """Run the whole table. A check whose parent failed or was skipped is skipped, and says which."""
+    """Run the whole table. A check whose parent failed or was skipped is skipped, and its outcome names the parent."""
     results: dict[str, Outcome] = {}
     rows: list[CheckRow] = []
     for check in table():
@@ -37,7 +37,7 @@ def run_checks(case: Case) -> list[CheckRow]:
 
 
 def readiness(rows: list[CheckRow]) -> dict[str, Readiness]:
-    """The verdict for each mode: ``ready``, ``not_ready`` or ``unknown``, with the checks that stand in the way."""
+    """The verdict for each mode: ``ready``, ``not_ready`` or ``unknown``, with the checks that prevent it."""
     verdicts: dict[str, Readiness] = {}
     for mode in ALL:
         mine = [row for row in rows if mode in row["modes"]]

@@ -40,7 +40,7 @@ def _options(*names: str) -> "Callable[[Case], Outcome]":
 
 
 def _words(case: Case) -> dict[str, str] | None:
-    """Parameters of the command line, last one wins; Linux takes ``-`` for ``_`` in names."""
+    """Parameters of the command line; the last one wins. Linux treats ``-`` and ``_`` in names as equal."""
     value = case.read("kernel.cmdline").value
     if value is None:
         return None

@@ -1,4 +1,4 @@
-"""Reading a host. Nothing here concludes anything: every reading says where it comes from, and why when it failed.
+"""Read a host, without conclusions: every reading names its source, or the reason why it failed.
 
 This package, `leaf` and `cpu` use nothing but the standard library and each other, since `sevkit probe --host` sends
 them to machines that have no sevkit (Python 3.9 or later there).
@@ -22,7 +22,7 @@ Native = Callable[[list[int]], dict[int, Any]]
 
 
 def collect(*, run: Run | None = None, native: Native | None = None) -> dict[str, Any]:
-    """Everything that the checks want to know of this machine, as JSON-ready facts."""
+    """Read everything that the checks need from this machine, as JSON-ready facts."""
     readings = Readings()
     cpus = cpuid.online_cpus()
     processors = cpuid.read(cpus, native)

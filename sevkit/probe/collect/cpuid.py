@@ -24,7 +24,7 @@ def parse_cpu_list(text: str) -> list[int]:
 
 
 def online_cpus() -> list[int]:
-    """The CPUs that Linux has online; where /sys is not there, those that this process may run on."""
+    """The online CPUs; without /sys, the CPUs that this process may run on."""
     try:
         return parse_cpu_list(read_text("/sys/devices/system/cpu/online")) or [0]
     except OSError:
@@ -60,6 +60,7 @@ def read(cpus: list[int], native: Native | None) -> dict[str, Any]:
 def _device(cpu: int) -> dict[str, list[int]]:
     handle = os.open(f"/dev/cpu/{cpu}/cpuid", os.O_RDONLY | os.O_CLOEXEC)
     try:
+        # The device takes the file offset as its input: leaf in the low 32 bits, subleaf in the high ones (cpuid(4)).
         return walk(lambda leaf, sub: _words(os.pread(handle, 16, leaf | sub << 32)))
     finally:
         os.close(handle)
@@ -70,7 +71,7 @@ def _words(raw: bytes) -> list[int]:
 
 
 def walk(ask: Callable[[int, int], list[int]]) -> dict[str, list[int]]:
-    """The wanted leaves, within what the CPU says it has: above the maximum some CPUs answer with other leaves."""
+    """Read the wanted leaves up to the CPU's maximum: above it, some CPUs return the data of another leaf."""
     answers: dict[str, list[int]] = {}
     extended = ask(0x80000000, 0)[0]
     for leaf, sub in WANTED:

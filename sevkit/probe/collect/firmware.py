@@ -1,4 +1,4 @@
-"""The secure processor and KVM, asked through their devices: /dev/sev, /dev/kvm, the ccp driver's sysfs files."""
+"""Query the secure processor and KVM through their devices: /dev/sev, /dev/kvm, the ccp driver's sysfs files."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def decode_snp_status(raw: bytes) -> dict[str, Any]:
 
 
 def read(readings: Readings) -> None:
-    """Record all of it."""
+    """Record the answers of all these devices."""
     _dev_sev(readings)
     _dev_kvm(readings)
     _ccp(readings)
@@ -98,7 +98,7 @@ def _dev_sev(readings: Readings) -> None:
 
 
 def _status(readings: Readings, handle: int, name: str, command: int, size: int) -> None:
-    """One status command. The buffer is an array, whose address stays put as long as this function holds it."""
+    """Run one status command. The buffer is an array: its address is stable while this function holds it."""
     origin = f"/dev/sev, command {command}"
     buffer = array.array("B", bytes(size + 64))  # later kernels may write more than today's structure
     issue = bytearray(_ISSUE.pack(command, buffer.buffer_info()[0], 0))

@@ -1,4 +1,4 @@
-"""What the kernel says: command line, configuration, module parameters, log, IOMMU, cgroups, memory."""
+"""What the kernel reports: command line, configuration, module parameters, log, IOMMU, cgroups, memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CONFIG = (
 )  # fmt: skip
 # Linux names the parameters sev, sev_es and sev_snp; the command line takes dashes too, and vendor kernels differ.
 PARAMETERS = {"sev": ("sev",), "sev_es": ("sev_es", "sev-es"), "sev_snp": ("sev_snp", "sev-snp"), "npt": ("npt",)}
-# A line of the kernel log without any of these says nothing that sevkit judges.
+# A line of the kernel log without any of these words is not relevant to sevkit.
 LOG_WORDS = (
     b"SEV", b"SME", b"RMP", b"ccp ", b"AMD-Vi", b"Memory Encryption", b"Hypervisor detected", b"aravirtualized kernel",
     b"Linux version", b"DMI: ", b"Isolation Config", b"psp", b"sev-guest", b"kvm_amd", b"SVM", b"TDX", b"SNP",
@@ -28,7 +28,7 @@ _LOG_LIMIT = 4000
 
 
 def read(readings: Readings) -> None:
-    """Record all of it."""
+    """Record all readings of the kernel."""
     release = os.uname().release
     readings.value("kernel.release", "uname(2)", release)
     readings.value("kernel.machine", "uname(2)", os.uname().machine)
@@ -54,7 +54,7 @@ def read(readings: Readings) -> None:
 
 
 def _cmdline(readings: Readings) -> None:
-    """The words that matter here; a command line may hold secrets, and facts are made to be passed on."""
+    """Only the relevant words: a command line may contain secrets, and users share saved facts."""
     try:
         words = read_text("/proc/cmdline").split()
     except OSError as error:
@@ -69,7 +69,7 @@ def _misc(name: str) -> list[str]:
 
 
 def _config(readings: Readings, release: str) -> None:
-    """Only the options that matter: a whole configuration is 250 KB."""
+    """Only the relevant options: a whole configuration is 250 KB."""
     paths = ("/proc/config.gz", f"/boot/config-{release}", f"/lib/modules/{release}/config")
     last: OSError | None = None
     for path in paths:
@@ -90,7 +90,7 @@ def _config(readings: Readings, release: str) -> None:
 
 
 def options(raw: bytes) -> dict[str, str]:
-    """``y``, ``m`` or ``n`` for each option; an option that the file does not name at all is ``absent``."""
+    """``y``, ``m`` or ``n`` for each option; an option that is not in the file is ``absent``."""
     text = b"\n" + raw
     found = {}
     for name in CONFIG:
@@ -103,13 +103,13 @@ def options(raw: bytes) -> dict[str, str]:
 
 
 def _modules(readings: Readings) -> None:
-    """Modules that are loaded or built in; one with neither has no directory in /sys/module."""
+    """Modules that are loaded or built in; other modules have no directory in /sys/module."""
     names = ("kvm", "kvm_amd", "ccp", "sev_guest", "msr", "cpuid")
     readings.value("kernel.modules", "/sys/module", [name for name in names if os.path.isdir(f"/sys/module/{name}")])
 
 
 def _flags(readings: Readings) -> None:
-    """The kernel's own opinion of the CPU's features, which it takes back when firmware or BIOS do not go along."""
+    """The CPU features that the kernel reports; it removes a feature that firmware or BIOS do not support."""
     try:
         head = read_bytes("/proc/cpuinfo", 16384).decode("utf-8", "replace")
     except OSError as error:
@@ -121,7 +121,7 @@ def _flags(readings: Readings) -> None:
 
 
 def _log(readings: Readings) -> None:
-    """The lines of the kernel's ring buffer that matter, without what user space wrote into it (another facility)."""
+    """The relevant lines of the kernel's ring buffer, without the lines that user space wrote (another facility)."""
     try:
         handle = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -135,7 +135,7 @@ def _log(readings: Readings) -> None:
             except BlockingIOError:
                 break  # the end of the buffer
             except BrokenPipeError:
-                continue  # records were overwritten while we read: the next read goes on behind the gap
+                continue  # records were overwritten while we read: the next read continues after the gap
             _keep(record, kept)
     except OSError as error:
         readings.failed("kernel.log", "/dev/kmsg", error)
@@ -154,7 +154,7 @@ def _keep(record: bytes, kept: list[str]) -> None:
 
 
 def _iommu(readings: Readings) -> None:
-    """The IOMMUs, their extended features (EFR2:EFR, bit 43 of EFR is SNPSup), and what domains the devices are in."""
+    """The IOMMUs, their extended features (EFR2:EFR, bit 43 of EFR is SNPSup), and the type of the devices' domains."""
     try:
         units = sorted(os.listdir("/sys/class/iommu"))
     except OSError as error:

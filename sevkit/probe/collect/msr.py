@@ -17,8 +17,8 @@ NAMED = {
     "rmp_cfg": 0xC0010136,
 }
 
-# Registers that firmware wants equal on all cores before SNP_INIT (SEV-SNP ABI 56860, SNP_INIT; the list that AMD's
-# published firmware walks): MTRRs, SYSCFG, HWCR, IORRs, top of memory, SMM base and mask, and C001_1006.
+# Registers that firmware wants to be equal on all cores before SNP_INIT (SEV-SNP ABI 56860, SNP_INIT; the list in AMD's
+# published firmware): MTRRs, SYSCFG, HWCR, IORRs, top of memory, SMM base and mask, and C001_1006.
 SNP_INIT_EQUAL = (
     0x250, 0x258, 0x259, *range(0x268, 0x270),
     0xC0010010, 0xC0010015, 0xC0010016, 0xC0010017, 0xC0010018, 0xC0010019, 0xC001001A, 0xC001001D,
@@ -42,7 +42,7 @@ def read(readings: Readings, cpus: list[int]) -> None:
         except OSError as error:
             errors.update(dict.fromkeys(wanted, why(error)))
             if why(error)[0] == ABSENT:
-                break  # no msr driver: no other CPU has the device either
+                break  # no msr driver: the device is missing for the other CPUs too
             continue
         _one_cpu(handle, cpu, values, errors)
         os.close(handle)

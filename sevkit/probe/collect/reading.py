@@ -1,4 +1,4 @@
-"""One reading: a value with its origin, or the reason why there is none."""
+"""One reading: a value with its origin, or the reason why there is no value."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 import os
 from typing import Any
 
-# Why a reading has no value. `absent` is not `off`: a parameter that is not there says nothing of the feature.
+# Why a reading has no value. `absent` is not `off`: a missing parameter says nothing about the feature.
 ABSENT, DENIED, FAILED = "absent", "denied", "failed"
 
 _ABSENT = (errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ENOTDIR)
@@ -14,7 +14,7 @@ _DENIED = (errno.EACCES, errno.EPERM)
 
 
 def why(error: OSError) -> tuple[str, str]:
-    """The class of a failure and its words."""
+    """The class of a failure and its message."""
     kind = ABSENT if error.errno in _ABSENT else DENIED if error.errno in _DENIED else FAILED
     return kind, (error.strerror or str(error)).lower()
 

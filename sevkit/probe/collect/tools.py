@@ -1,4 +1,4 @@
-"""What user space brings: QEMU's objects, OVMF firmware descriptors, limits, modprobe settings."""
+"""Facts about user space: QEMU's objects, OVMF firmware descriptors, limits, modprobe settings."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from sevkit.probe.collect.reading import ABSENT, FAILED, Readings, read_text
 
 Run = Callable[[list[str], float], tuple[int, str]]
 
-# QEMU's firmware interoperability specification (docs/interop/firmware.json): later directories are overridden.
+# QEMU's firmware interoperability specification (docs/interop/firmware.json): earlier directories override later ones.
 _DESCRIPTORS = ("/etc/qemu/firmware", "/usr/local/share/qemu/firmware", "/usr/share/qemu/firmware")
 _QEMU = ("qemu-system-x86_64", "qemu-kvm", "/usr/libexec/qemu-kvm")
 
 
 def read(readings: Readings, run: Run | None) -> None:
-    """Record all of it."""
+    """Record all readings of user space."""
     soft, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     unlimited = resource.RLIM_INFINITY
     limits = {"soft": None if soft == unlimited else soft, "hard": None if hard == unlimited else hard}
@@ -30,7 +30,7 @@ def read(readings: Readings, run: Run | None) -> None:
 
 
 def _modprobe(readings: Readings) -> None:
-    """`options kvm_amd …` lines: what the module will be given when it is next loaded."""
+    """`options kvm_amd …` lines: the parameters that the module gets when it is next loaded."""
     lines: list[str] = []
     for folder in ("/etc/modprobe.d", "/usr/lib/modprobe.d", "/lib/modprobe.d"):
         try:
@@ -73,7 +73,7 @@ def _ovmf(readings: Readings) -> None:
 
 
 def _image(mapping: Any) -> str | None:
-    """The file of a descriptor: a flash device names it one level down, a memory device (`-bios`) at the top."""
+    """The file of a descriptor: for a flash device it is one level down, for a memory device (`-bios`) at the top."""
     executable = mapping.get("executable") if isinstance(mapping.get("executable"), dict) else mapping
     name = executable.get("filename")
     return str(name) if name else None
@@ -90,7 +90,7 @@ def _find(name: str) -> str | None:
 
 
 def _qemu(readings: Readings, run: Run | None) -> None:
-    """QEMU's objects for encrypted guests. It is asked, not judged by its version number."""
+    """QEMU's objects for encrypted guests: query the program, do not infer them from its version number."""
     binary = next((path for path in map(_find, _QEMU) if path), None)
     if binary is None:
         readings.missing("qemu.objects", " or ".join(_QEMU), ABSENT, "not on PATH")
@@ -123,7 +123,7 @@ def _cache() -> str:
 
 
 def _remembered(stamp: str) -> list[str] | None:
-    """QEMU takes longer to start than all the rest of a probe: its answer is kept until the binary changes."""
+    """Cache QEMU's answer until the binary changes: starting QEMU takes longer than the rest of the probe."""
     try:
         kept = json.loads(read_text(_cache()))
         if kept["stamp"] == stamp and isinstance(kept["objects"], list):
@@ -141,4 +141,4 @@ def _remember(stamp: str, objects: list[str]) -> None:
             json.dump({"stamp": stamp, "objects": objects}, file)
         os.replace(f"{path}.{os.getpid()}", path)
     except OSError:
-        pass  # a cache that cannot be written costs only time
+        pass  # without a cache, the probe is only slower
