@@ -1,4 +1,4 @@
-"""One class a cause. Every error says what went wrong and, where there is one, what to do about it."""
+"""One exception class per cause. Every error says what went wrong and, if possible, what to do about it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class ExitCode:
 
 
 class SevkitError(Exception):
-    """Base of all errors that sevkit raises on purpose.
+    """Base class of all errors that sevkit raises on purpose.
 
-    ``message`` says what and where in one line, ``hint`` what the reader can do, ``detail`` carries
-    the words of another program (QEMU, gdb) unchanged.
+    ``message`` says in one line what went wrong and where, ``hint`` what the user can do. ``detail`` is the unchanged
+    output of another program (QEMU, gdb).
     """
 
     exit_code = ExitCode.ENVIRONMENT
@@ -37,11 +37,11 @@ class SevkitError(Exception):
 
     @property
     def kind(self) -> str:
-        """The class name: what a program reading ``--json`` tests for."""
+        """The class name: programs that read ``--json`` test for it."""
         return type(self).__name__
 
     def as_dict(self) -> dict[str, Any]:
-        """The error as it stands in the ``errors`` list of the result envelope."""
+        """The error as an item of ``errors`` in the result envelope."""
         return {
             "kind": self.kind,
             "message": self.message,
@@ -52,27 +52,27 @@ class SevkitError(Exception):
 
 
 class UsageError(SevkitError):
-    """The command line, or a value on it, makes no sense."""
+    """The command line, or a value in it, is invalid."""
 
     exit_code = ExitCode.USAGE
 
 
 class BadInputError(SevkitError):
-    """A file or stream given by the user is damaged, foreign, or hostile."""
+    """A file or stream from the user is damaged, hostile, or of an unknown format."""
 
     exit_code = ExitCode.USAGE
 
 
 class MissingToolError(SevkitError):
-    """A program, library, kernel or device that this needs is not here."""
+    """A required program, library, kernel or device is missing."""
 
 
 class NotPermittedError(SevkitError):
-    """The operating system refused what this needs (ptrace, a device, a directory)."""
+    """The operating system refused a required access (ptrace, a device, a directory)."""
 
 
 class NoSpaceError(SevkitError):
-    """A disk or memory filled up."""
+    """A disk or the memory is full."""
 
 
 class CaptureError(SevkitError):
@@ -80,7 +80,7 @@ class CaptureError(SevkitError):
 
 
 class UnsupportedModeError(SevkitError):
-    """No hypervisor here can run the mode asked for."""
+    """No hypervisor here can run the requested mode."""
 
 
 class HypervisorError(SevkitError):
@@ -90,7 +90,7 @@ class HypervisorError(SevkitError):
 
 
 class GuestError(SevkitError):
-    """A guest did not boot, died, or did not do what it was asked."""
+    """A guest did not boot, died, or did not execute a request."""
 
     exit_code = ExitCode.GUEST
 
@@ -100,6 +100,6 @@ class DeadlineError(GuestError):
 
 
 class InconclusiveError(SevkitError):
-    """An experiment could not decide."""
+    """An experiment had no conclusive result."""
 
     exit_code = ExitCode.INCONCLUSIVE

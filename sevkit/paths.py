@@ -1,4 +1,4 @@
-"""Where sevkit keeps things on this machine: cache, state and run-time directories of the user."""
+"""The user's directories for sevkit's files: cache, state, and run-time."""
 
 import grp
 import os
@@ -15,7 +15,7 @@ _APP = "sevkit"
 
 
 def cache_dir(*parts: str) -> Path:
-    """A directory below the user's cache, made if missing. What lies there can be made again."""
+    """A directory below the user's cache, created if missing. Its content can be created again."""
     override = os.environ.get("SEVKIT_CACHE_DIR")
     base = Path(override) if override else Path(platformdirs.user_cache_dir(_APP))
     path = base.joinpath(*parts)
@@ -32,7 +32,7 @@ def cache_dir(*parts: str) -> Path:
 
 
 def _open_to_others(info: os.stat_result) -> bool:
-    """Whether others may write: everybody, or a group other than the owner's own (useradd makes one for each)."""
+    """Whether others may write: everybody, or a group other than the owner's private group (from useradd)."""
     if info.st_mode & stat.S_IWOTH:
         return True
     if not info.st_mode & stat.S_IWGRP or info.st_gid == 0:
@@ -67,7 +67,7 @@ def private_dir(path: Path) -> Path:
 
 
 def _check_parents(path: Path) -> None:
-    """Refuse a place where anybody could put another directory under the same name."""
+    """Refuse a path if another user could replace a directory in it."""
     for parent in path.resolve().parents:
         mode = parent.stat().st_mode
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
@@ -85,5 +85,5 @@ def write_private(path: Path, text: str) -> None:
 
 
 def work_dir(prefix: str) -> "tempfile.TemporaryDirectory[str]":
-    """A private temporary directory (0700) that removes itself; short, since socket paths end at 107 bytes."""
+    """A private temporary directory (0700), removed at the end; a short path, since socket paths are limited to 107."""
     return tempfile.TemporaryDirectory(prefix=f"{_APP}-{prefix}-", ignore_cleanup_errors=True)

@@ -1,7 +1,7 @@
-"""Running other programs: the one place that starts processes.
+"""Run other programs: only this module starts processes.
 
-Every child dies with us (PR_SET_PDEATHSIG), every wait has a deadline, nothing goes through a shell, and the command
-lines can be shown as text that can be pasted.
+The kernel kills every child when we end (PR_SET_PDEATHSIG), every wait has a deadline, no command goes through a shell,
+and a command line can be shown as text to paste into a shell.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from sevkit.procfs import is_zombie, process_start_time
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
-# Seconds in which the kernel takes a killed process apart: it cannot refuse, but a VMM's memory and a busy host cost.
+# Seconds for the kernel to clean up a killed process: this always succeeds, but takes time for a VMM on a busy host.
 _END_AFTER_KILL = 60.0
 
 # Called with each command line before it runs: `--debug` sets it to print.
@@ -33,7 +33,7 @@ observer: Callable[[str], None] | None = None
 
 @dataclass(frozen=True)
 class Completed:
-    """What a finished program left: exit status (negative: killed by that signal) and its two streams, as bytes."""
+    """The result of a finished program: exit status (-N: killed by signal N), standard output and error as bytes."""
 
     argv: tuple[str, ...]
     status: int
@@ -52,7 +52,7 @@ class Completed:
 
 
 def pasteable(argv: Sequence[str]) -> str:
-    """The command line as one line of shell that can be pasted."""
+    """The command line as one line to paste into a shell."""
     return shlex.join(argv)
 
 
@@ -70,18 +70,18 @@ def have_tool(name: str) -> bool:
 
 
 def _die_with(parent: int) -> Callable[[], None]:
-    """What a child does before it becomes the program: ask the kernel to be killed when ``parent`` ends."""
+    """Runs in the child before exec: ask the kernel to kill this process when ``parent`` ends."""
 
     def prepare() -> None:
         _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != parent:  # it ended before the kernel was asked
+        if os.getppid() != parent:  # the parent ended before the request took effect
             os._exit(1)
 
     return prepare
 
 
 def _leave_mark(mark: Path) -> Callable[[], None]:
-    """What a detached child does before it becomes the program: write down who it is, so that it can be found."""
+    """Runs in a detached child before exec: write its PID and start time to a file, so that it can be found."""
 
     def prepare() -> None:
         pid = os.getpid()
@@ -108,7 +108,7 @@ def run(
 ) -> Completed:
     """Run a program to its end, within ``timeout`` seconds.
 
-    With ``check`` a non-zero exit raises that error, with the program's own words as detail.
+    With ``check``, a non-zero exit status raises that error, with the program's output as detail.
     """
     _observe(argv)
     try:
@@ -146,9 +146,9 @@ def start(  # noqa: PLR0913 - as many as a process has streams and surroundings
     cwd: Path | None = None,
     mark: Path | None = None,
 ) -> "subprocess.Popen[bytes]":
-    """Start a program and return at once. It dies with us, unless ``detach`` gives it a session of its own.
+    """Start a program and return at once. It is killed when we end, unless ``detach`` gives it a session of its own.
 
-    A detached program leaves its PID and start time in ``mark`` before its first instruction runs.
+    A detached program has its PID and start time written to ``mark`` before its first instruction runs.
     """
     prepare = _leave_mark(mark) if detach and mark is not None else None
     _observe(argv)
@@ -169,7 +169,7 @@ def start(  # noqa: PLR0913 - as many as a process has streams and surroundings
 
 
 def stop(process: "subprocess.Popen[bytes]", *, grace: float = 3.0) -> int:
-    """End a program that we started: ask, wait ``grace`` seconds, then kill. Returns its exit status."""
+    """End a program that we started: SIGTERM, wait ``grace`` seconds, then SIGKILL. Returns its exit status."""
     if process.poll() is None:
         process.terminate()
         try:
@@ -181,9 +181,9 @@ def stop(process: "subprocess.Popen[bytes]", *, grace: float = 3.0) -> int:
 
 
 def end(pid: int, start_time: int, *, grace: float = 3.0) -> None:
-    """End a process that is not our child: ask, wait ``grace`` seconds, kill.
+    """End a process that is not our child: SIGTERM, wait ``grace`` seconds, then SIGKILL.
 
-    The start time is compared after the descriptor is open, so that a PID used again is never taken for the process.
+    First a pidfd is opened, and then the start time compared: so a process that reuses the PID is never killed.
     """
     with contextlib.suppress(ProcessLookupError):
         descriptor = os.pidfd_open(pid)
@@ -200,7 +200,7 @@ def end(pid: int, start_time: int, *, grace: float = 3.0) -> None:
 
 @contextlib.contextmanager
 def running(argv: Sequence[str], **options: object) -> "Iterator[subprocess.Popen[bytes]]":
-    """A program that runs as long as the block does."""
+    """A program that runs while the block runs."""
     process = start(argv, **options)  # type: ignore[arg-type]
     try:
         yield process

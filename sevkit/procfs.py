@@ -1,4 +1,4 @@
-"""What /proc says of a process (proc(5))."""
+"""Facts about a process from /proc (proc(5))."""
 
 import os
 
@@ -6,13 +6,13 @@ _YAMA = "/proc/sys/kernel/yama/ptrace_scope"
 
 
 def process_start_time(pid: int) -> int | None:
-    """The start time of a process in clock ticks since boot (stat, field 22): tells a reused PID apart."""
+    """The start time of a process in clock ticks since boot (stat, field 22). It distinguishes uses of one PID."""
     fields = _stat(pid)
     return int(fields[19]) if fields else None
 
 
 def is_zombie(pid: int) -> bool:
-    """Whether a process has ended and only waits to be collected (stat, field 3)."""
+    """Whether a process has ended but was not reaped yet (stat, field 3)."""
     return _stat(pid)[:1] == ["Z"]
 
 
@@ -30,7 +30,7 @@ def ptrace_hint(pid: int) -> str:
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields from the third on: the second, the name, may hold anything."""
+    """The fields from the third on. The second, the name, may contain blanks and parentheses."""
     return _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
 
 

@@ -1,4 +1,4 @@
-"""The versioned result envelope: one shape for success and failure alike."""
+"""The versioned result envelope: the same structure for success and failure."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ RESULT_VERSION = 1
 
 
 class Result(NamedTuple, Generic[Payload]):
-    """What a command answers, ready for any renderer.
+    """The result of a command, for any renderer.
 
-    ``data`` holds JSON values only. ``exit_code`` is the exit status of the process; a result with errors beside data
-    is ``partial``. ``human`` gives the lines that people read, and is called with ``data``; commands without it print
-    nothing but errors. ``then`` runs after the result was printed: a guest that lives as long as the command.
+    ``data`` has JSON values only. ``exit_code`` is the exit status of the process; a result with both data and errors
+    is ``partial``. ``human(data)`` returns the lines for people; commands without it print only errors. ``then`` runs
+    after the result was printed, for example to keep a guest running until the command ends.
     """
 
     command: str
@@ -33,13 +33,13 @@ class Result(NamedTuple, Generic[Payload]):
 
     @property
     def status(self) -> Status:
-        """``success`` when there is nothing to complain about, ``partial`` when there is data as well as errors."""
+        """``success`` if there are no errors, ``partial`` if there are both data and errors."""
         if not self.errors:
             return "success"
         return "error" if self.data is None else "partial"
 
     def shown_as(self, human: Callable[[Payload], Iterable[str]]) -> Result[Payload]:
-        """The same result, with its text for people."""
+        """The same result, with a function for its human-readable text."""
         return self._replace(human=human)
 
     def envelope(self) -> dict[str, Any]:
@@ -54,7 +54,7 @@ class Result(NamedTuple, Generic[Payload]):
         }
 
     def to_json(self) -> str:
-        """The envelope as one JSON document, ASCII only: valid in every locale, and for names that are not UTF-8."""
+        """The envelope as one JSON document. ASCII only, so valid in every locale and for names that are not UTF-8."""
         return json.dumps(self.envelope(), indent=2) + "\n"
 
 

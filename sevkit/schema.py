@@ -1,4 +1,4 @@
-"""The JSON Schema of what a command prints with --json, from the types of its payload."""
+"""The JSON Schema of a command's --json output, from the types of its payload."""
 
 import types
 import typing
@@ -34,7 +34,7 @@ def payload_types(annotation: Any) -> list[Any]:
 
 
 def envelope_schema(command: str, annotation: Any) -> dict[str, Any]:
-    """The JSON Schema (2020-12) of a command's envelope; ``data`` is null where the command failed."""
+    """The JSON Schema (2020-12) of a command's envelope; ``data`` is null if the command failed."""
     import msgspec
 
     schemas, definitions = msgspec.json.schema_components(payload_types(annotation), ref_template="#/$defs/{name}")

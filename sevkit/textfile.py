@@ -1,8 +1,8 @@
-"""Text that people give, as they have it: compressed, in UTF-16, with a byte order mark, with the line ends of Windows.
+"""Read text files as users have them: compressed, in UTF-16, with a byte order mark, with line ends of Windows.
 
-`read_bytes` opens a file or standard input, `plain` makes its bytes UTF-8 with line feeds as line ends, `text` decodes.
-A file that holds no text is refused with the reason: a reader that takes UTF-16 for binary data, or a byte order mark
-for the first letter of a secret, answers something that is not true.
+`read_bytes` reads a file or standard input, `plain` converts it to UTF-8 with line feeds, `text` decodes it. A file
+that is not text is refused with the reason. Without this, UTF-16 would look like binary data, or a byte order mark like
+the first letter of a secret, and the result would be wrong.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 LIMIT = 64 << 20  # bytes, before and after decompression
 _SAMPLE = 4096
-_ZSTD_INPUT = 4096  # bytes: a block of 4 bytes may stand for 128 KiB
-_NESTED = 2  # layers of compression that are taken off: .gz of a .zst happens, more is an attack
+_ZSTD_INPUT = 4096  # bytes: a block of 4 bytes may decompress to 128 KiB
+_NESTED = 2  # layers of compression that are accepted: .gz of a .zst occurs, more is an attack
 
 
 class _Packing(NamedTuple):
-    """A kind of compressed file: its first bytes, its name, and the way to read it where there is one."""
+    """A compression format: its first bytes, its name, and a function to read it if it is supported."""
 
     magic: bytes
     name: str
@@ -60,7 +60,7 @@ def _from_stdin(limit: int) -> bytes:
 
 
 def _from_file(path: str, limit: int) -> bytes:
-    """A device or a pipe without a writer must not block for ever when it is opened."""
+    """Read a file. Opening a device, or a pipe without a writer, must not block for ever."""
     with open(path, "rb", opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as file:
         if stat.S_ISDIR(os.fstat(file.fileno()).st_mode):
             raise IsADirectoryError(0, "it is a directory")
@@ -74,9 +74,9 @@ def text(data: bytes, name: str, limit: int = LIMIT) -> str:
 
 
 def plain(data: bytes, name: str, limit: int = LIMIT) -> bytes:
-    """The bytes of a text as UTF-8 with line feeds only, without byte order mark, decompressed.
+    """The bytes of a text, decompressed, as UTF-8 with line feeds only and without byte order mark.
 
-    Bytes that are in no Unicode encoding (Latin-1, say) are left as they are: in a list of secrets every byte counts.
+    Bytes that are not in a Unicode encoding (such as Latin-1) are unchanged: in a list of secrets every byte counts.
     Raises BadInputError for more than ``limit`` bytes, damaged or unknown compression, and binary data.
     """
     found = _one_encoding(unpacked(data, name, limit), name)
@@ -88,7 +88,7 @@ def plain(data: bytes, name: str, limit: int = LIMIT) -> bytes:
 
 
 def unpacked(data: bytes, name: str, limit: int = LIMIT) -> bytes:
-    """The bytes without gzip, bzip2, xz or zstd around them; what is not compressed is returned as it is."""
+    """Decompress gzip, bzip2, xz or zstd; bytes that are not compressed are returned unchanged."""
     for _ in range(_NESTED):
         packing = next((kind for kind in _PACKINGS if data.startswith(kind.magic)), None)
         if packing is None:
@@ -152,7 +152,7 @@ def _zstd(data: bytes, size: int) -> bytes:
 
 
 def zstd_chunks(source: IO[bytes]) -> Iterator[bytes]:
-    """What a zstd file holds, in pieces of at most 128 MiB; raises EOFError where the last frame is not whole.
+    """Decompress a zstd file in pieces of at most 128 MiB; raises EOFError if the last frame is incomplete.
 
     Raises MissingToolError without the library.
     """
@@ -199,7 +199,7 @@ def _one_encoding(data: bytes, name: str) -> bytes:
 
 
 def _utf_16_or_32(data: bytes) -> str | None:
-    """The encoding of a text that is not in bytes: by its byte order mark, else by where ASCII has its NUL bytes."""
+    """The encoding of a text in UTF-16 or UTF-32: from its byte order mark, else from the positions of NUL bytes."""
     if data.startswith((b"\xff\xfe\0\0", b"\0\0\xfe\xff")):
         return "utf-32"
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):

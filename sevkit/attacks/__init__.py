@@ -17,8 +17,8 @@ __all__ = ["discover", "find"]
 def discover(folder: Path | None = None) -> dict[str, Attack]:
     """All attacks by name: those of this package, and those that the Python files in ``folder`` define.
 
-    Raises UsageError when the folder does not exist, BadInputError when one of its files is not an attack, or has the
-    name of another.
+    Raises UsageError if the folder does not exist, BadInputError if one of its files defines no attack, or an attack
+    with a name that exists already.
     """
     found = dict(_own())
     for module in _modules(folder) if folder is not None else ():
@@ -32,7 +32,7 @@ def discover(folder: Path | None = None) -> dict[str, Attack]:
 
 
 def find(name: str, folder: Path | None = None) -> Attack:
-    """The attack of that name; raises UsageError with the names there are."""
+    """The attack of that name; raises UsageError with the valid names."""
     attacks = discover(folder)
     if name not in attacks:
         raise UsageError(f"there is no attack named {name!r}", hint="known: " + ", ".join(attacks))
@@ -51,7 +51,7 @@ def _own() -> dict[str, Attack]:
 
 
 def _modules(folder: Path) -> list[ModuleType]:
-    """The Python files of a folder, imported; what goes wrong in one is told with its name."""
+    """Import the Python files of a folder; an error names the file in which it occurred."""
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder", hint="it should hold Python files, each with an ATTACK")
     return [_load(path) for path in sorted(folder.glob("*.py"))]
@@ -63,7 +63,7 @@ def _load(path: Path) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their module up there
+    sys.modules[name] = module  # dataclasses need their module to be registered there
     try:
         spec.loader.exec_module(module)
     except Exception as error:

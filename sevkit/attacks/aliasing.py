@@ -1,4 +1,4 @@
-"""Aliasing: two guest addresses that the host puts on one system page (AMD: "memory aliasing")."""
+"""Aliasing: the host maps two guest addresses to one system page (AMD: "memory aliasing")."""
 
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Notebook, Observation, Outcome, Source
 from sevkit.attacks.labs import model_lab
@@ -30,7 +30,7 @@ def model(note: Notebook) -> Observation:
 
 
 def guest(lab: GuestLab, note: Notebook) -> Observation:
-    """Give the page of a real guest's limit a second address: that of its buffer."""
+    """Map the buffer of a real guest to the page that holds its limit, so that this page has two guest addresses."""
     note.setup(
         f"A real Linux guest ({lab.guest.spec.mode}) keeps a limit in one file and fills a buffer, another file."
     )

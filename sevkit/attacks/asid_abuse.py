@@ -1,7 +1,7 @@
-"""ASID abuse: the host runs a machine of its own under the victim's ASID, and so under the victim's key.
+"""ASID abuse: the host runs its own machine under the victim's ASID, and so with the victim's key.
 
-CROSSLINE does this for as long as it takes the page walk of the attacker's machine to fault: the victim's memory is
-decrypted as page table entries, and the fault tells their content.
+In CROSSLINE this lasts only until the page walk of the attacker's machine faults: the walk decrypts the victim's memory
+as page table entries, and the fault address reveals their content.
 """
 
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Notebook, Observation, Outcome, Source

@@ -1,4 +1,4 @@
-"""Relay of a report: evidence that is not bound to the channel vouches for whoever holds the other end."""
+"""Relay of a report: evidence that is not bound to the channel says nothing about who is at its other end."""
 
 import hashlib
 
@@ -9,7 +9,7 @@ from sevkit.vocabulary import Mode
 
 
 def model(note: Notebook) -> Observation:
-    """Pass a verifier's nonce on to a genuine guest, and its report back through a channel of one's own."""
+    """Forward a verifier's nonce to a genuine guest, and return the guest's report through the host's own channel."""
     note.setup("A client wants to talk to a guest and sends a nonce; the host ends the client's channel itself.")
     platform = model_lab.machine(note)
     guest = model_lab.guest(note, platform)
@@ -30,7 +30,7 @@ def model(note: Notebook) -> Observation:
 
 
 def _report_data(nonce: bytes, channel: bytes) -> bytes:
-    """The 64 bytes that a report carries for the guest."""
+    """The 64 bytes of a report that the guest chooses (REPORT_DATA)."""
     return hashlib.sha512(nonce + channel).digest()
 
 

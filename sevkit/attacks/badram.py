@@ -1,7 +1,7 @@
 """Physical aliasing: a memory module that lies about its size gives every cell a second address (BadRAM).
 
-The host writes to the second address, whose RMP entry says that the page is its own; the bytes land in the guest's
-page all the same. The check sits above the lie.
+The host writes to the second address, whose RMP entry says that the page belongs to the host; but the bytes are stored
+in the guest's page. The RMP checks addresses, and cannot see that two addresses share one cell.
 """
 
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Mitigation, Notebook, Observation, Outcome, Source
@@ -13,7 +13,7 @@ from sevkit.vocabulary import Mode
 
 
 def model(note: Notebook) -> Observation:
-    """Fit a module with ghost addresses, and replay a page of the guest's through them."""
+    """Install a module with ghost addresses, and replay a page of the guest through them."""
     platform = model_lab.machine(note)
     half = platform.dram.size // 2
     _lie(platform, half)

@@ -1,7 +1,7 @@
 """Ciphertext block move: with a known tweak, ciphertext moved elsewhere decrypts to something the host can predict.
 
 First-generation parts encrypt as XE with a linear, recoverable tweak: a block moved from p to q decrypts to
-P ^ T(p) ^ T(q). The host so plants 16 bytes of its choice, given known plaintext somewhere in the guest.
+P ^ T(p) ^ T(q). So the host can plant 16 bytes of its choice if it knows some plaintext in the guest.
 """
 
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Notebook, Observation, Outcome, Source
@@ -14,7 +14,7 @@ from sevkit.vocabulary import Level, Mode
 
 
 def model(note: Notebook) -> Observation:
-    """Move a known block to a place of the guest's code and predict what the guest reads there."""
+    """Move a known block into the guest's code and predict what the guest reads there."""
     note.setup("A first-generation part: XE encryption. The guest holds a file that the host knows (a web page).")
     platform = model_lab.machine(note, scheme=Scheme.XE)
     guest = model_lab.guest(note, platform)

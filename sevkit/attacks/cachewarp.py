@@ -1,4 +1,4 @@
-"""CacheWarp: INVD throws away what the guest has written and the cache has not yet stored."""
+"""CacheWarp: INVD discards writes of the guest that the cache has not yet written back to DRAM."""
 
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Mitigation, Notebook, Observation, Outcome, Source
 from sevkit.attacks.labs import model_lab

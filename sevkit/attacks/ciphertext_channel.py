@@ -12,7 +12,7 @@ from sevkit.vocabulary import Mode
 
 _KEY = 0b1011001110001011
 _BITS = 16
-# One bit a turn, as a Montgomery ladder takes them: no branch depends on the key, yet r9 takes one of two values.
+# One bit per iteration, as in a Montgomery ladder: no branch depends on the key, yet r9 has one of two values.
 _PROGRAM = """
     movi rsi, 0x2000
     load rbx, [rsi]
@@ -30,7 +30,7 @@ turn:
 
 
 def model(note: Notebook) -> Observation:
-    """Watch one block of memory over the turns of a key-dependent loop."""
+    """Watch one block of memory over the iterations of a key-dependent loop."""
     note.setup("A guest works through a 16-bit key; each turn it stores the bit at one fixed address.", f"{_KEY:016b}")
     platform = model_lab.machine(note)
     guest = model_lab.guest(note, platform, program=_PROGRAM)
@@ -77,7 +77,7 @@ def guest(lab: GuestLab, note: Notebook) -> Observation:
 
 
 def _stored(lab: GuestLab, account: Account, page: int, number: int) -> bytes:
-    """The block as DRAM holds it after the guest has stored one bit of its key."""
+    """The block in DRAM after the guest has stored one bit of its key."""
     zero, one = (account.script(coins) for coins in BALANCES)
     lab.guest.run(f"k=$(cat /root/key); if [ $((k >> {number} & 1)) = 1 ]; then {one} else {zero} fi")
     with lab.host.held():

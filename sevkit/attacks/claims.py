@@ -1,6 +1,6 @@
 """What AMD claims: table 1 ("Threat Model") of the SEV-SNP whitepaper of January 2020, as data.
 
-The oracle of the matrix: where an experiment contradicts the table, the attack cites the CVE or paper that shows so.
+It is the oracle of the matrix: if an experiment contradicts the table, the attack cites a CVE or paper as the reason.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from sevkit.vocabulary import Mode
 
 
 class Claim(StrEnum):
-    """What the table says of a threat and a technology."""
+    """What the table says about a threat and a technology."""
 
     MITIGATED = "mitigated"
     OPTIONAL = "optional"

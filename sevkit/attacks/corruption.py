@@ -1,4 +1,4 @@
-"""Corruption: the host changes bits of ciphertext; the guest decrypts rubbish and uses it."""
+"""Corruption: the host changes bits of ciphertext; the guest decrypts them to garbage and uses it."""
 
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Notebook, Observation, Outcome, Source
 from sevkit.attacks.labs import model_lab
@@ -9,7 +9,7 @@ from sevkit.vocabulary import Mode
 
 
 def model(note: Notebook) -> Observation:
-    """Flip one bit of the guest's memory as it lies in DRAM."""
+    """Flip one bit of the guest's memory in DRAM."""
     note.setup("A guest keeps two blocks of 16 bytes in private memory.")
     platform = model_lab.machine(note)
     guest = model_lab.guest(note, platform)

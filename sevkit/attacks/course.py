@@ -1,6 +1,6 @@
 """The exercises of the course: a question about an attack, answered by performing it.
 
-No answer stands here: what is right is what the experiment shows, at the strongest level that works on this machine.
+This file holds no answers: the result of the experiment is right, at the strongest level that works on this machine.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from sevkit.vocabulary import Evidence, Level, Mode
 
 @dataclass(frozen=True)
 class Exercise:
-    """A question. ``asks`` says what an answer is: an outcome, an evidence, a check, or a mitigation."""
+    """A question. ``asks`` is the kind of answer: an outcome, an evidence, a check, or a mitigation."""
 
     number: int
     title: str
@@ -79,7 +79,7 @@ EXERCISES = (
 
 @dataclass(frozen=True)
 class Marked:
-    """An answer that was held against an experiment. ``right`` is None when the experiment was inconclusive."""
+    """An answer compared with an experiment. ``right`` is None if the experiment was inconclusive."""
 
     exercise: Exercise
     answer: str
@@ -98,7 +98,7 @@ def exercise(number: int) -> Exercise:
 def check(
     number: int, answer: str, target: Target | None = None, progress: Callable[[str], None] = lambda _: None
 ) -> Marked:
-    """Perform the exercise's experiment and hold the answer against it; raises UsageError for one that is none."""
+    """Perform the exercise's experiment and compare the answer with it; raises UsageError for an invalid answer."""
     asked, word = exercise(number), answer.strip().lower()
     possible = {_OUTCOME: ("works", "stopped"), _EVIDENCE: tuple(Evidence)}.get(asked.asks)
     if not word or (possible is not None and word not in possible):
@@ -111,7 +111,7 @@ def check(
 
 
 def _switched_on(asked: Exercise, word: str) -> frozenset[Mitigation]:
-    """The mitigation that an answer names; raises UsageError with the names there are."""
+    """The mitigation that an answer names; raises UsageError with the valid names."""
     if asked.asks != _MITIGATION:
         return frozenset()
     try:

@@ -1,4 +1,4 @@
-"""CPUID lies: the host answers that there is no encryption, and the guest writes its secrets in clear."""
+"""CPUID lies: the host answers that there is no encryption, and the guest writes its secrets as plaintext."""
 
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Mitigation, Notebook, Observation, Outcome, Source
 from sevkit.attacks.labs import model_lab

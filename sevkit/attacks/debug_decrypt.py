@@ -1,4 +1,4 @@
-"""Debug decrypt: the host asks the firmware for plaintext, and the launch policy decides whether it gets it."""
+"""Debug decrypt: the host asks the firmware for plaintext; the launch policy decides whether the firmware complies."""
 
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Mitigation, Notebook, Observation, Outcome, Source
 from sevkit.attacks.labs import model_lab

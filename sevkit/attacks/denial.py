@@ -9,7 +9,7 @@ from sevkit.vocabulary import Mode
 
 
 def model(note: Notebook) -> Observation:
-    """Take a page of the guest's away and see whether it can go on."""
+    """Unmap a page of the guest and see whether the guest can continue."""
     note.setup("A guest that counts in memory.")
     platform = model_lab.machine(note)
     guest = model_lab.guest(note, platform, program="movi rbx, 0x2000\nturn:\nstore [rbx], rax\naddi rax, 1\njmp turn")
@@ -27,7 +27,7 @@ def model(note: Notebook) -> Observation:
 
 
 def guest(lab: GuestLab, note: Notebook) -> Observation:
-    """Do not run a real guest's processors any more."""
+    """Stop running the processors of a real guest."""
     note.setup(f"A real Linux guest ({lab.guest.spec.mode}) serves requests.")
     note.predict("The host schedules: nothing can make it run a guest.")
     lab.qemu.pause()

@@ -1,7 +1,7 @@
-"""Double PVALIDATE: a careless guest validates a guest address a second time, and undoes what the RMP promises.
+"""Double PVALIDATE: a careless guest validates a guest address a second time, and so loses the RMP's guarantee.
 
-The rule is the guest's to keep: never validate one guest address twice. The hardware cannot keep it, since it does not
-remember which page an address had before.
+The guest must never validate one guest address twice. The hardware cannot enforce this rule, because it does not
+remember which page an address was mapped to before.
 """
 
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Mitigation, Notebook, Observation, Outcome, Source
@@ -23,7 +23,7 @@ _PROGRAM = """
 
 
 def model(note: Notebook) -> Observation:
-    """Give the guest a fresh page under an address it has in use, and see whether it takes it."""
+    """Map a fresh page at an address that the guest uses, and see whether the guest validates it."""
     careless = not note.has(Mitigation.VALIDATE_ONCE)
     kind = "validates again whenever a page turns out invalid" if careless else "remembers what it has validated"
     note.setup(f"A guest keeps a lock (1) at 0x2000. Its #VC handler {kind}.")
@@ -52,7 +52,7 @@ def model(note: Notebook) -> Observation:
 
 
 def guest(lab: GuestLab, note: Notebook) -> Observation:
-    """Give a real guest a fresh page in place of one of its own: Linux validates each address once."""
+    """Replace a page of a real guest by a fresh one: Linux validates each address only once."""
     note.setup("A real Linux guest (sev-snp) keeps an account in a page that it has validated.")
     note.predict("The fresh page is not validated: the access ends in #VC, and Linux does not validate it again.")
     account = Account(lab)

@@ -1,6 +1,6 @@
-"""What an attack is: data about it, and its experiments: one in the software model, one on a real guest.
+"""The definition of an attack: data about it, and up to two experiments, in the software model and on a real guest.
 
-A file that defines an attack takes all names that it needs from here.
+A file that defines an attack imports all names that it needs from here.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -85,16 +85,16 @@ class Attack:
     """An attack as executable data.
 
     ``model`` performs it in the software model, ``guest`` on a real guest (hardware or emulator). ``expected`` has an
-    entry for every mode and holds at every level; ``differs`` names the cells where a level cannot show what the
+    entry for every mode and is valid at every level; ``differs`` has the cells where a level cannot show what the
     model shows, with the reason. ``guest_modes``: the modes in which the real-guest form can show something; None:
-    all that the attack applies to. ``guest_levels``: where it can be performed. ``on_mock``: the real-guest form needs
-    only the guest protocol, so that `attack run` performs it on the mock's guests at level model. ``captures``: the
-    real-guest form captures the VMM's memory, and so honours ``--capture`` and ``--keep``.
+    all modes that the attack applies to. ``guest_levels``: the levels of the real-guest form. ``on_mock``: the
+    real-guest form needs only the guest protocol, so `attack run` performs it on the mock's guests at level model.
+    ``captures``: the real-guest form captures the VMM's memory, so it supports ``--capture`` and ``--keep``.
 
-    ``mitigated`` is what is expected with ``mitigations`` on (the decisive one stands first; None: no mitigation
-    changes anything). ``generations`` says since when and on what the attack was shown. ``claim`` names the row of
-    AMD's table of claims (attacks/claims.py) that it tests: the oracle of the matrix. ``breaks_claim`` cites the CVE
-    or paper for the modes where the table is contradicted.
+    ``mitigated`` is what is expected with ``mitigations`` on (the decisive one is first; None: no mitigation changes
+    anything). ``generations``: on which processors the attack was shown. ``claim`` is the row that it tests of AMD's
+    table of claims (attacks/claims.py), the oracle of the matrix. ``breaks_claim`` cites the CVE or paper for the modes
+    in which the experiment contradicts the table.
     """
 
     name: str
@@ -120,14 +120,14 @@ class Attack:
     def expectation(
         self, mode: Mode, mitigations: frozenset[Mitigation] = frozenset(), level: Level = Level.MODEL
     ) -> Expectation:
-        """What should happen in a mode at a level with these mitigations on; the first mitigation named is decisive."""
+        """What should happen in a mode at a level with these mitigations on; the first of the attack's is decisive."""
         plain = self.differs.get((level, mode), self.expected[mode])
         if self.mitigated is None or plain.outcome is Outcome.NOT_APPLICABLE:
             return plain
         return self.mitigated if self.mitigations[0] in effective(mode, mitigations) else plain
 
     def applies(self, mode: Mode) -> bool:
-        """Whether a guest of this mode has what the attack is about."""
+        """Whether the attack is possible at all in this mode."""
         return self.expected[mode].outcome is not Outcome.NOT_APPLICABLE
 
     def has_guest_form(self, mode: Mode) -> bool:
@@ -136,12 +136,12 @@ class Attack:
 
     @property
     def levels(self) -> tuple[Level, ...]:
-        """Where the attack can be performed, the strongest first."""
+        """The levels at which the attack can be performed, the strongest first."""
         real = tuple(level for level in Level if level in self.guest_levels and self.guest is not None)
         return (*real, Level.MODEL) if self.model is not None or self.on_mock else real
 
     def perform(self, notebook: Notebook) -> Observation:
-        """Run the experiment in the model, unless the mode lacks what the attack is about."""
+        """Run the experiment in the model, unless the attack does not apply to the mode."""
         if not self.applies(notebook.mode):
             why = self.expected[notebook.mode].why
             notebook.setup(why)

@@ -1,4 +1,4 @@
-"""Fabricked: the Data Fabric, set up by a hostile UEFI, drops the firmware's writes to the RMP."""
+"""Fabricked: a hostile UEFI configures the Data Fabric so that it drops the firmware's writes to the RMP."""
 
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Mitigation, Notebook, Observation, Outcome, Source
 from sevkit.attacks.labs import forged_rmp, model_lab
@@ -6,7 +6,7 @@ from sevkit.vocabulary import Mode
 
 
 def model(note: Notebook) -> Observation:
-    """Drop what the firmware writes at initialisation, so that the whole table stays the host's."""
+    """Drop the firmware's writes at initialisation, so that the host keeps control of the whole table."""
     note.setup("The host's UEFI leaves the routing of the Data Fabric open after boot.")
     platform = model_lab.machine(note)
     note.predict("If the firmware's writes to the RMP do not arrive, the table stays what the host has made of it.")

@@ -1,6 +1,6 @@
 """Malicious interrupts: the host injects an interrupt whose handler changes the guest's registers (Heckler).
 
-Vector 0x80 is the old system call gate: its handler leaves a result in RAX, wherever the guest was.
+Vector 0x80 is the old system call gate: its handler returns a result in RAX, whatever code was interrupted.
 """
 
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Mitigation, Notebook, Observation, Outcome, Source
@@ -55,7 +55,7 @@ def model(note: Notebook) -> Observation:
 
 
 def guest(lab: GuestLab, note: Notebook) -> Observation:
-    """Inject a vector that no device has raised, and look into a real guest's own log."""
+    """Inject a vector that no device has raised, and read the real guest's kernel log."""
     note.setup(f"A real Linux guest ({lab.guest.spec.mode}); no device uses vector {_UNUSED:#x}.")
     note.predict(
         "If the host may inject any vector, a handler of the guest's runs; Linux logs vectors that nobody owns."
@@ -71,7 +71,7 @@ def guest(lab: GuestLab, note: Notebook) -> Observation:
 
 
 def _handled(lab: GuestLab) -> list[str]:
-    """What the guest's kernel has logged of vectors that no device owns."""
+    """What the guest's kernel has logged about vectors that belong to no device."""
     return [line for line in lab.guest.run("dmesg").text.splitlines() if "No irq handler for vector" in line]
 
 

@@ -1,4 +1,4 @@
-"""Permutation of launch pages: the legacy launch digest covers bytes in the order they came, not where they went."""
+"""Permutation of launch pages: the legacy launch digest covers the bytes in their order, but not their addresses."""
 
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Notebook, Observation, Outcome, Source
 from sevkit.attacks.labs import model_lab

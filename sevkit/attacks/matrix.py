@@ -1,4 +1,4 @@
-"""The matrix: every attack in every mode, expected against observed, at one level or at several side by side."""
+"""The matrix: every attack in every mode, expected against observed, at one level or at several levels."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,7 +16,7 @@ from sevkit.guest.spec import GuestSpec
 from sevkit.hypervisor import select
 from sevkit.vocabulary import Level, Mode
 
-MEMORY_MIB = 256  # of each guest: the host looks through all of it
+MEMORY_MIB = 256  # of each guest: the host searches all of it
 BUDGET = 600.0  # seconds for all experiments on real guests
 _SHOWN = (
     *("attack", "mode", "level", "provenance", "mitigations", "expected", "observed", "check", "as_expected", "why"),
@@ -33,18 +33,18 @@ class Cell:
 
     @property
     def place(self) -> tuple[str, Mode, bool]:
-        """Attack and column: what cells of different levels are compared by."""
+        """Attack and column: cells of different levels with the same place are compared."""
         return self.run.attack.name, self.run.mode, self.mitigated
 
     def as_dict(self, model: "Cell | None" = None) -> MatrixCell:
-        """The cell as it stands in ``data.cells``; ``model`` is the model's cell of the same place, if there is one."""
+        """The cell as in ``data.cells``; ``model`` is the model's cell of the same place, if there is one."""
         whole = self.run.as_dict()
         shown = {key: value for key, value in whole.items() if key in _SHOWN}
         column = column_name(self.run.mode, self.mitigated)
         return cast("MatrixCell", {**shown, "column": column, **self._compared(model)})
 
     def _compared(self, model: "Cell | None") -> dict[str, object]:
-        """Whether this level agrees with the model: null where nothing can be compared, and then why."""
+        """Whether this level agrees with the model; null if they cannot be compared, with the reason."""
         if self.run.level is Level.MODEL or model is None:
             return {"agrees": None, "not_compared": None}
         declared = self.run.attack.differs.get((self.run.level, self.run.mode))
@@ -63,7 +63,7 @@ def column_name(mode: Mode, mitigated: bool) -> str:
 def in_model(
     attack: Attack, mode: Mode, mitigated: bool, *, seed: int = 1, disabled_checks: frozenset[str] = frozenset()
 ) -> Cell:
-    """One cell in the software model. The mitigated column has every mitigation there is switched on."""
+    """One cell in the software model. In the mitigated column all mitigations are on."""
     mitigations = frozenset(Mitigation) if mitigated else frozenset()
     return Cell(runner.in_model(attack, mode, mitigations, seed=seed, disabled_checks=disabled_checks), mitigated)
 
@@ -76,14 +76,14 @@ def run_model(attacks: Iterable[Attack], *, seed: int = 1) -> Iterator[Cell]:
 
 
 def available(level: Level) -> dict[Mode, str | None]:
-    """For each mode None when guests of it run at this level here, else the reason why not."""
+    """For each mode: None if its guests run at this level here, else the reason why not."""
     hypervisor = select.make(HYPERVISORS[level])
     able = {mode: hypervisor.availability(mode) for mode in Mode}
     return {mode: None if each.available else each.reason for mode, each in able.items()}
 
 
 def nothing_runs(level: Level) -> str | None:
-    """The reason why no guest at all runs at a level here; None when at least one mode does."""
+    """The reason why no guest at all runs at a level here; None if at least one mode runs."""
     reasons = available(level)
     return None if None in reasons.values() else next(iter(reasons.values()))
 
@@ -109,9 +109,9 @@ def run_guests(
     progress: Callable[[str], None] = lambda _: None,
     budget: float = BUDGET,
 ) -> Iterator[Cell]:
-    """All cells that real guests can show at this level, mode by mode; a guest is used again while it lives.
+    """All cells that real guests can show at this level, mode by mode; a guest is reused while it answers.
 
-    What does not fit into ``budget`` seconds is inconclusive, with the reason.
+    Cells for which ``budget`` seconds are not enough are inconclusive, with the reason.
     """
     deadline = time.monotonic() + budget
     target = Target(level=level, capture="live", spec=GuestSpec(memory_mib=MEMORY_MIB))
@@ -131,7 +131,7 @@ def _one_mode(
         try:
             with opened(planned, target.timeout, progress) as sessions:
                 yield from _while_it_lives(left, sessions[mode], target, deadline, progress)
-        except SevkitError as error:  # no guest comes up: the cells of the other modes still count
+        except SevkitError as error:  # no guest boots: continue with the other modes
             yield from (Cell(_not_run(attack, planned[0], error.message), False) for attack in left)
             return
 
@@ -139,7 +139,7 @@ def _one_mode(
 def _while_it_lives(
     left: list[Attack], session: Session, target: Target, deadline: float, progress: Callable[[str], None]
 ) -> Iterator[Cell]:
-    """Perform the attacks in ``left``, and take them from it, for as long as the guest answers."""
+    """Perform the attacks in ``left`` while the guest answers; removes those that were performed."""
     while left:
         attack = left.pop(0)
         if time.monotonic() > deadline:
@@ -154,7 +154,7 @@ def _while_it_lives(
 def _performed(attack: Attack, session: Session, target: Target, progress: Callable[[str], None]) -> Run:
     try:
         return runner.on_guest(attack, session, target, progress)
-    except SevkitError as error:  # one guest that fails must not take the other cells with it
+    except SevkitError as error:  # a failing guest must not lose the results of the other cells
         return _not_run(attack, session.planned, error.message)
 
 
@@ -168,7 +168,7 @@ def _not_run(attack: Attack, planned: Planned, why: str) -> Run:
 
 
 def _answers(session: Session) -> bool:
-    """Whether the guest still does what it is asked."""
+    """Whether the guest still executes commands."""
     try:
         return session.guest.alive() and session.guest.run("true", timeout=20).status == 0
     except (GuestError, HypervisorError):

@@ -1,4 +1,4 @@
-"""What stops an attack beyond what a mode does by itself: each with what it is and where it is described."""
+"""Mitigations that stop an attack in addition to the mode itself: each with a description and a source."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from sevkit.vocabulary import Mode
 
 
 class Mitigation(StrEnum):
-    """What stops an attack beyond what the mode itself does."""
+    """Something that stops an attack in addition to the mode itself."""
 
     CIPHERTEXT_HIDING = "ciphertext-hiding"
     VMSA_REG_PROT = "vmsa-reg-prot"
@@ -62,5 +62,5 @@ MEASURES: dict[Mitigation, Measure] = {
 
 
 def effective(mode: Mode, mitigations: frozenset[Mitigation]) -> frozenset[Mitigation]:
-    """Those of the mitigations that a mode can have."""
+    """Those of the mitigations that are possible in a mode."""
     return frozenset(each for each in mitigations if mode is Mode.SEV_SNP or MEASURES[each].before_snp)

@@ -1,4 +1,4 @@
-"""The notebook that an experiment is written down in, and the observation that it ends with."""
+"""The notebook in which an experiment records its steps, and the observation at its end."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,9 +23,9 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Observation:
-    """What did happen. ``check`` names the check that fired, or the property that let the attack through.
+    """What happened. ``check`` names the check that fired, or the property that let the attack through.
 
-    ``detail`` holds JSON values of the attack's own. ``captured`` is what an attack that captures memory adds to its
+    ``detail`` has JSON values specific to the attack. ``captured`` is what an attack that captures memory adds to its
     result (payload.Captured, and ``details``).
     """
 
@@ -48,7 +48,7 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True)
 class Step:
-    """One entry of the notebook: where in the experiment it stands, and what happened, with bytes where they tell."""
+    """One entry of the notebook: the stage of the experiment, and what happened, with bytes if they are of interest."""
 
     stage: Stage
     text: str
@@ -56,7 +56,7 @@ class Step:
 
 
 class Notebook:
-    """What an experiment writes down while it runs; ``listener`` hears each entry at once (the narrated demo)."""
+    """The record of a running experiment; ``listener`` is called with each entry at once (the narrated demo)."""
 
     def __init__(
         self,
@@ -79,27 +79,27 @@ class Notebook:
         return mitigation in self.mitigations
 
     def setup(self, text: str, data: str | bytes | None = None) -> None:
-        """What is prepared."""
+        """Record what is prepared."""
         self._write(Stage.SETUP, text, data)
 
     def predict(self, text: str, data: str | bytes | None = None) -> None:
-        """What should happen if the attack works, and if it does not."""
+        """Record what should happen if the attack works, and if it does not."""
         self._write(Stage.PREDICTION, text, data)
 
     def host(self, text: str, data: str | bytes | None = None) -> None:
-        """What the host does, as the attacker."""
+        """Record what the host does, as the attacker."""
         self._write(Stage.HOST, text, data)
 
     def guest(self, text: str, data: str | bytes | None = None) -> None:
-        """What the guest does or sees."""
+        """Record what the guest does or sees."""
         self._write(Stage.GUEST, text, data)
 
     def verdict(self, text: str, data: str | bytes | None = None) -> None:
-        """What follows."""
+        """Record the conclusion."""
         self._write(Stage.VERDICT, text, data)
 
     def works(self, check: str, text: str, **detail: Any) -> Observation:
-        """Close the experiment: the attack got through, because of ``check``."""
+        """Close the experiment: the attack succeeded, because of ``check``."""
         self.verdict(text)
         return Observation(Outcome.WORKS, check, detail)
 
@@ -121,6 +121,6 @@ class Notebook:
 
 
 def _shown(data: bytes) -> str:
-    """Bytes in hexadecimal, and as text where they are text."""
+    """Bytes in hexadecimal, and also as text if they are text."""
     text = f'  "{data.decode()}"' if data and all(0x20 <= byte < 0x7F for byte in data) else ""
     return data.hex(" ", 4) + text

@@ -1,4 +1,4 @@
-"""Page tracing with single steps: which pages a guest touches tells what it does, in every mode."""
+"""Page tracing with single steps: the pages that a guest touches reveal what it does, in every mode."""
 
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Notebook, Observation, Outcome, Source
 from sevkit.attacks.labs import model_lab
@@ -6,7 +6,7 @@ from sevkit.model.vcpu import Vcpu
 from sevkit.vocabulary import Mode
 
 _KEY = 0b11010010
-# Square and multiply: the page of the multiplication is touched for the ones of the key only.
+# Square and multiply: the page of the multiplication is touched only for the 1 bits of the key.
 _PROGRAM = """
     movi rsi, 0x2000
     load rbx, [rsi]

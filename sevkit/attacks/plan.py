@@ -1,4 +1,4 @@
-"""Deciding, before anything starts, at which level each mode of an attack is performed, and on which guest."""
+"""Decide, before anything starts, at which level and on which guest each mode of an attack is performed."""
 
 import secrets as randomness
 from collections.abc import Callable, Sequence
@@ -18,11 +18,11 @@ HYPERVISORS = {Level.HARDWARE: "qemu", Level.EMULATOR: "emulated", Level.MODEL: 
 
 @dataclass(frozen=True)
 class Target:
-    """What to run an attack on. ``level`` None: the strongest one available, mode by mode.
+    """What to run an attack on. ``level`` None: the strongest one available for each mode.
 
-    ``hypervisor`` names one instead of a level. ``capture`` (``gcore`` or ``live``) and ``keep`` (a folder for cores)
-    are for attacks that capture the VMM's memory; ``mitigations`` and ``seed`` are for the software model. ``timeout``
-    is in seconds, for a guest to come up.
+    ``hypervisor`` names a hypervisor instead of a level. ``capture`` (``gcore`` or ``live``) and ``keep`` (a folder for
+    cores) are for attacks that capture the VMM's memory; ``mitigations`` and ``seed`` are for the software model.
+    ``timeout``: seconds for the boot of a guest.
     """
 
     level: Level | None = None
@@ -37,7 +37,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Planned:
-    """One mode of an attack: its form, and for a real guest what will run it. ``level`` is what is aimed at."""
+    """One mode of an attack: its form and the intended ``level``, and for a real guest the hypervisor."""
 
     mode: Mode
     level: Level
@@ -62,8 +62,8 @@ def plan(
 ) -> list[Planned]:
     """How each mode will be performed; starts nothing.
 
-    Raises UsageError for what makes no sense together and UnsupportedModeError when a mode cannot run here.
-    ``only_show``: a level that is named need not be available (for ``--dry-run``).
+    Raises UsageError for options that contradict one another, and UnsupportedModeError if a mode cannot run here.
+    ``only_show``: a level that is named need not be available here (for ``--dry-run``).
     """
     _check(attack, modes, target)
     chosen = {mode: _choose(attack, mode, target, only_show, progress) for mode in modes}
@@ -73,7 +73,7 @@ def plan(
 
 
 def usual_modes(attack: Attack, target: Target) -> list[Mode]:
-    """The modes that are performed when none is named: nosev and sev, or what real guests can show instead."""
+    """The default modes: nosev and sev, or those that real guests can show instead."""
     usual = [Mode.NOSEV, Mode.SEV]
     named = _named(target)
     if named == "mock" or attack.guest is None:
@@ -83,7 +83,7 @@ def usual_modes(attack: Attack, target: Target) -> list[Mode]:
 
 
 def strongest(attack: Attack, target: Target) -> Mode:
-    """The strongest mode that real guests can have here; SEV-SNP where the software model runs everything."""
+    """The strongest mode that real guests can have here; SEV-SNP if the software model runs everything."""
     named = _named(target)
     names = [named] if named is not None else ["qemu", "emulated"]
     for mode in (Mode.SEV_SNP, Mode.SEV_ES, Mode.SEV):
@@ -94,7 +94,7 @@ def strongest(attack: Attack, target: Target) -> Mode:
 
 
 def _check(attack: Attack, modes: Sequence[Mode], target: Target) -> None:
-    """Refuse what cannot be honoured."""
+    """Refuse options that would have no effect."""
     named = _named(target)
     on_guest = named is not None and named != "mock"
     if on_guest and attack.guest is None:
@@ -112,7 +112,7 @@ def _check(attack: Attack, modes: Sequence[Mode], target: Target) -> None:
 
 
 def _named(target: Target) -> str | None:
-    """The hypervisor that was asked for, by name or by level."""
+    """The requested hypervisor, by name or by level."""
     if target.level is not None and target.hypervisor is not None:
         raise UsageError("--level and --hypervisor say the same thing: give one of them")
     return HYPERVISORS[target.level] if target.level is not None else target.hypervisor
@@ -121,7 +121,7 @@ def _named(target: Target) -> str | None:
 def _choose(
     attack: Attack, mode: Mode, target: Target, only_show: bool, progress: Callable[[str], None]
 ) -> select.Choice | None:
-    """What runs the guest of a mode; None: the software model performs the attack, without a guest."""
+    """The hypervisor for the guest of a mode; None: the software model performs the attack, without a guest."""
     named = _named(target)
     if not attack.applies(mode):
         return None
@@ -154,7 +154,7 @@ def _strongest(
 
 
 def _make_fair(chosen: dict[Mode, select.Choice | None]) -> None:
-    """Where the emulator serves a mode, it serves the plain guest too: a fair pair."""
+    """If the emulator runs an encrypted mode, let it run the plain guest too: then the pair is fair."""
     emulator = next((c for c in chosen.values() if c is not None and c.hypervisor.name == "emulated"), None)
     if emulator is not None and chosen.get(Mode.NOSEV) is not None:
         able = emulator.hypervisor.availability(Mode.NOSEV)
@@ -165,7 +165,7 @@ def _planned(attack: Attack, mode: Mode, target: Target, choice: select.Choice |
     if choice is None:
         return Planned(mode, target.level or Level.MODEL, Form.MODEL)
     spec = replace(target.spec, name=f"{attack.name}-{mode}-{randomness.token_hex(4)}", mode=mode)
-    if spec.firmware is None and encrypted:  # all guests of a run are equal but for the mode
+    if spec.firmware is None and encrypted:  # all guests of a run differ only in the mode
         spec = replace(spec, firmware=Firmware.OVMF)
     if target.level is Level.HARDWARE and spec.accel is Accel.AUTO:
         spec = replace(spec, accel=Accel.KVM)

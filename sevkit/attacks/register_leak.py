@@ -1,4 +1,4 @@
-"""Register leak: at every exit the host reads the guest's registers, if the mode leaves them in clear."""
+"""Register leak: at every exit the host reads the guest's registers, if the mode does not encrypt them."""
 
 import base64
 import secrets as randomness
@@ -21,9 +21,9 @@ _PROGRAM = """
 """
 
 
-_FACTOR = 0x9E3779B97F4A7C15  # odd, so that no factor is lost
+_FACTOR = 0x9E3779B97F4A7C15  # odd, so that the multiplication modulo 2^64 loses nothing
 _LOOKS = 12
-_NOISE = 200  # different byte values at least in a page of ciphertext; registers in clear leave most bytes 0
+_NOISE = 200  # a page of ciphertext has at least so many distinct byte values; plaintext registers are mostly zeros
 
 
 def model(note: Notebook) -> Observation:
@@ -65,8 +65,8 @@ def guest(lab: GuestLab, note: Notebook) -> Observation:
 
 
 def _save_area(lab: GuestLab) -> bytes:
-    """A processor's save area as the host sees it at this moment."""
-    time.sleep(randomness.randbelow(20) / 1000)  # not in step with the guest's timer
+    """A processor's save area as the host sees it now."""
+    time.sleep(randomness.randbelow(20) / 1000)  # avoid synchronisation with the guest's timer
     lab.qemu.pause()
     try:
         return base64.b64decode(lab.host.command("vmsa", vcpu=0)["data"])

@@ -1,4 +1,4 @@
-"""Register tampering: between two runs the host changes where the guest goes on."""
+"""Register tampering: between two runs of the guest, the host changes the address at which the guest continues."""
 
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Notebook, Observation, Outcome, Source
 from sevkit.attacks.labs import model_lab
@@ -18,7 +18,7 @@ _GRANTED = model_lab.CODE + 3 * 8
 
 
 def model(note: Notebook) -> Observation:
-    """Set RIP of a stopped guest to the code behind its password check."""
+    """Set RIP of a stopped guest to the code after its password check."""
     note.setup("A guest stops in the middle of a password check.")
     platform = model_lab.machine(note)
     guest = model_lab.guest(note, platform, program=_PROGRAM)

@@ -1,7 +1,7 @@
-"""Remapping: one guest address that the host moves to another of the guest's own pages (AMD: "memory re-mapping").
+"""Remapping: the host maps one guest address to another page of the same guest (AMD: "memory re-mapping").
 
-No ciphertext moves: the nested tables alone change, so that the address tweak is no obstacle and the page decrypts
-under the guest's key. SEVered served a guest's secrets through its own web server this way.
+No ciphertext moves, only the nested page tables change. So the address tweak is no obstacle, and the page decrypts
+correctly under the guest's key. SEVered made a guest's own web server send its secrets this way.
 """
 
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Notebook, Observation, Outcome, Source

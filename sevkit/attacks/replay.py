@@ -10,7 +10,7 @@ from sevkit.vocabulary import Mode
 
 
 def model(note: Notebook) -> Observation:
-    """Take a copy of a page of the guest's, let the guest change it, put the copy back."""
+    """Copy a page of the guest, let the guest change the page, write the copy back."""
     note.setup("A guest keeps an account in private memory: 100 coins.")
     platform = model_lab.machine(note)
     guest = model_lab.guest(note, platform)

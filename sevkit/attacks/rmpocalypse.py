@@ -1,4 +1,4 @@
-"""RMPocalypse: while the firmware initialises the RMP, the host's cores can write to it, and what they write stays."""
+"""RMPocalypse: while the firmware initialises the RMP, the host's cores can write to it, and their writes remain."""
 
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Mitigation, Notebook, Observation, Outcome, Source
 from sevkit.attacks.labs import forged_rmp, model_lab
@@ -7,7 +7,7 @@ from sevkit.vocabulary import Mode
 
 
 def model(note: Notebook) -> Observation:
-    """Write into the page of the RMP that rules a guest's memory while the table is initialised."""
+    """Write into the RMP page with the entries of a guest's memory while the table is initialised."""
     note.setup("A machine starts SEV-SNP: the firmware fills the RMP and makes the table's own pages its own.")
     platform = model_lab.machine(note)
     assert platform.rmp is not None

@@ -1,4 +1,4 @@
-"""The root seed of a chip: who has read it can compute the chip key of every firmware version."""
+"""The root seed of a chip: an attacker who has read it can compute the chip key of every firmware version."""
 
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Notebook, Observation, Outcome, Source
 from sevkit.attacks.labs import model_lab
@@ -31,7 +31,7 @@ def model(note: Notebook) -> Observation:
 
 
 def _signed(guest: Launched, tcb: report.Tcb, keys: report.KeyChain) -> bytes:
-    """The report of a guest as a firmware of that version with those keys would make it."""
+    """The report of a guest as a firmware of that version with those keys would create it."""
     firmware = guest.platform.snp
     firmware.tcb = tcb
     firmware.use_keys(keys)

@@ -1,4 +1,4 @@
-"""Performing an attack: one loop for all attacks and levels, one result, one rule for the exit code."""
+"""Perform an attack: one loop for all attacks and levels, one form of result, one rule for the exit code."""
 
 import platform as host
 import time
@@ -27,7 +27,7 @@ Listener = Callable[[Step], None]
 class Run:
     """One attack performed in one mode at one level. ``seconds`` includes the boot of a real guest.
 
-    ``details`` says what it ran on; ``guest_log`` holds the lines of the guest's kernel log that speak of encryption.
+    ``details`` says what it ran on; ``guest_log`` has the lines of the guest's kernel log that mention encryption.
     """
 
     attack: Attack
@@ -54,7 +54,7 @@ class Run:
 
     @property
     def claim(self) -> Claim | None:
-        """What AMD's table says of this attack and mode."""
+        """What AMD's table says about this attack and mode."""
         return THREATS[self.attack.claim].claim(self.mode) if self.attack.claim else None
 
     @property
@@ -64,7 +64,7 @@ class Run:
 
     @property
     def cites(self) -> str | None:
-        """Who has shown on real parts that the attack works, where it did here against an encrypted guest."""
+        """The publication that shows the attack on real hardware, if it worked here against an encrypted guest."""
         if self.outcome is not Outcome.WORKS or self.mode is Mode.NOSEV:
             return None
         if self.attack.breaks_claim:
@@ -119,7 +119,7 @@ def run_planned(
     progress: Progress = lambda _: None,
     listener: Callable[[Planned], Listener | None] = lambda _: None,
 ) -> Iterator[Run]:
-    """Perform what was planned: real guests boot side by side, then one mode is performed after the other."""
+    """Perform the plan: real guests boot in parallel, then the modes are performed one after another."""
     with opened(planned, target.timeout, progress) as sessions:
         for each in planned:
             if each.form is Form.MODEL:
@@ -141,7 +141,7 @@ def in_model(
     listener: Listener | None = None,
     disabled_checks: frozenset[str] = frozenset(),
 ) -> Run:
-    """Perform an attack in the software model; raises UsageError when it has no form for it."""
+    """Perform an attack in the software model; raises UsageError if the attack has no form for it."""
     if attack.model is None:
         raise UsageError(f"{attack.name} has no form for the software model", hint="sevkit attack run")
     began = time.monotonic()
@@ -164,7 +164,7 @@ def in_model(
 def on_guest(
     attack: Attack, session: Session, target: Target, progress: Progress, listener: Listener | None = None
 ) -> Run:
-    """Perform an attack on a running guest. What cannot be decided is inconclusive, with the reason."""
+    """Perform an attack on a running guest. If it cannot be decided, the outcome is inconclusive, with the reason."""
     guest, mode = session.guest, session.planned.mode
     level = Level.of(guest.provenance)
     began = time.monotonic()
@@ -192,7 +192,7 @@ def on_guest(
 
 
 def _before(session: Session, guest: Guest) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """What the guest is, asked before the attack: after it there may be no guest to ask."""
+    """Facts about the guest, collected before the attack: it may not survive the attack."""
     choice = session.planned.choice
     assert choice is not None
     chosen = {
@@ -204,7 +204,7 @@ def _before(session: Session, guest: Guest) -> tuple[dict[str, Any], tuple[str, 
 
 
 def exit_code(runs: Sequence[Run]) -> int:
-    """Inconclusive when one is, else whether all ended as expected."""
+    """INCONCLUSIVE if one run is, else DONE or NO: whether all ended as expected."""
     if any(each.outcome is Outcome.INCONCLUSIVE for each in runs):
         return ExitCode.INCONCLUSIVE
     return ExitCode.DONE if all(each.as_expected for each in runs) else ExitCode.NO
@@ -241,7 +241,7 @@ def about(attack: Attack) -> About:
 
 
 def _versions(runs: Sequence[Run]) -> dict[str, str]:
-    """What the result depends on: record it with every verdict."""
+    """The versions that the result depends on; they are recorded with every verdict."""
     versions = {"sevkit": __version__, "python": host.python_version(), "host kernel": host.release()}
     for each in runs:
         versions |= {f"{name} ({each.mode})": text for name, text in each.details.get("versions", {}).items()}

@@ -1,4 +1,4 @@
-"""The guests that an attack is performed on: started side by side, stopped whatever happens."""
+"""The guests that an attack is performed on: started in parallel, and always stopped at the end."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ from sevkit.vocabulary import Mode
 
 @dataclass(frozen=True)
 class Session:
-    """A guest that runs for what was planned; the seconds it took to come up, and the pages found in it so far."""
+    """A running guest for a planned mode, its boot time in seconds, and the pages found in it so far."""
 
     planned: Planned
     guest: Guest
@@ -24,7 +24,7 @@ class Session:
 def opened(
     planned: Sequence[Planned], timeout: float, progress: Callable[[str], None]
 ) -> Iterator[dict[Mode, Session]]:
-    """A running guest for each mode that needs one. The guests of one hypervisor boot side by side."""
+    """A running guest for each mode that needs one. The guests of one hypervisor boot in parallel."""
     groups: dict[str, list[Planned]] = {}
     for each in planned:
         if each.spec is not None:

@@ -1,4 +1,4 @@
-"""Shared-page leak: what a guest puts into memory that it shares with the host is the host's to read, in every mode."""
+"""Shared-page leak: the host can read what a guest writes to memory shared with the host, in every mode."""
 
 import hashlib
 import secrets as randomness

@@ -1,4 +1,4 @@
-"""TCB rollback: the host loads an old firmware with a known hole, takes its keys, and claims to run the newest."""
+"""TCB rollback: the host loads an old, vulnerable firmware, steals its keys, and claims to run the newest one."""
 
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Notebook, Observation, Outcome, Source
 from sevkit.attacks.labs import model_lab

@@ -1,7 +1,7 @@
-"""What is sent to the engine to build from: the sources, and the locked Python packages.
+"""The build context that is sent to the engine: the sources, and the locked Python packages.
 
-The packages are downloaded outside, by pip as this machine has it configured: so neither an index nor a credential of
-this machine gets into an image, and the build in the container needs none.
+The packages are downloaded outside of the container, with this machine's configuration of pip. So the build in the
+container needs no index and no credentials, and none of this machine's get into an image.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ _OLD_PLATFORMS = ("manylinux1_x86_64", "manylinux2010_x86_64", "manylinux2014_x8
 
 
 def source_root() -> Path:
-    """The clone that this is part of; raises MissingToolError for an installed package."""
+    """The clone that contains this file; raises MissingToolError for an installed package."""
     root = Path(__file__).resolve().parents[2]
     if not (root / "docker/Dockerfile").exists():
         raise MissingToolError(
@@ -46,7 +46,7 @@ def source_root() -> Path:
 
 
 def wheels(root: Path) -> Path:
-    """The locked packages as a folder of wheels, each checked against its hash; downloaded once for each lock file."""
+    """The locked packages as a folder of wheels, each checked against its hash; downloaded once per lock file."""
     lock = root / _LOCK
     place = cache_dir("wheels")
     folder = place / hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
@@ -99,7 +99,7 @@ def _add_folder(archive: tarfile.TarFile, folder: Path, name: str) -> None:
         folders[:] = sorted(set(folders) - _LEFT_OUT)
         for entry in sorted([*files, *[each for each in folders if (Path(place) / each).is_symlink()]]):
             path = Path(place) / entry
-            if path.suffix not in (".pyc", ".so"):  # made here, for this machine
+            if path.suffix not in (".pyc", ".so"):  # built here, for this machine
                 _add(archive, path, f"{name}/{path.relative_to(folder)}")
 
 

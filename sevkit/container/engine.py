@@ -1,4 +1,4 @@
-"""Finding a container engine: Docker, or Podman, which speaks the same language over its own socket."""
+"""Find a container engine: Docker, or Podman, which has the same API on its own socket."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ from typing import Any
 from sevkit.errors import MissingToolError, NotPermittedError
 from sevkit.extras import extra
 
-_TIMEOUT = 20  # seconds for an answer; builds and runs have deadlines of their own
+_TIMEOUT = 20  # seconds for an answer; builds and runs have separate deadlines
 # Where `scripts/container-engine` puts the socket of an engine that it has started.
 OWN_SOCKET = "/run/sevkit-engine/docker.sock"
 
@@ -26,7 +26,7 @@ class Engine:
 
 
 def sockets() -> Sequence[str]:
-    """Addresses to try: what DOCKER_HOST says and nothing else, or the usual sockets."""
+    """Addresses to try: only DOCKER_HOST if it is set, else the usual sockets."""
     if named := os.environ.get("DOCKER_HOST"):
         return [named]
     private = os.environ.get("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}")
@@ -50,7 +50,7 @@ def _is_socket(path: str) -> bool:
 
 @contextlib.contextmanager
 def find() -> Iterator[Engine]:
-    """The first engine that answers; raises MissingToolError or NotPermittedError with what was tried."""
+    """The first engine that answers; raises MissingToolError or NotPermittedError that lists what was tried."""
     with extra("containers"):
         from docker.errors import DockerException
 

@@ -1,4 +1,4 @@
-"""The images: building them from docker/Dockerfile, on a base that is pulled or, without a registry, made."""
+"""Build the images from docker/Dockerfile, on a base that is pulled or, without a registry, built locally."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -25,7 +25,7 @@ class BuildError(SevkitError):
 
 @dataclass(frozen=True)
 class Built:
-    """An image that was built. ``size`` in bytes, ``seconds`` that it took."""
+    """An image that was built. ``size`` in bytes; ``seconds`` is the build time."""
 
     name: str
     ident: str
@@ -59,7 +59,7 @@ def _build(engine: Engine, target: str, stream: Any, progress: Progress) -> Buil
     import os
 
     started = time.monotonic()
-    # Packages come from where this machine's apt gets them, so that the build uses this machine's network.
+    # Packages come from the sources of this machine's apt, which are reachable in this machine's network.
     steps = engine.client.api.build(
         fileobj=stream,
         custom_context=True,
@@ -86,7 +86,7 @@ def _build(engine: Engine, target: str, stream: Any, progress: Progress) -> Buil
 
 
 def base(engine: Engine, progress: Progress) -> str:
-    """Have the base image: it is there, or it is pulled, or it is made from Debian's packages. Returns which."""
+    """Make sure that the base image exists: present, pulled, or built from Debian's packages. Returns which."""
     from docker.errors import APIError, ImageNotFound
     from requests.exceptions import RequestException
 
@@ -107,7 +107,7 @@ def base(engine: Engine, progress: Progress) -> str:
 
 
 def _make_base(engine: Engine, why: str) -> None:
-    """A minimal Debian as the image of that name (mmdebstrap), with the package sources that this machine uses."""
+    """Build a minimal Debian as the image of that name (mmdebstrap), with the package sources of this machine."""
     if not processes.have_tool("mmdebstrap"):
         raise MissingToolError(
             f"{BASE} cannot be pulled, and mmdebstrap, which could make it, is not installed",
@@ -129,6 +129,6 @@ def _make_base(engine: Engine, why: str) -> None:
 
 
 def _merged_usr() -> list[str]:
-    """Lay the tree out as new Debian systems are: then it needs no program, and no Perl, to convert it."""
+    """Create the directory layout of new Debian systems (merged /usr), so that no Perl script has to convert it."""
     hook = Path("/usr/share/mmdebstrap/hooks/merged-usr")
     return [f"--hook-dir={hook}", "--include=usr-is-merged"] if hook.is_dir() else []

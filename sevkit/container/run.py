@@ -1,4 +1,4 @@
-"""Running a sevkit command in a container that may do what the command needs and nothing else."""
+"""Run a sevkit command in a container that has only the permissions that the command needs."""
 
 import contextlib
 import os
@@ -20,10 +20,10 @@ _EMULATOR = "sevkit-emulator"  # the volume that guest-build fills and the other
 
 @dataclass(frozen=True)
 class Wish:
-    """What a run may do beyond the least.
+    """Permissions of a run beyond the minimum.
 
-    ``host_pids``: see and trace the host's processes. ``folder``: a directory of the host at /out. ``room_mib``: of
-    /tmp, which is memory and holds the cores.
+    ``host_pids``: see and trace the host's processes. ``folder``: a directory of the host, mounted at /out.
+    ``room_mib``: the size of /tmp, which is in memory and holds the cores.
     """
 
     image: str = "tools"
@@ -35,7 +35,7 @@ class Wish:
 
 
 def options(wish: Wish) -> dict[str, Any]:
-    """The container's options, as the Docker SDK names them: all that is permitted is named here.
+    """The container's options, as named by the Docker SDK. Everything that is permitted is listed here.
 
     gcore needs no capability for processes of the same user: the default seccomp profile permits ptrace since
     Linux 4.8. Tracing the host's processes takes root, SYS_PTRACE, and DAC_READ_SEARCH for their /proc entries.
@@ -70,8 +70,8 @@ def options(wish: Wish) -> dict[str, Any]:
 def run(engine: Engine, argv: Sequence[str], wish: Wish, write: Callable[[bytes, bool], None]) -> int:
     """Run ``sevkit ARGV`` in a container and return its exit status.
 
-    ``write(data, is_error)`` gets its output as it comes. The container is removed however this ends; one whose owner
-    was killed is removed by the next run.
+    ``write(data, is_error)`` is called with its output at once. The container is always removed at the end. If this
+    process is killed, the next run removes it.
     """
     from docker.errors import APIError, ImageNotFound
 
@@ -122,7 +122,7 @@ def _has_volume(engine: Engine) -> bool:
 
 
 def reap(engine: Engine) -> int:
-    """Remove containers whose owner is gone; returns how many."""
+    """Remove containers whose owner process has ended; returns their number."""
     from docker.errors import APIError
 
     removed = 0
@@ -137,7 +137,7 @@ def reap(engine: Engine) -> int:
 
 
 def to_streams(data: bytes, is_error: bool) -> None:
-    """Pass output on to this process's own streams."""
+    """Forward output to this process's own streams."""
     stream = (sys.stderr if is_error else sys.stdout).buffer
     stream.write(data)
     stream.flush()

@@ -1,4 +1,4 @@
-"""What works here as this user, and what is missing for the rest: every need is tried, not guessed."""
+"""Report what works here as this user, and what is missing for the rest: every need is tried, not guessed."""
 
 import os
 import sys
@@ -20,7 +20,7 @@ class Need:
 
 @dataclass(frozen=True)
 class Ability:
-    """What a user may want to do, and the needs that it has. ``core``: sevkit makes no sense without it."""
+    """Something that a user may want to do, and its needs. ``core``: without it sevkit is useless."""
 
     what: str
     command: str
@@ -109,7 +109,7 @@ ABILITIES = (
 
 
 def examine() -> Examination:
-    """Try every need; the outcome as JSON values."""
+    """Try every need; returns the outcome as JSON values."""
     found = {need.name: _tried(need) for need in NEEDS}
     needs: list[NeedRow] = [
         {

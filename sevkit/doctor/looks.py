@@ -1,4 +1,4 @@
-"""How each need is tried: the thing itself, with as little as shows that it works."""
+"""The test of each need: the smallest real use that shows that it works."""
 
 import ctypes
 import os
@@ -34,12 +34,12 @@ def in_container() -> bool:
 
 
 def python() -> Found:
-    """The version that runs this."""
+    """The Python version that runs this."""
     return Found(sys.version_info >= (3, 11), sys.version.split()[0], "install Python 3.11 or newer")
 
 
 def directories() -> Found:
-    """Make them; the functions that do check whom they belong to."""
+    """Create sevkit's directories; the functions that create them check the owner."""
     from sevkit.paths import cache_dir, state_dir
 
     state, cache = state_dir("guests"), cache_dir()
@@ -51,7 +51,7 @@ def directories() -> Found:
 
 
 def temporary() -> Found:
-    """Make a file without a name there, and count the room."""
+    """Create a file without a name in the temporary directory, and check the free space."""
     place = tempfile.gettempdir()
     free = shutil.disk_usage(place).free
     hint = (
@@ -66,7 +66,7 @@ def temporary() -> Found:
 
 @contextmanager
 def _patient() -> Iterator[int]:
-    """A child that waits: something of this user's to look at."""
+    """A child process that waits, as a target of this user for the tests."""
     with processes.running(["sleep", "60"]) as child:
         yield child.pid
 
@@ -83,7 +83,7 @@ def read_memory() -> Found:
 
 
 def attach() -> Found:
-    """Stop a child as a debugger would, and let it go."""
+    """Stop a child as a debugger does, and let it continue."""
     from sevkit.memory.sources.hold import Held
 
     with _patient() as pid:
@@ -122,7 +122,7 @@ def qemu() -> Found:
 
 
 def image() -> Found:
-    """A built image is enough; else what the build needs."""
+    """A built image is enough; otherwise test what the build needs."""
     from sevkit.guest import debian
     from sevkit.guest import image as images
 
@@ -140,7 +140,7 @@ def ssh() -> Found:
 
 
 def ovmf() -> Found:
-    """A firmware file where distributions put it."""
+    """A firmware file in a directory where distributions install it."""
     from sevkit.guest import firmware
     from sevkit.vocabulary import Mode
 
@@ -202,7 +202,7 @@ def compiler() -> Found:
 
 
 def kvm() -> Found:
-    """Make a VM, and recall whether a guest has ever run in one: some hosts offer the one without the other."""
+    """Create a VM, and check the record of guests that ran under KVM: on some hosts only the first works."""
     import fcntl
 
     from sevkit.errors import MissingToolError

@@ -1,1 +1,1 @@
-"""Guests: what they are made of (spec, image), how QEMU is asked for them (argv), and how to talk to them (channel)."""
+"""Guests: their definition (spec), their images, and how to communicate with them (channel)."""

@@ -1,8 +1,7 @@
-"""Asking apt for packages: by the machine's own configuration, or by one of sevkit's own with the backports added.
+"""Ask apt for packages: with the machine's configuration, or with sevkit's own one, which adds the backports.
 
-No registry host is named here: addresses come from the machine's own entries. A configuration of sevkit's own has its
-own sources, lists and caches in sevkit's cache directory, so that nothing of the machine's is changed and root is not
-needed.
+No address of a registry is in this file: all come from the machine's configuration. Sevkit's configuration has its own
+sources, lists and caches in sevkit's cache directory, so the machine's are not changed, and root is not needed.
 """
 
 import fcntl
@@ -20,18 +19,18 @@ Progress = Callable[[str], None]
 
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _HELPER = "/usr/lib/apt/apt-helper"
-_FRESH = 6 * 3600.0  # seconds for which fetched package lists are taken as they are
+_FRESH = 6 * 3600.0  # seconds for which fetched package lists are not updated
 _TIMEOUT = 600.0
 
 
 @dataclass(frozen=True)
 class Apt:
-    """An apt configuration: the machine's own, or the file that APT_CONFIG has to name."""
+    """An apt configuration: the machine's own, or a file that is passed in APT_CONFIG."""
 
     config: Path | None = None
 
     def run(self, program: str, *arguments: str, timeout: float = 60.0, cwd: Path | None = None) -> processes.Completed:
-        """Run ``apt-get``, ``apt-cache`` or another program of apt under this configuration."""
+        """Run ``apt-get``, ``apt-cache`` or another program of apt with this configuration."""
         env = None if self.config is None else processes.environment(APT_CONFIG=str(self.config))
         return processes.run(
             [processes.find_tool(program, package="apt"), *arguments], timeout=timeout, env=env, cwd=cwd
@@ -40,14 +39,14 @@ class Apt:
 
 @dataclass(frozen=True)
 class Suite:
-    """One Debian suite that the machine's apt knows: its address and its name."""
+    """One Debian suite in the configuration of the machine's apt: its address and its name."""
 
     uri: str
     name: str
 
 
 def suites(apt: Apt | None = None) -> list[Suite]:
-    """The Debian suites in the configuration, the release itself first; empty where apt knows no Debian mirror."""
+    """The Debian suites in the configuration, the release itself first; empty if it has no Debian mirror."""
     text = (
         (apt or Apt())
         .run("apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME) $(COMPONENT)", "Created-By: Packages")
@@ -59,9 +58,9 @@ def suites(apt: Apt | None = None) -> list[Suite]:
 
 
 def with_backports(progress: Progress) -> Apt:
-    """The machine's suites and the backports of its release, by a configuration of sevkit's own.
+    """The machine's suites and the backports of its release, in sevkit's own configuration.
 
-    Raises MissingToolError where apt knows no Debian mirror, or the lists cannot be fetched.
+    Raises MissingToolError if apt has no Debian mirror configured, or the lists cannot be fetched.
     """
     known = suites()
     if not known or not re.fullmatch("[a-z]+", known[0].name) or not _KEYRING.exists():
@@ -100,10 +99,10 @@ def _update(apt: Apt, stamp: Path, progress: Progress) -> None:
 
 
 def download_pinned(pool_path: str, sha256: str, target: Path) -> bool:
-    """Fetch a file of a Debian archive's pool by apt's own transport and check it; whether any mirror had it.
+    """Fetch a file of a Debian archive's pool with apt's transport and check it; returns whether any mirror had it.
 
-    ``pool_path`` is the path below the archive, such as ``pool/main/e/edk2/ovmf_1_all.deb``. The checksum is what makes
-    the file trusted: it need not belong to a release that the machine's apt knows.
+    ``pool_path`` is the path below the archive, such as ``pool/main/e/edk2/ovmf_1_all.deb``. Trust comes from the
+    checksum, so the file need not belong to a release that is configured in the machine's apt.
     """
     if not Path(_HELPER).exists():
         return False

@@ -1,6 +1,6 @@
 """Ways into a guest: the agent on a virtio serial port for control, ssh for what the VMM must not see in clear.
 
-What goes through the agent lies in the VMM's and the guest's I/O buffers as plaintext whatever the mode: never send a
+In every mode, data that goes through the agent is plaintext in the I/O buffers of the VMM and the guest: never send a
 secret that way.
 """
 
@@ -40,7 +40,7 @@ class AgentChannel:
                 check()
             if time.monotonic() > deadline:
                 raise DeadlineError("the guest's agent did not answer in time")
-            if not self._path.exists():  # QEMU has not come to making its sockets yet
+            if not self._path.exists():  # QEMU has not created its sockets yet
                 time.sleep(0.01)
                 continue
             try:
@@ -50,16 +50,16 @@ class AgentChannel:
             except HypervisorError as error:
                 if not isinstance(error.__cause__, ConnectionRefusedError):
                     raise
-                time.sleep(0.01)  # bound, but QEMU does not listen yet
+                time.sleep(0.01)  # the socket is bound, but QEMU does not listen yet
                 continue
             except GuestError:
                 if check is not None:
-                    check()  # it knows the cause
+                    check()  # it raises an error with the cause
                 raise
             return
 
     def run(self, command: str | Sequence[str], *, stdin: bytes = b"", timeout: float) -> CommandResult:
-        """Run a command in the guest. Raises DeadlineError, or GuestError when the guest goes away."""
+        """Run a command in the guest. Raises DeadlineError, or GuestError if the guest ends."""
         line = shell_line(command)
         ident = secrets.token_hex(8)
         encoded = base64.b64encode(line.encode()).decode()
@@ -111,9 +111,9 @@ class AgentChannel:
 
 
 class _Answer:
-    """The bytes that come back on one connection, possibly after the rest of an answer that nobody waited for.
+    """The bytes received on one connection; they may begin with the rest of an earlier answer that was not read.
 
-    They come from the guest, which may say anything: what is not an answer raises GuestError.
+    The guest may be hostile: bytes that are not an answer raise GuestError.
     """
 
     def __init__(self, stream: socket.socket, deadline: float) -> None:
@@ -160,9 +160,9 @@ class _Answer:
 
 
 class SshChannel:
-    """ssh into the guest over user networking, with keys made for this guest alone.
+    """ssh into the guest over user networking, with keys generated for this guest only.
 
-    The host key is learned through the agent, so that a first connection trusts nothing unseen.
+    The host key is read through the agent, so that not even the first connection trusts an unknown key.
     """
 
     def __init__(self, folder: Path, port: Callable[[], int], agent: AgentChannel) -> None:
@@ -191,7 +191,7 @@ class SshChannel:
         return CommandResult(done.status, done.stdout, done.stderr)
 
     def allow(self, keys: str) -> None:
-        """Let other public keys in, one a line."""
+        """Permit login with other public keys, one per line."""
         self.options()
         done = self._agent.run("cat >>/root/.ssh/authorized_keys", stdin=keys.encode() + b"\n", timeout=60)
         if done.status != 0:

@@ -1,4 +1,4 @@
-"""Cloud images: the user's own disk, brought up by cloud-init from a seed (cloud-init, DataSourceNoCloud)."""
+"""Cloud images: the user's own disk, configured by cloud-init from a seed (cloud-init, DataSourceNoCloud)."""
 
 import io
 import json
@@ -16,12 +16,12 @@ WantedBy=multi-user.target
 
 
 def is_path(image: str) -> bool:
-    """Whether an image is named by a path: it has a slash or an ending of images, or there is a file of that name."""
+    """Whether an image name is a path: it has a slash or a suffix of disk images, or a file of that name exists."""
     return "/" in image or image.endswith((".qcow2", ".img", ".raw", ".iso")) or Path(image).is_file()
 
 
 def user_data() -> str:
-    """What cloud-init does at the first boot: install and start the agent. JSON is YAML, so no quoting can go wrong."""
+    """The cloud-init data for the first boot: install and start the agent. JSON is valid YAML, and quoting is safe."""
     agent = resources.files("sevkit.guest").joinpath("rootfs/sevkit-agent").read_text()
     config = {
         "write_files": [

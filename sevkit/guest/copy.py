@@ -1,4 +1,4 @@
-"""Files and folders into a guest and out of it, put where `cp -r` would put them."""
+"""Copy files and folders into a guest and out of it, to the same paths as `cp -r`."""
 
 import shlex
 import tarfile
@@ -11,7 +11,7 @@ from sevkit.guest.result import CommandResult
 
 
 class Reached(Protocol):
-    """What copying needs of a guest."""
+    """The operations of a guest that copying needs."""
 
     def run(self, command: str, *, stdin: bytes = b"", timeout: float = 60.0) -> CommandResult:
         """Run a command in the guest's shell."""
@@ -30,7 +30,7 @@ _TIMEOUT = 600.0
 
 
 def copy_in(guest: Reached, source: Path, target: str) -> tuple[str, int]:
-    """Copy a file or folder of this host into the guest. Returns its path there and the bytes of its files."""
+    """Copy a file or folder of this host into the guest. Returns its path there and the total size of its files."""
     if not source.exists():
         raise UsageError(f"there is no {source}")
     if target.endswith("/") or _is_folder(guest, target):
@@ -52,7 +52,7 @@ def copy_in(guest: Reached, source: Path, target: str) -> tuple[str, int]:
 
 
 def copy_out(guest: Reached, source: str, target: Path) -> tuple[Path, int]:
-    """Copy a file or folder out of the guest. Returns its path here and the bytes of its files.
+    """Copy a file or folder out of the guest. Returns its path here and the total size of its files.
 
     The guest may be hostile: a folder is unpacked without links out of it, devices or owners (PEP 706, filter "data").
     """

@@ -1,7 +1,6 @@
-"""Writing an initramfs: the "newc" cpio format (Linux: early-userspace/buffer-format.rst).
+"""Write an initramfs in the "newc" cpio format (Linux: early-userspace/buffer-format.rst).
 
-Written here and not by cpio(1), since a file must be able to belong to root, and a device node to exist, without
-being root.
+cpio(1) is not used: it would have to run as root to archive files of root and device nodes.
 """
 
 import stat
@@ -39,7 +38,7 @@ def character_device(path: str, major: int, minor: int) -> Entry:
 
 
 def pack(entries: list[Entry]) -> bytes:
-    """The archive: entries in the given order, missing parent directories added, no times, owned by root."""
+    """The archive: entries in the given order, with missing parent directories added, without times, owned by root."""
     done: set[str] = set()
     parts: list[bytes] = []
     for entry in entries:

@@ -1,6 +1,6 @@
-"""Packages as raw material: fetch Debian packages without installing them, and find what a program in them needs.
+"""Fetch Debian packages without installing them, and find the libraries and modules that their programs need.
 
-Works without root: apt-get download checks the packages against the signed index of the machine's own configuration.
+Works without root: apt-get download checks the packages against the signed index of the machine's configuration.
 """
 
 import re
@@ -18,12 +18,12 @@ from sevkit.guest.apt import Apt, Progress, with_backports
 _TIMEOUT = 600.0
 # What pyelftools raises on damaged files, besides errors of its own.
 _DAMAGED = (ELFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError, MemoryError)
-# The meta packages that stand for the newest small kernel: Debian's, then Ubuntu's.
+# The meta packages that depend on the newest small kernel: Debian's, then Ubuntu's.
 KERNEL_METAPACKAGES = ("linux-image-cloud-amd64", "linux-image-virtual", "linux-image-generic")
 
 
 def kernel_packages(metapackages: Iterable[str] = KERNEL_METAPACKAGES) -> list[str]:
-    """The concrete packages (image, and modules where they are apart) behind the first meta package that is known."""
+    """The packages (image, and modules if separate) on which the first meta package that apt has depends."""
     for meta in metapackages:
         if re.fullmatch(r"linux-image-\d.*", meta):
             return [meta]
@@ -37,9 +37,9 @@ def kernel_packages(metapackages: Iterable[str] = KERNEL_METAPACKAGES) -> list[s
 
 
 def kernel_of_series(series: str, progress: Progress) -> tuple[Apt, str]:
-    """The newest cloud kernel of a series such as ``6.12``: of the machine's own release, else of its backports.
+    """The newest cloud kernel of a series such as ``6.12``: from the machine's own release, else from its backports.
 
-    Returns the apt configuration that has the package, and the package's name. Raises MissingToolError.
+    Returns (apt configuration that has the package, name of the package). Raises MissingToolError.
     """
     for configure in (lambda _: Apt(), with_backports):
         apt = configure(progress)
@@ -58,7 +58,7 @@ def _version(name: str) -> list[int]:
 
 
 def fetch(packages: Iterable[str], into: Path, apt: Apt | None = None) -> list[str]:
-    """Download packages and unpack them below ``into``; returns their file names, which carry the versions."""
+    """Download packages and unpack them below ``into``; returns their file names, which contain the versions."""
     debs = into / "debs"
     debs.mkdir(parents=True, exist_ok=True)
     done = (apt or Apt()).run("apt-get", "download", "-q", *packages, timeout=_TIMEOUT, cwd=debs)
@@ -111,9 +111,9 @@ def _dynamic(path: Path) -> tuple[str | None, list[str]]:
 
 
 def module_closure(wanted: Iterable[str], modules: Path) -> list[Path]:
-    """The files of kernel modules ``wanted`` and of what they depend on, in an order in which they can be loaded.
+    """The files of kernel modules ``wanted`` and of their dependencies, in an order in which they can be loaded.
 
-    A module that is not there is taken as built in. Dependencies come from each module's own .modinfo section.
+    A missing module is assumed to be built in. Dependencies come from each module's .modinfo section.
     """
     by_name = {path.name.split(".")[0].replace("-", "_"): path for path in sorted(modules.rglob("*.ko*"))}
     ordered: dict[str, Path] = {}
@@ -132,7 +132,7 @@ def module_closure(wanted: Iterable[str], modules: Path) -> list[Path]:
 
 
 def read_module(path: Path) -> bytes:
-    """A module's bytes, unpacked: Debian 13 ships them compressed, and busybox loads only plain ones."""
+    """A module's bytes, decompressed: Debian 13 ships compressed modules, and busybox cannot load these."""
     data = path.read_bytes()
     if path.suffix == ".xz":
         import lzma

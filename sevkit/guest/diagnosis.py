@@ -1,4 +1,4 @@
-"""Why a guest did not come up, from what it printed on its console. Pure."""
+"""Find out from a guest's console why it did not boot. Pure."""
 
 import re
 from typing import NamedTuple
@@ -7,7 +7,7 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?=]*[A-Za-z]|\x1b[()][A-Z0-9]|[\x00-\x08\x0b-
 
 
 class Cause(NamedTuple):
-    """What is certain to keep a guest from coming up: in a sentence, and what to do about it."""
+    """Something that certainly prevents a guest from booting: one sentence, and what to do about it."""
 
     message: str
     hint: str
@@ -19,7 +19,7 @@ class _Sign(NamedTuple):
     hint: str
 
 
-# What firmware and kernels print when nothing more will come; EDK2's BdsDxe, SeaBIOS' boot.c, Linux' panic().
+# The last messages of firmware and kernels that cannot continue: EDK2's BdsDxe, SeaBIOS' boot.c, Linux' panic().
 _SIGNS = (
     _Sign(
         re.compile(r"Kernel panic - not syncing: (?P<why>[^\n]*)"),
@@ -50,7 +50,7 @@ _SIGNS = (
 
 
 def cause(console: str) -> Cause | None:
-    """The sign that a guest will not come up, None while it still may."""
+    """The reason why a guest will not boot; None while it still may."""
     text = clean(console)
     for sign in _SIGNS:
         found = sign.pattern.search(text)
@@ -60,7 +60,7 @@ def cause(console: str) -> Cause | None:
 
 
 def late(console: str, seconds: float) -> Cause:
-    """What to say of a guest that did not answer within ``seconds``, and whose console shows no cause."""
+    """The message for a guest that did not answer within ``seconds`` and whose console shows no cause."""
     message = f"the guest's agent did not answer within {seconds:g} s"
     if not clean(console).strip():
         return Cause(
@@ -71,11 +71,11 @@ def late(console: str, seconds: float) -> Cause:
 
 
 def clean(console: str) -> str:
-    """The console without what moves a cursor or colours: firmware draws menus."""
+    """The console without control sequences for cursor and colours: firmware draws menus."""
     return _ESCAPES.sub("", console.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def tail(console: str, lines: int = 15) -> str:
-    """The last lines with something in them."""
+    """The last lines that are not empty."""
     full = [line.rstrip() for line in clean(console).splitlines() if line.strip()]
     return "\n".join(full[-lines:])

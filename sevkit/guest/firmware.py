@@ -1,8 +1,8 @@
-"""The firmware file that a guest boots with: one that is installed, or one pinned by its checksum and fetched with apt.
+"""The firmware file that a guest boots with: an installed one, or one pinned by its checksum and fetched with apt.
 
 SEV-SNP needs a firmware that validates RAM before it uses it. Debian 12's OVMF (2022.11) copies its variable store to
 RAM before AmdSevSnpInitialize has validated it, and dies of #VC 0x404; Debian 13's (2025.02) does not. So SEV-SNP
-guests take Debian 13's: the package by its SHA-256, and the file in it by its own.
+guests use Debian 13's OVMF; both the package and the file in it are checked by SHA-256.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from sevkit.vocabulary import Mode
 
 Progress = Callable[[str], None]
 
-VARIABLE = "SEVKIT_OVMF"  # names a firmware file that is taken before all others
+VARIABLE = "SEVKIT_OVMF"  # names a firmware file that takes precedence over all others
 _INSTALLED = ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_CODE_4M.fd", "/usr/share/edk2/x64/OVMF_CODE.fd")
 # Code and variable store in one file, for firmware that is mapped by -bios.
 _WHOLE = ("/usr/share/ovmf/OVMF.fd",)
@@ -29,7 +29,7 @@ _AMDSEV = ("/usr/share/ovmf/OVMF.amdsev.fd", "/usr/share/OVMF/OVMF.amdsev.fd")
 
 @dataclass(frozen=True)
 class Pin:
-    """A file in a Debian package: where the package lies in the archive, and both checksums (SHA-256)."""
+    """A file in a Debian package: the package's path in the archive, and both checksums (SHA-256)."""
 
     package: str
     package_sha256: str
@@ -38,7 +38,7 @@ class Pin:
 
     @property
     def cached(self) -> Path:
-        """Where the file lies, or would lie, in the cache."""
+        """The path that the file has, or would have, in the cache."""
         return cache_dir("firmware") / f"{Path(self.member).stem}-{self.sha256[:16]}{Path(self.member).suffix}"
 
 
@@ -62,8 +62,8 @@ SNP_PINS = (
 def find(mode: Mode, *, emulated: bool = False, fetch: bool = True, progress: Progress | None = None) -> Path:
     """The OVMF file for guests of a mode.
 
-    ``emulated`` says that the engine of emulator/ runs the guest. Without ``fetch`` the answer is where the file would
-    be, for a command line that nobody runs. Raises MissingToolError where there is none.
+    ``emulated``: the guest runs with the engine of emulator/. Without ``fetch``, returns the path that the file would
+    have, for a command line that is not executed. Raises MissingToolError if there is none.
     """
     candidates = [os.environ[VARIABLE]] if VARIABLE in os.environ else []
     snp, whole = mode is Mode.SEV_SNP, mode is Mode.SEV_ES and emulated
@@ -103,7 +103,7 @@ def pinned(pins: tuple[Pin, ...], progress: Progress) -> Path:
 
 
 def _fetch(pin: Pin) -> bool:
-    """Fetch a package, check it, and put its member into the cache; whether the archive had it."""
+    """Fetch a package, check it, and put its member into the cache; returns whether the archive had it."""
     with tempfile.TemporaryDirectory(dir=cache_dir("firmware"), prefix=".fetch-") as scratch:
         package = Path(scratch) / "package.deb"
         if not apt.download_pinned(pin.package, pin.package_sha256, package):

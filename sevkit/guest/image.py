@@ -20,22 +20,22 @@ from sevkit.paths import cache_dir
 
 Progress = Callable[[str], None]
 
-_HASHED = 256 << 20  # bytes; larger files are known by their size
+_HASHED = 256 << 20  # bytes; larger files are identified by their size
 
 _RECIPE = 2  # to be raised when the code below, or cpio.py, changes what comes out
 # What the mini image loads at boot, in Linux' own module names; built-in ones are passed over.
 _MODULES = (
     *("virtio_pci", "virtio_console", "virtio_blk", "virtio_scsi", "sd_mod", "virtio_net", "virtio_rng"),
     *("nvme", "ext4", "msr", "cpuid"),
-    # The attestation driver asks for gcm(aes) by name, and busybox has no modprobe that the kernel could call.
+    # The attestation driver requests gcm(aes) by name, and busybox has no modprobe that the kernel could call.
     *("ghash_generic", "gcm", "ctr", "configfs", "tsm", "sev_guest"),
 )
 _USER_PACKAGES = (
     *("busybox-static", "dropbear-bin", "util-linux"),
-    *("libtomcrypt1", "libtommath1", "libgmp10", "zlib1g", "libcrypt1", "libc6"),  # what dropbear links to
+    *("libtomcrypt1", "libtommath1", "libgmp10", "zlib1g", "libcrypt1", "libc6"),  # libraries of dropbear
     *("libblkid1", "libmount1", "libsmartcols1", "libudev1", "libselinux1", "libpcre2-8-0"),  # what lsblk links to
 )
-_BENCH_SIZE = "3G"  # sparse: what is not used takes no room
+_BENCH_SIZE = "3G"  # sparse: unused parts take no space
 _BENCH_PACKAGES = (
     *(
         "fio",
@@ -70,7 +70,7 @@ _PROGRAMS = ("usr/sbin/dropbear", "usr/bin/dropbearkey", "bin/lsblk")
 
 @dataclass(frozen=True)
 class Image:
-    """What a guest boots from: kernel, initramfs, and for images with a root file system the disk that holds it."""
+    """What a guest boots from: kernel, initramfs, and a disk if the image has a root file system."""
 
     name: str
     kernel: Path | None  # None: the disk boots by itself
@@ -83,9 +83,9 @@ class Image:
 
 
 def get(name: str, *, progress: Progress | None = None) -> Image:
-    """The image of that name, built first if it is not in the cache.
+    """The image of that name; it is built if it is not in the cache.
 
-    Raises UsageError for a name that is none, MissingToolError when what the build needs is not here.
+    Raises UsageError for an unknown name, MissingToolError if something that the build needs is missing.
     """
     if parts(name)[0] not in _BUILDERS and cloud.is_path(name):
         return _users_own(Path(name))
@@ -108,12 +108,12 @@ def parts(name: str) -> tuple[str, str | None]:
 
 
 def is_built(name: str) -> bool:
-    """Whether the image is in the cache, whole."""
+    """Whether the complete image is in the cache."""
     return _whole(_folder(name)) is not None
 
 
 def expected(name: str) -> Image:
-    """The image with the paths that it has or will have in the cache, whether it has been built or not."""
+    """The image with the paths that it has, or will have once built, in the cache."""
     return _users_own(Path(name)) if cloud.is_path(name) else _image(name, _folder(name), {})
 
 
@@ -124,7 +124,7 @@ def _users_own(path: Path) -> Image:
 
 
 def least_memory(name: str, *, ovmf: bool) -> int:
-    """The least MiB with which a built-in image comes up: its initramfs and the firmware have to fit (measured)."""
+    """The least memory in MiB with which a built-in image boots: initramfs and firmware must fit (measured)."""
     if cloud.is_path(name):
         return 128 if ovmf else 32
     return 192 if ovmf else 96
@@ -140,7 +140,7 @@ def _image(name: str, folder: Path, info: dict[str, object]) -> Image:
 
 
 def _recipe_hash(name: str) -> str:
-    """Changes when anything that decides the content of the image changes here."""
+    """A hash of everything in this package that determines the content of the image."""
     kind, series = parts(name)
     recipe = [name, _RECIPE, _MODULES, _USER_PACKAGES, _PROGRAMS]
     if kind == "bench":
@@ -154,7 +154,7 @@ def _recipe_hash(name: str) -> str:
 
 
 def _whole(folder: Path) -> dict[str, object] | None:
-    """What is known of a cached image; None when it is not there, or not as it was when it was made."""
+    """The recorded facts about a cached image; None if it is missing, or has changed since it was built."""
     try:
         info = json.loads((folder / "info.json").read_text())
         files = info["files"]
@@ -165,7 +165,7 @@ def _whole(folder: Path) -> dict[str, object] | None:
 
 
 def _fingerprint(path: Path) -> list[object]:
-    """Size and SHA-256 of a file; of a disk only the size, since reading it would take longer than a guest's boot."""
+    """Size and SHA-256 of a file; for a disk only the size, since reading it would take longer than a guest's boot."""
     size = path.stat().st_size
     if size > _HASHED:
         return [size, None]
@@ -181,7 +181,7 @@ def _build(name: str, folder: Path, progress: Progress) -> dict[str, object]:
         if info is not None:
             return info
         prefix = f".building-{folder.name}-"
-        for left in folder.parent.glob(f"{prefix}*"):  # of a build that was killed: we hold the lock
+        for left in folder.parent.glob(f"{prefix}*"):  # from a build that was killed: nobody else has the lock
             shutil.rmtree(left, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=prefix) as scratch:
             made = Path(scratch) / "image"
@@ -196,7 +196,7 @@ def _build(name: str, folder: Path, progress: Progress) -> dict[str, object]:
 
 
 def _kernel(work: Path, series: str | None, progress: Progress) -> tuple[Path, Path, list[str]]:
-    """Fetch a kernel: its file, its modules folder, and the packages it came from."""
+    """Fetch a kernel; returns its file, its folder of modules, and its packages."""
     apt = None
     if series is not None:
         apt, package = debian.kernel_of_series(series, progress)
@@ -213,7 +213,7 @@ def _kernel(work: Path, series: str | None, progress: Progress) -> tuple[Path, P
 
 
 def _base_entries(kernel_root: Path, user_root: Path) -> list[cpio.Entry]:
-    """Busybox, modules, the ssh server and our two scripts: what every initramfs starts with."""
+    """The common content of every initramfs: busybox, modules, the ssh server and our two scripts."""
     busybox = user_root / "bin/busybox"
     applets = processes.run([str(busybox), "--list"], timeout=10, check=BadInputError).text.split()
     entries = [cpio.directory(name) for name in ("dev", "proc", "sys", "run", "tmp", "root", "etc", "mnt")]
@@ -244,7 +244,7 @@ def _base_entries(kernel_root: Path, user_root: Path) -> list[cpio.Entry]:
 
 
 def _build_mini(work: Path, made: Path, series: str | None, progress: Progress) -> dict[str, object]:
-    """Kernel and busybox initramfs with an ssh server: at a shell in seconds."""
+    """Build a kernel and a busybox initramfs with an ssh server: it boots to a shell in seconds."""
     kernel, kernel_root, kernel_debs = _kernel(work, series, progress)
     progress("fetching busybox and the ssh server")
     user_debs = debian.fetch(_USER_PACKAGES, work / "user")
@@ -255,7 +255,7 @@ def _build_mini(work: Path, made: Path, series: str | None, progress: Progress) 
 
 
 def _build_bench(work: Path, made: Path, series: str | None, progress: Progress) -> dict[str, object]:
-    """The mini image's kernel and initramfs, and a Debian root file system with what benchmarks need."""
+    """Build the mini image's kernel and initramfs, and a Debian root file system with the needs of benchmarks."""
     info = _build_mini(work, made, series, progress)
     progress("building a Debian root file system (minutes, once)")
     builder = processes.find_tool("mmdebstrap")
@@ -281,7 +281,7 @@ def _build_bench(work: Path, made: Path, series: str | None, progress: Progress)
 
 
 def _release() -> str:
-    """The release that this machine runs: its package sources are the ones that are configured here."""
+    """The Debian release of this machine, since its package sources are the configured ones."""
     text = Path("/etc/os-release").read_text()
     match = re.search(r"^VERSION_CODENAME=(\w+)", text, re.MULTILINE)
     return match[1] if match else "stable"

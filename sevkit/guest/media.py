@@ -1,4 +1,4 @@
-"""What a user's disk or ISO image is, by its content: its format, and the firmware that can boot it.
+"""Examine a user's disk or ISO image: its format, and the firmware that can boot it.
 
 Sources: qcow2 (QEMU, docs/interop/qcow2.txt), MBR and GPT (UEFI 2.10, chapter 5), ISO 9660 and El Torito.
 """
@@ -36,7 +36,7 @@ _OFFSET = 0x00FFFFFFFFFFFE00
 
 @dataclass(frozen=True)
 class Media:
-    """A bootable image. ``format`` is QEMU's word; ``uefi`` and ``bios`` say which firmware finds a boot loader."""
+    """A bootable image. ``format`` is QEMU's name; ``uefi`` and ``bios`` say which firmware finds a boot loader."""
 
     format: str
     uefi: bool
@@ -44,7 +44,7 @@ class Media:
 
 
 def disk(path: Path) -> Media:
-    """What a disk image is. Raises UsageError for what cannot be read or booted, BadInputError for a damaged qcow2."""
+    """Examine a disk image. Raises UsageError if it cannot be read or booted, BadInputError for a damaged qcow2."""
     with _opened(path) as stream:
         head = stream.read(0x9000)
         if head[:4] == b"QFI\xfb":
@@ -74,7 +74,7 @@ def kernel(path: Path) -> None:
 
 
 def initrd(path: Path) -> None:
-    """Check that a file is a cpio archive, or compressed as Linux takes it (usr/Kconfig); raises UsageError."""
+    """Check that a file is a cpio archive, plain or compressed as Linux supports (usr/Kconfig); raises UsageError."""
     with _opened(path) as stream:
         head = stream.read(6)
     if not head.startswith(_INITRDS):
@@ -82,7 +82,7 @@ def initrd(path: Path) -> None:
 
 
 def public_key(path: Path) -> str:
-    """The public keys in a file, one a line; raises UsageError, above all for a private key."""
+    """The public keys in a file, one per line; raises UsageError, above all for a private key."""
     with _opened(path) as stream:
         text = stream.read(1 << 16).decode(errors="replace").strip()
     if "PRIVATE KEY" in text:
@@ -115,7 +115,7 @@ def _refuse_others(path: Path, head: bytes) -> None:
 
 
 def _bootable(path: Path, form: str, start: bytes) -> Media:
-    """Read the partition table; without one there is nothing that firmware could boot."""
+    """Read the partition table; without one, firmware cannot boot the disk."""
     if start[510:512] != b"\x55\xaa":
         raise UsageError(
             f"{path} has no partition table or boot sector: no firmware can boot it",
@@ -133,7 +133,7 @@ def _bootable(path: Path, form: str, start: bytes) -> Media:
 
 
 class _Qcow2:
-    """The first bytes of the disk in a qcow2 image, by its tables of two levels."""
+    """The first bytes of the disk in a qcow2 image, found through its two-level tables."""
 
     def __init__(self, stream: BinaryIO, path: Path) -> None:
         self._stream, self._path = stream, path
@@ -172,7 +172,7 @@ class _Qcow2:
         sectors = ((entry & (_COMPRESSED - 1)) >> shift) + 1
         try:
             return zlib.decompressobj(-12).decompress(self._at(at, sectors * _SECTOR), self._cluster)
-        except zlib.error:  # zstd, of qcow2 version 3: only the boot sectors' kind is lost
+        except zlib.error:  # zstd (qcow2 version 3): then only the kind of the boot sectors is unknown
             raise UsageError(
                 f"{self._path} is compressed in a way that is not read here", hint="qemu-img convert -O qcow2"
             ) from None

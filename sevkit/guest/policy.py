@@ -1,4 +1,4 @@
-"""Launch policies: by name, and judged before the firmware has to reject them.
+"""Launch policies: given by name, and checked before launch for what the firmware would reject.
 
 Sources: SEV API (AMD 55766) section 2 "Guest policy"; SEV-SNP firmware ABI (AMD 56860) 1.57 section 4.3. The polarity
 of the debug bit differs: SEV bit 0 set forbids debugging, SNP bit 19 set allows it.
@@ -29,14 +29,14 @@ DEFAULTS = {mode: facts.policy for mode, facts in MODE_FACTS.items() if facts.po
 
 @dataclass(frozen=True)
 class Finding:
-    """Something about a policy: ``fatal`` when the firmware would refuse it."""
+    """A remark on a policy; ``fatal`` if the firmware would refuse it."""
 
     fatal: bool
     text: str
 
 
 def default(mode: Mode) -> int | None:
-    """The policy of a mode when none is asked for; None for a plain guest."""
+    """The default policy of a mode; None for a plain guest."""
     return DEFAULTS.get(mode)
 
 

@@ -1,4 +1,4 @@
-"""What a command in a guest leaves."""
+"""The result of a command in a guest."""
 
 from dataclasses import dataclass
 

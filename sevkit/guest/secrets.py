@@ -1,7 +1,7 @@
-"""Secrets that are born in a guest: the host sends a public nonce, the guest derives the secret and keeps it.
+"""Secrets created inside a guest: the host sends a public nonce, and the guest derives the secret and keeps it.
 
-The host derives the same values by itself, so no plaintext ever crosses the VMM: what a dump of the VMM shows of them
-is the guest's memory.
+The host derives the same values independently, so no plaintext passes through the VMM: any secret that is found in a
+dump of the VMM comes from the guest's memory.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ from typing import Protocol
 from sevkit.errors import GuestError
 from sevkit.guest.result import CommandResult
 
-# Where in the guest a secret is kept. Each place has a secret of its own, so that a hit names its place.
+# The places in the guest where a secret is kept. Each place has a different secret, so a hit identifies its place.
 PLACES = ("file", "anonymous", "environment", "kernel-log")
 
 
@@ -32,30 +32,30 @@ def secret(nonce: bytes, place: str) -> bytes:
     return f"SEVKIT-{place}-{digest}".encode()
 
 
-# Markers pass through the guest's shared buffers before the secrets are planted and after, so that what is lost of the
-# guest's memory in between does not go unnoticed.
+# Markers pass through the guest's shared buffers before and after the secrets are planted. If one of them is not found,
+# a part of guest memory was lost.
 MARKERS = ("before", "after")
 
 
 def shared_marker(nonce: bytes, when: str) -> bytes:
-    """What is put into guest memory that is shared with the host by design: the positive control."""
+    """The positive control: a text put into guest memory that is shared with the host by design."""
     digest = hashlib.sha256(f"sevkit-shared:{nonce.hex()}:{when}".encode()).hexdigest()
     return f"SEVKIT-shared-{when}-{digest}".encode()
 
 
 @dataclass(frozen=True)
 class GuestWord:
-    """What a guest says of its own memory: how many pages it uses, and guest addresses of pages that hold secrets.
+    """What a guest reports about its memory: the number of pages it uses, and the addresses of pages with secrets.
 
-    0 and none where it cannot say: without /proc, or without the right to see page frames (CAP_SYS_ADMIN).
+    0 and none if it cannot tell: without /proc, or without the permission to see page frames (CAP_SYS_ADMIN).
     """
 
     used_pages: int = 0
     secret_pages: tuple[int, ...] = ()
 
 
-# Derives a secret as `secret` does. The kernel log gets it at debug level, which the console does not print: a console
-# is a device of the VMM's.
+# Derives a secret like `secret`. It is written to the kernel log at debug level, which the console does not print: the
+# console is a device of the VMM.
 _DERIVE = """
 nonce={nonce}
 derive() {{
@@ -97,14 +97,14 @@ true
 
 
 def plant(guest: Runs, nonce: bytes) -> None:
-    """Have the guest derive its secrets and keep one in every place; raises GuestError when it cannot."""
+    """Let the guest derive its secrets and keep one in every place; raises GuestError if it fails."""
     done = guest.run(_DERIVE.format(nonce=nonce.hex()) + _PLANT, timeout=60)
     if done.status != 0:
         raise GuestError("the guest could not plant its secrets", detail=done.stderr.decode(errors="replace"))
 
 
 # The pages of the process whose environment holds a secret: those of its environment (fields 50 and 51 of proc(5) stat)
-# by its page map, 8 bytes a page, little-endian: bit 63 present, bits 0 to 54 the page frame.
+# from its page map: 8 bytes per page, little-endian, bit 63 present, bits 0 to 54 the page frame.
 _PAGES = """
 awk '/^MemTotal:/ {{ total = $2 }} /^MemFree:/ {{ print "used", int((total - $2) / 4) }}' /proc/meminfo
 pid=$(cat /run/sevkit/environment.pid)
@@ -117,7 +117,7 @@ done
 """
 
 
-_MOST_PAGES = 64  # an environment has one or two; a guest may say anything
+_MOST_PAGES = 64  # an environment has one or two pages; a hostile guest may report any number
 
 
 def guest_word(guest: Runs) -> GuestWord:
@@ -131,7 +131,7 @@ def guest_word(guest: Runs) -> GuestWord:
 
 
 def _page_frame(words: Sequence[str]) -> int:
-    """The page frame in an entry of a page map, as od(1) prints its bytes; 0 where there is none."""
+    """The page frame in an entry of a page map, given its bytes as printed by od(1); 0 if there is none."""
     try:
         entry = int.from_bytes(bytes.fromhex("".join(words)), "little")
     except ValueError:
@@ -140,12 +140,12 @@ def _page_frame(words: Sequence[str]) -> int:
 
 
 def mark_shared(guest: Runs, nonce: bytes, when: str) -> None:
-    """Pass a positive control through the guest's shared buffers: it goes in as plain input of a command."""
+    """Pass a positive control through the guest's shared buffers, as the plain input of a command."""
     guest.run("cat >/dev/null", stdin=shared_marker(nonce, when) + b"\n", timeout=30)
 
 
 def holds(guest: Runs, nonce: bytes) -> dict[str, bool]:
-    """For every place, whether the guest still holds its secret there; compared inside, only the answer leaves."""
+    """For every place, whether the guest still has its secret there. The guest compares, and returns yes or no."""
     done = guest.run(_DERIVE.format(nonce=nonce.hex()) + _HOLDS, timeout=60)
     found = done.text.split()
     return {place: place in found for place in PLACES}

@@ -1,4 +1,4 @@
-"""What a guest is: a frozen value, compared and hashed as one."""
+"""The definition of a guest: an immutable value."""
 
 import re
 from dataclasses import asdict, dataclass, field, replace
@@ -13,7 +13,7 @@ _PATHS = ("kernel", "initrd", "cdrom")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 
 
-# QEMU's words for -drive cache= and aio= (qemu(1), "Block device options").
+# QEMU's values of -drive cache= and aio= (qemu(1), "Block device options").
 CACHE_MODES = ("none", "writeback", "writethrough", "directsync", "unsafe")
 AIO = ("threads", "native", "io_uring")
 
@@ -59,7 +59,7 @@ class Storage:
     queues: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse words that QEMU does not have: they stand in a list of options, where a comma would begin another."""
+        """Refuse values unknown to QEMU: they become part of a list of options, where a comma starts another option."""
         for what, word, known in (("cache mode", self.cache, CACHE_MODES), ("kind of aio", self.aio, AIO)):
             if word not in known:
                 raise UsageError(f"{word!r} is not a {what} of QEMU's", hint=f"one of {', '.join(known)}")

@@ -1,7 +1,7 @@
-"""What a guest itself can say about its protection: raw facts, read inside the guest.
+"""Facts about a guest's protection, read inside the guest.
 
-The SEV_STATUS MSR is the proof that the host cannot fake: a guest's read of it is not intercepted (AMD64 APM volume 2,
-section 15.34.10). CPUID and the kernel's log are what the host lets the guest see.
+The host cannot fake the SEV_STATUS MSR: a guest's read of it is not intercepted (AMD64 APM volume 2, section 15.34.10).
+The host can influence CPUID and the kernel's log.
 """
 
 import re
@@ -26,7 +26,7 @@ dmesg
 """
 
 
-# Linux' names of the active features, as its line "Memory Encryption Features active: AMD …" has them.
+# Linux' names of the active features in its line "Memory Encryption Features active: AMD …".
 _FEATURES = {Mode.SEV: "SEV", Mode.SEV_ES: "SEV SEV-ES", Mode.SEV_SNP: "SEV SEV-ES SEV-SNP"}
 # (bit of SEV_STATUS, bit of CPUID 0x8000001F EAX) that a mode sets, with those of the modes before it.
 _BITS = {Mode.SEV: (0, 1), Mode.SEV_ES: (1, 3), Mode.SEV_SNP: (2, 4)}
@@ -35,7 +35,7 @@ _CPUID_TABLE = re.compile(r"Using SNP CPUID table, (\d+) entries present")
 
 @dataclass(frozen=True)
 class Finding:
-    """Whether one source agrees with a mode: None when it could not be read. ``seen`` is what it said."""
+    """Whether one source agrees with a mode; None if it could not be read. ``seen`` is its value."""
 
     source: str
     agrees: bool | None
@@ -55,30 +55,30 @@ class GuestFacts:
 
     @property
     def active(self) -> list[str]:
-        """The features that SEV_STATUS shows as active, in the words of the modes."""
+        """The features that SEV_STATUS shows as active, by the names of the modes."""
         if self.sev_status is None:
             return []
         return [str(mode) for mode in ENCRYPTED if self.sev_status >> (MODE_FACTS[mode].status_bit or 0) & 1]
 
     @property
     def log_lines(self) -> list[str]:
-        """The lines of the kernel's log that speak of memory encryption."""
+        """The lines of the kernel's log that mention memory encryption."""
         return [line for line in self.kernel_log.splitlines() if re.search(r"Memory Encryption|\bSEV\b|\bSME\b", line)]
 
     @property
     def cpuid_entries(self) -> int | None:
-        """How many entries the CPUID page of an SNP guest has, as its kernel counted them."""
+        """The number of entries in the CPUID page of an SNP guest, as counted by its kernel."""
         match = _CPUID_TABLE.search(self.kernel_log)
         return int(match[1]) if match else None
 
     @property
     def log_is_whole(self) -> bool:
-        """Whether the kernel's log still begins with the boot: lines that are missing then were never printed."""
+        """Whether the kernel's log still starts at boot: only then a missing line was never printed."""
         return "Linux version " in self.kernel_log
 
 
 def judge(facts: GuestFacts, mode: Mode) -> list[Finding]:
-    """What each source says about the guest being one of ``mode``; the first, SEV_STATUS, is the one that counts."""
+    """Whether each source agrees that the guest has this mode; the first one, SEV_STATUS, decides."""
     expected = [Mode.SEV, Mode.SEV_ES, Mode.SEV_SNP]
     expected = expected[: expected.index(mode) + 1] if mode in expected else []
     return [_status(facts, expected), _leaf(facts, expected), *_log(facts, mode)]
@@ -131,7 +131,7 @@ def collect(guest: _Runs) -> GuestFacts:
     """Read the facts in a running guest."""
     msr, leaf, log = ([*guest.run(_SCRIPT, timeout=30).text.split("--\n", 2), "", ""])[:3]
     words = _numbers(leaf, 8)
-    if len(words) == 8 and words[0] < SEV_LEAF:  # beyond the last leaf a CPU answers with another leaf's data
+    if len(words) == 8 and words[0] < SEV_LEAF:  # for leaves beyond the last one a CPU returns another leaf's data
         words = []
     return GuestFacts(
         sev_status=next(iter(_numbers(msr, 16)), None),
@@ -141,6 +141,6 @@ def collect(guest: _Runs) -> GuestFacts:
 
 
 def _numbers(text: str, digits: int) -> list[int]:
-    """The numbers that od printed; none where the guest printed something else."""
+    """The numbers that od printed; empty if the guest printed something else."""
     words = text.split()
     return [int(word, 16) for word in words] if all(re.fullmatch(f"[0-9a-f]{{{digits}}}", w) for w in words) else []

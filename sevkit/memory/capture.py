@@ -20,9 +20,9 @@ _UNREAD = re.compile(r"Memory read failed for corefile section, \d+ bytes at 0x(
 
 
 def command(pid: int, target: Path, *, all_mappings: bool = False) -> list[str]:
-    """The gdb command line. It is what gdb's own ``gcore`` script runs, as one process, so that no child outlives us.
+    """The gdb command line: the commands of gdb's ``gcore`` script in one process, so that no child survives us.
 
-    With ``all_mappings`` the core filter and MADV_DONTDUMP are ignored, as ``gcore -a`` does.
+    With ``all_mappings`` the core filter and MADV_DONTDUMP are ignored, as by ``gcore -a``.
     """
     argv = ["gdb", "--nx", "--batch", "--readnever", "-iex", "set auto-load off", "-iex", "set debuginfod enabled off"]
     if all_mappings:
@@ -33,8 +33,8 @@ def command(pid: int, target: Path, *, all_mappings: bool = False) -> list[str]:
 def capture(pid: int, directory: Path, *, timeout: float = 300.0, all_mappings: bool = False) -> Path:
     """Write a core of ``pid`` below ``directory`` and return its path; the file has mode 0600.
 
-    Raises SourceGoneError, NotPermittedError, NoSpaceError, MissingToolError, DeadlineError or CaptureError; then no
-    file is left.
+    Raises SourceGoneError, NotPermittedError, NoSpaceError, MissingToolError, DeadlineError or CaptureError; then the
+    file is removed.
     """
     processes.find_tool("gdb")
     target = directory / f"core.{pid}"
@@ -52,11 +52,11 @@ def capture(pid: int, directory: Path, *, timeout: float = 300.0, all_mappings: 
 def captured(
     pid: int, directory: Path | None = None, *, timeout: float = 300.0, all_mappings: bool = False
 ) -> Iterator[Path]:
-    """A core of ``pid`` for as long as the block lasts, at a path that only this process can use.
+    """A core of ``pid`` while the block runs, at a path that only this process can use.
 
-    The file has no name in ``directory`` (default: the directory for temporary files; O_TMPFILE, open(2)), so that
-    nothing is left of it however this process ends. Where the file system cannot do that, it has a name in a private
-    directory. Raises what ``capture`` does.
+    The file has no name in ``directory`` (default: the directory for temporary files; O_TMPFILE, open(2)), so that it
+    disappears however this process ends. If the file system does not support this, the file is in a private directory.
+    Raises the same errors as ``capture``.
     """
     processes.find_tool("gdb")
     _check_alive(pid)
@@ -93,7 +93,7 @@ def _check_alive(pid: int) -> None:
 
 
 def _reserve(target: Path, pid: int) -> None:
-    """Make the file ours, 0600, before gdb writes the first secret byte into it."""
+    """Create the file with mode 0600 before gdb writes the first secret byte into it."""
     if re.search(r"[\s\"'\\#;|&$`]", str(target)):  # gdb has no way to quote the argument of gcore
         raise CaptureError(f"gdb cannot write to {target}", hint="choose a directory without blanks and quotes")
     _check_alive(pid)
@@ -104,7 +104,7 @@ def _reserve(target: Path, pid: int) -> None:
 
 
 def _judge(pid: int, target: Path, done: processes.Completed) -> None:
-    """Raise what gdb's words mean: its exit status is 0 even when the core is cut short."""
+    """Raise the error that gdb's messages mean: its exit status is 0 even if the core is incomplete."""
     words = f"{done.text}\n{done.error_text}"
     error = _cause(pid, words)
     if error is None and (lost := _lost_by_gdb(pid, done.error_text)):
@@ -122,9 +122,10 @@ def _judge(pid: int, target: Path, done: processes.Completed) -> None:
 
 
 def _lost_by_gdb(pid: int, words: str) -> int:
-    """How many bytes with data gdb gave up on: from such an address on a mapping is zeros in the core, with status 0.
+    """The number of bytes with data that gdb could not read, from its warnings; it still exits with status 0.
 
-    A mapping has no data beyond the end of its file, and [vsyscall] is no memory of the process.
+    gdb writes zeros from the failing address to the end of the mapping. That loses nothing beyond the end of a mapped
+    file, and in [vsyscall], which is not memory of the process.
     """
     addresses = [int(address, 16) for address in _UNREAD.findall(words)]
     if not addresses:
@@ -141,7 +142,7 @@ def _cause(pid: int, words: str) -> SevkitError | None:
             f"no space left for the core of process {pid}",
             hint="set TMPDIR to a larger disk, or read the process live, without a file: `--capture live`",
         )
-    # A process that has ended but was not collected yet refuses like one that is not ours.
+    # If the process has ended but was not reaped yet (zombie), ptrace fails as it does for a process that is not ours.
     if "No such process" in words or procfs.is_zombie(pid) or not Path(f"/proc/{pid}").exists():
         return SourceGoneError(f"process {pid} ended before its core was complete")
     if "Operation not permitted" in words or "Permission denied" in words:
@@ -150,7 +151,7 @@ def _cause(pid: int, words: str) -> SevkitError | None:
 
 
 def _missing_bytes(core: Path) -> int:
-    """By how many bytes the core's segments reach beyond its end."""
+    """The number of bytes that the core's segments claim beyond the end of the file."""
     from sevkit.memory.sources.elf import parse
 
     with core.open("rb") as file:

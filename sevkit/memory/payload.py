@@ -1,4 +1,4 @@
-"""What `sevkit scan`, `memory map` and `memory extract` print as ``data``, as types. Sizes and addresses in bytes."""
+"""Types of the JSON ``data`` of `sevkit scan`, `memory map` and `memory extract`. Sizes and addresses in bytes."""
 
 from typing import Literal, TypedDict
 

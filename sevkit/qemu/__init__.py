@@ -1,1 +1,1 @@
-"""What the other layers ask of QEMU: its command line, its capabilities, its monitor."""
+"""QEMU for the other layers: its command line, its capabilities, its monitor."""

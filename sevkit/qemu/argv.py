@@ -1,4 +1,4 @@
-"""From a guest's spec and what the QEMU binary can do to its command line. Pure: no file is touched, nothing is run."""
+"""Build the command line from a guest's spec and the capabilities of the QEMU binary. Pure: no files, no processes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ from sevkit.vocabulary import Mode
 
 SEV_OBJECT = {Mode.SEV: "sev-guest", Mode.SEV_ES: "sev-guest", Mode.SEV_SNP: "sev-snp-guest"}
 HARDWARE_OBJECTS = frozenset(SEV_OBJECT.values())
-# The engine of emulator/ has the same objects under names of its own.
+# The engine of emulator/ has the same objects under other names.
 EMULATED_OBJECT = {Mode.SEV: "sev-tcg-guest", Mode.SEV_ES: "sev-tcg-guest", Mode.SEV_SNP: "sev-snp-tcg-guest"}
 EMULATED_OBJECTS = frozenset(EMULATED_OBJECT.values())
-# What TCG must not offer to a guest whose exits end in #VC, and so, for fair pairs, to none. MONITOR: OVMF's idle vCPUs
-# would wait by MWAIT, which exits, at a time when no #VC handler is there. LA57: Linux clears its CPU features for a
-# moment in identify_cpu(); an MMIO #VC in that moment walks five-level page tables as if they had four.
+# CPU features that TCG must not offer to a guest that gets #VC on exits, and so, for fair pairs, to no guest. MONITOR:
+# OVMF's idle vCPUs would wait with MWAIT, which exits, while no #VC handler is installed. LA57: Linux clears its CPU
+# features briefly in identify_cpu(); an MMIO #VC during that time walks five-level page tables as if they had four.
 TCG_CPU = "max,monitor=off,la57=off"
 
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a QEMU binary says of itself (``-object help``, ``-accel help``)."""
+    """What a QEMU binary reports about itself (``-object help``, ``-accel help``)."""
 
     binary: str
     version: str
@@ -30,12 +30,12 @@ class Capabilities:
 
     @property
     def emulates_sev(self) -> bool:
-        """Whether this QEMU carries the memory-encryption engine of emulator/."""
+        """Whether this QEMU has the memory-encryption engine of emulator/."""
         return EMULATED_OBJECT[Mode.SEV] in self.objects
 
     @property
     def emulated_modes(self) -> tuple[Mode, ...]:
-        """The modes that the engine has: SEV-ES came to it together with SEV-SNP."""
+        """The modes that the engine supports: SEV-ES was added to it together with SEV-SNP."""
         if not self.emulates_sev:
             return ()
         return (Mode.SEV, Mode.SEV_ES, Mode.SEV_SNP) if EMULATED_OBJECT[Mode.SEV_SNP] in self.objects else (Mode.SEV,)
@@ -45,14 +45,14 @@ class Capabilities:
 class Encryption:
     """What the host adds for an encrypted guest: the C-bit position and the bits of physical address the guest loses.
 
-    From CPUID 0x8000001F and QEMU's query-sev-capabilities; never a constant of ours.
+    From CPUID 0x8000001F and QEMU's query-sev-capabilities; never a constant in our code.
     """
 
     c_bit_position: int | str
     reduced_phys_bits: int | str
 
 
-# What stands in a dry run's command line where this host cannot tell.
+# Placeholders in a dry run's command line, for values that this host cannot determine.
 UNKNOWN_ENCRYPTION = Encryption("C_BIT_POSITION", "REDUCED_PHYS_BITS")
 
 
@@ -74,7 +74,7 @@ class Place:
     cdrom: Path | None = None
     shares: tuple[Path, ...] = ()  # disks that hold shared folders
     firmware_search: tuple[Path, ...] = ()
-    firmware_model: Path | None = None  # the socket of the process that signs for an emulated SEV-SNP guest
+    firmware_model: Path | None = None  # the socket of the process that signs reports of an emulated SEV-SNP guest
 
 
 def firmware_of(spec: GuestSpec) -> Firmware:
@@ -85,18 +85,18 @@ def firmware_of(spec: GuestSpec) -> Firmware:
 
 
 def cpu_model(spec: GuestSpec, accel: Accel) -> str:
-    """The CPU model: one that all modes share, so that pairs differ in the mode only.
+    """The CPU model: the same for all modes, so that pairs differ only in the mode.
 
-    Under KVM a named model (`host` is refused by SEV-SNP before QEMU 9.1, and differs from machine to machine); under
-    TCG all that it offers, but for what encrypted guests cannot use (TCG_CPU).
+    Under KVM a named model (`host` is refused by SEV-SNP before QEMU 9.1, and differs between machines); under TCG all
+    features that it offers, except those that encrypted guests cannot use (TCG_CPU).
     """
     return spec.cpu or ("EPYC-v4" if accel is Accel.KVM else TCG_CPU)
 
 
 def forced_differences(spec: GuestSpec, *, emulated: bool = False) -> list[str]:
-    """In what, besides encryption, this guest must differ from the plain guest of the same spec.
+    """The differences, besides encryption, that this guest must have from the plain guest of the same spec.
 
-    ``emulated``: the engine of emulator/ runs it.
+    ``emulated``: it runs with the engine of emulator/.
     """
     found = []
     if spec.mode is not Mode.NOSEV:
@@ -116,8 +116,8 @@ def build(
 ) -> list[str]:
     """The command line of QEMU for ``spec``.
 
-    ``encryption`` is needed for every mode but nosev. Raises UnsupportedModeError when this QEMU lacks the object that
-    the mode needs, UsageError for a policy that the firmware would refuse.
+    ``encryption`` is required for every mode except nosev. Raises UnsupportedModeError if this QEMU lacks the object
+    that the mode needs, UsageError for a policy that the firmware would refuse.
     """
     argv = [capabilities.binary, "-name", f"sevkit-{spec.name}", "-nodefaults", "-no-user-config"]
     argv += ["-display", "none", "-vga", "none", "-no-reboot"]
@@ -139,7 +139,7 @@ def build(
 
 
 def _network(spec: GuestSpec) -> str:
-    """User networking: ssh and the ports asked for come in on the host's loopback; nothing leaves unless asked for."""
+    """User networking: ssh and requested ports are forwarded from the host's loopback; outgoing only on request."""
     options = ["user", "id=net0", *([] if spec.outgoing else ["restrict=on"]), "hostfwd=tcp:127.0.0.1:0-:22"]
     return ",".join([*options, *(f"hostfwd=tcp:127.0.0.1:{host}-:{guest}" for host, guest in spec.ports)])
 
@@ -156,7 +156,7 @@ def _machine(spec: GuestSpec, accel: Accel) -> list[str]:
 
 
 def _object_name(spec: GuestSpec, capabilities: Capabilities) -> str:
-    """The QEMU object that encrypts; raises UnsupportedModeError where this QEMU lacks it."""
+    """The QEMU object that encrypts; raises UnsupportedModeError if this QEMU lacks it."""
     if capabilities.emulates_sev:
         if spec.mode not in capabilities.emulated_modes:
             raise UnsupportedModeError(
@@ -196,10 +196,10 @@ def _encryption_object(spec: GuestSpec, capabilities: Capabilities, place: Place
 
 
 def _by_bios(mode: Mode, *, emulated: bool) -> bool:
-    """Whether firmware is mapped by -bios and not as flash: SEV-SNP refuses flash, emulated SEV-ES cannot use ours.
+    """Whether to map firmware with -bios and not as flash: SEV-SNP refuses flash, emulated SEV-ES cannot use ours.
 
-    With a flash of code alone OVMF reads the missing variable store as MMIO, by an instruction that its #VC handler
-    does not know.
+    If the flash contains only code, OVMF reads the missing variable store as MMIO, with an instruction that its #VC
+    handler does not support.
     """
     return mode is Mode.SEV_SNP or (emulated and mode is Mode.SEV_ES)
 
@@ -226,7 +226,7 @@ def _kernel(spec: GuestSpec, place: Place, accel: Accel) -> list[str]:
 def kernel_words(spec: GuestSpec, place: Place, accel: Accel) -> str:
     """The kernel's command line."""
     words = ["console=ttyS0", "panic=-1", "quiet", "loglevel=6", f"sevkit.name={spec.name}"]
-    if accel is Accel.TCG:  # Linux counts ten ticks while it waits; a vCPU that has to wait for a busy host loses some
+    if accel is Accel.TCG:  # at boot Linux waits for ten timer ticks; on a busy host a vCPU misses some of them
         words.append("no_timer_check")
     if place.root_disk is not None:
         words.append("sevkit.root=LABEL=sevkit-root")
@@ -291,7 +291,7 @@ def _disks(spec: GuestSpec, place: Place) -> list[str]:
 
 
 def _pci(device: str, *options: str) -> str:
-    """A virtio device with the same transport in every mode: modern, and through the DMA API as encryption needs it."""
+    """A virtio device with the same transport in every mode: modern, and with the DMA API, as encryption requires."""
     return ",".join([device, "disable-legacy=on", "iommu_platform=on", *options])
 
 
@@ -301,7 +301,7 @@ def _escaped(path: Path) -> str:
 
 
 def differing_words(first: Sequence[str], second: Sequence[str]) -> list[tuple[str, str]]:
-    """The words in which two command lines differ, as (only in first, only in second): what a fair pair keeps small."""
+    """The words in which two command lines differ: (only in first, only in second). A fair pair has few."""
     import difflib
 
     matcher = difflib.SequenceMatcher(a=list(first), b=list(second), autojunk=False)

@@ -1,6 +1,6 @@
-"""Asking a QEMU binary and this host what they can do; never a version number, never a constant.
+"""Ask a QEMU binary and this host for their capabilities; never derive them from a version number or a constant.
 
-Answers that cost a process are kept in the cache, by the binary's path, size and time, and for KVM by the boot.
+Answers that need a process are cached, per path, size and time of the binary, and for KVM per boot.
 """
 
 import contextlib
@@ -16,12 +16,12 @@ from sevkit.paths import cache_dir
 from sevkit.qemu.argv import Capabilities, Encryption
 
 _TIMEOUT = 20.0
-# RHEL and its kin install QEMU outside of PATH.
+# RHEL and its derivatives install QEMU outside of PATH.
 PROGRAMS = ("qemu-system-x86_64", "qemu-kvm", "/usr/libexec/qemu-kvm")
 
 
 def find_qemu() -> str:
-    """The QEMU for x86_64 guests that SEVKIT_QEMU names, or the first one that is here; raises MissingToolError."""
+    """The QEMU for x86_64 guests: from SEVKIT_QEMU, else the first one that is installed; raises MissingToolError."""
     named = os.environ.get("SEVKIT_QEMU")
     if named:
         return processes.find_tool(named, package="qemu-system-x86")
@@ -35,7 +35,7 @@ def find_qemu() -> str:
 
 
 def of_binary(binary: str) -> Capabilities:
-    """What a QEMU binary says of itself; raises HypervisorError when it does not answer."""
+    """What a QEMU binary reports about itself; raises HypervisorError if it does not answer."""
     key = f"capabilities {_identity(binary)}"
     known = _recall(key)
     if known is None or not isinstance(known.get("version"), str) or not _texts(known.get("objects")):
@@ -56,7 +56,7 @@ def _texts(value: object) -> bool:
 def encryption(binary: str, *, accel: str = "kvm") -> Encryption | None:
     """The C-bit position and the lost address bits that QEMU reports for guests (query-sev-capabilities).
 
-    None where QEMU says that SEV is not to be had. ``reduced-phys-bits`` is QEMU's figure for guests, not the host's
+    None if QEMU reports that SEV is not available. ``reduced-phys-bits`` is QEMU's value for guests, not the host's
     CPUID field.
     """
     commands = b'{"execute":"qmp_capabilities"}\n{"execute":"query-sev-capabilities"}\n{"execute":"quit"}\n'
@@ -73,7 +73,7 @@ def encryption(binary: str, *, accel: str = "kvm") -> Encryption | None:
 
 
 def kvm_verdict(binary: str) -> bool | None:
-    """Whether KVM ran a guest since this machine started: True, False, or None when nobody has tried."""
+    """Whether KVM ran a guest since this machine booted: True, False, or None if it was not tried."""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return False
     known = _recall(_kvm_key(binary))
@@ -81,7 +81,7 @@ def kvm_verdict(binary: str) -> bool | None:
 
 
 def remember_kvm(binary: str, works: bool) -> None:
-    """Keep what a launch under KVM has shown, until the next boot or another QEMU."""
+    """Remember whether a launch under KVM worked, until the next boot or another QEMU."""
     _remember(_kvm_key(binary), {"works": works})
 
 
@@ -117,6 +117,6 @@ def _remember(key: str, value: dict[str, Any]) -> None:
     except (OSError, ValueError, AssertionError):
         known = {}
     temporary = _file().with_suffix(f".{os.getpid()}")
-    with contextlib.suppress(OSError):  # a cache that cannot be written (a read-only container) costs time, no more
+    with contextlib.suppress(OSError):  # without a writable cache (read-only container) it is only slower
         temporary.write_text(json.dumps({**dict(list(known.items())[-20:]), key: value}))
         temporary.rename(_file())

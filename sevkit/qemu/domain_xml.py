@@ -1,6 +1,6 @@
 """A guest's spec as a libvirt domain (formatdomain), with the same devices as the command line of `argv`. Pure.
 
-SEV and SEV-ES need libvirt 4.5 or later, ``sev-snp`` 10.5. What libvirt makes itself (sockets, monitor) is left to it.
+SEV and SEV-ES need libvirt 4.5 or later, ``sev-snp`` 10.5. Libvirt itself creates sockets and the monitor.
 """
 
 from xml.etree import ElementTree as ET
@@ -13,9 +13,9 @@ from sevkit.vocabulary import Mode
 
 
 def build(spec: GuestSpec, binary: str, accel: Accel, place: Place, encryption: Encryption | None) -> str:
-    """The domain, for ``virsh define``; raises UsageError for what libvirt has no words for.
+    """The domain, for ``virsh define``; raises UsageError for options that libvirt cannot express.
 
-    C-bit and reduced bits that this host cannot tell are left out: libvirt asks QEMU.
+    If this host cannot determine the C-bit and the reduced bits, they are left out: libvirt asks QEMU.
     """
     _check(spec)
     domain = ET.Element("domain", {"type": "kvm" if accel is Accel.KVM else "qemu"})
@@ -145,7 +145,7 @@ def _disk(
 
 
 def _driven(device: ET.Element) -> None:
-    """Through the DMA API, as encryption needs it; in every mode, so that pairs are fair."""
+    """Use the DMA API, as encryption requires; in every mode, so that pairs are fair."""
     ET.SubElement(device, "driver", {"iommu": "on"})
 
 

@@ -1,4 +1,4 @@
-"""Questions to a running QEMU over QMP, through the qemu.qmp library; each one connects, asks, and leaves."""
+"""Query a running QEMU over QMP, with the qemu.qmp library; each query opens and closes its own connection."""
 
 import asyncio
 import re
@@ -10,18 +10,18 @@ from typing import Any
 from sevkit.errors import HypervisorError
 
 _TIMEOUT = 10.0
-# What qemu.qmp, and the reading of answers, raise when the peer is not QEMU or goes away at the wrong moment.
+# What qemu.qmp, and the reading of answers, raise if the peer is not QEMU or disconnects.
 NOT_QMP = (AssertionError, EOFError, ValueError, LookupError, TypeError, AttributeError)
 
 
 @asynccontextmanager
 async def connected(socket: Path) -> AsyncIterator[Any]:
-    """A QMPClient of the qemu.qmp library, for as long as the session lasts; raises what NOT_QMP names, too."""
+    """A connected QMPClient of the qemu.qmp library; also raises the errors in NOT_QMP."""
     import logging
 
     from qemu.qmp import QMPClient
 
-    logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)  # it logs what it also raises
+    logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)  # it logs errors that it also raises
     client = QMPClient("sevkit")
     await client.connect(str(socket))
     try:
@@ -31,7 +31,7 @@ async def connected(socket: Path) -> AsyncIterator[Any]:
 
 
 def execute(socket: Path, command: str, arguments: dict[str, Any] | None = None, *, timeout: float = _TIMEOUT) -> Any:
-    """Run one QMP command and return its answer; raises HypervisorError with QEMU's words."""
+    """Run one QMP command and return its answer; raises HypervisorError with QEMU's message."""
     from qemu.qmp import QMPError
 
     async def ask() -> Any:
@@ -47,7 +47,7 @@ def execute(socket: Path, command: str, arguments: dict[str, Any] | None = None,
 
 
 def monitor(socket: Path, line: str) -> str:
-    """The text that QEMU's human monitor prints for a line (for what QMP does not offer)."""
+    """The output of a command of QEMU's human monitor (for data that QMP does not offer)."""
     return str(execute(socket, "human-monitor-command", {"command-line": line}))
 
 

@@ -1,1 +1,1 @@
-"""What experiments stand on: the software model, or a real guest."""
+"""What experiments run on: the software model, or a real guest."""

@@ -1,8 +1,9 @@
-"""Accounts that a real guest keeps, each in one page of its page cache, and how the host finds those pages.
+"""Accounts that a real guest keeps, each in one page of its page cache, and how the host finds these pages.
 
-The host does what a hostile host can do and no more. It does not know where its target lies: it finds the page by its
-ciphertext, which comes back when the same text comes back (encryption is deterministic for a key and an address; Li et
-al., CipherLeaks, USENIX Security 2021).
+The host does only what a hostile host can do. It does not know the address of its target: it finds the page by its
+ciphertext, which repeats when the text repeats (encryption is deterministic for a key and an address; Li et al.,
+CipherLeaks, USENIX Security 2021). Example: the guest writes the balances 100, 200, 100. The host looks for the page
+whose DRAM content was A, B, A, with A different from B.
 """
 
 import secrets as randomness
@@ -18,10 +19,10 @@ RECORD = 64  # bytes of one record of the account: a page holds 64 of them
 BALANCES = (100, 0)
 PATIENCE = 20.0  # seconds for an answer that may never come
 _LOOKS = 40
-_ENOUGH = 5  # looks at least, so that what came back by chance is told apart
-# Other pages would follow the account as well: the file that it was made from, buffers that were freed, the shell's own
-# copy of this script. So the guest overwrites the file, lets a large buffer take the place of freed ones, and a comment
-# of random length makes everything else different each time.
+_ENOUGH = 5  # observations at least: fewer could match by chance
+# Other pages would change together with the account: the file that it was made from, freed buffers, the shell's copy of
+# this script. So the guest overwrites the file, reuses freed buffers for a large one, and adds a comment of random
+# length, which makes everything else different each time.
 _BEGIN = """
 # {noise}
 """
@@ -55,11 +56,11 @@ class Account:
         return _SET.format(count=PAGE // RECORD, width=RECORD - 1, record=self.record(coins), page=PAGE, path=self.path)
 
     def set_balance(self, coins: int) -> None:
-        """Have the guest write its account; raises GuestError when it cannot."""
+        """Let the guest write its account; raises GuestError if it cannot."""
         write(self._lab, {self: coins})
 
     def balance(self, *, timeout: float = 60.0) -> str:
-        """What the guest reads of its account: the first record, as text; raises DeadlineError."""
+        """The first record of the account as the guest reads it, as text; raises DeadlineError."""
         return self._lab.guest.run(f"head -c {RECORD} {self.path}", timeout=timeout).stdout.decode("latin-1").strip()
 
     def page(self) -> bytes:
@@ -68,7 +69,7 @@ class Account:
 
 
 def write(lab: GuestLab, balances: dict[Account, int], *, timeout: float = 60.0) -> None:
-    """Have the guest write several accounts; raises GuestError when it cannot, DeadlineError when it does not."""
+    """Let the guest write several accounts; raises GuestError if it fails, DeadlineError if it does not answer."""
     noise = randomness.token_hex(200 + randomness.randbelow(1500))
     middle = "".join(account.script(coins) for account, coins in balances.items())
     script = _BEGIN.format(noise=noise) + middle + _END.format(forks=1 + randomness.randbelow(4))
@@ -86,7 +87,7 @@ class _Search:
         self.looks = 0
 
     def next_balance(self) -> int:
-        """Both balances once, then in random order, so that pages that merely alternate are told apart."""
+        """Each balance once, then in random order, so that a page that merely alternates between two contents fails."""
         return BALANCES[self.looks] if self.looks < 2 else randomness.choice(BALANCES)
 
     def take(self, coins: int, now: dict[int, int]) -> None:
@@ -97,7 +98,7 @@ class _Search:
             return
         before = self.first[coins]
         self.candidates = {page for page in self.candidates if before.get(page) == now.get(page)}
-        if not self.candidates:  # the guest has moved the page: nothing of before counts
+        if not self.candidates:  # the guest has moved the page: start again
             self.looks = 0
 
     @property
@@ -108,8 +109,7 @@ class _Search:
 def find(lab: GuestLab, note: Notebook, accounts: Sequence[Account]) -> list[int]:
     """The host address of the page of each account.
 
-    Looks again until one candidate is left for each; raises InconclusiveError with their number when that does not
-    happen.
+    Repeats until one candidate per account is left; otherwise raises InconclusiveError with the number of candidates.
     """
     if _remembered(lab, accounts):
         note.host("The host knows the page from an earlier attack on this guest, and sees that it still follows.")
@@ -131,7 +131,7 @@ def find(lab: GuestLab, note: Notebook, accounts: Sequence[Account]) -> list[int
 
 
 def _remembered(lab: GuestLab, accounts: Sequence[Account]) -> bool:
-    """Whether the pages of all accounts were found before, and still change with them and come back."""
+    """Whether the pages of all accounts were found before, and their ciphertext still follows the balance."""
     if not all(account.name in lab.pages for account in accounts):
         return False
     marks = []
@@ -143,7 +143,7 @@ def _remembered(lab: GuestLab, accounts: Sequence[Account]) -> bool:
 
 
 def open_account(lab: GuestLab, note: Notebook, prediction: str) -> tuple[Account, int]:
-    """An account of 100 coins, and the host address of its page, which the host has found by itself."""
+    """An account of 100 coins, and the host address of its page, which the host found without help of the guest."""
     note.setup(f"A real Linux guest ({lab.guest.spec.mode}, {lab.guest.provenance}) keeps an account: 100 coins.")
     note.predict(prediction)
     account = Account(lab)

@@ -1,4 +1,4 @@
-"""What a host does that can write to the RMP: forge a page's entry, read or change the page, put the entry back."""
+"""What a host can do if it can write to the RMP: forge a page's entry, read or change the page, restore the entry."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ _RICH, _POOR = b"balance: 100    ", b"balance:   0    "
 
 
 def replay(note: Notebook, guest: Launched, weakness: str) -> Observation:
-    """Replay a page of the guest's under a forged entry; ``weakness`` names what let the host write to the table."""
+    """Replay a page of the guest under a forged entry; ``weakness`` names what lets the host write to the table."""
     platform, place = guest.platform, guest.spa(model_lab.DATA)
     guest.vm.write(model_lab.DATA, _RICH)
     old, check = _as_owner(guest, lambda: platform.host_read(place, 16))
@@ -29,7 +29,7 @@ def replay(note: Notebook, guest: Launched, weakness: str) -> Observation:
 
 
 def _as_owner(guest: Launched, action: Callable[[], bytes | None]) -> tuple[bytes | None, str]:
-    """Do something while a forged entry says that the page is the hypervisor's; the true entry is put back."""
+    """Do something while a forged entry says that the page belongs to the hypervisor; then restore the true entry."""
     platform = guest.platform
     assert platform.rmp is not None
     entry = platform.rmp.entry_address(guest.spa(model_lab.DATA))

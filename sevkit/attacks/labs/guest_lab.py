@@ -1,4 +1,4 @@
-"""What experiments on a real guest stand on: the guest, the host's powers over it, and how to capture its memory."""
+"""What experiments on a real guest use: the guest, the host's operations on it, and how to capture its memory."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,9 +17,9 @@ from sevkit.hypervisor.qemu.guest import QemuGuest
 class GuestLab:
     """A running guest and what an experiment may use.
 
-    ``capture`` is ``gcore`` or ``live``; ``keep`` is a folder for cores. ``progress`` hears one line before each part
-    that takes time. ``boot_seconds`` is how long the guest took to come up. ``pages`` remembers where the host has
-    found pages of this guest, by the name of the file, for the next attack on it.
+    ``capture`` is ``gcore`` or ``live``; ``keep`` is a folder for cores. ``progress`` is called with one line before
+    each part that takes time. ``boot_seconds`` is the boot time of the guest. ``pages`` has the host addresses of pages
+    found in this guest, by the name of the file, for the next attack on it.
     """
 
     guest: Guest
@@ -31,7 +31,7 @@ class GuestLab:
 
     @cached_property
     def host(self) -> Host:
-        """The hostile host; raises UsageError for a guest that is not in QEMU."""
+        """The hostile host; raises UsageError for a guest that does not run in QEMU."""
         return Host(self.qemu)
 
     @property
@@ -42,7 +42,7 @@ class GuestLab:
         return self.guest
 
     def say(self, text: str) -> None:
-        """Report progress, with the mode of the guest before it."""
+        """Report progress, prefixed with the mode of the guest."""
         self.progress(f"{self.guest.spec.mode}: {text}")
 
 
@@ -60,7 +60,7 @@ def describe(guest: Guest) -> dict[str, Any]:
 
 
 def ended_by_fault(lab: GuestLab, note: Notebook, why: str) -> Observation:
-    """Close an experiment whose guest does not answer: stopped by a fault, or else nothing can be said."""
+    """Close an experiment whose guest does not answer: stopped if there was a fault, else inconclusive."""
     fault = lab.host.fault()
     if fault is None:
         raise InconclusiveError("the guest did not answer, and no fault has stopped it")

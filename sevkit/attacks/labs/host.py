@@ -1,4 +1,4 @@
-"""What a hostile host can do to a guest in QEMU: hold it, read and write its DRAM, look at its registers."""
+"""What a hostile host can do to a guest in QEMU: stop it, read and write its DRAM, read its registers."""
 
 import re
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ class RefusedError(Exception):
 
 
 class Host:
-    """The host's hands on one guest. Addresses are addresses in the VMM, as `gcore` and `/proc/PID/mem` have them."""
+    """The host's operations on one guest. Addresses are addresses in the VMM, as in `gcore` and `/proc/PID/mem`."""
 
     def __init__(self, guest: QemuGuest) -> None:
         self._guest = guest
@@ -33,7 +33,7 @@ class Host:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """The guest stands still and its caches are written back: what DRAM holds is all there is."""
+        """Stop the guest and write its caches back, so that DRAM has the complete content of its memory."""
         self._guest.pause()
         try:
             self._guest.write_back()
@@ -42,14 +42,14 @@ class Host:
             self._guest.resume()
 
     def ram(self) -> GuestMap:
-        """Where the VMM has the guest's RAM; an SEV-SNP guest's private memory is apart from what it shares."""
+        """The layout of guest RAM in the VMM; an SEV-SNP guest's private memory is separate from its shared memory."""
         if self._guest.spec.mode is Mode.SEV_SNP and self._guest.encrypted_by_engine:
             address, size = (self.engine(f"private-{word}") for word in ("address", "size"))
             return GuestMap([GuestRange("private memory", 0, min(size, self.engine("dram-size")), address)])
         return GuestMap(self._guest.ram_blocks())
 
     def gpa(self, address: int) -> int:
-        """The guest-physical address of a byte of guest RAM; raises InconclusiveError where it is none."""
+        """The guest-physical address of a byte of guest RAM; raises InconclusiveError if it is not guest RAM."""
         place = self.ram().place(address)
         if place is None:
             raise InconclusiveError(f"{address:#x} is not in the guest's RAM")
@@ -70,11 +70,11 @@ class Host:
             raise RefusedError(check[1].lower().replace("_", "-"), error.detail or "") from error
 
     def vmm_log(self) -> list[str]:
-        """The lines that the VMM has written: why it stopped a guest stands there too."""
+        """The lines that the VMM has written, among them why it stopped a guest."""
         return str((self._guest.folder / "qemu.log").read_text(errors="replace")).strip().splitlines()
 
     def fault(self) -> tuple[str, str] | None:
-        """The fault that has stopped the guest: the check that failed, and QEMU's words; None when it runs."""
+        """The fault that has stopped the guest: the check that failed, and QEMU's message; None while it runs."""
         if self._guest.ask("query-status")["status"] != "internal-error":
             return None
         words = self.vmm_log()[-1:]
@@ -82,19 +82,19 @@ class Host:
         return (check[1].lower().replace("_", "-") if check else "unknown"), "".join(words)
 
     def read(self, address: int, size: int) -> bytes:
-        """What DRAM holds there."""
+        """The bytes of DRAM at an address."""
         with LiveMemory(self.pid) as memory:
             return memory.read(address, size)
 
     def write(self, address: int, data: bytes) -> None:
-        """Change what DRAM holds there; raises CaptureError when the write is refused."""
+        """Change the bytes of DRAM at an address; raises CaptureError if the write is refused."""
         poke.write(self.pid, address, data)
 
     def fingerprints(self) -> dict[int, int]:
-        """A number for each populated page of guest RAM as DRAM holds it: host address -> fingerprint.
+        """A fingerprint of each populated page of guest RAM in DRAM: host address -> fingerprint.
 
-        A page's fingerprint is the sum of its 64-bit words, each times an odd number of its own: equal pages have equal
-        fingerprints, different ones practically never.
+        It is the sum of the page's 64-bit words modulo 2^64, each multiplied by a different odd number. Equal pages
+        have equal fingerprints, different pages almost never.
         """
         import numpy as np
 

@@ -1,4 +1,4 @@
-"""The bench that experiments in the software model stand on: machines, guests, and trying what may be refused."""
+"""Helpers for experiments in the software model: machines, guests, and operations that may be refused."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -20,7 +20,7 @@ T = TypeVar("T")
 SECRET = b"attack at dawn!!"  # one block of the cipher
 CODE, DATA, OTHER, SHARED, STACK = 0x1000, 0x2000, 0x3000, 0x4000, 0x6000
 
-# The whitepaper that SEV-SNP's claims come from, and the tables of its checks.
+# Sources: the whitepaper with the claims of SEV-SNP, and the tables of its checks.
 WHITEPAPER = "AMD, SEV-SNP: Strengthening VM Isolation with Integrity Protection and More, January 2020"
 
 
@@ -60,7 +60,7 @@ def guest(
 
 
 def attempt(action: Callable[[], T]) -> tuple[T | None, str]:
-    """Try what may be refused: its value and "", or None and the name of the check that fired."""
+    """Try an operation that may be refused: (value, "") if it works, else (None, name of the check that fired)."""
     try:
         return action(), ""
     except (Fault, GuestAbortError) as refusal:

@@ -8,7 +8,7 @@ from sevkit.errors import GuestError
 from sevkit.paths import work_dir
 
 BASE = 0x400000
-DATA = BASE + 0x2000  # a page of its own behind the code
+DATA = BASE + 0x2000  # a separate page after the code
 _HEADER, _PROGRAM_HEADER = 64, 56
 ENTRY = BASE + _HEADER + _PROGRAM_HEADER
 

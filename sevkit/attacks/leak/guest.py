@@ -1,7 +1,7 @@
-"""The published experiment on a real guest: dump the VMM's memory as the host can, and search it for the secret.
+"""The published experiment on a real guest: dump the VMM's memory, as any host can, and search it for the secret.
 
 The guest derives secrets from a public nonce and keeps them in its page cache, in anonymous memory, in a
-process's environment and in the kernel's log. How a verdict is earned is in docs/leak.md.
+process's environment and in the kernel's log. docs/leak.md explains how the verdict is reached.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ VMM, NEVER = "vmm", "never-planted"
 
 
 def guest(lab: GuestLab, note: Notebook) -> Observation:
-    """Plant secrets, capture the VMM's memory, search it, look at every page of guest RAM, and weigh what was seen."""
+    """Plant secrets, capture the VMM's memory, search it, classify every page of guest RAM, and reach a verdict."""
     note.setup(
         f"A guest ({lab.guest.spec.mode}, {lab.guest.provenance}) makes secrets from a public nonce and keeps them."
     )
@@ -66,10 +66,10 @@ def guest(lab: GuestLab, note: Notebook) -> Observation:
 
 
 def _look(lab: GuestLab, nonce: bytes, clock: "_Clock") -> Seen:
-    """Capture, search, and class every page of guest RAM."""
+    """Capture, search, and classify every page of guest RAM."""
     ram = GuestMap(lab.guest.ram_blocks())
     word = lab.guest.word()
-    lab.guest.write_back()  # what never reached DRAM would be missed there whatever protects it
+    lab.guest.write_back()  # a secret that is only in a cache is never found in DRAM, even without protection
     lab.say(f"capturing the VMM's memory ({lab.capture})")
     with _captured(lab) as (source, what):
         clock.lap("capture")
@@ -91,10 +91,10 @@ def _look(lab: GuestLab, nonce: bytes, clock: "_Clock") -> Seen:
 
 
 def _second_look(pid: int, ram: GuestMap, patterns: list[Pattern]) -> SecondLook:
-    """Search guest RAM once more, in the process itself while it stands still.
+    """Search guest RAM once more, in the process itself while it is stopped.
 
-    A core may lack what it does not name: gdb writes zeros for what it could not read, and for all of the mapping after
-    that. And what a guest moves while it is read live may be missed at both places.
+    A core may have gaps that it does not mention: where gdb cannot read, it writes zeros up to the end of the mapping.
+    And data that a running guest moves during a live search may be missed at both the old and the new place.
     """
     ranges = ram.host_ranges()
     with _held(pid) as live:
@@ -107,7 +107,7 @@ def _second_look(pid: int, ram: GuestMap, patterns: list[Pattern]) -> SecondLook
 
 
 def _held(pid: int) -> LiveMemory:
-    """The memory of a process, held still where we may (ptrace)."""
+    """The memory of a process; the process is stopped if ptrace is permitted."""
     try:
         return LiveMemory(pid, stop=True)
     except NotPermittedError:
@@ -119,7 +119,7 @@ def _marker(when: str) -> str:
 
 
 def _patterns(nonce: bytes, name: str) -> list[Pattern]:
-    """What is searched for: the secret of each place, and the controls."""
+    """The patterns to search for: the secret of each place, and the controls."""
     wanted = [Pattern(secrets.secret(nonce, place), name=place) for place in secrets.PLACES]
     wanted += [Pattern(secrets.shared_marker(nonce, when), name=_marker(when)) for when in secrets.MARKERS]
     wanted.append(Pattern(name.encode(), name=VMM))
@@ -129,7 +129,7 @@ def _patterns(nonce: bytes, name: str) -> list[Pattern]:
 
 @contextlib.contextmanager
 def _captured(lab: GuestLab) -> Iterator[tuple[MemorySource, dict[str, Any]]]:
-    """The VMM's memory, by gcore into a file without a name unless it is to be kept, or live without any file."""
+    """The VMM's memory: by gcore, into a file without a name unless the core is to be kept; or live, without a file."""
     pid = lab.guest.pid
     if lab.capture == "live":
         with LiveMemory(pid) as live:
@@ -146,7 +146,7 @@ def _captured(lab: GuestLab) -> Iterator[tuple[MemorySource, dict[str, Any]]]:
 
 
 def _place(hit: Hit, secret: str, source: MemorySource, ram: GuestMap) -> PlacedHit:
-    """Where a hit lies: guest RAM with its guest-physical address, else the VMM's own mapping."""
+    """The place of a hit: its guest-physical address if it is in guest RAM, else the VMM's own mapping."""
     place = ram.place(hit.address)
     if place is not None:
         return PlacedHit(secret, hit.address, place.gpa, f"guest RAM ({place.block})")
@@ -155,7 +155,7 @@ def _place(hit: Hit, secret: str, source: MemorySource, ram: GuestMap) -> Placed
 
 
 class _Clock:
-    """Times of the phases of a run, in seconds."""
+    """The durations of the phases of a run, in seconds."""
 
     def __init__(self, boot: float) -> None:
         self.laps: dict[str, float] = {"boot": round(boot, 3)}
@@ -170,7 +170,7 @@ class _Clock:
 def _conclude(
     lab: GuestLab, note: Notebook, seen: Seen, alive: dict[str, bool], nonce: bytes, clock: _Clock
 ) -> Observation:
-    """Weigh what was seen (leak/verdict.py has the rules)."""
+    """Reach the verdict, by the rules in leak/verdict.py."""
     mode = lab.guest.spec.mode
     predicted = Verdict.LEAKED if mode is Mode.NOSEV else Verdict.PROTECTED
     hits = [hit for hit in seen.placed if hit.secret in secrets.PLACES]
@@ -225,7 +225,7 @@ def _in_ram(seen: Seen, name: str) -> bool:
 
 
 def _check(decision: judge.Decision) -> str:
-    """The property that decided, in the words of the model's experiment."""
+    """The property that decided, under the name that the model's experiment uses."""
     if decision.verdict is Verdict.LEAKED:
         return "no-encryption"
     if decision.verdict is Verdict.INCONCLUSIVE:

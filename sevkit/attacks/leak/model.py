@@ -1,6 +1,6 @@
-"""Memory dump: the host reads the memory of the VMM, as gcore does, and looks for a secret of the guest's.
+"""Memory dump: the host reads the memory of the VMM, as gcore does, and searches it for a secret of the guest.
 
-The experiment in the software model; leak/guest.py performs it on real guests.
+This is the experiment in the software model; leak/guest.py performs it on real guests.
 """
 
 from sevkit.attacks.labs import model_lab
@@ -41,7 +41,7 @@ def model(note: Notebook) -> Observation:
 
 
 def _vmm_sees(note: Notebook, guest: Launched, gpa: int) -> bytes:
-    """A page as the VMM process maps it: under SEV-SNP private pages lie in guest_memfd, outside of its mapping."""
+    """A page as the VMM process maps it: under SEV-SNP private pages are in guest_memfd, which it does not map."""
     if note.mode is Mode.SEV_SNP and gpa not in guest.shared:
         return bytes(4096)
     return guest.platform.host_read(guest.spa(gpa), 4096)

@@ -1,4 +1,4 @@
-"""What a capture showed, and how it is weighed. Pure: no guest, no host."""
+"""The observations of a capture, and the verdict on them. Pure: no guest, no host."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from sevkit.vocabulary import Mode
 
 @dataclass(frozen=True)
 class PlacedHit:
-    """Where a secret stands: the VMM's address, the guest-physical address if it is guest RAM, and what lies there."""
+    """Where a secret was found: address in the VMM, guest-physical address if it is guest RAM, and what is mapped."""
 
     secret: str
     address: int
@@ -26,9 +26,9 @@ class PlacedHit:
 
 @dataclass(frozen=True)
 class SecondLook:
-    """Guest RAM read from the process itself, held still: how often a secret stands there, and bytes it could not see.
+    """A second search of guest RAM in the stopped process: the number of hits, and the bytes it could not read.
 
-    ``missing_bytes`` is 0 where nothing was looked at again.
+    ``missing_bytes`` is 0 if there was no second search.
     """
 
     secrets: int = 0
@@ -37,9 +37,9 @@ class SecondLook:
 
 @dataclass
 class Seen:
-    """What a capture showed, before it is weighed. ``what`` says how it was captured.
+    """The observations of a capture, before the verdict. ``what`` says how the memory was captured.
 
-    ``word`` is what the guest says of its memory.
+    ``word`` is what the guest reported about its memory.
     """
 
     what: dict[str, Any]
@@ -52,9 +52,9 @@ class Seen:
 
 
 def coverage(source: MemorySource, ram: GuestMap, found: ScanResult, counts: dict[str, int]) -> dict[str, int]:
-    """How much of guest RAM was searched, in bytes. What was never touched is known to be empty: not missing.
+    """How much of guest RAM was searched, in bytes. Memory that was never touched is empty, and so not missing.
 
-    ``unreadable_bytes`` could not be read, by the search or by the look at each page after it.
+    ``unreadable_bytes`` could not be read by the search, or by the classification of each page after it.
     """
     ranges = normalise(ram.host_ranges())
     sizes = dict.fromkeys(State, 0)
@@ -70,9 +70,9 @@ def coverage(source: MemorySource, ram: GuestMap, found: ScanResult, counts: dic
 
 
 def secret_pages(seen: Seen) -> dict[str, int]:
-    """How the capture shows the pages that hold a secret by the guest's word: class -> pages.
+    """The classes, in the capture, of the pages that hold a secret according to the guest: class -> number of pages.
 
-    ``nowhere`` are those that are not in guest RAM as the VMM has it: then one of the two is mistaken.
+    ``nowhere`` counts pages outside of guest RAM as the VMM reports it: then either the guest or the VMM is wrong.
     """
     indexes = [seen.pages.index(gpa) for gpa in seen.word.secret_pages]
     words = ["nowhere" if at is None else PageClass(int(seen.pages.classes[at])).word for at in indexes]
@@ -80,7 +80,7 @@ def secret_pages(seen: Seen) -> dict[str, int]:
 
 
 def weigh(mode: Mode, seen: Seen, hits: int, controls: judge.Controls) -> judge.Decision:
-    """The verdict (leak/verdict.py has the rules); ``hits`` is how often a secret was found."""
+    """The verdict, by the rules in leak/verdict.py; ``hits`` is how often a secret was found."""
     covered = seen.coverage
     absent = covered["guest_ram_bytes"] - covered["read_bytes"] - covered["unpopulated_bytes"]
     finished = seen.found.finished and seen.pages.stopped is None

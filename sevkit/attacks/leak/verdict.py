@@ -1,12 +1,12 @@
-"""From what a leak experiment saw to its verdict. Pure; the rules are those of a test that has to earn it."""
+"""Derive the verdict of a leak experiment from its observations. Pure. Without enough evidence: inconclusive."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sevkit.vocabulary import Evidence, Mode, Verdict
 
-# Which evidence speaks for protection. SEV and SEV-ES encrypt in place: what is not ciphertext was not seen. Under SNP
-# the VMM does not map private pages (guest_memfd), or, with kernels before that, maps their ciphertext.
+# Which evidence supports "protected". SEV and SEV-ES encrypt in place, so private memory must appear as ciphertext.
+# Under SNP the VMM does not map private pages (guest_memfd) or, with older kernels, maps their ciphertext.
 _EXPLAINED: Mapping[Mode, frozenset[Evidence]] = {
     Mode.NOSEV: frozenset(),
     Mode.SEV: frozenset({Evidence.CIPHERTEXT}),
@@ -16,17 +16,17 @@ _EXPLAINED: Mapping[Mode, frozenset[Evidence]] = {
 # Pages shared with the host by design (bounce buffers, console) are readable in every mode. Linux makes 6 % of RAM
 # shared for bounce buffers, 64 MiB at least (mem_encrypt.c: sev_setup_arch); most of that stays zero.
 MOST_SHARED = 1 / 3  # of the pages that hold anything
-# Under SNP those that hold anything are not all in the capture; the guest says how many it uses. Where it does not:
-MOST_SHARED_PAGES = 4096  # 16 MiB, less than what a plain kernel takes alone
+# Under SNP not all pages with content are in the capture, so the guest reports how many it uses. If it does not:
+MOST_SHARED_PAGES = 4096  # 16 MiB, less than a plain kernel alone uses
 LEAST_SEEN = 1 / 2  # of the pages that the guest uses: under SEV each of them, even of zeros, is ciphertext
 
 
 @dataclass(frozen=True)
 class Controls:
-    """The controls of a run, True when passed.
+    """The controls of a run; True means passed.
 
-    ``positive``: what must be found was found, in guest memory that is shared by design and in the VMM itself.
-    ``negative``: a value that was never planted was not found. ``secret_alive``: the guest held the secret to the end.
+    ``positive``: the markers were found, in guest memory that is shared by design and in the VMM itself.
+    ``negative``: a value that was never planted was not found. ``secret_alive``: the guest had the secret to the end.
     """
 
     positive: bool
@@ -36,12 +36,12 @@ class Controls:
 
 @dataclass(frozen=True)
 class Seen:
-    """What was seen: places of the secret, whether the search finished, and what guest RAM looks like.
+    """The observations: where the secret was found, whether the search finished, and the classes of guest RAM pages.
 
-    ``missing_bytes`` is guest RAM that the search should have seen and did not; ``pages`` counts guest RAM pages by
-    class; ``secret_pages`` counts those that the guest says hold a secret; ``used_pages`` is how many pages the guest
-    says it uses (0: not known). ``second_look`` is how often the secret was found by reading the process itself, where
-    the capture is a file that another program wrote.
+    ``missing_bytes``: guest RAM that should have been searched but was not. ``pages``: guest RAM pages by class.
+    ``secret_pages``: the same for the pages that hold a secret according to the guest. ``used_pages``: how many pages
+    the guest says it uses (0: not known). ``second_look``: how often the secret was found in the process itself, if the
+    capture is a file that another program wrote.
     """
 
     secret_hits: int
@@ -55,7 +55,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Decision:
-    """A verdict, the evidence that it names, and the reasons for it in words."""
+    """A verdict, its evidence, and the reasons for it in words."""
 
     verdict: Verdict
     evidence: Evidence | None
@@ -63,7 +63,7 @@ class Decision:
 
 
 def decide(mode: Mode, seen: Seen, controls: Controls) -> Decision:
-    """Leaked, protected or inconclusive. Whatever is unfinished, missing, or failed a control is inconclusive."""
+    """Leaked, protected or inconclusive. Unfinished searches, missing memory and failed controls are inconclusive."""
     doubts = _doubts(seen, controls)
     evidence = Evidence.PLAINTEXT if seen.secret_hits else _evidence(mode, seen)
     if not seen.secret_hits:
@@ -91,7 +91,7 @@ def _doubts(seen: Seen, controls: Controls) -> list[str]:
 
 
 def _unexplained(mode: Mode, seen: Seen, evidence: Evidence | None) -> list[str]:
-    """Why "not found" is not protection: what guest RAM looks like has another reason than the mode."""
+    """Reasons why "not found" does not prove protection: guest RAM does not look as it does under this mode."""
     explained = _EXPLAINED[mode]
     found = []
     if seen.second_look:
@@ -109,9 +109,9 @@ def _unexplained(mode: Mode, seen: Seen, evidence: Evidence | None) -> list[str]
 
 
 def _evidence(mode: Mode, seen: Seen) -> Evidence | None:
-    """What private guest RAM looks like, when it looks like one thing.
+    """The class of private guest RAM, if one class is clear.
 
-    Shares are of the pages that hold something, so that they mean the same whatever the size of guest RAM.
+    Shares are relative to the pages that are not empty, so that they do not depend on the size of guest RAM.
     """
     ciphertext, plaintext = seen.pages.get("ciphertext", 0), seen.pages.get("plaintext", 0)
     populated = ciphertext + plaintext

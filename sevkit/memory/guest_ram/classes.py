@@ -1,18 +1,19 @@
-"""What a page looks like: zero, plaintext, or like ciphertext.
+"""Classify pages by their content: zero, plaintext, or ciphertext.
 
-"Ciphertext" means: not told apart from uniformly random bytes. A page is called plaintext as soon as one of these tests
-refuses the hypothesis "4096 independent uniform bytes":
+"Ciphertext" means: not distinguishable from uniformly random bytes. A page is classified as plaintext if one of these
+tests rejects the null hypothesis "4096 independent uniform bytes":
 
-- bits set: binomial(32768, 1/2), so normal with mean 16384 and deviation 90.5;
-- byte histogram: Pearson's chi-square over 256 values, 255 degrees of freedom; too even is refused as well (a ramp);
-- the pair FF 00 at even places: Poisson with mean 2048/65536. JPEG writes each FF of its data as FF 00 (ITU-T T.81,
-  B.1.1.5);
-- the histogram of sixteen pages of one neighbourhood (256 KiB) together, of those that have passed so far: compressed
-  data is only slightly uneven, and sixteen pages show it where one does not.
+- number of bits set: binomial(32768, 1/2), approximately normal with mean 16384 and standard deviation 90.5;
+- byte histogram: Pearson's chi-square over 256 values, 255 degrees of freedom; two-sided, since a histogram can also be
+  too even (the bytes 0, 1, 2, ... in turn);
+- number of pairs FF 00 at even offsets: Poisson with mean 2048/65536. JPEG writes each FF of its data as FF 00 (ITU-T
+  T.81, B.1.1.5);
+- byte histogram of sixteen neighbouring pages (within 256 KiB) together, of those that passed the tests above:
+  compressed data is only slightly uneven, and this shows in sixteen pages but not in one.
 
-The thresholds are taken from these distributions so that together they refuse a truly random page with a probability
-of at most FALSE_PLAINTEXT. The other error is not ours to choose: the output of strong compressors (xz) is so nearly
-uniform that no such statistic tells it from ciphertext. docs/memory.md has the measured table.
+The thresholds follow from these distributions: together the tests reject a truly random page with a probability of at
+most FALSE_PLAINTEXT (type I error). The type II error cannot be chosen: the output of strong compressors (xz) is so
+nearly uniform that no such statistic distinguishes it from ciphertext. docs/memory.md has the measured table.
 """
 
 from enum import IntEnum
@@ -24,20 +25,20 @@ from sevkit.memory.sources.base import PAGE
 if TYPE_CHECKING:
     import numpy as np
 
-FALSE_PLAINTEXT = 1e-4  # of truly random pages, the share that is called plaintext: the sum of what follows
-_BITS_HALF_WIDTH = 407  # 4.5 deviations: 6.7e-6, both sides together
+FALSE_PLAINTEXT = 1e-4  # bound on the share of random pages classified as plaintext: the sum of the following
+_BITS_HALF_WIDTH = 407  # 4.5 standard deviations: 6.7e-6, both sides together
 _CHI_HIGH = 352.43  # scipy.stats.chi2.isf(5e-5, 255)
 _CHI_LOW = 167.28  # scipy.stats.chi2.ppf(5e-6, 255)
 _JPEG_PAIRS = 3  # Poisson(0.03125): three or more in 5e-6
 _CHI_TOGETHER = 355.85  # scipy.stats.chi2.isf(3e-5, 255)
 _TOGETHER = 16  # pages
-_STEP = 64  # pages at once, 256 KiB: they stay in the cache between the passes
+_STEP = 64  # pages at once, 256 KiB: they stay in the cache from one test to the next
 
 
 class PageClass(IntEnum):
-    """The class of a page, as it stands in arrays of classes."""
+    """The class of a page; arrays of classes hold these numbers."""
 
-    HOLE = 0  # no page there: not mapped, or never populated
+    HOLE = 0  # no page: not mapped, or never populated
     ZERO = 1
     PLAINTEXT = 2
     CIPHERTEXT = 3
@@ -50,9 +51,9 @@ class PageClass(IntEnum):
 
 
 def classify(pages: Any) -> "np.ndarray[Any, Any]":
-    """The class of each page in a buffer of whole pages (bytes, memoryview or array): uint8, one a page.
+    """The class of each page in a buffer of whole pages (bytes, memoryview or array): uint8, one per page.
 
-    Raises UsageError when the buffer is not a whole number of pages.
+    Raises UsageError if the buffer is not a whole number of pages.
     """
     import numpy as np
 
@@ -67,7 +68,10 @@ def classify(pages: Any) -> "np.ndarray[Any, Any]":
 
 
 def _classify_block(block: "np.ndarray[Any, Any]", classes: "np.ndarray[Any, Any]") -> None:
-    """Set the classes of a few pages: quick tests on all of them, the histogram for those that pass."""
+    """Set the classes of a few pages: fast tests on all of them, the histogram only of those that pass.
+
+    The histogram of a page that failed stays zero, so its chi-square is -4096: rejected, since it is below _CHI_LOW.
+    """
     import numpy as np
 
     bits = np.bitwise_count(block.view(np.uint64)).sum(axis=1, dtype=np.uint32).astype(np.int32)
@@ -82,7 +86,11 @@ def _classify_block(block: "np.ndarray[Any, Any]", classes: "np.ndarray[Any, Any
 
 
 def _look_together(counts: "np.ndarray[Any, Any]", classes: "np.ndarray[Any, Any]") -> None:
-    """Refuse pages that are uneven together: sixteen at a time of those that have passed, or all if they are fewer."""
+    """Reclassify groups of pages whose common histogram is uneven: sixteen pages that passed, or all if fewer.
+
+    The last group is moved back so that it is full: of 20 pages, groups 0 to 15 and 4 to 19 are tested. ``sums`` holds
+    prefix sums of the histograms, so that a group's histogram is the difference of two rows.
+    """
     import numpy as np
 
     passed = np.flatnonzero(classes == PageClass.CIPHERTEXT)
@@ -100,12 +108,14 @@ def chi_square(counts: "np.ndarray[Any, Any]", size: int) -> "np.ndarray[Any, An
     """Pearson's statistic of byte histograms (rows of 256) of ``size`` bytes each, against the uniform distribution."""
     import numpy as np
 
+    # With the expected count e = size / 256: sum((n - e)^2 / e) = sum(n^2) / e - size, since sum(n) = size.
+
     squares = np.einsum("ij,ij->i", counts, counts)
     return np.asarray(squares * (256 / size) - size)
 
 
 def count(classes: "np.ndarray[Any, Any]") -> dict[str, int]:
-    """How many pages there are of each class, by word; all classes are named."""
+    """The number of pages per class, by word; classes without pages are included."""
     import numpy as np
 
     counts = np.bincount(classes, minlength=len(PageClass))

@@ -1,8 +1,8 @@
 """Write a guest's RAM to a file by guest-physical address, in formats that forensic tools read.
 
-``lime``: each stretch behind a header of 32 bytes (LiME's doc/README.md, "Specification"; Volatility 3 reads it).
-``padded``: the offset in the file is the guest-physical address, what is not there a hole of the file system
-(Volatility 3 reads it as a raw layer). ``raw``: the stretches one after another, with nothing between.
+``lime``: each stretch after a header of 32 bytes (LiME's doc/README.md, "Specification"; Volatility 3 reads it).
+``padded``: the offset in the file is the guest-physical address; gaps are holes of the file (Volatility 3 reads it as a
+raw layer). ``raw``: the stretches one after another, without anything between them.
 """
 
 import os
@@ -24,7 +24,7 @@ Progress = Callable[[int, int], None]
 
 
 class Format(StrEnum):
-    """The formats of an extracted memory."""
+    """The formats of extracted memory."""
 
     LIME = "lime"
     PADDED = "padded"
@@ -33,7 +33,7 @@ class Format(StrEnum):
 
 @dataclass(frozen=True)
 class Extracted:
-    """What was written, in bytes of guest RAM. ``missing_bytes`` could not be read and are zeros in the file."""
+    """What was written, in bytes of guest RAM. ``missing_bytes`` could not be read; they are zeros in the file."""
 
     path: Path
     format: Format
@@ -44,7 +44,7 @@ class Extracted:
     stretches: tuple[tuple[int, int], ...]  # guest-physical address, size
 
     def as_dict(self, origin: str) -> Extract:
-        """As it stands in JSON."""
+        """The JSON form."""
         return {
             "path": str(self.path),
             "format": self.format.value,
@@ -62,8 +62,8 @@ def extract(
 ) -> Extracted:
     """Write the RAM of ``guest`` to ``path`` (mode 0600, must not exist).
 
-    What was never populated or cannot be read is zeros, and counted. Raises NoSpaceError or CaptureError, and then
-    leaves no file.
+    Memory that was never populated, or cannot be read, is zeros in the file, and counted. Raises NoSpaceError or
+    CaptureError; then the file is removed.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -91,7 +91,7 @@ def extract(
 def _write(
     source: MemorySource, guest: GuestMap, descriptor: int, layout: Format, progress: Progress | None
 ) -> tuple[int, int]:
-    """Write all blocks; returns the bytes read and the bytes never populated."""
+    """Write all blocks; returns (bytes read, bytes never populated)."""
     at = written = unpopulated = 0
     view = memoryview(bytearray(_BUFFER))
     for block in guest.blocks:
@@ -113,7 +113,7 @@ def _write(
 
 
 def _pieces(source: MemorySource, base: int, size: int, view: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """What can be read of a block, as (offset, bytes)."""
+    """The readable parts of a block, as (offset, bytes)."""
     for stretch in intersect(source.stretches(), [(base, base + size)]):
         at = stretch.start
         while stretch.state == State.DATA and at < stretch.end:
@@ -122,7 +122,7 @@ def _pieces(source: MemorySource, base: int, size: int, view: memoryview) -> Ite
             if got:
                 yield at - base, view[:got]
             at += got
-            if got < wanted:  # past the page that cannot be read
+            if got < wanted:  # skip the page that cannot be read
                 at = (at & ~(PAGE - 1)) + PAGE
 
 

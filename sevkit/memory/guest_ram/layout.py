@@ -1,4 +1,4 @@
-"""Where guest memory lies in the VMM: host addresses and guest-physical addresses, both ways."""
+"""Translate between host addresses in the VMM and guest-physical addresses."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 _LETTERS = {"": 1 << 20, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _UNITS = {letter + end: size for letter, size in _LETTERS.items() for end in ("", "i", "ib", "b")}
 GIB = 1 << 30
-# As words of QEMU's command line, or in JSON: {"driver":"pc-dimm",...} (quotes taken off).
+# As options of QEMU's command line, or in JSON: {"driver":"pc-dimm",...} (quotes removed).
 _DEVICE = re.compile(r"(\{.*driver:)?(pc-dimm|nvdimm|virtio-mem|virtio-pmem)\b")
 _BACKEND = re.compile(r"(\{.*qom-type:)?memory-backend-")
 
 
 class GuestRange(NamedTuple):
-    """A stretch of guest RAM as found in a VMM. Sizes and addresses in bytes."""
+    """A stretch of guest RAM in a VMM. Sizes and addresses in bytes."""
 
     name: str
     gpa: int
@@ -32,14 +32,14 @@ class GuestRange(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a host address lies in guest memory."""
+    """A host address as guest memory: its RAM block and guest-physical address."""
 
     block: str
     gpa: int
 
 
 class GuestMap:
-    """Guest RAM as the VMM has it. ``origin`` says how it is known: ``qmp``, ``hypervisor``, ``guess``, ``core``."""
+    """The layout of guest RAM in the VMM. ``origin``: where from (``qmp``, ``hypervisor``, ``guess``, ``core``)."""
 
     def __init__(self, blocks: Iterable[GuestRange], origin: str = "hypervisor") -> None:
         self.blocks: tuple[GuestRange, ...] = tuple(sorted(blocks, key=lambda block: block.gpa))
@@ -60,9 +60,9 @@ class GuestMap:
         return [(start, start + block.size) for start, block in self._mapped]
 
     def place(self, host: int) -> Place | None:
-        """The guest-physical address of a host address; None where it is not guest RAM."""
+        """The guest-physical address of a host address; None if it is not guest RAM."""
         index = bisect_right(self._starts, host) - 1
-        # One stretch of host memory can be seen at several guest addresses (aliases): the first that fits is given.
+        # Host memory can be mapped at several guest addresses (aliases), so earlier blocks may contain `host` as well.
         while index >= 0:
             start, block = self._mapped[index]
             if host < start + block.size:
@@ -71,7 +71,7 @@ class GuestMap:
         return None
 
     def host(self, gpa: int) -> int | None:
-        """The host address of a guest-physical one; None where the VMM has none."""
+        """The host address of a guest-physical address; None if the VMM has none."""
         for block in self.blocks:
             if block.gpa <= gpa < block.gpa + block.size and block.host_address is not None:
                 return block.host_address + gpa - block.gpa
@@ -81,8 +81,9 @@ class GuestMap:
 def split(ram: int, machine: str) -> list[tuple[int, int, int]]:
     """How QEMU's PC machines lay out RAM: (guest-physical address, offset in the block, size).
 
-    hw/i386/pc_piix.c and pc_q35.c: RAM below the hole for PCI ends at 3.5 GiB (pc) or 2.75 GiB (q35) while all of it
-    fits there, else at 3 and 2 GiB; the rest begins at 4 GiB.
+    hw/i386/pc_piix.c and pc_q35.c: there is a hole for PCI devices below 4 GiB. RAM of less than 3.5 GiB (pc) or
+    2.75 GiB (q35) is all below the hole. Of more RAM, 3 GiB (pc) or 2 GiB (q35) are below the hole, and the rest begins
+    at 4 GiB. Example, q35 with 5 GiB: guest addresses 0 to 2 GiB, and 4 to 7 GiB.
     """
     if "q35" in machine:
         low = 0x80000000 if ram >= 0xB0000000 else 0xB0000000
@@ -94,9 +95,9 @@ def split(ram: int, machine: str) -> list[tuple[int, int, int]]:
 
 
 def guess(regions: Sequence[Region], command_line: Sequence[str]) -> GuestMap | None:
-    """Guest RAM found without asking QEMU: a mapping as large as the command line's ``-m``, laid out as by ``split``.
+    """Guess guest RAM without asking QEMU: the mapping of the size given by ``-m``, laid out as by ``split``.
 
-    A guess, and labelled so: None when no mapping, or more than one, fits, or when the command line adds more memory.
+    The map is labelled as a guess. None if no mapping or several have this size, or if the command line adds memory.
     """
     ram, machine = ram_size(command_line), _option(command_line, "machine", "M") or "pc"
     if not ram or _more_memory(command_line):
@@ -111,7 +112,7 @@ def guess(regions: Sequence[Region], command_line: Sequence[str]) -> GuestMap | 
 
 
 def _more_memory(command_line: Sequence[str]) -> bool:
-    """Whether guest RAM is more than one block: DIMMs, virtio-mem, NUMA nodes with memory of their own."""
+    """Whether guest RAM has more than one block: DIMMs, virtio-mem, NUMA nodes with separate memory."""
     values = [value.replace('"', "") for value in command_line]
     devices = any(_DEVICE.match(value) for value in values)
     backends = sum(bool(_BACKEND.match(value)) for value in values)
@@ -119,15 +120,15 @@ def _more_memory(command_line: Sequence[str]) -> bool:
 
 
 def _named_as_ram(name: str) -> bool:
-    """Whether a mapping's name says that a VMM keeps guest RAM in it."""
+    """Whether a mapping's name is one that VMMs use for guest RAM."""
     known = any(word in name for word in ("memory-backend", "pc.ram", "/dev/shm", "hugepages"))  # noqa: S108
     return known or "ram" in name.partition("qemu")[2]
 
 
 def guess_largest(regions: Sequence[Region], machine: str = "pc") -> GuestMap | None:
-    """Guest RAM guessed in a core, where no command line is left: the largest region, if it stands out.
+    """Guess guest RAM in a core, which has no command line: the largest region, if it is much larger than the others.
 
-    It must be a whole number of MiB, at least 16 of them, and twice as large as the next region.
+    Its size must be a whole number of MiB, at least 16 MiB, and at least twice that of the next region.
     """
     ordered = sorted((region for region in regions if region.readable), key=lambda region: -region.size)
     if not ordered or ordered[0].size < 16 << 20 or ordered[0].size % (1 << 20):
@@ -139,7 +140,7 @@ def guess_largest(regions: Sequence[Region], machine: str = "pc") -> GuestMap | 
 
 
 def _joined(regions: Sequence[Region]) -> list[Region]:
-    """Regions as they are, and runs of neighbours of one name that madvise has cut apart."""
+    """All regions, and in addition runs of adjacent regions of one name, joined: madvise(2) splits mappings."""
     found: list[Region] = []
     for region in regions:
         last = found[-1] if found else None
@@ -152,7 +153,7 @@ def _joined(regions: Sequence[Region]) -> list[Region]:
 
 
 def ram_size(command_line: Sequence[str]) -> int | None:
-    """The size of guest RAM that QEMU's ``-m`` asks for, in bytes; None when there is no ``-m`` that is understood."""
+    """The size of guest RAM given by QEMU's ``-m``, in bytes; None if it is missing or not understood."""
     value = _option(command_line, "m")
     if value is None:
         return None
@@ -170,7 +171,7 @@ def _option(command_line: Sequence[str], *names: str) -> str | None:
 
 
 def command_line_of(pid: int) -> list[str]:
-    """The command line of a process; empty when it is gone."""
+    """The command line of a process; empty if it has ended."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:  # noqa: PTH123 - pathlib would cost start-up time
             raw = file.read()

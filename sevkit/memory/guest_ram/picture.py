@@ -1,4 +1,4 @@
-"""Guest memory page by page: what a map of it shows."""
+"""A map of guest memory: the class of every page, reduced to the points of a picture."""
 
 import base64
 import zlib
@@ -15,17 +15,17 @@ from sevkit.memory.sources.base import PAGE, MemorySource, SourceGoneError, Stat
 if TYPE_CHECKING:
     import numpy as np
 
-MAX_POINTS = 1 << 17  # a point a page up to 512 MiB of guest RAM
+MAX_POINTS = 1 << 17  # up to 512 MiB of guest RAM, one point per page
 _BUFFER = 4 << 20
-# When pages of several classes share a point of the map, the most telling one is shown.
+# If pages of several classes share a point of the map, the point shows the last of them in this order.
 _RANK = (PageClass.HOLE, PageClass.ZERO, PageClass.CIPHERTEXT, PageClass.UNREAD, PageClass.PLAINTEXT)
 
 
 @dataclass(frozen=True)
 class GuestPages:
-    """The classes of all pages of a guest (``classes``: uint8, a page each), stretch after stretch of ``blocks``.
+    """The classes of all pages of a guest (``classes``: uint8, one per page), in the order of ``blocks``.
 
-    ``stopped`` says why the rest is ``unread``, when the memory went away.
+    ``stopped`` is the reason why the rest is ``unread``, if the memory disappeared.
     """
 
     blocks: tuple[GuestRange, ...]
@@ -33,11 +33,11 @@ class GuestPages:
     stopped: str | None = None
 
     def counts(self) -> dict[str, int]:
-        """Pages of each class, by word."""
+        """The number of pages per class, by word."""
         return count(self.classes)
 
     def index(self, gpa: int) -> int | None:
-        """The place of a guest-physical address in ``classes``."""
+        """The index in ``classes`` of the page with a guest-physical address."""
         before = 0
         for block in self.blocks:
             if block.gpa <= gpa < block.gpa + block.size:
@@ -46,14 +46,14 @@ class GuestPages:
         return None
 
     def marks(self, gpas: Iterable[int]) -> list[int]:
-        """The pages that hold these addresses, each once, in order."""
+        """The indexes of the pages with these addresses, without duplicates, in order."""
         return sorted({index for gpa in gpas if (index := self.index(gpa)) is not None})
 
 
 def guest_pages(
     source: MemorySource, guest: GuestMap, *, progress: Callable[[int, int], None] | None = None
 ) -> GuestPages:
-    """Classify every page of guest RAM. What was never populated, or is not mapped, is a hole."""
+    """Classify every page of guest RAM. A page that was never populated, or is not mapped, is a hole."""
     import mmap
 
     import numpy as np
@@ -62,7 +62,7 @@ def guest_pages(
     total = sum(block.size for block in blocks)
     classes = np.full(total // PAGE, PageClass.HOLE, dtype=np.uint8)
     stopped = None
-    view = memoryview(mmap.mmap(-1, _BUFFER))  # not closed: an error on its way up may still hold parts of it
+    view = memoryview(mmap.mmap(-1, _BUFFER))  # not closed: an exception in flight may hold views of it
     for block, start, end in _mapped(blocks):
         part = classes[start // PAGE : end // PAGE]
         try:
@@ -80,7 +80,7 @@ def guest_pages(
 
 
 def _mapped(blocks: Iterable[GuestRange]) -> Iterator[tuple[GuestRange, int, int]]:
-    """Blocks that the VMM has mapped, with the bytes they take in the whole of guest RAM."""
+    """Blocks that the VMM has mapped, each with its start and end in guest RAM as a whole (gaps not counted)."""
     at = 0
     for block in blocks:
         if block.host_address is not None:
@@ -108,7 +108,7 @@ def _classify_block(
 def _classify_some(
     source: MemorySource, base: int, at: int, end: int, classes: "np.ndarray[Any, Any]", view: memoryview
 ) -> int:
-    """Read and classify up to a buffer full from ``at`` on; returns where to go on, past what is unreadable."""
+    """Read and classify at most one buffer from ``at`` on; returns where to continue, after an unreadable page."""
     size = min(_BUFFER, -(-(end - at) // PAGE) * PAGE)
     whole = source.readinto(at, view[:size]) // PAGE
     first = (at - base) // PAGE
@@ -117,7 +117,10 @@ def _classify_some(
 
 
 def shrink(classes: "np.ndarray[Any, Any]", points: int) -> "np.ndarray[Any, Any]":
-    """At most ``points`` points for all pages: each shows the most telling class among the pages it stands for."""
+    """Reduce the classes to at most ``points`` points; each shows the class of its pages that is last in _RANK.
+
+    The classes are replaced by their rank, so that the maximum over each group of ``each`` pages is the class to show.
+    """
     import numpy as np
 
     each = max(1, -(-len(classes) // points))
@@ -134,9 +137,9 @@ def shrink(classes: "np.ndarray[Any, Any]", points: int) -> "np.ndarray[Any, Any
 
 @dataclass(frozen=True)
 class Picture:
-    """A map of guest memory, ready to be drawn: ``points`` has a class a point, ``per_point`` pages each.
+    """A map of guest memory, ready to be drawn: ``points`` has one class per point, for ``per_point`` pages each.
 
-    ``marks`` are the points with hits, and what was found there; ``counts`` are pages by class.
+    ``marks`` are the points with hits, and what was found there; ``counts`` is the number of pages per class.
     """
 
     title: str
@@ -149,7 +152,7 @@ class Picture:
     stopped: str | None = None
 
     def gpa(self, point: int) -> int:
-        """The guest-physical address at which a point begins."""
+        """The guest-physical address of the first page of a point."""
         at = point * self.per_point * PAGE
         for block in self.blocks:
             if at < block.size:
@@ -158,7 +161,7 @@ class Picture:
         return at
 
     def as_dict(self) -> Map:
-        """As it stands in JSON; points are compressed (zlib, base64)."""
+        """The JSON form; points are compressed (zlib, base64)."""
         return {
             "title": self.title,
             "subtitle": self.subtitle,
@@ -213,6 +216,6 @@ def _joined(labels: list[str]) -> str:
 
 
 def physical_map(source: MemorySource) -> GuestMap:
-    """Guest RAM of a dump whose addresses are guest-physical: its regions as they are."""
+    """Guest RAM of a dump whose addresses are guest-physical: one block per region."""
     blocks = [GuestRange(r.name or "ram", r.start, r.size, r.start) for r in source.regions()]
     return GuestMap(blocks, "core")

@@ -1,7 +1,7 @@
-"""Ask a running QEMU where guest RAM lies, over QMP.
+"""Ask a running QEMU for the layout of guest RAM, over QMP.
 
-The answers come from ``info ramblock`` (host addresses) and ``info mtree -f`` (guest-physical layout), the only places
-where QEMU tells them; both are meant for people, so that the readers here take what they know and skip the rest.
+The answers come from ``info ramblock`` (host addresses) and ``info mtree -f`` (guest-physical layout); no other command
+of QEMU has them. Their output is text for people, so the parsers take the lines they know and skip the others.
 """
 
 import re
@@ -21,13 +21,13 @@ _VIEW_LINE = re.compile(
 _BLOCK_LINE = re.compile(
     r"^\s*(?P<name>\S+)\s+\d+ [KMG]iB\s+0x[0-9a-f]+\s+0x[0-9a-f]+\s+0x(?P<size>[0-9a-f]+)(?P<rest>.*)$"
 )
-_MOST, _TOP = 1 << 46, 1 << 64  # 64 TiB: guest-physical addresses of any guest; host addresses
+_MOST, _TOP = 1 << 46, 1 << 64  # upper limits of guest-physical addresses (64 TiB) and of host addresses
 _MAIN = frozenset({"pc.ram", "ram", "microvm.ram", "mach-virt.ram", "ppc_spapr.ram", "s390.ram"})
 
 
 @dataclass(frozen=True)
 class HostBlock:
-    """A RAM block of QEMU: its name, size in bytes, and host address where QEMU tells it (since 5.2)."""
+    """A RAM block of QEMU: its name, size in bytes, and host address if QEMU reports it (since 5.2)."""
 
     name: str
     size: int
@@ -60,9 +60,9 @@ def parse_flat_view(text: str, space: str = "memory") -> list[tuple[int, int, st
 
 
 def guest_ranges(ramblocks: str, flat_view: str, memory_devices: Sequence[str] = ()) -> list[GuestRange]:
-    """Guest RAM from QEMU's own words: the memory devices, where the guest sees them.
+    """Guest RAM from QEMU's output: the memory devices, at their guest-physical addresses.
 
-    ``memory_devices`` are the ids that query-memdev names. Video memory and firmware flash are no guest RAM.
+    ``memory_devices`` are the ids from query-memdev. Video memory and firmware flash are not guest RAM.
     """
     wanted = _MAIN | set(memory_devices)
     hosts = {_short(block.name): block.host_address for block in parse_ramblocks(ramblocks)}
@@ -75,7 +75,7 @@ def guest_ranges(ramblocks: str, flat_view: str, memory_devices: Sequence[str] =
 
 
 def join(pieces: Sequence[tuple[int, int, str, int | None]]) -> list[GuestRange]:
-    """Pieces (gpa, size, block, host address) of one block joined where guest and host addresses go on in step."""
+    """Join pieces (gpa, size, block, host address) of one block if host address - gpa is the same for them."""
     found: list[GuestRange] = []
     for gpa, size, name, host in pieces:
         last = found[-1] if found else None
@@ -92,7 +92,7 @@ def _short(name: str) -> str:
 
 
 def _goes_on(last: GuestRange, gpa: int, host: int | None) -> bool:
-    """Whether a stretch continues the last one: what lies under the windows of VGA and firmware is guest RAM too."""
+    """Whether a piece continues the last one, also across a gap: RAM below the windows of VGA and firmware counts."""
     if last.host_address is None or host is None:
         return last.host_address is host and last.gpa + last.size == gpa
     return host - last.host_address == gpa - last.gpa
@@ -121,7 +121,7 @@ def guest_map(socket: Path, *, timeout: float = 10.0) -> GuestMap:
 
 
 def ask(execute: Callable[[str, dict[str, str]], Any]) -> GuestMap:
-    """Guest RAM of the QEMU that ``execute(command, arguments)`` puts a QMP command to."""
+    """Guest RAM of a QEMU; ``execute(command, arguments)`` sends a QMP command to it."""
 
     def monitor(line: str) -> str:
         return str(execute("human-monitor-command", {"command-line": line}))
@@ -130,7 +130,7 @@ def ask(execute: Callable[[str, dict[str, str]], Any]) -> GuestMap:
     blocks, view = monitor("info ramblock"), monitor("info mtree -f")
     if all(block.host_address is not None for block in parse_ramblocks(blocks)):
         return _checked(guest_ranges(blocks, view, devices))
-    # Older QEMU names no host addresses of blocks, but translates single guest addresses.
+    # Older QEMU does not report host addresses of blocks, but gpa2hva translates single guest addresses.
     pieces = [piece for piece in parse_flat_view(view) if _short(piece[2]) in _MAIN | set(devices)]
     hosts = [parse_gpa2hva(monitor(f"gpa2hva {gpa:#x}")) for gpa, *_ in pieces]
     found = join([(gpa, size, name, host) for (gpa, size, name, _), host in zip(pieces, hosts, strict=True)])
@@ -138,7 +138,7 @@ def ask(execute: Callable[[str, dict[str, str]], Any]) -> GuestMap:
 
 
 def _checked(ranges: Sequence[GuestRange]) -> GuestMap:
-    """The map, unless what QEMU says of its memory cannot be: what is on a socket may be anything."""
+    """The map, if it is possible; raises HypervisorError otherwise: the peer on the socket may be any program."""
     total = sum(block.size for block in ranges)
     odd = any(block.size <= 0 or block.gpa + block.size > _MOST for block in ranges)
     odd |= any((block.host_address or 0) + block.size > _TOP for block in ranges)

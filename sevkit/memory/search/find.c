@@ -1,14 +1,20 @@
 /*
- * Where any of many literals stands in a piece of memory, at the speed at which the memory can be read.
+ * Find every occurrence of many literals in memory, about as fast as the memory can be read.
  *
- * Few literals are swept for: two bytes of each, the rarest, are compared at 128 places at once; where both are right a
- * third is, and then the whole.
+ * Few literals: a sweep. The two rarest bytes of each literal are compared at 128 positions at once. Where both match,
+ * a third byte is compared, and then the whole literal.
  *
- * For many, only every `stride`-th place of the memory is looked at. Each literal has a part of stride + gram - 1 bytes;
- * wherever the literal stands, exactly one of the places looked at is among the first `stride` of that part. So the
- * grams (4 or 8 bytes) at those offsets of all parts are kept: first as bits in a map, which turns nearly all places
- * away in five instructions, then in buckets with the literal and the offset that each belongs to. What passes both is
- * compared whole. Every occurrence is thus reported exactly once, overlaps too.
+ * Many literals: sampling. Only every `stride`-th position of the memory is examined. A part of stride + gram - 1 bytes
+ * is chosen from each literal; the grams (4 or 8 bytes) at the first `stride` offsets of the part go into a table.
+ * Wherever the literal occurs, exactly one of the examined positions is at one of these offsets. Example, gram 4 and
+ * stride 3, part "abcdef":
+ *
+ *     memory      . . . . a b c d e f . .        the table holds "abcd", "bcde" and "cdef"
+ *     examined    ^     ^     ^     ^            the third one reads "cdef", offset 2: the part starts 2 bytes before
+ *
+ * The table has two levels. A bitmap rejects nearly all positions in five instructions. Buckets then give the literal
+ * and the offset of the gram, and the whole literal is compared. So each occurrence is reported exactly once, and
+ * overlapping ones are all found.
  *
  * Built by hatch_build.py, called by native.py.
  */
@@ -22,32 +28,32 @@
 #include <immintrin.h>
 #endif
 
-/* Compiled for the machine at hand as well: its shifts by a variable are half of what the inner loop does. */
+/* Multiversioned: on x86-64-v3, BMI2 shifts by a variable make up half of the inner loop. */
 #if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
 #define FOR_EACH_MACHINE __attribute__((target_clones("arch=x86-64-v3", "default")))
 #else
 #define FOR_EACH_MACHINE
 #endif
 
-enum { FEWEST = 8 }; /* bits: the smallest map has 256 words */
+enum { FEWEST = 8 }; /* bits of a hash: the smallest map has 256 words */
 
 struct entry {
     uint64_t gram;
     uint32_t literal;
-    uint32_t offset; /* of this gram in the literal */
+    uint32_t offset; /* of this gram within the literal */
 };
 
 struct finder {
-    struct finder *next;          /* further literals, for which another method is better */
+    struct finder *next;          /* more literals, searched for with another gram, stride or method */
     unsigned gram, stride, shift; /* stride 0: sweep */
     uint32_t count, longest;
-    uint64_t *map;     /* by the hash of a gram; in each word, a bit by its first byte */
+    uint64_t *map;     /* bitmap: the word is chosen by the gram's hash, the bit by the low 6 bits of its first byte */
     uint32_t *buckets; /* bucket b: entries[buckets[b]] up to entries[buckets[b + 1]] */
     struct entry *entries;
     const uint8_t **values;
-    uint32_t *sizes, *numbers; /* under which number each is told */
+    uint32_t *sizes, *numbers; /* numbers: how hits name each literal */
     uint8_t *bytes;
-    uint32_t (*rare)[3]; /* offsets of the three bytes of each literal */
+    uint32_t (*rare)[3]; /* sweep: offsets of the three rarest bytes of each literal */
 };
 
 static inline uint64_t load(const uint8_t *at, unsigned gram)
@@ -62,12 +68,17 @@ static inline uint64_t load(const uint8_t *at, unsigned gram)
     return narrow;
 }
 
+/* Multiplicative hash: the upper bits of the product depend on all bits of the gram. */
 static inline uint64_t hash(uint64_t gram, unsigned shift)
 {
     return (gram * UINT64_C(0x9E3779B97F4A7C15)) >> shift;
 }
 
-/* Where in a literal the part with the most different bytes begins: text that says little stands in many places. */
+/*
+ * The start of the part (`part` bytes) of a literal that has the most distinct byte values. A part such as "0000"
+ * occurs in many places of the memory and would pass the map too often. `counts` is the histogram of a sliding window:
+ * one byte enters at `at`, one leaves at `at - part`; `kinds` is the number of distinct values in the window.
+ */
 static uint32_t best_part(const uint8_t *value, uint32_t size, uint32_t part)
 {
     uint32_t counts[256] = {0}, kinds = 0, most = 0, best = 0;
@@ -100,6 +111,14 @@ void sevkit_finder_free(struct finder *finder)
     }
 }
 
+/*
+ * Build the map and the buckets. There are at least twice as many buckets as grams, and each map word has 64 bits: at
+ * most about 1 in 128 random positions passes the map.
+ *
+ * A counting sort puts the entries of one bucket next to each other, in one array without lists. buckets[b + 2] counts
+ * the grams of bucket b; after the prefix sum, buckets[b + 1] is the first index of bucket b. The second pass advances
+ * it with each entry, so that in the end bucket b is entries[buckets[b]] up to entries[buckets[b + 1]].
+ */
 static int fill(struct finder *finder)
 {
     const uint32_t count = finder->count;
@@ -117,7 +136,7 @@ static int fill(struct finder *finder)
         free(starts);
         return -1;
     }
-    /* Twice over the same grams: count each bucket, then, from the sums, put every entry into its place. */
+    /* First pass: set the bits of the map, and count the grams per bucket. */
     for (uint32_t literal = 0; literal < count; literal++) {
         starts[literal] = best_part(finder->values[literal], finder->sizes[literal], finder->stride + finder->gram - 1);
         for (uint32_t at = starts[literal]; at < starts[literal] + finder->stride; at++) {
@@ -129,6 +148,7 @@ static int fill(struct finder *finder)
     }
     for (uint64_t bucket = 2; bucket < buckets + 2; bucket++)
         finder->buckets[bucket] += finder->buckets[bucket - 1];
+    /* Second pass over the same grams: place every entry. */
     for (uint32_t literal = 0; literal < count; literal++)
         for (uint32_t at = starts[literal]; at < starts[literal] + finder->stride; at++) {
             uint64_t gram = load(finder->values[literal] + at, finder->gram);
@@ -139,7 +159,7 @@ static int fill(struct finder *finder)
     return 0;
 }
 
-/* How common a byte is in memory, roughly: zeros, then text. */
+/* Roughly how common a byte is in memory: zeros are the most common, then text. */
 static unsigned weight(uint8_t byte)
 {
     if (byte == 0)
@@ -151,6 +171,10 @@ static unsigned weight(uint8_t byte)
     return 1;
 }
 
+/*
+ * Three offsets of the rarest bytes of a literal. A second byte of equal value costs 10 more and the same offset 50
+ * more: both tell less about the literal than a different byte does.
+ */
 static void choose_rare(const uint8_t *value, uint32_t size, uint32_t rare[3])
 {
     for (unsigned slot = 0; slot < 3; slot++) {
@@ -185,9 +209,9 @@ static void *copy(const void *from, size_t size)
 }
 
 /*
- * `count` literals, one after the other in `bytes`, each at least stride + gram - 1 long; gram is 4 or 8, stride 0
- * for a sweep. Hits tell the literal by its number in `numbers`. What `next` finds is found too; it goes with this one.
- * NULL when there is no memory.
+ * Prepare a search for `count` literals, which follow one another in `bytes`. gram is 4 or 8; stride 0 selects a sweep,
+ * else each literal has at least stride + gram - 1 bytes. Hits name a literal by its number in `numbers`.
+ * The new finder also finds what `next` finds, and owns `next`: both are freed together. NULL when out of memory.
  */
 struct finder *sevkit_finder_new(struct finder *next, const uint8_t *bytes, const uint32_t *sizes,
                                  const uint32_t *numbers, uint32_t count, unsigned gram, unsigned stride)
@@ -233,11 +257,12 @@ uint32_t sevkit_longest(const struct finder *finder)
 struct search {
     const struct finder *finder;
     const uint8_t *data;
-    uint64_t core, stop; /* hits end in (core, stop] */
+    uint64_t core, stop; /* a hit is reported if its end is in (core, stop]; the bytes before core are context */
     struct hit *hits;
     uint64_t room, found;
 };
 
+/* Compare the whole literal at `start`, and record a hit. Counts hits that find no room, too: the caller then stops. */
 static inline void compare(struct search *search, uint32_t literal, uint64_t start)
 {
     const struct finder *finder = search->finder;
@@ -248,7 +273,10 @@ static inline void compare(struct search *search, uint32_t literal, uint64_t sta
     search->found++;
 }
 
-/* The place `at` passed the map: note what really stands there. */
+/*
+ * Position `at` passed the map: record the literals that really occur there. The gram at `at` is `offset` bytes into
+ * the literal, so the literal starts at `at - offset`.
+ */
 static void examine(struct search *search, uint64_t at, unsigned gram)
 {
     const struct finder *finder = search->finder;
@@ -264,19 +292,24 @@ static void examine(struct search *search, uint64_t at, unsigned gram)
     }
 }
 
+/* Bit 0 of the result is 1 if the gram at `at` may belong to a literal. The other bits have no meaning. */
 static inline uint64_t passes(const uint64_t *map, unsigned shift, const uint8_t *at, unsigned gram)
 {
     uint64_t value = load(at, gram);
     return map[hash(value, shift)] >> value % 64;
 }
 
+/*
+ * Examine every `stride`-th position in [at, end). Almost no position passes the map, so eight positions are tested
+ * with one branch; only if one of them passes are they tested one by one.
+ */
 static inline void walk(struct search *search, uint64_t at, uint64_t end, unsigned gram, uint64_t stride)
 {
     const uint64_t *map = search->finder->map;
     const unsigned shift = search->finder->shift;
     const uint8_t *data = search->data;
     while (at < end && search->found <= search->room) {
-        if (at + 7 * stride < end) { /* one branch for eight places */
+        if (at + 7 * stride < end) {
             uint64_t any = 0;
             for (unsigned step = 0; step < 8; step++)
                 any |= passes(map, shift, data + at + step * stride, gram);
@@ -299,7 +332,12 @@ static inline __m256i __attribute__((target("avx2"))) equal(const uint8_t *at, _
     return _mm256_cmpeq_epi8(_mm256_loadu_si256((const __m256i *)at), byte);
 }
 
-/* Look for one literal at the places [at, end); returns where it left off, fewer than SWEEP places before the end. */
+/*
+ * Search for one literal at the start positions [at, end), 128 at a time. Returns the first position not examined,
+ * fewer than SWEEP before the end. Each vector compares 32 bytes: byte i of `right[part]` is 0xff if both rare bytes
+ * match for a literal that starts at `here + 32 * part + i`. movemask turns these into 32 bits; `mask & (mask - 1)`
+ * clears the lowest set bit. No load goes beyond the memory: a whole literal fits after every position in [at, end).
+ */
 static uint64_t __attribute__((target("avx2"))) sweep_wide(struct search *search, uint32_t literal, uint64_t at,
                                                            uint64_t end)
 {
@@ -326,6 +364,7 @@ static uint64_t __attribute__((target("avx2"))) sweep_wide(struct search *search
 }
 #endif
 
+/* One literal at the start positions [at, end): with AVX2 if the CPU has it; the rest by memchr for its rarest byte. */
 static void sweep(struct search *search, uint32_t literal, uint64_t at, uint64_t end)
 {
     const uint8_t *value = search->finder->values[literal];
@@ -343,21 +382,27 @@ static void sweep(struct search *search, uint32_t literal, uint64_t at, uint64_t
     }
 }
 
-/* In blocks, so that all but the first literal find the block in the first-level cache. */
+/*
+ * Sweep for all literals, block by block: the first literal loads a block of 8 KiB into the first-level cache, and the
+ * others read it from there. A literal belongs to the block in which it ends, so none is reported twice.
+ */
 static void sweep_all(struct search *search)
 {
     const struct finder *finder = search->finder;
     const uint64_t block = finder->count > 1 ? 8192 : search->stop - search->core;
     for (uint64_t low = search->core; low < search->stop; low += block)
         for (uint32_t literal = 0; literal < finder->count; literal++) {
-            /* The starts of all that end in (low, high]. */
+            /* A literal that ends in (low, high] starts in [low - size + 1, high - size + 1). */
             uint64_t high = search->stop - low > block ? low + block : search->stop, size = finder->sizes[literal];
             if (size <= high)
                 sweep(search, literal, size <= low ? low - size + 1 : 0, high - size + 1);
         }
 }
 
-/* Those of the search's own finder, not of those after it. */
+/*
+ * Search for the literals of one finder of the list. The first position is the earliest start of a literal that ends
+ * after `core`; from there every `stride`-th position is examined.
+ */
 FOR_EACH_MACHINE
 static void find(struct search *search)
 {
@@ -367,15 +412,15 @@ static void find(struct search *search)
         sweep_all(search);
     else if (search->stop < finder->gram)
         return;
-    else if (finder->gram == 8) /* a constant in each loop */
+    else if (finder->gram == 8) /* two calls, so that the compiler inlines `walk` with a constant gram */
         walk(search, first, search->stop - 7, 8, finder->stride);
     else
         walk(search, first, search->stop - 3, 4, finder->stride);
 }
 
 /*
- * Every place in the memory from `data` on where a literal stands and ends in (core, stop]. Writes at most `room` hits,
- * in no order, and returns how many there are; more than `room` means that it stopped early.
+ * Find every literal in the memory at `data` that ends in (core, stop]. Writes at most `room` hits, in no particular
+ * order, and returns the number of hits; a number larger than `room` means that the search stopped early.
  */
 uint64_t sevkit_find(const struct finder *finder, const uint8_t *data, uint64_t core, uint64_t stop, struct hit *hits,
                      uint64_t room)

@@ -1,4 +1,4 @@
-/* Literals, prepared (find.c), and memory that is brought in and searched for them (stream.c). */
+/* A prepared set of literals (find.c). stream.c reads memory and searches it for them. */
 
 #ifndef SEVKIT_FIND_H
 #define SEVKIT_FIND_H
@@ -8,8 +8,8 @@
 struct finder;
 
 struct hit {
-    uint64_t start; /* in the searched memory */
-    uint64_t literal;
+    uint64_t start;   /* offset in the searched memory; from stream.c, an address */
+    uint64_t literal; /* its entry in `numbers` */
 };
 
 struct finder *sevkit_finder_new(struct finder *next, const uint8_t *bytes, const uint32_t *sizes,

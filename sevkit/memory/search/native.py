@@ -1,4 +1,7 @@
-"""The compiled search: for literals (find.c), in memory that it brings in itself (stream.c); where it was built."""
+"""Python's interface to the compiled search: for literals (find.c), in memory that it reads itself (stream.c).
+
+``built`` is False where it was installed without a C compiler.
+"""
 
 from __future__ import annotations
 
@@ -16,20 +19,20 @@ if TYPE_CHECKING:
 
     Match = tuple[int, int, int]  # pattern, start, end
 
-STEP = 1 << 20  # bytes that are copied in at once: still in the caches when they are searched
+STEP = 1 << 20  # bytes copied at once: still in the caches when they are searched
 _GRAM = 4
-_SHORT, _LONG = 6, 15  # bytes of a literal from which on grams of 4, and of 8, leave a stride that pays
-_WIDEST = 32
-_PLACES = 1 << 15  # kept grams, up to which their map stays in the second-level cache
-_SWEEP = 32  # bytes that are swept for one literal in the time that looking at one place takes
-_FEW = 256  # hits that there is room for at first
+_SHORT, _LONG = 6, 15  # literals of at least so many bytes allow a useful stride with grams of 4, and of 8
+_WIDEST = 32  # the largest stride
+_PLACES = 1 << 15  # grams at most, so that their map stays in the second-level cache
+_SWEEP = 32  # bytes that a sweep for one literal covers in the time that examining one position takes
+_FEW = 256  # hits that the first buffer has room for
 _SPAN, _HIT = struct.Struct("QQQQiI"), struct.Struct("QQ")  # as in stream.c and find.h
 
 
 class Span(NamedTuple):
-    """Memory to bring in and search: ``size`` bytes from ``address`` on, and ``before`` them some that are context.
+    """Memory to read and search: ``size`` bytes from ``address`` on, with ``before`` bytes of context in front of them.
 
-    The other three are a ``Place``: that of ``address``.
+    The other three fields are the ``Place`` of ``address``.
     """
 
     address: int
@@ -63,14 +66,14 @@ built = _library is not None
 
 
 class Finder:
-    """Literals, prepared; used by several threads at once.
+    """Literals prepared for the search; several threads may use one Finder at once.
 
-    ``together`` are those of ``values`` to search for, as ``groups`` gives them.
+    ``together`` holds the indexes of ``values`` to search for, in groups as ``groups`` returns them.
     """
 
     def __init__(self, values: Sequence[bytes], together: Sequence[Sequence[int]]) -> None:
         assert _library is not None
-        self._free = _library.sevkit_finder_free  # held: at the interpreter's end modules go before objects
+        self._free = _library.sevkit_finder_free  # a reference: at exit the module may be cleared before this object
         self._handle: int | None = None
         for indexes in together:
             chosen = [values[index] for index in indexes]
@@ -84,24 +87,26 @@ class Finder:
         self.longest = max(len(values[index]) for indexes in together for index in indexes)
 
     def find(self, base: int, core: int, stop: int, limit: int) -> Found:
-        """Literals in the memory at ``base`` that end in ``(core, stop]``: (start, index in ``values``).
+        """Find the literals in the memory at ``base`` that end in ``(core, stop]``: (start, index in ``values``).
 
-        In no order. At more than ``limit``, the first ``limit + 1`` that come along. Other threads go on meanwhile.
+        The order is arbitrary. If there are more than ``limit``, returns ``limit + 1`` of them. The call releases the
+        GIL, so that other threads continue.
         """
         assert _library is not None
         search = _library.sevkit_find
         return _collect(lambda hits, room: search(self._handle, base, core, stop, hits, room), limit)
 
     def buffer_size(self, step: int = STEP) -> int:
-        """The bytes of buffer that ``stream`` needs to copy ``step`` (whole pages) at once."""
+        """The size of the buffer that ``stream`` needs to copy ``step`` bytes (whole pages) at once."""
         return page_up(self.longest - 1) + step
 
     def stream(self, spans: Sequence[Span], base: int, limit: int, step: int = STEP) -> tuple[Found, int, int]:
-        """Search spans of processes and files: (address, index in ``values``) of the literals that end in them.
+        """Search spans of processes and files; returns (hits, span_index, bytes_done).
 
-        ``base`` is the address of a buffer, page-aligned, of ``buffer_size`` bytes. Then come the span, and its bytes,
-        up to which all was searched: those from there on could not be had in this way, or all spans are done. Hits at
-        more than ``limit`` end the search as in ``find``.
+        A hit is (address, index in ``values``) of a literal that ends in a span. Everything before byte ``bytes_done``
+        of span ``span_index`` was searched; the caller must read the rest in another way. ``span_index`` is the number
+        of spans when all were searched. More than ``limit`` hits end the search as in ``find``. ``base`` is the address
+        of a page-aligned buffer of ``buffer_size`` bytes.
         """
         assert _library is not None
         search = _library.sevkit_stream
@@ -117,7 +122,7 @@ class Finder:
 
 
 def _collect(search: Callable[[ctypes.Array[ctypes.c_char], int], int], limit: int) -> Found:
-    """What a search finds; searched again where there are more hits than there was room for."""
+    """The hits of a search. It runs a second time, with more room, if there are more hits than _FEW."""
     for room in (min(limit + 1, _FEW), limit + 1):
         hits = ctypes.create_string_buffer(room * _HIT.size)
         found = search(hits, room)
@@ -128,14 +133,22 @@ def _collect(search: Callable[[ctypes.Array[ctypes.c_char], int], int], limit: i
 
 
 def _method(shortest: int, count: int) -> tuple[int, int]:
-    """Gram and stride for ``count`` literals of at least ``shortest`` bytes; stride 0 is a sweep."""
+    """Gram and stride for ``count`` literals of at least ``shortest`` bytes; stride 0 is a sweep.
+
+    Sampling examines one position per ``stride`` bytes, whatever the count. A sweep takes that long for _SWEEP bytes
+    and one literal. So the sweep is faster while count * stride <= _SWEEP: one literal of 35 bytes is swept for (stride
+    28), two are not. Literals shorter than a gram are always swept for.
+    """
     gram = 8 if shortest >= _LONG else _GRAM
     stride = max(1, min(shortest - gram + 1, _WIDEST, _PLACES // count))
     return gram, stride if shortest >= _GRAM and count * stride > _SWEEP else 0
 
 
 def groups(values: Sequence[bytes]) -> list[list[int]]:
-    """Which literals to search for together (indexes of ``values``): those of about the same length."""
+    """Which literals to search for together (indexes of ``values``): those of similar length.
+
+    The shortest literal of a group limits the stride for all of it.
+    """
     found: dict[int, list[int]] = {}
     for index, value in enumerate(values):
         least = max(least for least in (0, _GRAM, _SHORT, _LONG) if len(value) >= least)
@@ -144,9 +157,9 @@ def groups(values: Sequence[bytes]) -> list[list[int]]:
 
 
 def starts(finder: Finder, data: memoryview, core_start: int, core_end: int, limit: int) -> Found:
-    """Where literals start that end in the core, by the compiled search: (start, index of the literal)."""
+    """Find, by the compiled search, the literals that end in the core: (start, index of the literal)."""
     held = ctypes.c_char.from_buffer(data)
     try:
         return finder.find(ctypes.addressof(held), core_start, core_end, limit)
     finally:
-        del held  # or the memory could not be given back
+        del held  # it exports the buffer: while it exists, the memory cannot be released

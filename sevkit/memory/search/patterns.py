@@ -1,9 +1,9 @@
 """What to search for, compiled.
 
-Literals hit at every place where they stand, overlapping ones too. Regular expressions are Python's, on bytes, ``^``
-and ``$`` at line ends; a match counts from each place where one starts, unless it lies inside one that starts earlier,
-and sees no more than MAX_MATCH bytes. So whether something is found depends on the bytes near it alone, never on how
-the memory was cut. Literals are left to our own search (native.py) where that was built, else to Python's engine.
+Every occurrence of a literal is a hit, also overlapping ones. Regular expressions are Python's, on bytes, with ``^``
+and ``$`` at line ends. Each position where a match starts is a hit, unless the match is inside one that starts earlier;
+a match has at most MAX_MATCH bytes. So a hit depends only on the bytes near it, never on how the memory is cut into
+pieces. Literals are found by our own search (native.py) if it was built, else by Python's engine.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ if TYPE_CHECKING:
 
 MAX_LITERAL = 8192
 MAX_PATTERNS = 1_000_000
-MAX_REGEXES = 100  # each is a search of its own
+MAX_REGEXES = 100  # the memory is searched once per expression
 
 
 class Pattern(NamedTuple):
-    """A literal, or with ``regex`` a regular expression; ``name`` is what hits are reported under."""
+    """A literal or, with ``regex``, a regular expression. Hits are reported under ``name``."""
 
     value: bytes
     regex: bool = False
     name: str = ""
 
     def label(self, index: int) -> str:
-        """The name, or a number that gives no secret away."""
+        """The name, or a number if there is none: the value itself may be secret."""
         return self.name or f"pattern {index + 1}"
 
 
 class Engine(NamedTuple):
-    """Compiled patterns of one kind. ``lookbehind`` and ``lookahead``: bytes around a place that decide on it.
+    """Compiled patterns of one kind. ``lookbehind`` and ``lookahead``: bytes of context that ``find`` needs.
 
-    ``find(data, core_start, core_end, limit)`` gives the matches of the core, as (pattern, start, end) in ``data``; the
-    rest of ``data`` is context. At more than ``limit``, more than ``limit`` of them. Threads share an engine.
-    ``literals``, where all patterns are literals of the compiled search, are these.
+    ``find(data, core_start, core_end, limit)`` returns the matches of the core, as (pattern, start, end) in ``data``;
+    the rest of ``data`` is context. If there are more than ``limit`` matches, it may stop after more than ``limit``.
+    Threads share an engine. ``literals`` is set if the compiled search finds all patterns of this engine.
     """
 
     lookbehind: int
@@ -53,7 +53,7 @@ class Engine(NamedTuple):
 
 
 def compile_patterns(patterns: Sequence[Pattern]) -> list[Engine]:
-    """Engines for all patterns. Raises UsageError for one that is empty, too long, or not understood."""
+    """Engines for all patterns. Raises UsageError for a pattern that is empty, too long, or not understood."""
     if not patterns:
         raise UsageError("nothing to search for", hint="give --secret, --secrets-file or --regex")
     if len(patterns) > MAX_PATTERNS:
@@ -93,7 +93,7 @@ def _literals(group: dict[bytes, list[int]]) -> list[Engine]:
 
 
 class Literals:
-    """Literals for the compiled search, and which patterns they stand for."""
+    """Literals for the compiled search, each with the indexes of the patterns that have this value."""
 
     def __init__(self, group: dict[bytes, list[int]]) -> None:
         values = list(group)
@@ -105,7 +105,7 @@ class Literals:
         return self.matches(native.starts(self.finder, data, core_start, core_end, limit))
 
     def matches(self, found: Iterable[tuple[int, int]]) -> list[Match]:
-        """Where literals start, as (start, its place in the table), in terms of patterns."""
+        """Translate hits (start, index of the literal) into matches (pattern, start, end)."""
         hits: list[Match] = []
         for start, literal in found:
             indexes, size = self._table[literal]
@@ -114,7 +114,7 @@ class Literals:
 
 
 class _Plain:
-    """Literals by Python's engine, each on its own: where there was no C compiler."""
+    """Literals by Python's engine, one after another: used where there was no C compiler."""
 
     def __init__(self, group: dict[bytes, list[int]]) -> None:
         self._group = [(value, re.compile(re.escape(value), re.DOTALL), group[value]) for value in group]

@@ -1,8 +1,8 @@
-r"""Regular expressions: Python's engine, near places that hold what each match must contain (required.py).
+r"""Search for regular expressions: Python's engine runs only near bytes that every match must contain (required.py).
 
-The filters are the compiled search for literals, and numpy for runs of byte classes. An expression of which nothing is
-known to be required is searched for by Python's engine alone: slower, and right. (Hyperscan, which would be quicker, is
-not used: its 5.4.12 reports no match of ``\d-+`` beyond the first 15 bytes of a block, with no flags at all.)
+A filter finds these bytes: the compiled search for literals, or numpy for runs of byte classes. If nothing is known to
+be required, Python's engine searches everything: slower, with the same result. (Hyperscan would be faster, but version
+5.4.12 reports no match of ``\d-+`` beyond the first 15 bytes of a block, even without flags.)
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ if TYPE_CHECKING:
     from sevkit.memory.sources.base import Range
 
 MAX_MATCH = 4096
-# Twice the length: starts up to one length before the core can hide one in it, and need context of their own.
+# Twice the length: a match that starts up to MAX_MATCH before the core can cover the start of another one in the core.
+# To find that earlier match, the engine needs as many bytes of context before it again.
 LOOKBEHIND, LOOKAHEAD = 2 * MAX_MATCH, MAX_MATCH + 1
-_DENSE = 50_000  # candidates in one piece, from which on narrowing down costs more than it saves
+_DENSE = 50_000  # with more candidates in one piece, the filter costs more than it saves
 _SAMPLED = 8  # bytes of a run of classes that are compared
-_LONG = 8  # bytes of one class from which on not each byte needs a look
-_NARROW = 32  # places, up to which each is tried on its own
+_LONG = 8  # in a stretch of one class with at least so many bytes, only some bytes are examined
+_NARROW = 32  # up to so many start positions are tried one by one
 _NO_START = re.compile(rb"(?<!\\)(?:\\\\)*\\[AZz]")
 
 
 class Expression:
-    """A regular expression, and the patterns (``indexes``) that it stands for."""
+    """A regular expression, and the indexes of the patterns that have this expression."""
 
     def __init__(self, value: bytes, indexes: Sequence[int]) -> None:
         self._indexes = indexes
@@ -41,7 +42,10 @@ class Expression:
         self._filter = _filter(required.required(value, self._expression.flags, MAX_MATCH))
 
     def find(self, data: memoryview, core_start: int, core_end: int, limit: int) -> list[Match]:
-        """Matches that start in the core and do not lie inside one that starts earlier."""
+        """Matches that start in the core and are not inside a match that starts earlier.
+
+        So matches before the core are searched for too, but not reported: ``covered`` is where the last match ends.
+        """
         hits: list[Match] = []
         covered = 0
         for low, high in self._starts(data, max(0, core_start - MAX_MATCH), core_end):
@@ -56,7 +60,7 @@ class Expression:
         return hits
 
     def _candidates(self, data: memoryview, low: int, high: int) -> Iterator[int]:
-        """Places in ``[low, high)`` where a match may start."""
+        """Positions in ``[low, high)`` where a match may start: all if they are few, else those that `re` finds."""
         if high - low <= _NARROW:
             yield from range(low, high)
             return
@@ -66,7 +70,11 @@ class Expression:
             at = seen.start() + 1
 
     def _starts(self, data: memoryview, low: int, high: int) -> list[Range]:
-        """Where in ``[low, high)`` a match may start."""
+        """Ranges in ``[low, high)`` where a match may start.
+
+        The filter reports positions of required bytes. These are at most ``offset`` bytes behind the start of a match,
+        so each position gives the range ``[position - offset, position]``; overlapping ranges are merged.
+        """
         if self._filter is None:
             return [(low, high)]
         places = self._filter.places(data, low, min(len(data), high + MAX_MATCH))
@@ -86,7 +94,7 @@ def compiled(value: bytes) -> re.Pattern[bytes]:
     """The expression; raises UsageError for one that is not understood, or that memory can never match."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of constructs that may change their meaning one day
+            warnings.simplefilter("ignore")  # FutureWarning: syntax whose meaning may change in a later Python
             expression = re.compile(value, re.MULTILINE)
     except (re.error, OverflowError, RecursionError, ValueError) as error:
         raise UsageError(f"a regular expression is not understood: {error}", hint="see Python's `re`") from error
@@ -106,22 +114,22 @@ def compiled(value: bytes) -> re.Pattern[bytes]:
 
 
 class _Literals:
-    """Places where one of a few strings stands."""
+    """A filter: positions of a few byte strings."""
 
     def __init__(self, strings: Sequence[bytes], offset: int) -> None:
         self._finder = native.Finder(strings, native.groups(strings))
         self.offset = offset
 
     def places(self, data: memoryview, low: int, high: int) -> Iterable[int] | None:
-        """Where they start in ``[low, high)``, in order; None where there are too many."""
+        """Where the strings start, if they end in ``(low, high]``, in order; None if there are too many."""
         found = starts(self._finder, data, low, high, _DENSE)
         return None if len(found) > _DENSE else sorted(start for start, _ in found)
 
 
 class _Run(NamedTuple):
-    """How one run of byte sets is looked for: every ``step``-th byte first, then ``others`` (distance, allowed).
+    """How to find one run of byte sets: test every ``step``-th byte for ``first``, then ``others`` (distance, allowed).
 
-    A run may begin up to ``before`` bytes before a byte that passed, and not later than ``least`` before it.
+    If a byte at position p passes, the run starts in ``[p - before, p - least]``.
     """
 
     step: int
@@ -132,7 +140,7 @@ class _Run(NamedTuple):
 
 
 class _Classes:
-    """Places where a run of bytes lies in given classes, by numpy: of the run some bytes are looked at."""
+    """A filter: positions of runs of bytes in given classes, found with numpy by testing some bytes of the run."""
 
     def __init__(self, found: Required) -> None:
         self._ways = [_plan(sequence) for sequence in found.alternatives]
@@ -140,7 +148,7 @@ class _Classes:
         self.offset = found.offset + max(way.before - way.least for way in self._ways)
 
     def places(self, data: memoryview, low: int, high: int) -> Iterable[int] | None:
-        """The last places in ``[low, high)`` where a run may start, in order; None where there are too many."""
+        """The last positions in ``[low, high)`` where each run may start, in order; None if there are too many."""
         import numpy as np
 
         view = np.frombuffer(data, dtype=np.uint8)[low:high]
@@ -168,20 +176,25 @@ def _table(allowed: ByteSet) -> Any:
 
 
 def _plan(sequence: Sequence[ByteSet]) -> _Run:
-    """By the rarest byte; where none is rare, by a stretch of one class: any two bytes ``step`` apart in it will do."""
+    """Test the smallest set of the run first or, if the run has a long stretch of one class, sample the stretch.
+
+    Example: a stretch of 16 digits, step 8. Of the positions 0, 8, 16, ... at least two are inside any such stretch,
+    wherever it starts. So every 8th byte of the memory is tested; from a digit on, the bytes up to the next one 8 bytes
+    further must be digits too. The stretch starts at most step - 1 bytes before the first digit that is seen.
+    """
     rarest = min(range(len(sequence)), key=lambda at: len(sequence[at]))
     start, size = _stretch(sequence)
     if len(sequence[rarest]) > 1 and size >= _LONG:
         step = size // 2
         between = sorted({max(1, step * part // _SAMPLED) for part in range(1, _SAMPLED + 1)})
-        # Within the stretch are two bytes looked at, and so all between them; it begins up to a step before the first.
+        # The stretch has at least 2 * step bytes, so two tested bytes are in it, and so are all bytes between them.
         return _Run(step, sequence[start], [(at, sequence[start]) for at in between], start, start + step - 1)
     others = sorted((at for at in range(len(sequence)) if at != rarest), key=lambda at: len(sequence[at]))[:_SAMPLED]
     return _Run(1, sequence[rarest], [(at - rarest, sequence[at]) for at in others], rarest, rarest)
 
 
 def _stretch(sequence: Sequence[ByteSet]) -> tuple[int, int]:
-    """The longest stretch of one class: where it starts, and its length."""
+    """The longest stretch of one class: its start and its length."""
     best = (0, 0)
     start = 0
     for at in range(1, len(sequence) + 1):

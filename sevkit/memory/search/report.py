@@ -1,4 +1,4 @@
-"""A finished search in words and JSON values: each hit placed, what of guest RAM was seen, what cannot be concluded."""
+"""Report a finished search as JSON values: the place of each hit, the part of guest RAM searched, and the doubts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONTEXT = 24  # bytes on each side of a hit
 
 
 def place(source: MemorySource, guest: GuestMap | None, address: int) -> Placed:
-    """Where an address lies: guest-physical address and RAM block where it is guest RAM, and the mapping."""
+    """Describe an address: its mapping and, if it is guest RAM, its guest-physical address and RAM block."""
     region = region_at(source.regions(), address)
     at = guest.place(address) if guest else None
     return {
@@ -36,7 +36,7 @@ def place(source: MemorySource, guest: GuestMap | None, address: int) -> Placed:
 def hits(
     source: MemorySource, result: ScanResult, patterns: Sequence[Pattern], guest: GuestMap | None, *, show: bool
 ) -> list[HitRow]:
-    """All hits as JSON values; the bytes themselves only with ``show``."""
+    """All hits as JSON values. The bytes themselves are included only with ``show``."""
     return [
         {
             **place(source, guest, hit.address),
@@ -64,7 +64,7 @@ def _before(source: MemorySource, address: int) -> bytes:
     data = source.read(address - size, size)
     if len(data) == size:
         return data
-    inside = address % 4096  # the page before cannot be read
+    inside = address % 4096  # the previous page cannot be read: take only bytes of this page
     size = min(CONTEXT, inside)
     data = source.read(address - size, size)
     return data if len(data) == size else b""
@@ -79,7 +79,7 @@ def _kinds(data: bytes) -> str:
 
 
 def guest_ram(source: MemorySource, guest: GuestMap | None) -> GuestRam | None:
-    """Guest RAM against what the source has of it, in bytes; ``origin`` says how its place is known."""
+    """How many bytes of guest RAM the source has, by state. ``origin`` says how the location of guest RAM is known."""
     if guest is None:
         return None
     parts = intersect(source.stretches(), normalise(guest.host_ranges()))
@@ -107,7 +107,7 @@ def doubts(
     ram_only: bool = False,
     partial: str = "",
 ) -> list[str]:
-    """Why "not found" proves nothing here; empty when it does, or when nothing was not found."""
+    """Reasons why "not found" proves nothing here; empty when it is a proof, or when every pattern was found."""
     reasons = []
     if result.stopped:
         reasons.append(f"the search did not finish: {result.stopped}")
@@ -135,7 +135,7 @@ def as_dict(
     show: bool,
     ram_only: bool = False,
 ) -> Scan:
-    """The whole search as the ``data`` of a result envelope."""
+    """The whole search, as the ``data`` of a result envelope."""
     ram = guest_ram(source, guest)
     counts = [0] * len(patterns)
     for hit in result.hits:

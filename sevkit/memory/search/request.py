@@ -1,4 +1,4 @@
-"""`sevkit scan` from request to result, without a command line around it."""
+"""`sevkit scan` from request to result, independent of the command line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Request(NamedTuple):
-    """What was asked: the options of `sevkit scan`."""
+    """The options of `sevkit scan`."""
 
     pid: int | None = None
     core: FileName | None = None
@@ -38,11 +38,11 @@ class Request(NamedTuple):
     show: bool = False
     max_hits: int = MAX_HITS
     threads: int | None = None
-    guest: GuestMap | None = None  # where guest RAM lies, when its hypervisor has said so
+    guest: GuestMap | None = None  # the location of guest RAM, if known from the hypervisor
 
 
 def answer(request: Request, progress: Progress | None = None) -> Result[Scan]:
-    """Do it. The result's ``data`` is what `--json` prints."""
+    """Run the request and return its result envelope. The ``data`` of the result is what `--json` prints."""
     patterns = make_patterns(request.secrets, request.secrets_file, request.regexes, wide=request.wide)
     with opened(request.pid, request.core, hold=request.hold) as source:
         guest = request.guest or find_guest(source, request.pid, request.qmp)
@@ -78,7 +78,7 @@ def opened(pid: int | None, core: FileName | None, *, hold: bool = False) -> Mem
 
 
 def find_guest(source: MemorySource, pid: int | None, qmp: FileName | None) -> GuestMap | None:
-    """Guest RAM in the memory, by the surest way there is; None when there seems to be none."""
+    """Find guest RAM in the memory, by the most reliable way available; None if none is found."""
     if qmp is not None:
         from pathlib import Path
 

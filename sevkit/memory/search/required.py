@@ -1,10 +1,10 @@
-"""What every match of a regular expression must contain, so that only the places around it need Python's engine.
+"""Find what every match of a regular expression must contain, so that Python's engine need only run near such places.
 
-A *sequence* is a run of byte sets, one a byte: ``[a-z]=`` needs 26 bytes, then 1. The parser of Python's own `re` gives
-the tree; what is not understood there only means that nothing is known to be required, and that `re` searches alone.
-Sets may be larger than what the expression allows, never smaller: a filter may let too much through, never too little.
+A *sequence* has one byte set per byte: ``[a-z]=`` is a set of 26 bytes, then a set of 1. The syntax tree comes from the
+parser of Python's `re`. If a part of it is not understood, nothing is known to be required, and `re` searches all.
+A set may be larger than what the expression allows, never smaller: a filter may let too much through, never too little.
 
-    x(ab|cd)+[0-9]{3}y   the run "[0-9][0-9][0-9]y", or one of "ab", "cd"; the most selective of them is taken
+    x(ab|cd)+[0-9]{3}y   contains a run "[0-9][0-9][0-9]y", and one of "ab", "cd": the most selective one is used
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ByteSet = frozenset[int]
 ANY: ByteSet = frozenset(range(256))
-LONGEST = 64  # bytes of a sequence that are looked at
+LONGEST = 64  # bytes of a sequence; longer ones are cut
 MOST_ALTERNATIVES = 64
 _NOT_UNDERSTOOD = (
     ImportError,
@@ -33,23 +33,23 @@ _NOT_UNDERSTOOD = (
     RecursionError,
     OverflowError,
 )
-_LEAST_BITS = 5.0  # below that, every 30th random byte would be a candidate: not worth a filter
+_LEAST_BITS = 5.0  # with fewer, more than one random byte in 32 would be a candidate: not worth a filter
 
 
 class Required(NamedTuple):
-    """Each match contains one of ``alternatives``, which starts at most ``offset`` bytes after the match does."""
+    """Each match contains one of ``alternatives``, at most ``offset`` bytes after the start of the match."""
 
     alternatives: tuple[tuple[ByteSet, ...], ...]
     offset: int
 
     @property
     def bits(self) -> float:
-        """How selective it is: random bytes match with a probability of about 2 to the minus that."""
+        """How selective it is: random bytes match with a probability of about ``2 ** -bits``."""
         return min(_bits(sequence) for sequence in self.alternatives) - math.log2(len(self.alternatives))
 
 
 def required(value: bytes, flags: int, longest: int) -> Required | None:
-    """What each match of at most ``longest`` bytes must contain; None where nothing worth a search is known."""
+    """What each match of at most ``longest`` bytes must contain; None if nothing selective enough is known."""
     try:
         tree = _parsed(value, flags)
         if tree.state.flags & (re.LOCALE | re.DEBUG):
@@ -63,7 +63,7 @@ def required(value: bytes, flags: int, longest: int) -> Required | None:
 
 
 def widths(value: bytes, flags: int) -> tuple[int, int]:
-    """The least and the most bytes of a match; 0 and 0 where that cannot be said."""
+    """The smallest and the largest size of a match in bytes; (0, 0) if unknown."""
     try:
         least, most = _parsed(value, flags).getwidth()
     except _NOT_UNDERSTOOD:
@@ -80,7 +80,10 @@ def _parsed(value: bytes, flags: int) -> Any:
 
 
 def literals(found: Required, *, shortest: int = 3) -> tuple[list[bytes], int] | None:
-    """The same as byte strings and their largest offset, where a few of at least ``shortest`` bytes say it."""
+    """The same as (byte strings, largest offset); None unless a few strings of at least ``shortest`` bytes suffice.
+
+    Each sequence is shortened to a window with few combinations: ``[ab]xyz[0-9a-f]`` becomes "axyz" and "bxyz".
+    """
     strings: list[bytes] = []
     offset = 0
     for sequence in found.alternatives:
@@ -93,7 +96,7 @@ def literals(found: Required, *, shortest: int = 3) -> tuple[list[bytes], int] |
 
 
 def _window(sequence: Sequence[ByteSet], most: int = 16) -> tuple[int, int] | None:
-    """The longest part of a sequence that stands for at most ``most`` strings: start, end."""
+    """The longest part of a sequence that at most ``most`` different strings match: (start, end)."""
     best: tuple[int, int] | None = None
     for start in range(len(sequence)):
         count, end = 1, start
@@ -110,7 +113,11 @@ def _bits(sequence: Iterable[ByteSet]) -> float:
 
 
 class _Walk:
-    """Goes through a tree from left to right; ``at`` is the most bytes that a match can have up to here."""
+    """Walk through a syntax tree from left to right, and collect the runs of byte sets that every match contains.
+
+    ``at`` is the largest number of bytes from the start of a match to the current node; ``run`` is the current run of
+    bytes that follow one another directly, and ``run_at`` the value of ``at`` where it started.
+    """
 
     def __init__(self, flags: int, longest: int) -> None:
         self.flags, self.longest = flags, longest
@@ -120,18 +127,18 @@ class _Walk:
         self.found: list[Required] = []
 
     def best(self) -> Required | None:
-        """The most selective of what was found."""
+        """The most selective requirement found."""
         self.cut()
         return max(self.found, key=lambda each: each.bits, default=None)
 
     def cut(self) -> None:
-        """What comes next need not follow at once."""
+        """End the current run: other bytes may come before the next node."""
         if self.run:
             self.found.append(Required((tuple(self.run),), self.run_at))
         self.run = []
 
     def byte(self, allowed: ByteSet) -> None:
-        """One byte of these."""
+        """The next byte of each match is one of these."""
         if len(self.run) == LONGEST:
             self.cut()
         if not self.run:

@@ -1,7 +1,7 @@
 """Search memory for patterns, on several threads, and account for every byte.
 
-The law: how the memory is cut into pieces, and how many threads there are, changes no hit. Memory is searched in runs
-of consecutive addresses; what lies on the two sides of a gap is never taken for neighbours.
+The hits do not depend on how the memory is cut into pieces, nor on the number of threads. Memory is searched in runs of
+consecutive addresses; no hit crosses a gap between two runs.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from sevkit.memory.sources.base import MemorySource, Range, Stretch
 
 MAX_HITS = 100_000
-MAX_THREADS = 16  # by default: more wait for the same memory, and each takes up to 10 MiB
-_LEAST = 1 << 20  # bytes that are worth a thread's turn
+MAX_THREADS = 16  # the default: more threads only wait for the same memory, and each needs up to 10 MiB
+_LEAST = 1 << 20  # bytes that a thread takes at least
 UNREADABLE = "unreadable"
 
 
 class ScanResult(NamedTuple):
-    """What a search found, and what of the memory it saw.
+    """What a search found, and how much of the memory it read.
 
-    ``finished`` is False when it stopped early; ``stopped`` then says why. Hits are in order of address. ``lost`` are
-    the addresses that were to be searched and could not be read; in order, disjoint.
+    ``finished`` is False if the search stopped early; ``stopped`` then says why. Hits are in order of address. ``lost``
+    has the address ranges that should have been searched but could not be read; in order, disjoint.
     """
 
     hits: tuple[Hit, ...]
@@ -44,7 +44,7 @@ class ScanResult(NamedTuple):
 
     @property
     def conclusive(self) -> bool:
-        """Whether "not found" means that it is not there: finished, there was memory, and nothing was unreadable."""
+        """Whether "not found" means "not there": the search finished, there was memory, and all of it was readable."""
         return self.finished and self.coverage.complete and self.coverage.mapped_bytes > 0
 
 
@@ -58,10 +58,10 @@ def scan(
     max_hits: int = MAX_HITS,
     chunk: int | None = None,
 ) -> ScanResult:
-    """Search all that can be read of ``source``, or of the address ranges ``within``, for all patterns at once.
+    """Search the readable memory of ``source``, or of its address ranges ``within``, for all patterns at once.
 
-    Stops, unfinished, when the source goes away, or at more than ``max_hits`` hits, of which it gives so many. Raises
-    UsageError for a pattern that makes no sense. ``chunk``: the bytes that a thread takes at once, for tests.
+    The search stops early if the source disappears, or at more than ``max_hits`` hits; then ``max_hits`` are returned.
+    Raises UsageError for an invalid pattern. ``chunk``: the number of bytes that a thread takes at once, for tests.
     """
     started = time.monotonic()
     engines = compile_patterns(patterns)

@@ -1,9 +1,15 @@
 /*
- * Memory of a process or a file, brought in piece by piece and searched while it is still in the caches.
+ * Read the memory of a process or a file piece by piece, and search each piece while it is still in the CPU caches.
  *
- * A piece is copied by process_vm_readv(2) or pread(2) into a buffer that stays in the second-level cache, or, where a
- * file cannot shrink meanwhile (lease.py), looked at where the page cache has it. Of each piece the last bytes are kept
- * in front of the next, so that what stands across is found, once.
+ * A piece is copied by process_vm_readv(2) or pread(2) into a buffer that stays in the second-level cache. If a lease
+ * guarantees that a file cannot shrink (lease.py), the file is mapped instead, and searched in the page cache.
+ *
+ * A literal may cross the border of two pieces. The last bytes of each piece (one less than the longest literal) are
+ * therefore kept in front of the next piece, as context. A hit belongs to the piece in which it ends:
+ *
+ *              kept      piece (up to `step` bytes)
+ *     . . . |  s e c  |  r e t . . . . . . . . |       "secret" is found once, with this piece
+ *                     base, page-aligned
  */
 
 #define _GNU_SOURCE
@@ -17,27 +23,27 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum { PAGE = 4096, WINDOW = 8 << 20 /* bytes mapped at once: they count as our memory meanwhile */ };
+enum { PAGE = 4096, WINDOW = 8 << 20 /* bytes mapped at once: while mapped they count as memory of ours */ };
 
 struct span {
-    uint64_t address;  /* of the first byte to search; hits are told in this count */
+    uint64_t address;  /* of the first byte to search; hits are reported as addresses of this kind */
     uint64_t size;     /* bytes to search: hits end in them */
-    uint64_t before;   /* bytes in front of `address` that are context; less than the longest literal has */
-    uint64_t offset;   /* where `address` is to be read: in the file, or in the process */
-    int32_t origin;    /* an open file; below zero: of a process, its PID */
-    uint32_t in_place; /* look at the file where it is, as long as its lease is ours */
+    uint64_t before;   /* bytes of context in front of `address`; fewer than the longest literal has */
+    uint64_t offset;   /* the position of `address` in the file, or its address in the process */
+    int32_t origin;    /* a file descriptor; if negative, -PID of a process */
+    uint32_t in_place; /* map the file as long as we hold its lease */
 };
 
 struct stream {
     const struct finder *finder;
     const struct span *span;
-    uint8_t *base; /* where pages are copied to; what is kept of the piece before lies in front */
+    uint8_t *base; /* pages are copied to here; the end of the previous piece is kept in front of it */
     uint64_t step; /* bytes copied at once: whole pages */
     struct hit *hits;
     uint64_t room, found;
 };
 
-/* Whether `size` bytes from `offset` on could all be brought to `target`. */
+/* Read `size` bytes from `offset` on into `target`; returns whether all could be read. */
 static int bring(const struct stream *stream, uint8_t *target, uint64_t offset, uint64_t size)
 {
     while (size) {
@@ -59,7 +65,10 @@ static int bring(const struct stream *stream, uint8_t *target, uint64_t offset, 
     return 1;
 }
 
-/* Search the `size` bytes at `data`, which are the span's from `done` on; `kept` bytes in front of them are context. */
+/*
+ * Search the `size` bytes at `data`, which are byte `done` and the following ones of the span; the `kept` bytes before
+ * them are context. sevkit_find counts from the context's first byte, at the address span->address + done - kept.
+ */
 static void search(struct stream *stream, const uint8_t *data, uint64_t done, uint64_t kept, uint64_t size)
 {
     struct hit *hits = stream->hits + stream->found;
@@ -70,20 +79,23 @@ static void search(struct stream *stream, const uint8_t *data, uint64_t done, ui
     stream->found += found;
 }
 
-/* How many of the bytes before the span's `done`-th matter to what ends behind it. */
+/* The bytes in front of byte `done` of the span in which a literal that ends after it may start. */
 static uint64_t context(const struct stream *stream, uint64_t done)
 {
     uint64_t most = sevkit_longest(stream->finder) - 1, there = stream->span->before + done;
     return there < most ? there : most;
 }
 
-/* Search the span from `done` on; returns the bytes up to which all was searched. */
+/* Search the span from `done` on by copying it; returns the number of bytes of the span searched without a gap. */
 static uint64_t copied(struct stream *stream, uint64_t done)
 {
     const struct span *span = stream->span;
-    uint64_t kept = context(stream, done), fresh = kept; /* of what lies before, nothing is here yet */
+    uint64_t kept = context(stream, done), fresh = kept; /* fresh: context still to be read, only for the first piece */
     while (done < span->size && stream->found <= stream->room) {
-        /* Every byte keeps its place in its page, which the kernel copies much faster; all but the last end a page. */
+        /*
+         * Copy each byte to the same offset within a page as it has at its source: the kernel is much faster that way.
+         * So the first piece is shorter by `skew`; it and all others but the last end at a page boundary.
+         */
         uint64_t skew = (span->address + done) % PAGE, size = stream->step - skew;
         uint8_t *data = stream->base + skew;
         if (size > span->size - done)
@@ -101,12 +113,15 @@ static uint64_t copied(struct stream *stream, uint64_t done)
 
 static int may_be_looked_at(const struct span *span, uint64_t end)
 {
-    struct stat status; /* once the lease is ours the file cannot shrink; it may have before */
+    struct stat status; /* under our lease the file cannot shrink, but it may have shrunk before */
     return fcntl(span->origin, F_GETLEASE) == F_RDLCK && !fstat(span->origin, &status) &&
            end <= (uint64_t)status.st_size;
 }
 
-/* As much of the span as can be had so. */
+/*
+ * Search the span by mapping the file, window by window, until the lease is lost or mmap fails; returns the number of
+ * bytes searched. mmap needs a page-aligned offset: `into` is the distance from there to the first byte of context.
+ */
 static uint64_t looked_at(struct stream *stream)
 {
     const struct span *span = stream->span;
@@ -128,10 +143,12 @@ static uint64_t looked_at(struct stream *stream)
 }
 
 /*
- * Search `count` spans. `buffer` is page-aligned, has `step` bytes (whole pages) and, in front, whole pages for one byte
- * less than the longest literal has. Writes at most `room` hits and returns how many there are; more than `room` means
- * that it stopped early. `reached` and `done` tell the span, and its bytes, up to which all was searched: the bytes from
- * there on could not be had in this way, or `reached` is `count`.
+ * Search `count` spans. `buffer` is page-aligned. It has whole pages for the context (one byte less than the longest
+ * literal), and behind them `step` bytes (whole pages) for a piece.
+ *
+ * Writes at most `room` hits and returns the number of hits; a number larger than `room` means that the search stopped
+ * early. `*reached` is the index of the first span that was not searched to its end, and `*done` the number of its
+ * bytes that were searched; what follows could not be read here. When all was searched, `*reached` is `count`.
  */
 uint64_t sevkit_stream(uint32_t *reached, uint64_t *done, const struct finder *finder, const struct span *spans,
                        uint32_t count, uint8_t *buffer, uint64_t step, struct hit *hits, uint64_t room)

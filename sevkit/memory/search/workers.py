@@ -1,8 +1,8 @@
-"""The threads of a search. Each takes pieces, brings them in, and looks for everything in them, until there are none.
+"""The threads of a search. Each takes pieces, reads them, and searches them for all patterns, until none is left.
 
-Where all that is searched for are literals of the compiled search, and the source can say where the memory lies, a
-whole handful of pieces is left to stream.c. What is left over of that, and all other searches, go the long way: copied
-piece by piece, page by page where some cannot be read.
+The fast path: if all patterns are literals of the compiled search, and the source can say where the memory is, one call
+of stream.c reads and searches several pieces. The slow path is for the pieces that stream.c could not read, and for all
+other patterns: Python copies piece by piece, and skips each page that cannot be read.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
-CHUNK = 4 << 20  # copied the long way; smaller ones cost more calls
+CHUNK = 4 << 20  # bytes copied at once on the slow path; smaller chunks cost more calls
 HUGE = 2 << 20
 
 
 class Hit(NamedTuple):
-    """A place where a pattern stands: address, the index of the pattern, and the length in bytes."""
+    """An occurrence of a pattern: its address, the index of the pattern, and the length in bytes."""
 
     address: int
     pattern: int
@@ -37,11 +37,11 @@ class Hit(NamedTuple):
 
 
 class TooManyHits(Exception):  # noqa: N818 - a signal, not an error
-    """More hits than were asked for."""
+    """There are more hits than the limit."""
 
 
 class Limits(NamedTuple):
-    """The least and the most bytes that a thread takes at once, the most hits, and whom to tell of progress."""
+    """The smallest and largest number of bytes that a thread takes at once, the most hits, and a progress callback."""
 
     least: int
     most: int
@@ -50,7 +50,7 @@ class Limits(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """``[start, end)`` is searched; what is around it in its run of consecutive memory is context."""
+    """``[start, end)`` is searched; the bytes around it in the same ``run`` of consecutive memory are context."""
 
     start: int
     end: int
@@ -63,9 +63,9 @@ class Piece(NamedTuple):
 
 
 class Sweep:
-    """What the threads of one search share, and what they found: hits, and bytes.
+    """The state that the threads of one search share: the memory not yet taken, the hits, and the bytes read.
 
-    ``threads`` are no more than there is work for.
+    There are at most as many threads as there is work for.
     """
 
     def __init__(
@@ -85,11 +85,11 @@ class Sweep:
         self.read = self.unreadable = 0
         self.lost: list[Range] = []  # what could not be read
         self._runs, self._left = iter(searchable), self.total
-        self._rest: Piece | None = None  # of the run that the last piece was taken from
+        self._rest: Piece | None = None  # what remains of the run that the last piece was taken from
         self._lock = threading.Lock()
 
     def run(self) -> None:
-        """Search, on all threads, of which this is one. Raises what one of them raises."""
+        """Search on all threads, the calling one included. Raises an exception of any thread in the calling one."""
         errors: list[BaseException] = []
 
         def other() -> None:
@@ -118,7 +118,8 @@ class Sweep:
     def take(self) -> list[Piece]:
         """The next pieces: one large, or several small ones.
 
-        Each time half of what would be a thread's share of the rest, so that all threads end at about the same time.
+        A thread takes half of its share of the remaining bytes. With 4 threads and 800 MiB left it takes 100 MiB, or
+        the limit ``most``. Pieces become smaller towards the end, so that all threads end at about the same time.
         """
         taken: list[Piece] = []
         with self._lock:
@@ -137,7 +138,7 @@ class Sweep:
         return Piece(*run, run) if run else None
 
     def account(self, found: list[Hit], read: int, lost: Sequence[Range] = ()) -> None:
-        """Note what was found, how many bytes were read, and what could not be. Raises TooManyHits."""
+        """Record hits, the number of bytes read, and the ranges that could not be read. Raises TooManyHits."""
         with self._lock:
             self.hits += found
             self.read += read
@@ -157,7 +158,7 @@ class Sweep:
 
 
 class _Worker:
-    """One thread of a search, with the memory that it copies to."""
+    """One thread of a search, with its buffer."""
 
     def __init__(self, sweep: Sweep) -> None:
         self.sweep, self.source = sweep, sweep.source
@@ -181,7 +182,7 @@ class _Worker:
                 self.sweep.halt(f"more than {self.sweep.limits.max_hits} hits")
 
     def _stream(self, literals: Literals, pieces: list[Piece]) -> list[Piece]:
-        """Search by stream.c what lies where it can be read in one go; returns what is left."""
+        """Search with stream.c the pieces that it can read; returns the others."""
         finder = literals.finder
         placed: list[tuple[Piece, native.Span]] = []
         left: list[Piece] = []
@@ -225,8 +226,8 @@ class _Worker:
             self.sweep.account(found, end - start - sum(high - low for low, high in lost), lost)
 
     def _islands(self, low: int, high: int) -> Iterator[tuple[int, memoryview]]:
-        """What can be read of ``[low, high)``, as (address, bytes)."""
-        skew = low % PAGE  # keep the address's place in its page: the kernel copies aligned pages much faster
+        """The readable parts of ``[low, high)``, as (address, bytes); after a read error goes on with the next page."""
+        skew = low % PAGE  # same offset within a page in the buffer: the kernel copies aligned pages much faster
         view = self._buffer(skew + high - low)
         at = low
         while at < high:
@@ -238,18 +239,18 @@ class _Worker:
                 at = min(high, (at & ~(PAGE - 1)) + PAGE)
 
     def _buffer(self, size: int) -> memoryview:
-        """Memory to copy into, in huge pages where there are any: fewer to populate, and to look up."""
+        """The buffer of this thread, in huge pages if possible: fewer page faults, and fewer TLB misses."""
         if self._view is None or len(self._view) < size:
             area = mmap.mmap(-1, -(-size // HUGE) * HUGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
             try:
                 area.madvise(mmap.MADV_HUGEPAGE)
-            except OSError:  # a kernel without them
+            except OSError:  # a kernel without huge pages
                 pass
-            # Never closed: an error on its way up still holds views of it, and closing would hide that error.
+            # Never closed: an exception in flight may hold views of it; close() would raise BufferError and hide it.
             self._view = memoryview(area)
         return self._view
 
 
 def _hits(at: int, matches: Iterable[Match]) -> list[Hit]:
-    """Matches in what lies at address ``at``."""
+    """Matches in memory that starts at address ``at``, as hits."""
     return [Hit(at + start, pattern, end - start) for pattern, start, end in matches]

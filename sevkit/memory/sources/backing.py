@@ -1,7 +1,7 @@
-"""The files behind the shared memory of a process: they say where there is data, and can be read in its place.
+"""The files behind the shared memory of a process: they tell where there is data, and can be read instead of it.
 
-Guest RAM is often a memfd. To read that is quicker than to copy out of the process, since the kernel need not look up
-and hold each page first. (Mapping it a second time is no quicker, and where it shrinks meanwhile it kills us.)
+Guest RAM is often a memfd. Reading the memfd is faster than copying from the process, because the kernel need not look
+up and pin each page first. (Mapping it as well is not faster, and kills us if it shrinks.)
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from sevkit.memory.sources.base import Region
     from sevkit.memory.sources.mappings import Mapping
 
-_LARGE = 1 << 20  # bytes from which on a mapping is worth an open file
-_MOST = 64  # files kept open: a process may have thousands of mappings, and we a limit of 1024
+_LARGE = 1 << 20  # bytes; for a smaller mapping, an open file is not worth it
+_MOST = 64  # files kept open: a process may have thousands of mappings, and we may open only 1024 files
 
 
 class Backing:
@@ -30,7 +30,10 @@ class Backing:
         self._files: list[tuple[Region, int]] = []
 
     def open(self, mapping: Mapping) -> int | None:
-        """The very file behind a mapping: by map_files (needs a capability), else by the process's own descriptors."""
+        """Open the file that is mapped: from map_files (needs a capability), its path, or the process's descriptors.
+
+        A path may lead to another file by now, so device and inode are compared.
+        """
         for path in self._names(mapping.region):
             try:
                 status = os.stat(path)  # noqa: PTH116 - a magic link, not a path
@@ -52,14 +55,14 @@ class Backing:
             yield f"/proc/{self._pid}/fd/{name}"
 
     def keep(self, region: Region, descriptor: int) -> None:
-        """Read this mapping by that file from now on, if worth it; the descriptor is ours. Mappings come in order."""
+        """Read this mapping from its file from now on, if worth it. Takes the descriptor; call in order of address."""
         if region.size >= _LARGE and len(self._files) < _MOST:
             self._files.append((region, descriptor))
         else:
             os.close(descriptor)
 
     def place(self, start: int, end: int) -> Place | None:
-        """Where ``[start, end)`` is to be read: by a file, or, where none is kept, in the process; None: in both."""
+        """Where to read ``[start, end)``: from one file, or from the process if none is kept; None if it needs both."""
         index = bisect_right(self._files, start, key=lambda entry: entry[0].start) - 1
         if index >= 0 and start < (region := self._files[index][0]).end:
             return Place(region.offset + start - region.start, self._files[index][1]) if end <= region.end else None

@@ -1,4 +1,4 @@
-"""What every source of memory answers, be it a running process or a core file."""
+"""The interface of all sources of memory: running processes, core files, dumps of guests."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def page_up(size: int) -> int:
 
 
 class SourceGoneError(CaptureError):
-    """The process ended, or became another one, while its memory was being read."""
+    """The process ended, or executed another program, while its memory was being read."""
 
 
 class Region(NamedTuple):
-    """A mapping: ``[start, end)`` in bytes of address, with the name, permissions and file offset it has in the VMM.
+    """A mapping: addresses ``[start, end)``, with its name, permissions and file offset in the process.
 
-    ``readable`` is False where nothing can be read; ``why`` then says why.
+    ``readable`` is False if nothing of it can be read; ``why`` then gives the reason.
     """
 
     start: int
@@ -50,20 +50,20 @@ class Region(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The name, or what the mapping is for one without."""
+        """The name, or ``[anonymous]`` if it has none."""
         return self.name or "[anonymous]"
 
 
 class State(StrEnum):
-    """What can be said of a stretch of mapped memory before it is read."""
+    """What is known about a stretch of mapped memory before it is read."""
 
     DATA = "data"
-    UNPOPULATED = "unpopulated"  # no page of its own behind it: never touched, or only read and so zeros
+    UNPOPULATED = "unpopulated"  # no page was allocated: never touched, or only read (the shared zero page)
     UNREADABLE = "unreadable"
 
 
 class Stretch(NamedTuple):
-    """A part of the mapped memory in one state; ``reason`` says why where it is not data."""
+    """A part of the mapped memory in one state; ``reason`` says why it is not data."""
 
     start: int
     end: int
@@ -77,9 +77,9 @@ class Stretch(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where memory can be read without asking its source for each piece (stream.c): from ``offset`` on in ``origin``.
+    """Where stream.c can read memory without calling the source for each piece: at ``offset`` in ``origin``.
 
-    ``origin`` is an open file, or below zero the PID of a process. ``in_place``: the file is under a lease.
+    ``origin`` is a file descriptor or, if negative, -PID of a process. ``in_place``: the file is under a lease.
     """
 
     offset: int
@@ -88,7 +88,7 @@ class Place(NamedTuple):
 
 
 class Session:
-    """What a source answers to ``place`` holds as long as this lasts; here, always."""
+    """The results of ``place`` are valid during a session; by default they are always valid."""
 
     def __enter__(self) -> None:
         pass
@@ -98,13 +98,13 @@ class Session:
 
 
 class MemorySource(ABC):
-    """Memory that can be listed and read. Sources are context managers; they are read from several threads at once.
+    """Memory that can be listed and read. Sources are context managers; several threads read from one at once.
 
-    ``stripe``: the most bytes that one thread searches at a stretch.
+    ``stripe``: the largest number of consecutive bytes that one thread takes at once.
     """
 
     stripe: int = 8 << 20
-    partial: str = ""  # why the source is known to hold a part only of the memory that it is of
+    partial: str = ""  # the reason, if the source is known to hold only a part of the memory
 
     @property
     @abstractmethod
@@ -117,14 +117,14 @@ class MemorySource(ABC):
 
     @abstractmethod
     def stretches(self) -> Sequence[Stretch]:
-        """A tiling of all regions: each mapped byte lies in exactly one stretch; in order of address."""
+        """All regions cut into stretches: each mapped byte is in exactly one; in order of address."""
 
     def unlisted(self) -> dict[str, int]:
         """Bytes that belong to this memory but to none of its regions, by reason: they cannot be searched."""
         return {}
 
     def limits(self) -> list[str]:
-        """What "not found" does not prove here, however complete a search is."""
+        """What "not found" does not prove for this source, even after a complete search."""
         return []
 
     @abstractmethod
@@ -139,17 +139,17 @@ class MemorySource(ABC):
         """The bytes at ``address``: fewer than ``size`` where some cannot be read."""
 
     def session(self) -> AbstractContextManager[object]:
-        """What ``place`` answers holds as long as this lasts."""
+        """A context manager; the results of ``place`` are valid while it is open."""
         return Session()
 
     def place(self, start: int, end: int) -> Place | None:
-        """Where all of ``[start, end)`` can be read in one go; None: only by ``readinto``."""
+        """Where stream.c can read all of ``[start, end)``; None if only ``readinto`` can."""
         del start, end
         return None
 
     @abstractmethod
     def check(self) -> None:
-        """Raise SourceGoneError unless this is still the memory that it was at the start."""
+        """Raise SourceGoneError if this is no longer the memory that was opened."""
 
     @abstractmethod
     def close(self) -> None:
@@ -171,7 +171,7 @@ def region_at(regions: Sequence[Region], address: int) -> Region | None:
 
 
 def normalise(ranges: Iterable[Range]) -> list[Range]:
-    """Address ranges sorted, merged where they touch or overlap, without empty ones."""
+    """Sort address ranges, drop empty ones, and merge those that touch or overlap."""
     merged: list[Range] = []
     for start, end in sorted(ranges):
         if start > end:
@@ -201,14 +201,14 @@ def intersect(stretches: Iterable[Stretch], ranges: Sequence[Range]) -> list[Str
 
 
 def runs(stretches: Iterable[Stretch]) -> list[Range]:
-    """The readable stretches as maximal runs of consecutive addresses: a match may cross from one to the next."""
+    """Merge readable stretches with consecutive addresses into runs: a match may cross from one stretch to the next."""
     return normalise((stretch.start, stretch.end) for stretch in stretches if stretch.state == State.DATA)
 
 
 class Coverage(NamedTuple):
-    """What of the mapped memory was looked at, in bytes. ``mapped_bytes`` is the sum of all the others.
+    """How much of the mapped memory was searched, in bytes. ``mapped_bytes`` is the sum of all other fields.
 
-    ``unreadable`` has the unreadable bytes by reason; ``unread_bytes`` were not reached because the search stopped.
+    ``unreadable`` has the unreadable bytes by reason; ``unread_bytes`` were not reached before the search stopped.
     """
 
     mapped_bytes: int
@@ -224,11 +224,11 @@ class Coverage(NamedTuple):
 
     @property
     def complete(self) -> bool:
-        """Whether every mapped byte was read, or is known never to have been populated."""
+        """Whether every mapped byte was read, or was never populated."""
         return not self.unreadable_bytes and not self.unread_bytes
 
     def as_dict(self) -> CoverageRow:
-        """As it stands in JSON."""
+        """The JSON form."""
         return {
             "mapped_bytes": self.mapped_bytes,
             "read_bytes": self.read_bytes,

@@ -23,16 +23,16 @@ UNCLAIMED = "in no segment of the core"
 
 
 class CoreMemory(MemorySource):
-    """The memory in a file: the ELF core of a process (gdb's gcore, the kernel's), a dump of a guest (QEMU, LiME, raw).
+    """The memory in a file: the ELF core of a process (by gdb's gcore or the kernel), or a dump of a guest.
 
-    The file may change or shrink under us without more harm than a counted gap: it is mapped only for a search, under a
-    lease, and else read.
+    Dumps are by QEMU, in LiME's format, or raw. If the file changes or shrinks meanwhile, the only harm is a gap that
+    is counted: the file is mapped only during a search under a lease, and else read.
     """
 
     stripe = 64 << 20  # long enough that the kernel reads ahead for each thread
 
     def __init__(self, path: os.PathLike[str] | str) -> None:
-        """Open and parse; raises BadInputError."""
+        """Open and parse the file; raises BadInputError."""
         self.path = path
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -73,7 +73,7 @@ class CoreMemory(MemorySource):
         return self._regions
 
     def stretches(self) -> Sequence[Stretch]:
-        """Each segment: what is stored, what lies beyond the end of the file, and what was left out of the core."""
+        """Up to three stretches per segment: stored in the file, cut off at its end, and left out of the core."""
         found = []
         for segment in self._segments:
             stored, present = segment.address + segment.stored, segment.address + segment.present
@@ -87,18 +87,18 @@ class CoreMemory(MemorySource):
         return found
 
     def unlisted(self) -> dict[str, int]:
-        """Bytes of the file that are in no segment, or in one that lies where another does."""
+        """Bytes of the file that are in no segment, or in a segment that overlaps another one."""
         found = {HIDDEN: self.core.hidden_bytes, UNCLAIMED: self.core.unclaimed_bytes}
         return {reason: size for reason, size in found.items() if size}
 
     def limits(self) -> list[str]:
-        """A core has what its writer could read."""
+        """A core contains only what its writer could read."""
         return [
             "a core holds zeros for what its writer could not read, and does not say so: `scan --pid` sees the process"
         ]
 
     def readinto(self, address: int, target: memoryview) -> int:
-        """Read from the file, across segments whose addresses follow one another."""
+        """Read from the file, also across segments with consecutive addresses."""
         done = 0
         index = bisect_right(self._starts, address) - 1
         while done < len(target) and 0 <= index < len(self._segments):
@@ -115,12 +115,12 @@ class CoreMemory(MemorySource):
         return done
 
     def session(self) -> Lease:
-        """While this lasts, and nobody wants to write to it, the file may be looked at in place."""
+        """A lease on the file: until it ends, or a writer wants the file, the file may be mapped."""
         self._lease = Lease(self._fd)
         return self._lease
 
     def place(self, start: int, end: int) -> Place | None:
-        """Where ``[start, end)`` lies in the file, if it lies together."""
+        """The place of ``[start, end)`` in the file; None unless it is inside one segment."""
         index = bisect_right(self._starts, start) - 1
         if index < 0 or end - (segment := self._segments[index]).address > segment.present:
             return None
@@ -157,7 +157,7 @@ class CoreMemory(MemorySource):
         return max(0, reach)
 
     def check(self) -> None:
-        """A file stays what it is; what went missing has been counted."""
+        """Do nothing: bytes that are missing after a file shrank are counted when they are read."""
 
     def close(self) -> None:
         """Close the file."""

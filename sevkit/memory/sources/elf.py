@@ -1,8 +1,8 @@
-"""ELF core files: the reader, which believes nothing of what a file says about itself.
+"""Read ELF core files without trusting what they say about themselves.
 
 Format: System V ABI, chapters 4 and 5 (ELF header, program headers); NT_FILE as the kernel's fs/binfmt_elf.c writes it;
-extended numbering (PN_XNUM) as in elf(5). Counts and sizes are checked against the file and against limits before any
-memory is spent on them.
+extended numbering (PN_XNUM) as in elf(5). Counts and sizes are checked against the file and against limits before
+memory is allocated for them.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ _MAGICS = {
 
 
 class Segment(NamedTuple):
-    """A loadable segment: ``size`` bytes at ``address``, of which the first ``stored`` lie at ``offset`` in the file.
+    """A loadable segment: ``size`` bytes at ``address``; the first ``stored`` of them are at ``offset`` in the file.
 
-    ``present`` of the stored bytes lie before the end of the file.
+    The file is long enough for the first ``present`` of the stored bytes.
     """
 
     address: int
@@ -51,7 +51,7 @@ class Segment(NamedTuple):
 
 
 class _Header(NamedTuple):
-    """A program header of the two types that matter here."""
+    """A program header of one of the two types used here (PT_LOAD, PT_NOTE)."""
 
     type: int
     flags: int
@@ -72,11 +72,11 @@ class MappedFile(NamedTuple):
 
 
 class Core(NamedTuple):
-    """What a core file holds. Segments are disjoint, in order of address.
+    """The contents of a core file. Segments are disjoint, in order of address.
 
     ``physical`` is True for dumps of a guest (QEMU's dump-guest-memory): addresses are then guest-physical.
-    ``hidden_bytes`` of the file lie in segments that say they are memory where another segment is (the first in the
-    table counts), or beyond the last address; ``unclaimed_bytes``, not counting pages of zeros, in nothing at all.
+    ``hidden_bytes``: bytes of the file in a segment whose addresses another one claims too (the first in the table
+    wins), or beyond the last address. ``unclaimed_bytes``: bytes in nothing known, not counting pages of zeros.
     """
 
     segments: tuple[Segment, ...]
@@ -89,7 +89,7 @@ class Core(NamedTuple):
 
     @property
     def missing_bytes(self) -> int:
-        """Bytes that should be stored but lie beyond the end of the file."""
+        """Bytes that should be stored but are beyond the end of the file."""
         return sum(segment.stored - segment.present for segment in self.segments)
 
 
@@ -164,7 +164,7 @@ def _program_headers(fd: int, header: dict[str, int], is64: bool, order: str, si
 
 
 def _segment_count(fd: int, header: dict[str, int], is64: bool, order: str) -> int:
-    """The number of program headers; with PN_XNUM it stands in sh_info of the first section header (elf(5))."""
+    """The number of program headers; with PN_XNUM it is in sh_info of the first section header (elf(5))."""
     if header["phnum"] != _PN_XNUM:
         return header["phnum"]
     raw = os.pread(fd, 4, header["shoff"] + (44 if is64 else 28)) if 0 < header["shoff"] < 1 << 62 else b""
@@ -174,14 +174,14 @@ def _segment_count(fd: int, header: dict[str, int], is64: bool, order: str) -> i
 
 
 def _header_ranges(fd: int, header: dict[str, int], is64: bool, order: str) -> list[tuple[int, int]]:
-    """Where in the file its headers and tables lie."""
+    """The file ranges of headers and tables."""
     programs = header["phoff"], header["phoff"] + header["phentsize"] * _segment_count(fd, header, is64, order)
     sections = section_ranges(fd, header["shoff"], header["shentsize"], header["shnum"], order, is64)
     return [(0, max(header["ehsize"], 64 if is64 else 52)), programs, *sections]
 
 
 def _segments(table: Sequence[_Header], size: int, *, physical: bool, is64: bool) -> tuple[Segment, ...]:
-    """The loadable segments made disjoint: where two overlap, the one earlier in the table counts."""
+    """The loadable segments made disjoint: where two overlap, the one earlier in the table wins."""
     top = 1 << (64 if is64 else 32)
     rows = []
     for row in table:
@@ -203,7 +203,11 @@ def disjoint(rows: list[Segment]) -> tuple[Segment, ...]:
 
 
 def _sweep(rows: list[Segment], ordered: list[int]) -> tuple[Segment, ...]:
-    """Go over the addresses once with a heap of the segments that are open; the lowest index owns each piece."""
+    """Cut overlapping segments in one pass over all addresses at which a segment starts or ends.
+
+    ``opened`` is a heap of the segments that cover the current piece; the one with the lowest index owns it. Segments
+    that have ended are removed only when they come to the top. Neighbouring pieces of one owner are merged.
+    """
     import heapq
 
     edges = sorted({rows[i].address for i in ordered} | {rows[i].address + rows[i].size for i in ordered})
@@ -225,7 +229,7 @@ def _sweep(rows: list[Segment], ordered: list[int]) -> tuple[Segment, ...]:
 
 
 def _cut(row: Segment, start: int, end: int) -> Segment:
-    """The part ``[start, end)`` of a segment."""
+    """The part of a segment with the addresses ``[start, end)``."""
     skip, length = start - row.address, end - start
     stored, present = (min(max(0, amount - skip), length) for amount in (row.stored, row.present))
     return Segment(start, length, row.offset + skip, stored, present, row.flags)
@@ -234,7 +238,7 @@ def _cut(row: Segment, start: int, end: int) -> Segment:
 def _notes(
     fd: int, table: Sequence[_Header], order: str, is64: bool, size: int
 ) -> tuple[list[tuple[str, int]], tuple[MappedFile, ...], tuple[int, ...]]:
-    """Names and types of all notes, the entries of NT_FILE, and page tables. Damaged notes end the list silently."""
+    """Names and types of all notes, the entries of NT_FILE, and page tables. The list ends at a damaged note."""
     found: list[tuple[str, int]] = []
     page_tables: list[int] = []
     files: tuple[MappedFile, ...] = ()

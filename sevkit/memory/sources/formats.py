@@ -1,7 +1,7 @@
-"""Files with memory in them: ELF cores, LiME, raw images, and compressed ones; what cannot be read is named.
+"""Open files that contain memory: ELF cores, LiME, raw images, also compressed; the error names an unsupported format.
 
 LiME: doc/README.md of LiME, "Specification". libvirt's save header: src/qemu/qemu_saveimage.h. QEMU's migration stream:
-docs/devel/migration. A file of memory is secret data: what is decompressed lies in a file without a name.
+docs/devel/migration. Memory is secret data, so it is decompressed into a temporary file without a name.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ _FOREIGN: tuple[tuple[bytes, str, str], ...] = (
 
 
 def opened(descriptor: int, path: str) -> Core:
-    """The memory in an open file. Of a compressed file the descriptor stands afterwards for what was in it.
+    """The memory in an open file. For a compressed file, the descriptor refers to the decompressed data afterwards.
 
-    Raises BadInputError that says what the file is, or NoSpaceError.
+    Raises NoSpaceError, or a BadInputError that names the format of the file.
     """
     head = os.pread(descriptor, 64, 0)
     chunks = _decompressor(head)
@@ -72,7 +72,7 @@ def _known_to_elf(head: bytes) -> bool:
 
 
 def _lime(descriptor: int, size: int) -> Core:
-    """Ranges of physical memory, each behind a header: magic, version, first and last address, 8 bytes reserved."""
+    """Ranges of physical memory, each after a header: magic, version, first and last address, 8 bytes reserved."""
     rows: list[Segment] = []
     at = 0
     while at < size:
@@ -96,9 +96,10 @@ def _lime(descriptor: int, size: int) -> Core:
 
 
 def window(core: Core) -> str:
-    """Why a dump of a guest holds a part of its memory only, or "": a dump may be told where to begin and end.
+    """Explain why a dump has only a part of guest memory; "" if it seems complete.
 
-    Every guest has memory at address 0, and the page tables that its CPUs use.
+    QEMU can dump a part (begin, length). Every complete dump has memory at address 0, and contains the page tables that
+    the CPUs use.
     """
     if not core.physical or not core.segments:
         return ""
@@ -135,7 +136,7 @@ def _xz(source: IO[bytes]) -> Iterator[bytes]:
 
 
 def _decompress(descriptor: int, chunks: Callable[[IO[bytes]], Iterator[bytes]]) -> None:
-    """Put a file without a name, that holds what a compressed one does, in the place of the compressed one."""
+    """Decompress into a file without a name, and make ``descriptor`` refer to that file."""
     import tempfile
 
     with tempfile.TemporaryFile() as target, os.fdopen(os.dup(descriptor), "rb") as source:
@@ -163,7 +164,7 @@ def _copy(chunks: Iterator[bytes], target: int) -> None:
 
 
 def _write(target: int, chunk: bytes) -> None:
-    """Blocks of zeros become holes: memory is full of them."""
+    """Write a chunk; make a hole if it is all zeros, since memory has many zeros."""
     if chunk.count(0) == len(chunk):
         size = os.lseek(target, len(chunk), os.SEEK_CUR)
         os.ftruncate(target, size)

@@ -1,7 +1,7 @@
-"""Hold a process still while it is read: PTRACE_SEIZE and PTRACE_INTERRUPT on each thread (ptrace(2)).
+"""Stop a process while it is read: PTRACE_SEIZE and PTRACE_INTERRUPT on each of its threads (ptrace(2)).
 
-Unlike SIGSTOP this is invisible to the process and its parent, and when we die, however we die, the kernel lets the
-process go on. All ptrace requests must come from one thread, so that one thread is kept for it.
+Unlike SIGSTOP this is invisible to the process and its parent. When we end, even by SIGKILL, the kernel lets the
+process continue. All ptrace requests must come from the thread that attached, so one thread exists only for them.
 """
 
 import ctypes
@@ -39,7 +39,7 @@ class Held:
             raise self._error
 
     def release(self) -> None:
-        """Let the process go on."""
+        """Let the process continue."""
         self._done.set()
         self._keeper.join()
 
@@ -56,7 +56,7 @@ class Held:
             self._ready.set()
 
     def _stop_all(self) -> None:
-        """Stop threads until a look at the list shows no new one: threads may be made while we stop others."""
+        """Stop threads until the list shows no new one: a running thread may create others while we stop the rest."""
         while new := self._listed() - self._threads:
             for thread in new:
                 self._stop(thread)

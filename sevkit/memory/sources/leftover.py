@@ -1,6 +1,6 @@
-"""What of a core file no search of its memory comes across.
+"""Find the bytes of a core file that a search of its segments does not read.
 
-Each byte of the file is searched, is a header or a note, or is named here. Gaps of zeros are padding.
+Every byte of the file is searched, or is part of a header or note, or is counted here. Gaps of zeros are padding.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _TABLES = frozenset({2, 3, 7})  # SHT_SYMTAB, SHT_STRTAB, SHT_NOTE (System V ABI
 def unsearched(
     descriptor: int, size: int, loads: Iterable[Range], searched: Iterable[Range], others: Iterable[Range]
 ) -> tuple[int, int]:
-    """Bytes of a file of ``size`` bytes that are in a segment but not ``searched``, and bytes that are in nothing.
+    """Count the bytes of a file that are in a segment but not ``searched``, and those that are in nothing known.
 
-    Ranges are offsets in the file: of what segments claim as memory (``loads``), and of headers and notes (``others``).
+    All ranges are offsets in the file of ``size`` bytes: ``loads`` of segments, ``others`` of headers and notes.
     """
     claimed = normalise(_within(loads, size))
     hidden = sum(end - start for start, end in _without(claimed, normalise(_within(searched, size))))
@@ -34,7 +34,7 @@ def unsearched(
 
 
 def section_ranges(descriptor: int, table: int, entry: int, count: int, order: str, is64: bool) -> list[Range]:
-    """The section header table and the tables that it names: gdb's cores have names of sections at their end."""
+    """The section header table, and the tables it refers to: gdb's cores have section names at their end."""
     layout = struct.Struct(order + ("IIQQQQ" if is64 else "IIIIII"))
     if not table or table >= 1 << 62 or entry < layout.size:
         return []
@@ -54,7 +54,7 @@ def _within(ranges: Iterable[Range], size: int) -> Iterator[Range]:
 
 
 def _without(ranges: Iterable[Range], taken: Sequence[Range]) -> list[Range]:
-    """The parts of ``ranges`` that are in none of ``taken``; both in order, disjoint."""
+    """The parts of ``ranges`` outside of ``taken``; both in order, disjoint. (0, 9) without (2, 4): (0, 2), (4, 9)."""
     left: list[Range] = []
     index = 0
     for start, end in ranges:
@@ -73,7 +73,7 @@ def _without(ranges: Iterable[Range], taken: Sequence[Range]) -> list[Range]:
 
 
 def _not_zero(descriptor: int, start: int, end: int) -> int:
-    """The bytes of a part of the file without pages of zeros."""
+    """The number of bytes in a part of the file, not counting pages of zeros."""
     total = 0
     for low in range(start, end, _WINDOW):
         data = os.pread(descriptor, min(_WINDOW, end - low), low)

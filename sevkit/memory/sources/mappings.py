@@ -1,4 +1,4 @@
-"""The mappings of a process, from /proc/PID/maps and, where that does not say enough, smaps (proc(5))."""
+"""The mappings of a process, from /proc/PID/maps or, if that does not suffice, from smaps (proc(5))."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sevkit.errors import NotPermittedError
 from sevkit.memory.sources.base import Region, SourceGoneError
 from sevkit.procfs import ptrace_hint
 
-# Pages that belong to the kernel, not to the process: never guest memory, and not readable through ptrace.
+# Pages of the kernel, not of the process: never guest memory, and not readable through ptrace.
 _KERNEL = frozenset({"[vvar]", "[vvar_vclock]", "[vsyscall]", "[uprobes]"})
 _NO_READER = "memfd_secret: the kernel keeps it from every reader, such as the emulator's cache of plaintext"
 _USED = frozenset({"Rss", "Swap", "Shared_Hugetlb", "Private_Hugetlb"})
@@ -17,7 +17,7 @@ _HEX = frozenset("0123456789abcdef")
 
 
 class Mapping(NamedTuple):
-    """A mapping of a process: its region, the file behind it, whether a page of it is used (or may be), its flags."""
+    """A mapping of a process: its region, its file, its flags, and whether some page of it is (or may be) populated."""
 
     region: Region
     device: str
@@ -32,27 +32,27 @@ class Mapping(NamedTuple):
 
     @property
     def anonymous(self) -> bool:
-        """Whether no file is behind it."""
+        """Whether it maps no file."""
         return self.inode == 0
 
     @property
     def file(self) -> tuple[str, int]:
-        """Which file is behind it: device and inode."""
+        """The file that it maps: device and inode."""
         return self.device, self.inode
 
     @property
     def huge(self) -> bool:
-        """Whether it is of the huge pages of hugetlbfs."""
+        """Whether it consists of huge pages of hugetlbfs."""
         return "ht" in self.flags
 
     @property
     def nameless(self) -> bool:
-        """Whether nobody else can have its huge pages: mmap(2) with MAP_HUGETLB, private."""
+        """Whether no other process can share its huge pages: a private mmap(2) with MAP_HUGETLB."""
         return self.region.name.startswith("/anon_hugepage") and not self.shared
 
     @property
     def doubtful(self) -> bool:
-        """Whether only its flags can tell what it is: device memory, or huge pages."""
+        """Whether it may be device memory or huge pages, which only the flags in smaps can tell."""
         region = self.region
         huge = region.start % _HUGE == region.size % _HUGE == 0
         named = region.name.startswith(("/dev/", "/sys/", "/dmabuf", "anon_inode:", "socket:"))
@@ -62,7 +62,7 @@ class Mapping(NamedTuple):
 def read_mappings(pid: int, *, flags: bool = False) -> list[Mapping]:
     """All mappings of a process. Raises SourceGoneError or NotPermittedError.
 
-    With ``flags``, or where a mapping is doubtful without, from smaps: the kernel walks through all pages for that.
+    Reads smaps if ``flags`` is set or a mapping is doubtful, else maps: for smaps the kernel must walk all pages.
     """
     mappings = parse(_text(pid, "smaps" if flags else "maps"))
     if not flags and any(mapping.doubtful for mapping in mappings):

@@ -1,10 +1,10 @@
-"""Which pages of a process were ever populated, so that the others need not be read.
+"""Find out which pages of a process were populated; the others need not be read.
 
-/proc/PID/pagemap has 8 bytes a page: bit 63 present, bit 62 in swap (kernel, admin-guide/mm/pagemap). Since Linux 6.7
-the PAGEMAP_SCAN ioctl gives ranges instead, which is much quicker where a mapping is sparse, and tells the zero page:
-what was read but never written (gcore, for one, reads all of guest RAM) has no page of its own, and holds zeros. A page
-of a shared or file mapping can hold data without being in this process's page tables; there the file is asked (lseek
-SEEK_DATA).
+/proc/PID/pagemap has 8 bytes per page: bit 63 present, bit 62 in swap (kernel, admin-guide/mm/pagemap). Since Linux 6.7
+the ioctl PAGEMAP_SCAN returns ranges instead. It is much faster for sparse mappings, and recognises the shared zero
+page: a page that was read but never written (gcore, for example, reads all of guest RAM) holds zeros and is not
+populated. A page of a shared or file mapping can hold data without being in this process's page tables; for these the
+file is queried (lseek SEEK_DATA).
 """
 
 from __future__ import annotations
@@ -55,21 +55,21 @@ class _ScanArg(ctypes.Structure):
 
 
 class PageMap:
-    """The page map of ``[start, end)`` of one process, kept open. ``ranges`` says whether this kernel gives ranges."""
+    """The page map of ``[start, end)`` of one process, kept open. ``ranges``: whether the kernel has PAGEMAP_SCAN."""
 
     def __init__(self, pid: int, start: int, end: int) -> None:
         self._fd = os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
         self.ranges = True
         try:
-            # With more ranges than its own buffer holds (512) the kernel may say that it stopped earlier than it did,
-            # and then tells some twice: sorted and merged, that does no harm.
+            # With more ranges than its own buffer holds (512) the kernel may report a `walk_end` that is too low; the
+            # next call then returns some ranges again. Sorting and merging removes these duplicates.
             found = normalise(self._scan(start, end))
             self._starts, self._ends = [low for low, _ in found], [high for _, high in found]
         except OSError:  # ENOTTY before Linux 6.7; EINVAL or EPERM where it is filtered
             self.ranges = False
 
     def populated(self, start: int, end: int) -> list[Range]:
-        """The populated parts of ``[start, end)``, page by page, merged; as of opening where there are ranges."""
+        """The populated parts of ``[start, end)``; with ``ranges``, as they were when this was opened."""
         if not self.ranges:
             return list(_merge(self._read(start, end)))
         first, last = bisect_right(self._ends, start), bisect_left(self._starts, end)
@@ -129,7 +129,7 @@ def _merge(ranges: Iterator[Range]) -> Iterator[Range]:
 
 
 def data_extents(descriptor: int, offset: int, size: int) -> list[Range]:
-    """The parts of ``[offset, offset + size)`` of a file that hold data, as file offsets; the rest are holes."""
+    """The parts of ``[offset, offset + size)`` of a file that hold data, as file offsets; the rest is holes."""
     found: list[Range] = []
     at, end = offset, offset + size
     while at < end:
@@ -138,7 +138,7 @@ def data_extents(descriptor: int, offset: int, size: int) -> list[Range]:
         except OSError as error:
             if error.errno == errno.ENXIO:  # no data from here on
                 break
-            return [(offset, end)]  # the file system cannot say
+            return [(offset, end)]  # the file system does not support SEEK_DATA
         if start >= end:
             break
         stop = min(os.lseek(descriptor, start, os.SEEK_HOLE), end)

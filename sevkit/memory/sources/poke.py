@@ -1,4 +1,4 @@
-"""Writing into the memory of another process, as a hostile host can."""
+"""Write into the memory of another process, as a hostile host can."""
 
 import errno
 import os
@@ -7,7 +7,7 @@ from sevkit.errors import CaptureError, NotPermittedError
 
 
 def write(pid: int, address: int, data: bytes) -> None:
-    """Write ``data`` at ``address`` of process ``pid``, all of it or an error.
+    """Write all of ``data`` at ``address`` of process ``pid``.
 
     Raises NotPermittedError when ptrace access is refused, CaptureError when the address cannot be written.
     """

@@ -1,8 +1,8 @@
-"""The memory of a running process, read where it is: no file, no debugger.
+"""The memory of a running process, read directly: without a core file, without a debugger.
 
-Searches read shared memory by the file behind it (backing.py), the rest by process_vm_readv(2); pages that it refuses
-(PROT_NONE) are tried through /proc/PID/mem, which may read what the process itself may not. Page-aligned buffers
-matter: the kernel copies into them twice as fast.
+Shared memory is read from the file behind it (backing.py), other memory with process_vm_readv(2). Pages that this call
+refuses (PROT_NONE) are read through /proc/PID/mem, which ignores page permissions. Page-aligned buffers matter: the
+kernel copies into them twice as fast.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ _readv.argtypes = (
 
 
 class LiveMemory(MemorySource):
-    """The memory of process ``pid``; with ``stop`` the process is held still until this is closed.
+    """The memory of process ``pid``; with ``stop`` the process is stopped until this is closed.
 
-    The mappings are those at the time of opening. Raises SourceGoneError or NotPermittedError.
+    The list of mappings is read once, on opening. Raises SourceGoneError or NotPermittedError.
     """
 
     def __init__(self, pid: int, *, stop: bool = False) -> None:
@@ -72,7 +72,7 @@ class LiveMemory(MemorySource):
             self._mappings = read_mappings(pid)
             self._mem = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
             self._pagemap = PageMap(pid, self._mappings[0].region.start, self._mappings[-1].region.end)
-            if not self._pagemap.ranges:  # each mapping that is not used at all is one less to walk through
+            if not self._pagemap.ranges:  # smaps shows unused mappings: the slow page map need not be read for them
                 self._mappings = read_mappings(pid, flags=True)
         except OSError as error:
             self.close()
@@ -81,7 +81,7 @@ class LiveMemory(MemorySource):
             self.close()
             raise
         self._regions = [mapping.region for mapping in self._mappings]
-        # Programs and libraries: of them only what is in memory is searched, their files are no memory of the process.
+        # Programs and libraries: only their pages in memory are searched; the rest of the file is not process memory.
         self._programs = {m.file for m in self._mappings if "x" in m.region.perms and not m.anonymous}
         self._stretches: list[Stretch] | None = None
 
@@ -100,11 +100,11 @@ class LiveMemory(MemorySource):
         return self._regions
 
     def mappings(self) -> Sequence[Mapping]:
-        """The mappings with what the kernel says of them."""
+        """The mappings, with their files and flags."""
         return self._mappings
 
     def stretches(self) -> Sequence[Stretch]:
-        """Which pages hold data, by the page map and by the files behind shared mappings."""
+        """Which pages hold data, from the page map and from the files behind mappings."""
         if self._stretches is None:
             self._stretches = [part for mapping in self._mappings for part in self._tile(mapping)]
         return self._stretches
@@ -119,7 +119,7 @@ class LiveMemory(MemorySource):
             return _tiling(region.start, region.end, self._populated(mapping))
         descriptor = self._backing.open(mapping)
         if descriptor is None:
-            return [Stretch(region.start, region.end)]  # the file cannot be asked: read everything
+            return [Stretch(region.start, region.end)]  # the file cannot be opened to find its holes: read everything
         try:
             size = min(region.size, max(0, os.fstat(descriptor).st_size - region.offset))
             end = region.start + min(region.size, page_up(size))
@@ -134,10 +134,11 @@ class LiveMemory(MemorySource):
         return tiles if end == region.end else [*tiles, Stretch(end, region.end, State.UNREADABLE, BEYOND_FILE)]
 
     def _tile_huge(self, mapping: Mapping) -> list[Stretch]:
-        """Huge pages of a file: it cannot be asked where it has data, only how much.
+        """Huge pages of a file: the file system tells how much data there is, but not where (no SEEK_DATA).
 
-        Reading a page that is not there would take it from the pool. So what is not in the page tables is searched no
-        further; where the file has more than is in them (another process wrote to it), that is said.
+        Reading a page that was never written would allocate it from the pool of huge pages. So only pages in the page
+        tables are searched. If the file holds more data than these (another process wrote to it), the other pages are
+        reported as unreadable. ``held``: bytes of data in the file; ``shown``: those of them in our page tables.
         """
         region = mapping.region
         known = self._in_page_tables(region.start, region.end)
@@ -169,10 +170,11 @@ class LiveMemory(MemorySource):
             raise self._refused(error) from error
 
     def _with_data(self, mapping: Mapping, descriptor: int, end: int) -> list[Range]:
-        """Where the file behind a mapping has data, or there are private copies of its pages, in addresses."""
+        """The addresses at which the file behind a mapping has data, or the process has private copies of its pages."""
         assert self._pagemap is not None
         region = mapping.region
-        # What the process has in its page tables has data; where that is told quickly, only the gaps are asked for.
+        # Pages in the page table hold data. If PAGEMAP_SCAN is available, query the file (SEEK_DATA) only for the gaps
+        # between them. `shift` translates: address = file offset + shift.
         known = [] if mapping.shared and not self._pagemap.ranges else self._in_page_tables(region.start, end)
         shift = region.start - region.offset
         gaps = zip([region.start, *(high for _, high in known)], [*(low for low, _ in known), end], strict=True)
@@ -180,7 +182,7 @@ class LiveMemory(MemorySource):
         return normalise([*known, *((low + shift, high + shift) for part in data for low, high in part)])
 
     def place(self, start: int, end: int) -> Place | None:
-        """Where to read ``[start, end)``: in a file behind it, or in the process."""
+        """Where to read ``[start, end)``: from the file behind it, or from the process."""
         place = self._backing.place(start, end)
         return None if place and place.origin < 0 and self._by_file else place
 
@@ -205,7 +207,7 @@ class LiveMemory(MemorySource):
             if code == errno.ESRCH:
                 raise self._refused(OSError(code, ""))
             if code in (errno.EPERM, errno.ENOSYS):
-                # The mem file is open, so that this user may read: a seccomp profile forbids the call (Docker's does).
+                # /proc/PID/mem is open, so we do have permission: a seccomp profile blocks the call (Docker's does).
                 self._by_file = True
                 continue
             page = min(PAGE - (address + done) % PAGE, len(target) - done)
@@ -227,20 +229,20 @@ class LiveMemory(MemorySource):
         return bytes(buffer[: self.readinto(address, memoryview(buffer))])
 
     def check(self) -> None:
-        """Raise SourceGoneError when the process ended, ran another program, or its PID means another one now."""
-        # The open mem file stays bound to the address space of the start; once that is gone it reads as empty.
+        """Raise SourceGoneError if the process ended, executed another program, or its PID was reused."""
+        # The open mem file refers to the address space at the time of opening. After exit or exec it reads as empty.
         gone = procfs.process_start_time(self.pid) != self._started
         first = next((part.start for part in self.stretches() if part.state == State.DATA), None)
         if not gone and first is not None:
             try:
                 gone = os.pread(self._mem, 1, first) == b""
             except OSError:
-                gone = False  # that page went away, the address space did not
+                gone = False  # the page was unmapped, but the address space still exists
         if gone:
             raise SourceGoneError(f"process {self.pid} ended while it was read")
 
     def close(self) -> None:
-        """Let the process go on, and release what was open."""
+        """Let the process continue, and close all files."""
         self._backing.close()
         if self._pagemap is not None:
             self._pagemap.close()
@@ -253,7 +255,7 @@ class LiveMemory(MemorySource):
 
 
 def _tiling(start: int, end: int, data: Sequence[Range]) -> list[Stretch]:
-    """``data`` and the holes between, over all of ``[start, end)``."""
+    """Cut ``[start, end)`` into the ranges in ``data`` and the unpopulated gaps between them."""
     parts: list[Stretch] = []
     at = start
     for low, high in data:
