@@ -9,6 +9,7 @@ from sevkit.model.memory import Dram, MemoryController, SparseDram, WriteBackCac
 from sevkit.model.psp_sev import SevFirmware
 from sevkit.model.psp_snp import SnpFirmware
 from sevkit.model.rmp import COUNTERS, ENTRY_SIZE, Rmp
+from sevkit.model.snp_commands import FIRMWARE_ABI
 from sevkit.model.vm import Vm
 from sevkit.vocabulary import Mode
 
@@ -20,8 +21,9 @@ class PlatformConfig:
     """What a machine is and which mitigations it has.
 
     ``memory`` is the installed memory in bytes (the RMP lies at its end); ``min_sev_asid`` and ``max_asid`` are EDX
-    and ECX of CPUID 8000_001F. ``firmware_svn`` is the security version of the SNP
-    firmware. ``disabled_checks`` removes checks of the RMP by name: for mutation tests.
+    and ECX of CPUID 8000_001F. ``firmware_svn`` is the security version of the SNP firmware,
+    ``firmware_abi`` the ABI that it speaks (major, minor). ``disabled_checks`` removes checks of the RMP by name: for
+    mutation tests.
     """
 
     seed: int = 1
@@ -40,6 +42,7 @@ class PlatformConfig:
     max_asid: int = 509
     max_snp_asid: int = 99
     firmware_svn: int = 24
+    firmware_abi: tuple[int, int] = FIRMWARE_ABI
     disabled_checks: frozenset[str] = frozenset()
 
 
