@@ -14,9 +14,11 @@ from sevkit.vocabulary import Mode
 _FLAG = 0x2000  # the virtual address that both processes use
 _ATTACKERS_TABLES, _VICTIMS_TABLES = 0x8000, 0xC000
 _PROGRAM = """
+again:
     movi rbx, 0x2000
     load rcx, [rbx]         ; 1: the password was right
-    hlt
+    vmmcall
+    jmp again
 """
 _GRANTED, _DENIED = (value.to_bytes(8, "little") for value in (1, 0))
 
@@ -34,19 +36,22 @@ def model(note: Notebook) -> Observation:
         registers=[{"cr3": _ATTACKERS_TABLES}, {"cr3": _VICTIMS_TABLES}],
         pages=16,
     )
-    core = Core()
-    attacker, victim = (Vcpu(guest.vcpu(number), core=core) for number in (0, 1))
     note.predict("If the core keeps the first vCPU's translations, the second one reads the first one's page.")
 
+    alone = Vcpu(guest.vcpu(1), core=Core())
+    alone.run()
+    note.guest("On a core of its own the victim's process reads its flag.", f"rcx={alone.registers['rcx']}")
+    core = Core()
+    attacker, victim = (Vcpu(guest.vcpu(number), core=core) for number in (0, 1))
     attacker.run()
     note.guest("The attacker's process reads its own page.", f"rcx={attacker.registers['rcx']}")
     note.host("The host runs the other vCPU on the same core and asks for no flush.")
     ending = victim.run()
     seen = victim.registers["rcx"]
     note.guest("The victim's process reads its flag.", f"{ending.reason} rcx={seen}")
-    if seen == 1:
+    if (alone.registers["rcx"], seen) == (0, 1):
         return note.works("tlb-flush-by-host", "The victim took the attacker's page for its own: the login succeeds.")
-    check = core.flushes[-1] if core.flushes else "unknown"
+    check = core.flushes[-1] if core.flushes and seen == 0 else "unknown"
     return note.stopped(check, "VMRUN found that another vCPU had run here and flushed: the host is not asked.")
 
 
