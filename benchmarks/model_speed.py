@@ -17,7 +17,8 @@ from collections.abc import Callable
 from sevkit import processes
 from sevkit.model.cipher import PAGE, UNIT, MemoryKey, Scheme
 from sevkit.model.launch import launch
-from sevkit.model.platform import Platform, PlatformConfig
+from sevkit.model.machine import PlatformConfig
+from sevkit.model.platform import Platform
 from sevkit.vocabulary import Mode
 
 

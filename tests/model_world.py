@@ -12,9 +12,10 @@ from random import Random
 from sevkit.model.cipher import PAGE
 from sevkit.model.faults import Fault
 from sevkit.model.launch import launch
+from sevkit.model.machine import PlatformConfig
 from sevkit.model.measure import PageType
 from sevkit.model.memory import SparseDram
-from sevkit.model.platform import Platform, PlatformConfig
+from sevkit.model.platform import Platform
 from sevkit.model.psp import Refused
 from sevkit.model.rmp_entry import TRANSITIONS, PageState
 from sevkit.model.snp_commands import SnpGuestState, SnpPlatformState

@@ -3,8 +3,7 @@
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Notebook, Observation, Outcome, Source
 from sevkit.attacks.labs import model_lab
 from sevkit.attacks.labs.account import PATIENCE, Account, find, write
-from sevkit.attacks.labs.guest_lab import GuestLab
-from sevkit.attacks.labs.host import ended_by_fault
+from sevkit.attacks.labs.guest_lab import GuestLab, ended_by_fault
 from sevkit.errors import DeadlineError
 from sevkit.vocabulary import ENCRYPTED, Level, Mode
 

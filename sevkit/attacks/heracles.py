@@ -8,8 +8,9 @@ from sevkit.attacks.experiment import Aim, Attack, Expectation, Mitigation, Note
 from sevkit.attacks.labs import model_lab
 from sevkit.model.cipher import BLOCK
 from sevkit.model.launch import Launched, default_policy
+from sevkit.model.machine import ABI_PAGE_SWAP, FIRMWARE_ABI
 from sevkit.model.psp import Refused
-from sevkit.model.snp_commands import ABI_PAGE_SWAP, FIRMWARE_ABI, POLICY_PAGE_SWAP_DISABLE
+from sevkit.model.snp_commands import POLICY_PAGE_SWAP_DISABLE
 from sevkit.vocabulary import Mode
 
 _GUESSES = [f"pin: {digit}".ljust(BLOCK).encode() for digit in range(10)]

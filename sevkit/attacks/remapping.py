@@ -7,8 +7,7 @@ under the guest's key. SEVered served a guest's secrets through its own web serv
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Notebook, Observation, Outcome, Source
 from sevkit.attacks.labs import model_lab
 from sevkit.attacks.labs.account import PATIENCE, Account, find, write
-from sevkit.attacks.labs.guest_lab import GuestLab
-from sevkit.attacks.labs.host import ended_by_fault
+from sevkit.attacks.labs.guest_lab import GuestLab, ended_by_fault
 from sevkit.errors import DeadlineError
 from sevkit.model.launch import Launched
 from sevkit.vocabulary import ENCRYPTED, Level, Mode

@@ -6,7 +6,8 @@ from typing import Any
 import click
 
 from sevkit import __version__
-from sevkit.cli import COMMANDS, output
+from sevkit.cli import output
+from sevkit.cli.commands import COMMANDS
 from sevkit.cli.lazy import LazyGroup
 from sevkit.errors import ExitCode, SevkitError, UsageError
 from sevkit.result import Result

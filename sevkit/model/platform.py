@@ -1,49 +1,15 @@
 """The machine: DRAM, memory controller, RMP, ASIDs, and what the host can do to them as software."""
 
-from dataclasses import dataclass
-
-from sevkit.model.cipher import PAGE, MemoryKey, Scheme
+from sevkit.model.cipher import PAGE, MemoryKey
 from sevkit.model.entropy import Entropy
 from sevkit.model.faults import Fault, FaultKind
+from sevkit.model.machine import PlatformConfig
 from sevkit.model.memory import Dram, MemoryController, SparseDram, WriteBackCache
 from sevkit.model.psp_sev import SevFirmware
 from sevkit.model.psp_snp import SnpFirmware
 from sevkit.model.rmp import COUNTERS, ENTRY_SIZE, Rmp
-from sevkit.model.snp_commands import FIRMWARE_ABI
 from sevkit.model.vm import Vm
 from sevkit.vocabulary import Mode
-
-GIB = 1 << 30
-
-
-@dataclass(frozen=True)
-class PlatformConfig:
-    """What a machine is and which mitigations it has.
-
-    ``memory`` is the installed memory in bytes (the RMP lies at its end); ``min_sev_asid`` and ``max_asid`` are EDX
-    and ECX of CPUID 8000_001F. ``firmware_svn`` is the security version of the SNP firmware,
-    ``firmware_abi`` the ABI that it speaks (major, minor). ``disabled_checks`` removes checks of the RMP by name: for
-    mutation tests.
-    """
-
-    seed: int = 1
-    memory: int = GIB
-    snp: bool = True
-    scheme: Scheme = Scheme.XEX
-    tsme: bool = False
-    cache: bool = False
-    ciphertext_hiding: bool = False
-    vmsa_reg_prot: bool = False
-    alias_check: bool = False
-    invd_microcode: bool = False
-    rmp_init_lock: bool = False
-    fabric_lock: bool = False
-    min_sev_asid: int = 128
-    max_asid: int = 509
-    max_snp_asid: int = 99
-    firmware_svn: int = 24
-    firmware_abi: tuple[int, int] = FIRMWARE_ABI
-    disabled_checks: frozenset[str] = frozenset()
 
 
 class Platform:

@@ -8,17 +8,15 @@ import hmac
 import struct
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from sevkit.model import vmsa
 from sevkit.model.cipher import BLOCK, PAGE
+from sevkit.model.machine import Machine
 from sevkit.model.measure import sev_measurement
 from sevkit.model.psp import Command, Refused, Rule, Status, enforce
-
-if TYPE_CHECKING:
-    from sevkit.model.platform import Platform
 
 
 class SevPlatformState(StrEnum):
@@ -176,7 +174,7 @@ class Packet:
 class SevFirmware:
     """The secure processor's SEV firmware. Each method is one command; a refused one raises Refused."""
 
-    def __init__(self, platform: "Platform") -> None:
+    def __init__(self, platform: Machine) -> None:
         self.platform = platform
         self.state = SevPlatformState.UNINIT
         self.guests: dict[int, SevGuest] = {}

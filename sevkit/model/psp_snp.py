@@ -2,13 +2,15 @@
 
 import struct
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sevkit.model import message, report, vmsa
 from sevkit.model.cipher import PAGE
+from sevkit.model.machine import Machine
 from sevkit.model.measure import PageType, VmplPerms
 from sevkit.model.psp import Refused, Status, enforce
 from sevkit.model.psp_sev import SevPlatformState
+from sevkit.model.rmp import Rmp
 from sevkit.model.rmp_entry import FULL, PageState, RmpEntry
 from sevkit.model.snp_commands import (
     COMMANDS,
@@ -20,10 +22,6 @@ from sevkit.model.snp_commands import (
     SnpPlatformState,
 )
 
-if TYPE_CHECKING:
-    from sevkit.model.platform import Platform
-    from sevkit.model.rmp import Rmp
-
 _REPORT_REQUEST = struct.Struct("<64sI28x")
 _REPORT_RESPONSE = struct.Struct("<II24x")
 
@@ -31,7 +29,7 @@ _REPORT_RESPONSE = struct.Struct("<II24x")
 class SnpFirmware:
     """The secure processor's SEV-SNP firmware. Each method is one command; a refused one raises Refused."""
 
-    def __init__(self, platform: "Platform", legacy: Any) -> None:
+    def __init__(self, platform: Machine, legacy: Any) -> None:
         self.platform = platform
         self.state = SnpPlatformState.UNINIT
         self.contexts: dict[int, GuestContext] = {}
@@ -44,7 +42,7 @@ class SnpFirmware:
     # --- what the rules ask
 
     @property
-    def table(self) -> "Rmp":
+    def table(self) -> Rmp:
         """The RMP."""
         assert self.platform.rmp is not None
         return self.platform.rmp

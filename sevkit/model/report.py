@@ -10,7 +10,7 @@ import hashlib
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -20,10 +20,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import NameOID
 
 from sevkit.model.entropy import Entropy
-
-if TYPE_CHECKING:
-    from sevkit.model.psp_snp import SnpFirmware
-    from sevkit.model.snp_commands import GuestContext
+from sevkit.model.machine import Machine
+from sevkit.model.snp_commands import GuestContext
 
 SIZE = 0x4A0
 SIGNED = 0x2A0
@@ -228,7 +226,20 @@ class IdBlock:
         return hashlib.sha384(body.ljust(0x404, b"\0")).digest()
 
 
-def make(firmware: "SnpFirmware", context: "GuestContext", report_data: bytes, vmpl: int) -> bytes:
+class Signer(Protocol):
+    """What a report says of the firmware that signs it (psp_snp.py)."""
+
+    platform: Machine
+    tcb: Tcb
+    alias_check_complete: bool
+
+    @property
+    def keys(self) -> KeyChain:
+        """The chip's keys."""
+        ...
+
+
+def make(firmware: Signer, context: GuestContext, report_data: bytes, vmpl: int) -> bytes:
     """A signed report on a guest."""
     config = firmware.platform.config
     info = 1 | config.tsme << 1 | config.ciphertext_hiding << 4 | firmware.alias_check_complete << 5

@@ -6,18 +6,15 @@ treatment of POLICY.ABI_MAJOR follow AMD's published firmware for Genoa.
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from sevkit.model.cipher import PAGE
+from sevkit.model.machine import ABI_PAGE_SWAP, Machine
 from sevkit.model.measure import PageType, SnpDigest
 from sevkit.model.psp import Command, Rule, Status
+from sevkit.model.rmp import Rmp
 from sevkit.model.rmp_entry import LARGE_PAGES, PageState, RmpEntry
 
-if TYPE_CHECKING:
-    from sevkit.model.psp_snp import SnpFirmware
-
-FIRMWARE_ABI = (1, 57)
-ABI_PAGE_SWAP = (1, 58)  # the first ABI with POLICY.PAGE_SWAP_DISABLE
 POLICY_SMT, POLICY_MUST_BE_ONE, POLICY_MIGRATE_MA, POLICY_DEBUG = 1 << 16, 1 << 17, 1 << 18, 1 << 19
 POLICY_SINGLE_SOCKET, POLICY_HIDING = 1 << 20, 1 << 24
 POLICY_PAGE_SWAP_DISABLE = 1 << 25
@@ -61,11 +58,39 @@ class GuestContext:
     counts: list[int] = field(default_factory=lambda: [0, 0, 0, 0])  # messages seen and sent, for each VMPCK
 
 
+class FirmwareState(Protocol):
+    """What the checks of a command ask of the firmware (psp_snp.py)."""
+
+    platform: Machine
+    state: SnpPlatformState
+
+    @property
+    def table(self) -> Rmp:
+        """The RMP."""
+        ...
+
+    def entry(self, spa: int) -> RmpEntry:
+        """The RMP entry of a page."""
+        ...
+
+    def legacy_initialised(self) -> bool:
+        """Whether the SEV firmware runs."""
+        ...
+
+    def asid_fits(self, asid: int) -> bool:
+        """Whether an SEV-SNP guest may have this ASID."""
+        ...
+
+    def alias_found(self) -> bool:
+        """Whether two addresses reach one DRAM cell, where the firmware checks for it."""
+        ...
+
+
 @dataclass
 class SnpCall:
     """A command with what its checks look at."""
 
-    firmware: "SnpFirmware"
+    firmware: FirmwareState
     command: Command
     context: GuestContext | None = None
     spa: int = 0

@@ -1,16 +1,13 @@
 """A guest's way to memory: nested tables, TLB, RMP checks, C-bit, key of the ASID."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from sevkit.model.cipher import PAGE
 from sevkit.model.faults import Fault, FaultKind
+from sevkit.model.machine import Machine
 from sevkit.model.npt import NestedTables
 from sevkit.model.rmp_checks import LARGE
 from sevkit.vocabulary import Mode
-
-if TYPE_CHECKING:
-    from sevkit.model.platform import Platform
 
 # page, C-bit, write, execute, VMPL
 _Key = tuple[int, bool, bool, bool, int]
@@ -23,7 +20,7 @@ class Vm:
     the host's.
     """
 
-    def __init__(self, platform: "Platform", mode: Mode, asid: int) -> None:
+    def __init__(self, platform: Machine, mode: Mode, asid: int) -> None:
         self.platform = platform
         self.mode = mode
         self.asid = asid

@@ -15,8 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from sevkit.model.cipher import BLOCK, PAGE, UNIT, MemoryKey, Scheme, gf_multiply, xe_tweak
 from sevkit.model.entropy import Entropy
 from sevkit.model.launch import launch
+from sevkit.model.machine import PlatformConfig
 from sevkit.model.memory import MemoryController, SparseDram, WriteBackCache
-from sevkit.model.platform import Platform, PlatformConfig
+from sevkit.model.platform import Platform
 from sevkit.model.psp import Refused
 from sevkit.model.psp_sev import ES, Packet, SevGuestState, SevPlatformState, make_secret
 from sevkit.model.rmp_entry import GPA_MASK, RmpEntry

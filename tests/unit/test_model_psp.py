@@ -12,20 +12,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from sevkit.model import message, report, vmsa
 from sevkit.model.cipher import PAGE
+from sevkit.model.machine import ABI_PAGE_SWAP, FIRMWARE_ABI, PlatformConfig
 from sevkit.model.measure import PageType, SnpDigest
-from sevkit.model.platform import Platform, PlatformConfig
+from sevkit.model.platform import Platform
 from sevkit.model.psp import Refused, Status
 from sevkit.model.psp_sev import API, COMMANDS, ES, NODBG, SevGuestState, make_secret
 from sevkit.model.rmp_entry import PageState
+from sevkit.model.snp_commands import COMMANDS as SNP_COMMANDS
 from sevkit.model.snp_commands import (
-    ABI_PAGE_SWAP,
-    FIRMWARE_ABI,
     POLICY_DEBUG,
     POLICY_DEFAULT,
     POLICY_PAGE_SWAP_DISABLE,
     SnpGuestState,
 )
-from sevkit.model.snp_commands import COMMANDS as SNP_COMMANDS
 
 S = SevGuestState
 DATA = 0x10000  # a page of system memory that the tests use

@@ -12,7 +12,8 @@ from sevkit.model import vmsa
 from sevkit.model.cipher import PAGE
 from sevkit.model.faults import Fault
 from sevkit.model.launch import launch
-from sevkit.model.platform import Platform, PlatformConfig
+from sevkit.model.machine import PlatformConfig
+from sevkit.model.platform import Platform
 from sevkit.model.rmp_checks import ALL_CHECKS, STAGES
 from sevkit.model.rmp_entry import FULL, READ, STATES, PageState, RmpEntry
 from sevkit.vocabulary import Mode

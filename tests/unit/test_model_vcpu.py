@@ -10,8 +10,9 @@ from sevkit.model.cipher import PAGE, Scheme
 from sevkit.model.faults import Fault
 from sevkit.model.isa import Op, assemble, decode, encode
 from sevkit.model.launch import launch
+from sevkit.model.machine import PlatformConfig
 from sevkit.model.memory import SparseDram
-from sevkit.model.platform import Platform, PlatformConfig
+from sevkit.model.platform import Platform
 from sevkit.model.rmp_checks import LARGE
 from sevkit.model.vcpu import HV_VECTOR, Vcpu
 from sevkit.model.vm import Vm

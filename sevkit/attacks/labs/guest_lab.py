@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from sevkit.attacks.labs.host import Host
-from sevkit.errors import UsageError
+from sevkit.attacks.notebook import Notebook, Observation
+from sevkit.errors import InconclusiveError, UsageError
 from sevkit.hypervisor.protocols import Guest
 from sevkit.hypervisor.qemu.guest import QemuGuest
 
@@ -56,3 +57,13 @@ def describe(guest: Guest) -> dict[str, Any]:
         "notes": list(guest.notes),
         "versions": dict(guest.versions),
     }
+
+
+def ended_by_fault(lab: GuestLab, note: Notebook, why: str) -> Observation:
+    """Close an experiment whose guest does not answer: stopped by a fault, or else nothing can be said."""
+    fault = lab.host.fault()
+    if fault is None:
+        raise InconclusiveError("the guest did not answer, and no fault has stopped it")
+    check, words = fault
+    note.guest("The guest's access does not come through; the host sees:", words)
+    return note.stopped(check, why)

@@ -3,9 +3,8 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from sevkit.attacks.notebook import Notebook, Observation
 from sevkit.errors import HypervisorError, InconclusiveError
 from sevkit.hypervisor.qemu.guest import QemuGuest
 from sevkit.memory.guest_ram.layout import GuestMap, GuestRange
@@ -13,9 +12,6 @@ from sevkit.memory.sources import poke
 from sevkit.memory.sources.base import PAGE, State, intersect, normalise
 from sevkit.memory.sources.process import LiveMemory
 from sevkit.vocabulary import Mode
-
-if TYPE_CHECKING:
-    from sevkit.attacks.labs.guest_lab import GuestLab
 
 _WINDOW = 8 << 20
 
@@ -116,13 +112,3 @@ class Host:
                     sums = (words * factors).sum(axis=1, dtype=np.uint64)
                     found.update(zip(range(at, at + read, PAGE), sums.tolist(), strict=True))
         return found
-
-
-def ended_by_fault(lab: "GuestLab", note: Notebook, why: str) -> Observation:
-    """Close an experiment whose guest does not answer: stopped by a fault, or else nothing can be said."""
-    fault = lab.host.fault()
-    if fault is None:
-        raise InconclusiveError("the guest did not answer, and no fault has stopped it")
-    check, words = fault
-    note.guest("The guest's access does not come through; the host sees:", words)
-    return note.stopped(check, why)

@@ -10,7 +10,8 @@ from sevkit.model import vmsa
 from sevkit.model.faults import Fault
 from sevkit.model.isa import assemble
 from sevkit.model.launch import Launched, default_policy, launch
-from sevkit.model.platform import Platform, PlatformConfig
+from sevkit.model.machine import PlatformConfig
+from sevkit.model.platform import Platform
 from sevkit.model.vm import GuestAbortError
 from sevkit.vocabulary import Mode
 

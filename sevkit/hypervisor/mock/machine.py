@@ -8,8 +8,9 @@ from sevkit.hypervisor.mock.layout import SHARED_SIZE
 from sevkit.model.cipher import PAGE
 from sevkit.model.faults import Fault
 from sevkit.model.launch import Launched, launch
+from sevkit.model.machine import PlatformConfig
 from sevkit.model.memory import BufferDram, RegionDram, SparseDram
-from sevkit.model.platform import Platform, PlatformConfig
+from sevkit.model.platform import Platform
 from sevkit.model.rmp_checks import LARGE
 from sevkit.model.vm import Vm
 from sevkit.vocabulary import Mode

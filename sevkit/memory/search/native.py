@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     Found = list[tuple[int, int]]  # where, which literal
 
+    Match = tuple[int, int, int]  # pattern, start, end
+
 STEP = 1 << 20  # bytes that are copied in at once: still in the caches when they are searched
 _GRAM = 4
 _SHORT, _LONG = 6, 15  # bytes of a literal from which on grams of 4, and of 8, leave a stride that pays
@@ -139,3 +141,12 @@ def groups(values: Sequence[bytes]) -> list[list[int]]:
         least = max(least for least in (0, _GRAM, _SHORT, _LONG) if len(value) >= least)
         found.setdefault(least, []).append(index)
     return list(found.values())
+
+
+def starts(finder: Finder, data: memoryview, core_start: int, core_end: int, limit: int) -> Found:
+    """Where literals start that end in the core, by the compiled search: (start, index of the literal)."""
+    held = ctypes.c_char.from_buffer(data)
+    try:
+        return finder.find(ctypes.addressof(held), core_start, core_end, limit)
+    finally:
+        del held  # or the memory could not be given back

@@ -8,7 +8,6 @@ the memory was cut. Literals are left to our own search (native.py) where that w
 
 from __future__ import annotations
 
-import ctypes
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,7 +17,8 @@ from sevkit.memory.search import native
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    Match = tuple[int, int, int]  # pattern, start, end
+    from sevkit.memory.search.native import Match
+
     Find = Callable[[memoryview, int, int, int], list[Match]]  # data, start and end of the core, limit
 
 MAX_LITERAL = 8192
@@ -102,7 +102,7 @@ class Literals:
 
     def find(self, data: memoryview, core_start: int, core_end: int, limit: int) -> list[Match]:
         """Literals that end in the core."""
-        return self.matches(starts(self.finder, data, core_start, core_end, limit))
+        return self.matches(native.starts(self.finder, data, core_start, core_end, limit))
 
     def matches(self, found: Iterable[tuple[int, int]]) -> list[Match]:
         """Where literals start, as (start, its place in the table), in terms of patterns."""
@@ -111,15 +111,6 @@ class Literals:
             indexes, size = self._table[literal]
             hits += [(index, start, start + size) for index in indexes]
         return hits
-
-
-def starts(finder: native.Finder, data: memoryview, core_start: int, core_end: int, limit: int) -> native.Found:
-    """Where literals start that end in the core, by the compiled search: (start, index of the literal)."""
-    held = ctypes.c_char.from_buffer(data)
-    try:
-        return finder.find(ctypes.addressof(held), core_start, core_end, limit)
-    finally:
-        del held  # or the memory could not be given back
 
 
 class _Plain:

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sevkit.errors import UsageError
 from sevkit.memory.search import native, required
-from sevkit.memory.search.patterns import starts
+from sevkit.memory.search.native import starts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from sevkit.memory.search.patterns import Match
+    from sevkit.memory.search.native import Match
     from sevkit.memory.search.required import ByteSet, Required
     from sevkit.memory.sources.base import Range
 

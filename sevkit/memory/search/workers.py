@@ -18,7 +18,8 @@ from sevkit.memory.sources.base import PAGE, SourceGoneError, page_up
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from sevkit.memory.search.patterns import Engine, Literals, Match
+    from sevkit.memory.search.native import Match
+    from sevkit.memory.search.patterns import Engine, Literals
     from sevkit.memory.sources.base import MemorySource, Range
 
     Progress = Callable[[int, int], None]  # bytes done, bytes in all
