@@ -1,8 +1,8 @@
 """A core's TLB for guest-virtual addresses: its entries carry the ASID, and nothing that tells vCPUs apart.
 
 When vCPUs of one guest take turns on a core, the host has to ask for a flush (TLB_CONTROL in the VMCB). SEV-SNP does
-not rely on it: the VMSA records on which core, and after which flush there, its vCPU ran last (PCPU_ID and TLB_ID,
-APM vol. 2 table B-4); on a mismatch VMRUN flushes.
+not rely on it: its VMSA has fields for where the vCPU ran last (TLB_ID and PCPU_ID), and VMRUN flushes by itself.
+How the hardware numbers cores and flushes was not read; the model's rule is "another vCPU of the guest ran here since".
 """
 
 from collections.abc import Callable
