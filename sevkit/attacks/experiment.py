@@ -91,10 +91,10 @@ class Attack:
     real-guest form needs only the guest protocol, so `attack run` performs it on the mock's guests at level model.
     ``captures``: the real-guest form captures the VMM's memory, so it supports ``--capture`` and ``--keep``.
 
-    ``mitigated`` is what is expected with ``mitigations`` on (the decisive one is first; None: no mitigation changes
-    anything). ``generations``: on which processors the attack was shown. ``claim`` is the row that it tests of AMD's
-    table of claims (attacks/claims.py), the oracle of the matrix. ``breaks_claim`` cites the CVE or paper for the modes
-    in which the experiment contradicts the table.
+    ``mitigated`` is what is expected with ``mitigations`` on (the decisive one stands first, or with
+    ``any_suffices`` each of them is enough; None: no mitigation changes anything). ``generations`` says since when and
+    on what the attack was shown. ``claim`` names the row of AMD's table of claims (attacks/claims.py) that it tests:
+    the oracle of the matrix. ``breaks_claim`` cites the CVE or paper for the modes where the table is contradicted.
     """
 
     name: str
@@ -107,6 +107,7 @@ class Attack:
     expected: Mapping[Mode, Expectation]
     mitigations: Sequence[Mitigation] = ()
     mitigated: Expectation | None = None
+    any_suffices: bool = False
     claim: str | None = None
     model: ModelExperiment | None = None
     guest: GuestExperiment | None = None
@@ -120,11 +121,12 @@ class Attack:
     def expectation(
         self, mode: Mode, mitigations: frozenset[Mitigation] = frozenset(), level: Level = Level.MODEL
     ) -> Expectation:
-        """What should happen in a mode at a level with these mitigations on; the first of the attack's is decisive."""
+        """What should happen in a mode at a level with these mitigations on."""
         plain = self.differs.get((level, mode), self.expected[mode])
         if self.mitigated is None or plain.outcome is Outcome.NOT_APPLICABLE:
             return plain
-        return self.mitigated if self.mitigations[0] in effective(mode, mitigations) else plain
+        decisive = self.mitigations if self.any_suffices else self.mitigations[:1]
+        return plain if effective(mode, mitigations).isdisjoint(decisive) else self.mitigated
 
     def applies(self, mode: Mode) -> bool:
         """Whether the attack is possible at all in this mode."""

@@ -22,6 +22,8 @@ class Mitigation(StrEnum):
     RMP_INIT_LOCK = "rmp-init-lock"
     FABRIC_LOCK = "fabric-lock"
     CHANNEL_BINDING = "channel-binding"
+    PAGE_SWAP_DISABLE = "page-swap-disable"
+    VC_OPCODE_CHECK = "vc-opcode-check"
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,12 @@ MEASURES: dict[Mitigation, Measure] = {
         "firmware checks that the Data Fabric routes its writes to the RMP", ("AMD-SB-3034",)
     ),
     Mitigation.CHANNEL_BINDING: Measure("the report's data cover the key of the channel that it comes through"),
+    Mitigation.PAGE_SWAP_DISABLE: Measure(
+        "policy bit 25 (ABI 1.58): the firmware does not move or swap the guest's pages", ("AMD-SB-3021",)
+    ),
+    Mitigation.VC_OPCODE_CHECK: Measure(
+        "the guest's #VC handler compares the exit code with the instruction", ("AMD-SB-3008",), before_snp=True
+    ),
     Mitigation.CPUID_PAGE: Measure("the guest believes only CPUID values that the firmware has compared"),
 }
 

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from sevkit.model.entropy import Entropy
+from sevkit.model.machine import FIRMWARE_ABI
 from sevkit.model.psp import Status
 from sevkit.model.report import FIELDS, SIGNED, KeyChain, Tcb, fits, sign
-from sevkit.model.snp_commands import FIRMWARE_ABI
 
 SIGNATURE_FIELD = 512  # bytes of a report's signature: R and S, 72 each, then zero
 CHECK_ID_SIZE = 96 + 4096 + 1

@@ -1,7 +1,7 @@
 """Launch a guest as each mode prescribes: the steps of a correct host and of the firmware."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sevkit.model import vmsa
 from sevkit.model.cipher import PAGE
@@ -15,18 +15,26 @@ from sevkit.vocabulary import MODE_FACTS, Mode
 
 @dataclass
 class Launched:
-    """A guest that is ready to run: its machine, its firmware handle, its save area, its launch measurement."""
+    """A guest that is ready to run: its machine, its firmware handle, its save areas, its launch measurement.
+
+    ``vmsa_spa`` is the save area of the vCPU that runs, ``vmsa_spas`` those of all.
+    """
 
     platform: Platform
     vm: Vm
     handle: int = 0
     vmsa_spa: int | None = None
+    vmsa_spas: list[int] = field(default_factory=list)
     digest: bytes = b""
     shared: frozenset[int] = field(default_factory=frozenset)
 
     def spa(self, gpa: int) -> int:
         """Return the system physical address of a guest address, as the host knows it."""
         return self.vm.npt.spa(gpa)
+
+    def vcpu(self, number: int) -> "Launched":
+        """The guest as one of its vCPUs has it."""
+        return replace(self, vmsa_spa=self.vmsa_spas[number])
 
 
 def default_policy(mode: Mode) -> int:
@@ -53,32 +61,35 @@ def launch(
     pages: int = 16,
     shared: Sequence[int] = (),
     registers: Mapping[str, int] | None = None,
+    more_vcpus: Sequence[Mapping[str, int]] = (),
     policy: int | None = None,
 ) -> Launched:
     """Launch a guest of ``pages`` pages from guest address 0.
 
     ``contents`` are launch pages by guest address (encrypted and measured); ``shared`` are addresses of pages that the
-    guest uses with the C-bit clear. The rest of an SNP guest's memory is assigned to it; the guest validates each page.
+    guest uses with the C-bit clear; the rest of a SNP guest's memory is assigned to it, and validated when it accepts.
+    ``registers`` is the state of the first vCPU, ``more_vcpus`` those of the others.
     """
     vm = platform.attach(mode, free_asid(platform, mode) if mode is not Mode.NOSEV else 0)
     launched = Launched(platform, vm, shared=frozenset(gpa // PAGE * PAGE for gpa in shared))
     for page in range(pages):
         vm.npt.map(page * PAGE, platform.allocate())
-    state = vmsa.pack(dict(registers or {}))
+    states = [vmsa.pack(dict(state)) for state in (registers or {}, *more_vcpus)]
     policy = default_policy(mode) if policy is None else policy
     starter = {Mode.NOSEV: _launch_plain, Mode.SEV: _launch_sev, Mode.SEV_ES: _launch_sev, Mode.SEV_SNP: _launch_snp}
-    starter[mode](launched, dict(contents or {}), state, policy)
+    starter[mode](launched, dict(contents or {}), states, policy)
+    launched.vmsa_spa = launched.vmsa_spas[0]
     return launched
 
 
-def _launch_plain(launched: Launched, contents: dict[int, bytes], state: bytes, policy: int) -> None:
+def _launch_plain(launched: Launched, contents: dict[int, bytes], states: list[bytes], policy: int) -> None:
     del policy
     for gpa, data in contents.items():
         launched.platform.host_write(launched.spa(gpa), data)
-    _host_state(launched, state)
+    _host_states(launched, states)
 
 
-def _launch_sev(launched: Launched, contents: dict[int, bytes], state: bytes, policy: int) -> None:
+def _launch_sev(launched: Launched, contents: dict[int, bytes], states: list[bytes], policy: int) -> None:
     platform, vm = launched.platform, launched.vm
     firmware = platform.sev
     if firmware.state == "UNINIT":
@@ -89,18 +100,16 @@ def _launch_sev(launched: Launched, contents: dict[int, bytes], state: bytes, po
         platform.host_write(launched.spa(gpa), data.ljust(PAGE, b"\0"))
         platform.host_wbinvd()  # the firmware reads DRAM, not the caches of the cores
         firmware.launch_update_data(launched.handle, launched.spa(gpa), PAGE)
+    _host_states(launched, states)
     if policy & ES:
-        launched.vmsa_spa = platform.allocate()
-        platform.host_write(launched.vmsa_spa, state)
         platform.host_wbinvd()
-        firmware.launch_update_vmsa(launched.handle, launched.vmsa_spa)
-    else:
-        _host_state(launched, state)
+        for spa in launched.vmsa_spas:
+            firmware.launch_update_vmsa(launched.handle, spa)
     launched.digest, _ = firmware.launch_measure(launched.handle)
     firmware.launch_finish(launched.handle)
 
 
-def _launch_snp(launched: Launched, contents: dict[int, bytes], state: bytes, policy: int) -> None:
+def _launch_snp(launched: Launched, contents: dict[int, bytes], states: list[bytes], policy: int) -> None:
     platform, vm = launched.platform, launched.vm
     firmware, rmp = platform.snp, platform.rmp
     assert rmp is not None
@@ -117,11 +126,11 @@ def _launch_snp(launched: Launched, contents: dict[int, bytes], state: bytes, po
         rmp.rmpupdate(launched.spa(gpa), assigned=True, asid=vm.asid, gpa=gpa, immutable=True)
         firmware.launch_update(launched.handle, launched.spa(gpa))
         vm.validated.add(gpa // PAGE)
-    launched.vmsa_spa = platform.allocate()
-    platform.host_write(launched.vmsa_spa, state)
+    _host_states(launched, states)
     platform.host_wbinvd()
-    rmp.rmpupdate(launched.vmsa_spa, assigned=True, asid=vm.asid, gpa=VMSA_GPA, immutable=True)
-    firmware.launch_update(launched.handle, launched.vmsa_spa, PageType.VMSA)
+    for spa in launched.vmsa_spas:
+        rmp.rmpupdate(spa, assigned=True, asid=vm.asid, gpa=VMSA_GPA, immutable=True)
+        firmware.launch_update(launched.handle, spa, PageType.VMSA)
     firmware.launch_finish(launched.handle)
     launched.digest = firmware.contexts[launched.handle].digest.value
     _assign_rest(launched, contents)
@@ -138,7 +147,8 @@ def _assign_rest(launched: Launched, contents: Mapping[int, bytes]) -> None:
             vm.accept(gpa)
 
 
-def _host_state(launched: Launched, state: bytes) -> None:
-    """Allocate the VMCB: without SEV-ES the registers are stored in this page of the host."""
-    launched.vmsa_spa = launched.platform.allocate()
-    launched.platform.host_write(launched.vmsa_spa, state)
+def _host_states(launched: Launched, states: Sequence[bytes]) -> None:
+    """Write each vCPU's registers into a page of the host's: the VMCB, or what becomes the VMSA."""
+    for state in states:
+        launched.vmsa_spas.append(launched.platform.allocate())
+        launched.platform.host_write(launched.vmsa_spas[-1], state)

@@ -9,6 +9,8 @@ from sevkit.model.memory import Dram, MemoryController, WriteBackCache
 from sevkit.model.rmp import Rmp
 
 GIB = 1 << 30
+FIRMWARE_ABI = (1, 57)
+ABI_PAGE_SWAP = (1, 58)  # the first ABI with POLICY.PAGE_SWAP_DISABLE
 
 
 @dataclass(frozen=True)
@@ -16,8 +18,9 @@ class PlatformConfig:
     """What a machine is and which mitigations it has.
 
     ``memory`` is the installed memory in bytes (the RMP lies at its end); ``min_sev_asid`` and ``max_asid`` are EDX
-    and ECX of CPUID 8000_001F. ``firmware_svn`` is the security version of the SNP
-    firmware. ``disabled_checks`` removes checks of the RMP by name: for mutation tests.
+    and ECX of CPUID 8000_001F. ``firmware_svn`` is the security version of the SNP firmware,
+    ``firmware_abi`` the ABI that it speaks (major, minor). ``disabled_checks`` removes checks of the RMP by name: for
+    mutation tests.
     """
 
     seed: int = 1
@@ -36,6 +39,7 @@ class PlatformConfig:
     max_asid: int = 509
     max_snp_asid: int = 99
     firmware_svn: int = 24
+    firmware_abi: tuple[int, int] = FIRMWARE_ABI
     disabled_checks: frozenset[str] = frozenset()
 
 

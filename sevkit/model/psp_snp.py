@@ -14,7 +14,6 @@ from sevkit.model.rmp import Rmp
 from sevkit.model.rmp_entry import FULL, PageState, RmpEntry
 from sevkit.model.snp_commands import (
     COMMANDS,
-    FIRMWARE_ABI,
     LARGE,
     POLICY_DEFAULT,
     GuestContext,
@@ -104,7 +103,7 @@ class SnpFirmware:
         """SNP_PLATFORM_STATUS."""
         self._enter("SNP_PLATFORM_STATUS")
         return {
-            "abi": FIRMWARE_ABI,
+            "abi": self.platform.config.firmware_abi,
             "state": str(self.state),
             "rmp_init": self.state is SnpPlatformState.INIT,
             "alias_check_complete": self.alias_check_complete,

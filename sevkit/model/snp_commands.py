@@ -9,16 +9,15 @@ from enum import StrEnum
 from typing import Protocol
 
 from sevkit.model.cipher import PAGE
-from sevkit.model.machine import Machine
+from sevkit.model.machine import ABI_PAGE_SWAP, Machine
 from sevkit.model.measure import PageType, SnpDigest
 from sevkit.model.psp import Command, Rule, Status
 from sevkit.model.rmp import Rmp
 from sevkit.model.rmp_entry import LARGE_PAGES, PageState, RmpEntry
 
-FIRMWARE_ABI = (1, 57)
 POLICY_SMT, POLICY_MUST_BE_ONE, POLICY_MIGRATE_MA, POLICY_DEBUG = 1 << 16, 1 << 17, 1 << 18, 1 << 19
 POLICY_SINGLE_SOCKET, POLICY_HIDING = 1 << 20, 1 << 24
-POLICY_RESERVED = ~((1 << 25) - 1)
+POLICY_PAGE_SWAP_DISABLE = 1 << 25
 POLICY_DEFAULT = 0x30000
 LARGE = LARGE_PAGES * PAGE
 
@@ -108,6 +107,16 @@ class SnpCall:
         return self.context
 
     @property
+    def abi(self) -> tuple[int, int]:
+        """Major and minor version of the ABI that the firmware speaks."""
+        return self.firmware.platform.config.firmware_abi
+
+    @property
+    def policy_bits(self) -> int:
+        """How many bits of the guest policy the firmware knows; the others must be zero."""
+        return 26 if self.abi >= ABI_PAGE_SWAP else 25
+
+    @property
     def entry(self) -> RmpEntry:
         """The RMP entry of the page that the command is about."""
         return self.firmware.entry(self.spa)
@@ -137,12 +146,13 @@ _TYPE_SMALL = Rule(
 )
 _ACTIVE = Rule("guest-active", lambda c: c.guest.asid is None, Status.INACTIVE)
 _OWNER = Rule("page-owner", lambda c: c.entry.asid != c.guest.asid, Status.INVALID_PAGE_OWNER)
+_SWAP = Rule("policy-page-swap", lambda c: bool(c.guest.policy & POLICY_PAGE_SWAP_DISABLE), Status.POLICY_FAILURE)
 _DEBUG = Rule("policy-debug", lambda c: not c.guest.policy & POLICY_DEBUG, Status.POLICY_FAILURE)
 _POLICY = (
-    Rule("policy-reserved", lambda c: bool(c.policy & POLICY_RESERVED), Status.POLICY_FAILURE),
+    Rule("policy-reserved", lambda c: bool(c.policy >> c.policy_bits), Status.POLICY_FAILURE),
     Rule("policy-must-be-one", lambda c: not c.policy & POLICY_MUST_BE_ONE, Status.POLICY_FAILURE),
     # The ABI says "must equal"; the firmware refuses only what is newer than itself (QEMU's default has major 0).
-    Rule("policy-abi", lambda c: (c.policy >> 8 & 0xFF, c.policy & 0xFF) > FIRMWARE_ABI, Status.POLICY_FAILURE),
+    Rule("policy-abi", lambda c: (c.policy >> 8 & 0xFF, c.policy & 0xFF) > c.abi, Status.POLICY_FAILURE),
     Rule(
         "policy-hiding",
         lambda c: bool(c.policy & POLICY_HIDING) and not c.firmware.platform.config.ciphertext_hiding,
@@ -240,6 +250,7 @@ COMMANDS: dict[str, Command] = {
             (
                 _PLATFORM,
                 _CONTEXT,
+                _SWAP,
                 _RANGE,
                 _ACTIVE,
                 _page("source-state", PageState.GUEST_VALID, PageState.PRE_SWAP),

@@ -13,6 +13,7 @@ from sevkit.model.faults import Fault, FaultKind
 from sevkit.model.isa import SIZE, Op, decode
 from sevkit.model.launch import Launched
 from sevkit.model.paging import PageFaultError, walk
+from sevkit.model.tlb import Core
 from sevkit.model.vm import GuestAbortError
 from sevkit.vocabulary import Mode
 
@@ -36,14 +37,18 @@ class Vcpu:
     """One vCPU of a launched guest. ``run`` is VMRUN until the next VMEXIT.
 
     ``ghcb`` is the guest address of the shared page through which SEV-ES guests talk to the host. ``careless`` makes
-    the guest validate a page again when it is found not validated, which a correct guest never does.
+    the guest validate a page again whenever one turns out not to be valid, which a correct guest never does. ``core``
+    is the core that it runs on, with its TLB; without one every access walks the guest's tables.
     """
 
-    def __init__(self, launched: Launched, *, ghcb: int | None = None, careless: bool = False) -> None:
+    def __init__(
+        self, launched: Launched, *, ghcb: int | None = None, careless: bool = False, core: Core | None = None
+    ) -> None:
         self.launched = launched
         self.vm = launched.vm
         self.ghcb = ghcb
         self.careless = careless
+        self.core = core
         self.registers: dict[str, int] = {}
         self.steps = 0
         self.out: list[int] = []
@@ -60,12 +65,17 @@ class Vcpu:
 
     # --- VMRUN and VMEXIT
 
-    def run(self, limit: int = 10_000, *, inject: int | None = None) -> Exit:
-        """VMRUN: load the state, deliver an injected event, run at most ``limit`` instructions, store the state."""
+    def run(self, limit: int = 10_000, *, inject: int | None = None, error: int | None = None) -> Exit:
+        """VMRUN: load the state, deliver an injected event, run at most ``limit`` instructions, store the state.
+
+        ``error`` is the error code that the event pushes (for #VC: the exit code).
+        """
         refused = self._load_state()
         if refused is not None:
             return refused
-        outcome = self._deliver(inject) if inject is not None else None
+        if self.core is not None:
+            self.core.enter(self.vm.asid, self._vmsa_spa(), tlb_id=self.vm.snp)
+        outcome = self._deliver(inject, error) if inject is not None else None
         count = 0
         while outcome is None and count < limit:
             outcome = self._step()
@@ -123,8 +133,8 @@ class Vcpu:
         assert self.launched.vmsa_spa is not None
         return self.launched.vmsa_spa
 
-    def _deliver(self, vector: int) -> Exit | None:
-        """Deliver an injected event; under restricted injection only #HV is accepted."""
+    def _deliver(self, vector: int, error: int | None) -> Exit | None:
+        """An injected event: under restricted injection only #HV gets through."""
         restricted = self.vm.snp and self.registers["sev_features"] & vmsa.RESTRICTED_INJECTION
         if restricted and vector != HV_VECTOR:
             return Exit(FaultKind.VMEXIT_INVALID, "restricted-injection", f"vector {vector:#x}")
@@ -133,6 +143,8 @@ class Vcpu:
             return None
         self._push(self.registers["rflags"])
         self._push(self.registers["rip"])
+        if error is not None:
+            self._push(error)
         self.registers["rip"] = handler
         return None
 
@@ -269,7 +281,12 @@ class Vcpu:
         """Guest-physical address and C-bit. Without paging all accesses are private."""
         if not self.registers["cr3"]:
             return va & _MASK, True
-        return walk(self.registers["cr3"], va & _MASK, lambda gpa: int.from_bytes(self.vm.read(gpa, 8), "little"))
+        if self.core is None:
+            return self._walk(va & _MASK)
+        return self.core.translate(self.vm.asid, va & _MASK, self._walk)
+
+    def _walk(self, va: int) -> tuple[int, bool]:
+        return walk(self.registers["cr3"], va, lambda gpa: int.from_bytes(self.vm.read(gpa, 8), "little"))
 
     def _read_word(self, va: int) -> int:
         gpa, private = self._address(va)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from sevkit import attacks
+from sevkit.attacks import wesee
 from sevkit.attacks.claims import THREATS, Claim
 from sevkit.attacks.experiment import COLUMNS, Attack, Form, Mitigation, Notebook, Outcome, Stage
 from sevkit.attacks.matrix import as_data, in_model, run_model
@@ -95,6 +96,22 @@ def test_same_seed_same_story() -> None:
     stories = [in_model(attack, Mode.SEV, False, seed=5).run.steps for _ in range(2)]
     assert stories[0] == stories[1]
     assert in_model(attack, Mode.SEV, False, seed=6).run.steps != stories[0]
+
+
+@pytest.mark.parametrize("seed", range(1, 13))
+def test_heracles_finds_whatever_the_secret_is(seed: int) -> None:
+    run = in_model(attacks.find("heracles"), Mode.SEV_SNP, False, seed=seed).run
+    assert run.outcome is Outcome.WORKS, run.steps
+
+
+@pytest.mark.parametrize("mode", [Mode.SEV_ES, Mode.SEV_SNP])
+def test_the_patched_handler_still_serves_a_true_vmmcall(mode: Mode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """WeSee is stopped because no VMMCALL was executed, not because the handler serves nothing."""
+    note = Notebook(mode, frozenset({Mitigation.VC_OPCODE_CHECK}))
+    assert attacks.find("wesee").perform(note).check == "vc-opcode-check"
+    monkeypatch.setattr(wesee, "_PROGRAM", wesee._PROGRAM.replace("    nop ", "    vmmcall "))
+    note = Notebook(mode, frozenset({Mitigation.VC_OPCODE_CHECK}))
+    assert attacks.find("wesee").perform(note).outcome is Outcome.WORKS
 
 
 def test_the_page_needs_nothing_else() -> None:

@@ -12,14 +12,19 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from sevkit.model import message, report, vmsa
 from sevkit.model.cipher import PAGE
-from sevkit.model.machine import PlatformConfig
+from sevkit.model.machine import ABI_PAGE_SWAP, FIRMWARE_ABI, PlatformConfig
 from sevkit.model.measure import PageType, SnpDigest
 from sevkit.model.platform import Platform
 from sevkit.model.psp import Refused, Status
 from sevkit.model.psp_sev import API, COMMANDS, ES, NODBG, SevGuestState, make_secret
 from sevkit.model.rmp_entry import PageState
 from sevkit.model.snp_commands import COMMANDS as SNP_COMMANDS
-from sevkit.model.snp_commands import POLICY_DEBUG, POLICY_DEFAULT, SnpGuestState
+from sevkit.model.snp_commands import (
+    POLICY_DEBUG,
+    POLICY_DEFAULT,
+    POLICY_PAGE_SWAP_DISABLE,
+    SnpGuestState,
+)
 
 S = SevGuestState
 DATA = 0x10000  # a page of system memory that the tests use
@@ -297,6 +302,24 @@ def test_page_move_keeps_the_content_under_the_new_address() -> None:
     assert platform.snp.table.state(PAGE_A) is PageState.GUEST_INVALID
     assert platform.controller.read(PAGE_B, 16, 1) == b"moves with tweak"
     assert platform.host_read(PAGE_B, 16) != before
+
+
+def test_the_policy_bits_that_are_reserved_depend_on_the_abi() -> None:
+    for abi, first_reserved in ((FIRMWARE_ABI, 25), (ABI_PAGE_SWAP, 26)):
+        platform = snp(firmware_abi=abi)
+        platform.snp.table.rmpupdate(GCTX, assigned=True, immutable=True)
+        handle = platform.snp.gctx_create(GCTX)
+        for bit in range(first_reserved, 64):
+            start = partial(platform.snp.launch_start, handle, POLICY_DEFAULT | 1 << bit)
+            assert status_of(start) is Status.POLICY_FAILURE
+    platform.snp.launch_start(handle, POLICY_DEFAULT | POLICY_PAGE_SWAP_DISABLE)
+
+
+def test_page_move_asks_the_policy_first() -> None:
+    platform = snp(firmware_abi=ABI_PAGE_SWAP)
+    handle = launching(platform)
+    platform.snp.contexts[handle].policy |= POLICY_PAGE_SWAP_DISABLE
+    assert status_of(lambda: platform.snp.page_move(handle, PAGE_A, PAGE_B)) is Status.POLICY_FAILURE
 
 
 def test_id_block_binds_digest_policy_and_signature() -> None:

@@ -47,16 +47,30 @@ def guest(
     program: str = "hlt",
     contents: Mapping[int, bytes] | None = None,
     shared: Sequence[int] = (SHARED,),
-    registers: Mapping[str, int] | None = None,
+    registers: Mapping[str, int] | Sequence[Mapping[str, int]] = (),
     policy: int | None = None,
     pages: int = 12,
 ) -> Launched:
-    """Launch a guest of the run's mode with ``program`` at CODE, its stack below STACK + 4 KiB."""
+    """Launch a guest of the run's mode with ``program`` at CODE, its stack below STACK + 4 KiB.
+
+    ``registers`` changes the state of its one vCPU; a sequence gives it several.
+    """
     features = vmsa.RESTRICTED_INJECTION if note.has(Mitigation.RESTRICTED_INJECTION) else 0
-    state = {"rip": CODE, "rsp": STACK + 0x1000, "sev_features": features, **(registers or {})}
+    common = {"rip": CODE, "rsp": STACK + 0x1000, "sev_features": features}
+    changes = [registers] if isinstance(registers, Mapping) else registers
+    first, *others = ({**common, **each} for each in changes or [{}])
     policy = default_policy(note.mode) if policy is None else policy
     image = {CODE: assemble(program, CODE), **(contents or {})}
-    return launch(platform, note.mode, contents=image, pages=pages, shared=shared, registers=state, policy=policy)
+    return launch(
+        platform,
+        note.mode,
+        contents=image,
+        pages=pages,
+        shared=shared,
+        registers=first,
+        more_vcpus=others,
+        policy=policy,
+    )
 
 
 def attempt(action: Callable[[], T]) -> tuple[T | None, str]:
