@@ -1,4 +1,4 @@
-"""The running guests at a glance: mode, processor time, and what their memory looks like to the host right now."""
+"""An overview of the running guests: mode, processor time, and how the host sees their memory now."""
 
 import os
 import time
@@ -14,13 +14,13 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Overview:
-    """Looks at all guests again and again; processor time is since the look before."""
+    """Examines all guests repeatedly; processor time is relative to the previous call."""
 
     def __init__(self) -> None:
-        self._before: dict[int, tuple[float, float]] = {}  # PID -> when, seconds of processor time
+        self._before: dict[int, tuple[float, float]] = {}  # PID -> time of the last call, processor time in seconds
 
     def look(self) -> list[GuestGlance]:
-        """One row for each running guest, in order of name. Reading a guest's memory takes a while for each GiB."""
+        """One row per running guest, in order of name. Reading a guest's memory takes a while for each GiB."""
         return [self._row(record) for record in registry.running()]
 
     def _row(self, record: registry.Record) -> GuestGlance:
@@ -30,7 +30,7 @@ class Overview:
             with LiveMemory(record.pid) as source:
                 ram = GuestMap(select.attach(record.name).ram_blocks(), "hypervisor")
                 pages = guest_pages(source, ram).counts()
-        except SevkitError as error:  # it may end while it is looked at
+        except SevkitError as error:  # the guest may end while its memory is read
             problem = error.message
         return {
             "name": record.name,
@@ -44,7 +44,7 @@ class Overview:
         }
 
     def _cpu(self, pid: int) -> float | None:
-        """Per cent of one CPU since the last look; None at the first, and for a process that is gone."""
+        """Per cent of one CPU since the last call; None on the first call, and for a process that has ended."""
         try:
             with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123 - not a file that a path would help with
                 fields = file.read().rpartition(")")[2].split()

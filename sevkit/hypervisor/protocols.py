@@ -1,4 +1,4 @@
-"""The protocols that every hypervisor and every guest answer, whatever runs below."""
+"""The protocols (interfaces) of all hypervisors and all guests."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ class Guest(Protocol):
 
     @property
     def spec(self) -> GuestSpec:
-        """What was asked for."""
+        """The spec it was launched from."""
         ...
 
     @property
@@ -63,29 +63,28 @@ class Guest(Protocol):
 
     @property
     def notes(self) -> Sequence[str]:
-        """What a reader should know about this launch: a fallback that was taken, a weak policy."""
+        """Remarks on this launch for the user, such as a fallback or a weak policy."""
         ...
 
     @property
     def confounds(self) -> Sequence[str]:
-        """What else than the mode differs from the plain guest of the same spec."""
+        """Differences from the plain guest of the same spec, other than the mode."""
         ...
 
     def run(
         self, command: str | Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0, private: bool = False
     ) -> CommandResult:
-        """Run a command in the guest: a string goes to the guest's shell, a sequence is run as it is.
+        """Run a command in the guest: a string by the guest's shell, a sequence as one command without a shell.
 
-        ``private`` asks for a way in and out that the VMM sees only encrypted (ssh); the default may pass through the
-        VMM in clear.
-        Raises DeadlineError after ``timeout`` seconds, GuestError when the guest is gone.
+        With ``private``, the VMM sees input and output only encrypted (ssh); by default it may see them as plaintext.
+        Raises DeadlineError after ``timeout`` seconds, GuestError if the guest has ended.
         """
         ...
 
     def plant(self, nonce: bytes) -> None:
-        """Have the guest derive secrets from a public nonce and keep them (guest/secrets.py).
+        """Let the guest derive secrets from a public nonce and keep them (guest/secrets.py).
 
-        The marker that must be found passes through guest memory that is shared with the host.
+        The positive control, a marker, passes through guest memory that is shared with the host.
         """
         ...
 
@@ -94,11 +93,11 @@ class Guest(Protocol):
         ...
 
     def write_back(self) -> None:
-        """Write back to DRAM what caches hold of guest memory, as WBINVD does: DRAM is what is captured."""
+        """Write cached guest memory back to DRAM, as WBINVD does, because only DRAM is captured."""
         ...
 
     def word(self) -> GuestWord:
-        """What the guest says of its own memory; asked after ``plant``."""
+        """What the guest reports about its own memory; call it after ``plant``."""
         ...
 
     def put(self, source: Path, target: str) -> None:
@@ -122,7 +121,7 @@ class Guest(Protocol):
         ...
 
     def stop(self) -> None:
-        """End the guest and remove all that belongs to it. Calling it twice is harmless."""
+        """End the guest and remove its files. Calling it twice is harmless."""
         ...
 
 
@@ -139,15 +138,15 @@ class Hypervisor(Protocol):
         ...
 
     def command_line(self, spec: GuestSpec) -> Sequence[str]:
-        """The command line that ``launch`` would run, for ``--dry-run``; needs nothing of this machine."""
+        """The command line that ``launch`` would run, for ``--dry-run``; works on any machine."""
         ...
 
     def launch(self, spec: GuestSpec, *, detach: bool = False, timeout: float = 120.0) -> Guest:
-        """Start a guest and wait until it answers. A detached guest outlives this process."""
+        """Start a guest and wait until it answers. A detached guest continues after this process has ended."""
         ...
 
     def launch_many(
         self, specs: Sequence[GuestSpec], *, detach: bool = False, timeout: float = 120.0
     ) -> "Sequence[Guest]":
-        """Start several guests at once and wait for all; when one fails, all are stopped."""
+        """Start several guests at once and wait for all; if one fails, all are stopped."""
         ...

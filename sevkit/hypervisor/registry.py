@@ -1,8 +1,8 @@
-"""The guests that sevkit has started on this machine, kept so that a later process finds them again.
+"""The registry of guests that sevkit has started on this machine, so that later processes find them.
 
-One private folder a guest. A record counts only while its VMM runs: PID and start time must agree, so that a PID used
-again is not taken for a guest. Folders of guests that are gone are removed. Nothing is believed that another user could
-have written, and no symbolic link is followed.
+There is one private folder per guest. A record is valid only while its VMM runs: PID and start time must match, so that
+a process that reuses the PID is not taken for a guest. Folders of guests that have ended are removed. Files that
+another user could have written are ignored, and symbolic links are not followed.
 """
 
 import contextlib
@@ -24,8 +24,8 @@ from sevkit.vocabulary import Mode, Provenance
 
 HYPERVISORS = ("qemu", "emulated", "mock")
 _RECORD = "guest.json"
-_OWNER = "owner"  # who is starting the guest: PID and start time
-_MARK = "vmm.mark"  # which process a detached VMM became, written before the record can be
+_OWNER = "owner"  # PID and start time of the process that is starting the guest
+_MARK = "vmm.mark"  # PID and start time of a detached VMM, written before the record exists
 _LIMIT = 1 << 20  # bytes; a record is a few thousand
 
 
@@ -46,7 +46,7 @@ class Record:
     notes: list[str]
 
     def alive(self) -> bool:
-        """Whether the very process that was started still runs."""
+        """Whether the process that was started still runs (and not another one with its PID)."""
         return procfs.process_start_time(self.pid) == self.start_time and not procfs.is_zombie(self.pid)
 
 
@@ -56,7 +56,7 @@ def folder(name: str) -> Path:
 
 
 def mark(path: Path) -> Path:
-    """The file in a guest's folder that says which process its VMM is, should the launch be cut short."""
+    """The file in a guest's folder that identifies its VMM process if the launch is interrupted."""
     return path / _MARK
 
 
@@ -75,7 +75,7 @@ def _locked() -> Iterator[None]:
 
 
 def claim(name: str) -> Path:
-    """Make the folder of a new guest; raises UsageError when a guest of that name runs or is being started."""
+    """Create the folder of a new guest; raises UsageError if a guest of that name runs or is being started."""
     with _locked():
         path = folder(name)
         if os.path.lexists(path):
@@ -90,7 +90,7 @@ def claim(name: str) -> Path:
 
 
 def write(record: Record) -> None:
-    """Put a guest on record, whole or not at all."""
+    """Write a guest's record atomically."""
     path = folder(record.name)
     temporary = path / f".{_RECORD}"
     write_private(temporary, json.dumps(asdict(record), indent=2))
@@ -107,7 +107,7 @@ def read(name: str) -> Record:
 
 
 def running() -> list[Record]:
-    """The records of all running guests; folders of guests that are gone are removed on the way."""
+    """The records of all running guests; also removes folders of guests that have ended."""
     with _locked():
         found = []
         for path in sorted(state_dir("guests").iterdir()):
@@ -122,12 +122,12 @@ def running() -> list[Record]:
 
 
 def forget(name: str) -> None:
-    """Remove a guest's folder and all that lies in it."""
+    """Remove a guest's folder with its content."""
     shutil.rmtree(folder(name), ignore_errors=True)
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether a path is itself a folder, made by this user, that nobody else can write to."""
+    """Whether a path is a folder (not a link) of this user that nobody else can write to."""
     try:
         info = path.lstat()
     except OSError:
@@ -136,7 +136,7 @@ def _is_ours(path: Path) -> bool:
 
 
 def _stale(path: Path) -> bool:
-    """Whether neither the guest nor the process that was starting it is there any more."""
+    """Whether both the guest and the process that was starting it have ended."""
     record = _read(path)
     if record is not None:
         return not record.alive()
@@ -144,20 +144,20 @@ def _stale(path: Path) -> bool:
 
 
 def _remove(path: Path) -> None:
-    """Remove the folder of a guest that nothing can reach any more, and end its VMM should that still run."""
+    """Remove the folder of a guest that nothing can use any more, and end its VMM if that still runs."""
     if (marked := _process(path / _MARK)) is not None:
         processes.end(*marked)
     shutil.rmtree(path, ignore_errors=True)
 
 
 def _runs(file: Path) -> bool:
-    """Whether the very process that a file names still runs."""
+    """Whether the process in a file (PID and start time) still runs."""
     named = _process(file)
     return named is not None and procfs.process_start_time(named[0]) == named[1]
 
 
 def _process(file: Path) -> tuple[int, int] | None:
-    """PID and start time from a file of ours; None when there is none, or it makes no sense."""
+    """PID and start time from a file of ours; None if it is missing or invalid."""
     try:
         pid, start = (int(word) for word in _trusted(file).split())
     except (OSError, ValueError):
@@ -178,7 +178,7 @@ def _trusted(file: Path) -> str:
 
 
 def _read(path: Path) -> Record | None:
-    """The record in a folder, None when there is none or it makes no sense."""
+    """The record in a folder; None if it is missing or invalid."""
     try:
         if not _is_ours(path):
             return None
@@ -190,7 +190,7 @@ def _read(path: Path) -> Record | None:
 
 
 def _sound(record: Record) -> bool:
-    """Whether the values have the types that they are declared with."""
+    """Whether the values have their declared types."""
     texts = (record.name, record.hypervisor, record.mode, record.provenance, record.accel)
     numbers = (record.pid, record.start_time)
     known = record.mode in list(Mode) and record.provenance in list(Provenance) and record.hypervisor in HYPERVISORS

@@ -1,4 +1,4 @@
-"""Choosing a hypervisor: by name, or the most real one that can run a mode here."""
+"""Choose a hypervisor: by name, or the one closest to hardware that can run a mode here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ NAMES = ("qemu", "emulated", "mock")
 
 @dataclass(frozen=True)
 class Choice:
-    """A hypervisor and why it was taken, with what was passed over."""
+    """A hypervisor, the reason why it was chosen, and those that were rejected."""
 
     hypervisor: Hypervisor
     reason: str
@@ -40,8 +40,8 @@ def make(name: str, progress: Callable[[str], None] | None = None) -> Hypervisor
 def choose(name: str, mode: Mode, progress: Callable[[str], None] | None = None, *, real: bool = False) -> Choice:
     """The hypervisor called ``name``, or for ``auto`` the first of hardware, emulator, mock that runs ``mode`` here.
 
-    With ``real``, ``auto`` never takes the mock: a test that passes on no guest at all is worse than one that fails.
-    Raises UnsupportedModeError with each reason when none can.
+    With ``real``, ``auto`` never chooses the mock: a test that passes without a real guest is worse than a failure.
+    Raises UnsupportedModeError with each reason if no hypervisor can run the mode.
     """
     names = (name,) if name != "auto" else NAMES[:-1] if real else NAMES
     passed: list[str] = []
@@ -64,7 +64,7 @@ def _hint(name: str, real: bool) -> str | None:
 
 
 def attach(name: str) -> Guest:
-    """A running guest that this or another process has launched; raises UsageError when there is none of that name."""
+    """A running guest that this or another process has launched; raises UsageError if there is none of that name."""
     record = registry.read(name)
     if record.hypervisor == "mock":
         from sevkit.hypervisor.mock import hypervisor as mock

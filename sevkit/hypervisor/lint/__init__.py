@@ -1,1 +1,1 @@
-"""What is wrong with how a guest is launched: QEMU command lines, libvirt domains, running VMMs; QEMU's own errors."""
+"""Find mistakes in launches of guests: QEMU command lines, libvirt domains, running VMMs; explain QEMU's errors."""

@@ -1,4 +1,4 @@
-"""`sevkit guest lint` without a command line around it."""
+"""`sevkit guest lint`, independent of the command line."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from sevkit.hypervisor.payload import LaunchLint
 
 
 def lint(texts: Sequence[tuple[str, str]], pids: Sequence[int], log: str, host: rules.Host) -> LaunchLint:
-    """Judge launches in texts (name and content) and of processes, and explain a log; raises SevkitError."""
+    """Check launches in texts (name and content) and of processes, and explain a log; raises SevkitError."""
     launches = [launch for name, text in texts for launch in read(text, name)]
     launches += [command_line.of_process(pid) for pid in pids]
     findings = [finding for launch in launches for finding in rules.check(launch, host)]

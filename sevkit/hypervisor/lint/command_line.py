@@ -1,4 +1,4 @@
-"""QEMU command lines: of a script, a log of libvirt, or a running process. Pure but for `of_process`."""
+"""Parse QEMU command lines from a script, a log of libvirt, or a running process. Pure except `of_process`."""
 
 import json
 import re
@@ -17,7 +17,7 @@ _LONG = re.compile(r"^--?([a-zA-Z][\w-]*)$")
 
 
 def launches(text: str, origin: str) -> list[Launch]:
-    """The command lines of QEMU in a text; raises BadInputError when there is none."""
+    """The command lines of QEMU in a text; raises BadInputError if there is none."""
     joined = _CONTINUED.sub(" ", _COMMENT.sub("", text))
     found = []
     for line in joined.split("\n"):
@@ -46,7 +46,7 @@ def _words(line: str) -> list[str]:
 
 
 def of_process(pid: int) -> Launch:
-    """The launch of a running VMM; raises UsageError when it is none."""
+    """The launch of a running VMM; raises UsageError if the process is not a VMM."""
     try:
         raw = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError as error:
@@ -58,7 +58,7 @@ def of_process(pid: int) -> Launch:
 
 
 def launch(argv: Sequence[str], origin: str) -> Launch:
-    """A launch from the words behind the program."""
+    """A launch from the arguments of the program."""
     machine: dict[str, str] = {}
     parts: dict[str, list[Part]] = {"object": [], "device": [], "drive": []}
     single: dict[str, str] = {}
@@ -100,7 +100,7 @@ def _pairs(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def _options(text: str, option: str) -> dict[str, str]:
-    """``a,b=c,d`` with doubled commas, or JSON; the first word without "=" is the implicit name's."""
+    """Parse ``a,b=c,d`` with doubled commas, or JSON; a first word without "=" is the value of the implicit option."""
     if text.lstrip().startswith("{"):
         try:
             found = json.loads(text)

@@ -15,7 +15,7 @@ _NAMES = {"cbitpos": "cbitpos", "reducedPhysBits": "reduced-phys-bits", "policy"
 
 
 def launch(text: str, origin: str) -> Launch:
-    """The launch that a domain describes; raises BadInputError for what is no domain."""
+    """The launch that a domain describes; raises BadInputError if the text is not a domain."""
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise BadInputError(f"{origin}: XML with declarations of its own is not read")
     try:
@@ -72,7 +72,7 @@ def _security(security: ET.Element) -> Part:
     hashes = security.get("kernelHashes")
     if hashes:
         options["kernel-hashes"] = "on" if hashes == "yes" else "off"
-    filled = "chosen by libvirt"  # libvirt asks QEMU for what the domain leaves out
+    filled = "chosen by libvirt"  # libvirt asks QEMU for values that the domain omits
     return Part(
         _SEV[security.get("type", "")], {"id": "lsec0", "cbitpos": filled, "reduced-phys-bits": filled} | options
     )

@@ -1,4 +1,4 @@
-"""QEMU's and libvirt's own words for a failed launch, and what they mean. Pure.
+"""Error messages of QEMU and libvirt for a failed launch, and their meaning. Pure.
 
 The texts are those of QEMU's target/i386/sev.c and accel/kvm, and of libvirt's qemu driver; the codes are the
 firmware's: SEV API 55766, 5.1.1 and SEV-SNP ABI 56860, table "Status codes".
@@ -67,7 +67,7 @@ _SIGNS: tuple[tuple[str, str, str], ...] = (
 
 
 def explain(text: str) -> list[Cause]:
-    """The lines of a text that are known as QEMU's or libvirt's words for a failed launch."""
+    """The lines of a text that are known error messages of QEMU or libvirt for a failed launch."""
     found = []
     for number, line in enumerate(text.split("\n"), 1):
         cause = _cause(line)

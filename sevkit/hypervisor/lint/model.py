@@ -1,4 +1,4 @@
-"""A launch as its rules see it, whatever it was written in. Pure."""
+"""A launch in the form that the rules check, independent of its source format. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Launch:
-    """What a VMM was told. A value that stands for a variable of a script holds a ``$`` and is unknown."""
+    """The options given to a VMM. A value with a ``$`` is a variable of a script, and unknown."""
 
     origin: str
     machine: Options = field(default_factory=dict)
@@ -51,7 +51,7 @@ class Launch:
 
     @property
     def mode(self) -> Mode:
-        """The mode that the guest is to run in."""
+        """The mode that the guest should run in."""
         found = self.encryption
         if found is None:
             return Mode.NOSEV
@@ -68,7 +68,7 @@ class Launch:
 
 
 def number(text: str) -> int | None:
-    """A number as QEMU writes it, or None for what is none (a variable)."""
+    """A number in QEMU's notation; None if it is not a number (a variable)."""
     try:
         return int(text.strip(), 0)
     except ValueError:
@@ -76,5 +76,5 @@ def number(text: str) -> int | None:
 
 
 def is_on(value: str) -> bool:
-    """Whether a switch is on."""
+    """Whether a boolean option is on."""
     return value.lower() in ("on", "yes", "true", "1", "")

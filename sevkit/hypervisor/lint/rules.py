@@ -1,4 +1,4 @@
-"""What will fail in a launch, what weakens its protection, and what makes two launches no fair pair. Pure.
+"""Rules: what fails in a launch, what weakens its protection, and what makes a pair of launches unfair. Pure.
 
 Sources: QEMU's target/i386/sev.c, hw/core/machine.c and docs/system/i386/amd-memory-encryption.rst; the firmware's
 policies as in `sevkit.guest.policy`; APM 2, 15.34 to 15.36.
@@ -24,7 +24,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing about a launch: where, what, and what to change."""
+    """One remark on a launch: where, what, and what to change."""
 
     rule: str
     kind: Kind
@@ -45,7 +45,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Host:
-    """What is known of the CPU that the launch is for; None where it is not."""
+    """What is known about the CPU that the launch is for; None for unknown values."""
 
     c_bit_position: int | None = None
 
@@ -219,7 +219,7 @@ _RULES: tuple[Rule, ...] = (_use, _policy, _firmware, _address, _machine, _devic
 
 
 def pair(first: Launch, second: Launch) -> list[Finding]:
-    """In what two launches differ besides the mode: their ratio would not be the mode's."""
+    """The differences of two launches besides the mode: with these, their ratio does not measure the mode."""
     found = []
     for name, left, right in _compared(first, second):
         if left != right:
@@ -258,17 +258,17 @@ def _options(launch: Launch, name: str) -> str:
 
 
 def _transport(launch: Launch) -> str:
-    """Bounce buffers are the mode's own cost only where the plain guest has the same transport."""
+    """Compare the transport: only if it is the same in the plain guest are bounce buffers a cost of the mode."""
     rows = [part for part in launch.devices if part.kind.startswith("virtio")]
     return _kinds(f"{p.kind}:{p.options.get('iommu_platform', 'default')}" for p in rows)
 
 
 def _shape(launch: Launch) -> str:
-    """OVMF by flash or by -bios is the same to a benchmark; SeaBIOS is not."""
+    """Compare the firmware: for a benchmark OVMF as flash or with -bios is the same, but SeaBIOS is not."""
     return "OVMF" if launch.pflash or launch.bios or launch.unknown else "SeaBIOS"
 
 
 def compare(launches: Sequence[Launch]) -> list[Finding]:
-    """Plain launches against encrypted ones, each pair once."""
+    """Compare each plain launch with each encrypted one."""
     plain = [each for each in launches if each.mode is Mode.NOSEV]
     return [finding for a in launches if a.mode is not Mode.NOSEV for b in plain for finding in pair(a, b)]

@@ -1,7 +1,7 @@
 """The guest that runs in the mock: a few kernel structures and a file system, kept in the model's guest memory.
 
-Whatever the guest stores goes through the model: private bytes are encrypted on their way to the DRAM that the VMM
-process maps, and decrypted when read back, so that a host that tampers with them is noticed as it would be.
+All data that the guest stores goes through the model: private bytes are encrypted before they reach the DRAM that the
+VMM process maps, and decrypted when read back. So tampering by the host has the same effect as on a real guest.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from sevkit.vocabulary import labels_of
 
 @dataclass(frozen=True)
 class Extent:
-    """Where bytes lie in guest memory."""
+    """The location of bytes in guest memory."""
 
     gpa: int
     size: int

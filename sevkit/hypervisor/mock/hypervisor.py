@@ -1,4 +1,4 @@
-"""The mock hypervisor: the software model as real processes that a host can really dump."""
+"""The mock hypervisor: the software model in real processes, whose memory a host can dump."""
 
 import contextlib
 import hashlib
@@ -27,7 +27,7 @@ _SPREAD = 2 << 20  # guest RAM is mapped in units of this, so that 2 MiB pages f
 
 
 class MockGuest:
-    """A guest of the mock: a VMM process that holds its RAM, and a process that stands for the SoC."""
+    """A guest of the mock: a VMM process that holds its RAM, and a process that represents the SoC."""
 
     def __init__(self, record: registry.Record, spec: GuestSpec, processes: "Sequence[Any]" = ()) -> None:
         self._record = record

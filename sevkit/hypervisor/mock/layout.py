@@ -1,4 +1,4 @@
-"""Where things lie in a mock guest's memory: what VMM and guest must agree on. Pure."""
+"""The layout of a mock guest's memory, on which VMM and guest must agree. Pure."""
 
 MIB = 1 << 20
 SHARED_SIZE = 2 * MIB  # the last 2 MiB of guest RAM have the C-bit clear
@@ -10,7 +10,7 @@ HEAP = 12 * MIB  # where the guest's own pages start
 
 
 class Ring:
-    """Gives out room in an area from front to back, and starts again at the front when it is full."""
+    """Allocates space in an area from front to back, and starts again at the front when it is full."""
 
     def __init__(self, area: tuple[int, int]) -> None:
         self._base, self._size = area

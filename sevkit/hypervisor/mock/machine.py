@@ -1,7 +1,7 @@
-"""The machine under a mock guest: which memory lies in the VMM, and which the host cannot map. Pure.
+"""The machine of a mock guest: which memory is in the VMM, and which memory the host cannot map. Pure.
 
-SEV and SEV-ES: all guest RAM is the VMM's memory, private pages in it are ciphertext. SEV-SNP: private pages live in
-memory of their own (guest_memfd, QEMU 9.1 and Linux 6.11) that the VMM does not map; only shared pages are in the VMM.
+SEV and SEV-ES: all guest RAM is memory of the VMM; private pages in it are ciphertext. SEV-SNP: private pages are in
+separate memory (guest_memfd, QEMU 9.1 and Linux 6.11) that the VMM does not map; only shared pages are in the VMM.
 """
 
 from sevkit.hypervisor.mock.layout import SHARED_SIZE
@@ -33,7 +33,7 @@ def build(ram: memoryview, mode: Mode, seed: int, policy: int | None = None) -> 
 
 
 def _map(launched: Launched, size: int, hidden: int) -> None:
-    """All of guest memory, page by page as it is touched."""
+    """Map all of guest memory, each page when it is first touched."""
     vm = launched.vm
     vm.npt.map_region(size - SHARED_SIZE, SHARED_SIZE, size - SHARED_SIZE)
     vm.npt.map_region(0, size - SHARED_SIZE, hidden, large=bool(hidden))
@@ -42,7 +42,7 @@ def _map(launched: Launched, size: int, hidden: int) -> None:
 
 
 def _give_page(vm: Vm, gpa: int, private: bool, fault: Fault) -> bool:
-    """What host and guest do when private memory is touched first: assign 2 MiB, then validate it, once."""
+    """On the first access to private memory, the host assigns 2 MiB, and the guest validates it once."""
     if not private or fault.check not in ("rmp-assigned", "rmp-validated"):
         return False
     rmp = vm.platform.rmp

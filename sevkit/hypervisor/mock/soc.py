@@ -1,8 +1,8 @@
 """The SoC process of the mock: keys, plaintext, the guest itself, and what a host cannot map.
 
 The process is not dumpable: other processes of the same user cannot trace it, it leaves no core, and /proc/PID/mem
-belongs to root. Seed, keys and plaintext lie in its ordinary memory, so root can read them: this is a model of a
-boundary, not the boundary. Started as ``python -m sevkit.hypervisor.mock.soc``.
+belongs to root. Seed, keys and plaintext are in its ordinary memory, so root can read them: this models the boundary of
+the hardware, and does not enforce it. Started as ``python -m sevkit.hypervisor.mock.soc``.
 """
 
 import argparse
@@ -36,7 +36,7 @@ def harden() -> None:
 
 
 class Soc:
-    """The guest and its door."""
+    """The guest, and the requests to it."""
 
     def __init__(self, kernel: MockGuestKernel) -> None:
         self.kernel = kernel
@@ -100,7 +100,7 @@ class Soc:
 
 
 def serve(soc: Soc, vmm: socket.socket, listener: socket.socket) -> None:
-    """Answer the VMM and private clients until the VMM goes away."""
+    """Answer the VMM and private clients until the VMM ends."""
     selector = selectors.DefaultSelector()
     selector.register(listener, selectors.EVENT_READ)
     selector.register(vmm, selectors.EVENT_READ)
@@ -138,7 +138,7 @@ def main(arguments: list[str]) -> int:
     ram = mmap.mmap(options.ram_fd, options.memory << 20)
     os.close(options.ram_fd)
     vm = build(memoryview(ram), options.mode, int.from_bytes(seed, "little"), options.policy)
-    ticks = itertools.count(1)  # the guest's own time: one millisecond a look, so that the same seed gives the same RAM
+    ticks = itertools.count(1)  # the guest's clock: one millisecond per reading, so the same seed gives the same RAM
     kernel = MockGuestKernel(vm, len(ram), seed=seed[0], vcpus=options.vcpus, clock=lambda: next(ticks) / 1000)
     soc = Soc(kernel)
     serve(soc, socket.socket(fileno=options.vmm_fd), socket.socket(fileno=options.listen_fd))

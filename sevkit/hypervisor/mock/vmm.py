@@ -1,8 +1,8 @@
 """The VMM process of the mock: what a host can dump.
 
-It maps guest RAM (the model's DRAM as the host sees it) and passes commands on to the process that stands for the SoC.
-Input and output of commands go through buffers in guest memory that is shared by design, as virtio's do. Started as
-``python -m sevkit.hypervisor.mock.vmm``; holds no key and sees no plaintext of private memory.
+It maps guest RAM (the model's DRAM as the host sees it) and forwards commands to the process that represents the SoC.
+Input and output of commands go through buffers in shared guest memory, as with virtio. Started as
+``python -m sevkit.hypervisor.mock.vmm``; it has no keys and sees no plaintext of private memory.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from sevkit.hypervisor.mock.layout import SHARED_INPUT, SHARED_OUTPUT, SHARED_SI
 
 
 class Vmm:
-    """Guest RAM, the sockets of clients, and the line to the SoC."""
+    """Guest RAM, the sockets of clients, and the connection to the SoC."""
 
     def __init__(self, ram: mmap.mmap, soc: socket.socket) -> None:
         self.ram = ram
@@ -39,7 +39,7 @@ class Vmm:
         return self._forward(message)
 
     def _run(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Put the input where the guest finds it, let it run, fetch the output from where it left it."""
+        """Write the input to the shared buffer, let the guest run, read the output from the shared buffer."""
         data = wire.unpack(message["stdin"])
         if len(data) > SHARED_INPUT[1]:
             return {"error": f"input of {len(data)} bytes is too large for the mock's channel"}
@@ -62,13 +62,13 @@ class Vmm:
 
 
 def serve(vmm: Vmm, listener: socket.socket) -> None:
-    """Answer clients until the SoC goes away."""
+    """Answer clients until the SoC ends."""
     selector = selectors.DefaultSelector()
     selector.register(listener, selectors.EVENT_READ)
     selector.register(vmm.soc, selectors.EVENT_READ)
     while True:
         for key, _ in selector.select():
-            if key.fileobj is vmm.soc:  # it never speaks first: this is its end
+            if key.fileobj is vmm.soc:  # the SoC only sends answers, so data here means that it has ended
                 return
             connection, _ = listener.accept()
             with connection, contextlib.suppress(OSError):

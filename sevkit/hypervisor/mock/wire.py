@@ -1,4 +1,4 @@
-"""How the processes of the mock talk: one JSON document a line over a Unix socket, bytes in base64."""
+"""The protocol between the processes of the mock: one JSON document per line over a Unix socket, bytes in base64."""
 
 import base64
 import json
@@ -17,7 +17,7 @@ def send(connection: socket.socket, message: dict[str, Any]) -> None:
 def messages(connection: socket.socket) -> Iterator[dict[str, Any]]:
     """The messages that arrive, until the other side closes."""
     buffer = bytearray()
-    seen = 0  # bytes of the buffer that are known to hold no end of line
+    seen = 0  # bytes of the buffer that are known to contain no end of line
     while True:
         end = buffer.find(b"\n", seen)
         if end >= 0:
@@ -34,7 +34,7 @@ def messages(connection: socket.socket) -> Iterator[dict[str, Any]]:
 
 
 def ask(connection: socket.socket, message: dict[str, Any]) -> dict[str, Any] | None:
-    """Send a message and wait for the answer; None when the other side has gone."""
+    """Send a message and wait for the answer; None if the other side has closed the connection."""
     send(connection, message)
     return next(messages(connection), None)
 

@@ -1,4 +1,4 @@
-"""The emulator as hypervisor: QEMU built from emulator/, whose guests' RAM is really encrypted, on any machine."""
+"""The emulator as hypervisor: QEMU built from emulator/. It really encrypts guest RAM, and runs on any machine."""
 
 import importlib.util
 import os
@@ -13,7 +13,7 @@ from sevkit.vocabulary import Mode
 
 
 def find() -> Path | None:
-    """The emulator's QEMU: what SEVKIT_EMULATOR names, else what was built last, else the package sevkit-emulator's."""
+    """The emulator's QEMU: from SEVKIT_EMULATOR, else the last build, else from the package sevkit-emulator."""
     if named := os.environ.get("SEVKIT_EMULATOR"):
         return Path(named)
     path = cache_dir() / "emulator/current/bin/qemu-system-x86_64"
@@ -21,7 +21,7 @@ def find() -> Path | None:
 
 
 def _packaged() -> Path | None:
-    """The binary of the package sevkit-emulator, where it is installed."""
+    """The binary of the package sevkit-emulator, if it is installed."""
     spec = importlib.util.find_spec("sevkit_emulator")
     if spec is None or spec.origin is None:
         return None
@@ -33,12 +33,12 @@ class _Missing(QemuHypervisor):
     """Stands in for an emulator that has not been built."""
 
     def availability(self, mode: Mode) -> Availability:
-        """Say how to get it."""
+        """Not available; the reason says how to build it."""
         return Availability(mode, False, "the emulator is not there (make emulator, or pip install sevkit[emulator])")
 
 
 def emulated(progress: Callable[[str], None] | None = None) -> QemuHypervisor:
-    """The hypervisor; where the emulator is not built, one that can run nothing and says so."""
+    """The hypervisor; if the emulator is not built, a substitute that reports every mode as unavailable."""
     path = find()
     if path is None:
         return _Missing("qemu-not-built", name="emulated", progress=progress)

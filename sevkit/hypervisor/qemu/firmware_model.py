@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 SOCKET = "psp"
 SEED = "platform-seed"
 _HEAD = struct.Struct("<IB")
-_LIMIT = 1 << 16  # bytes of a question; the longest that QEMU asks has about 4 KiB
+_LIMIT = 1 << 16  # bytes of a request; the longest one from QEMU has about 4 KiB
 _SIGN, _CERTIFICATES, _DERIVE, _PLATFORM, _CHECK_ID, _ERROR = 1, 2, 3, 4, 5, 0xFF
-_PATIENCE = 2.0  # seconds between looks whether the guest is still wanted, until QEMU has connected
+_PATIENCE = 2.0  # seconds between checks whether the guest still exists, until QEMU has connected
 
 
 def start(folder: Path, seed: str, *, detach: bool) -> "subprocess.Popen[bytes]":
-    """Start the firmware of a guest whose files lie in ``folder``; its socket accepts when this returns.
+    """Start the firmware of a guest with its files in ``folder``; on return its socket accepts connections.
 
-    ``seed`` decides all keys; empty: those of this user's emulated platform, made at first use.
+    ``seed`` determines all keys; if empty, they are those of this user's emulated platform, created at first use.
     """
     write_private(folder / SEED, seed or platform_seed())
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener, (folder / "psp.log").open("wb") as log:
@@ -50,7 +50,7 @@ def platform_seed() -> str:
         fresh = path.with_name(f".seed.{os.getpid()}")
         write_private(fresh, os.urandom(32).hex())
         try:
-            os.link(fresh, path)  # whoever comes first decides
+            os.link(fresh, path)  # atomic: if several processes create a seed, the first one wins
         except FileExistsError:
             pass
         finally:
@@ -59,13 +59,13 @@ def platform_seed() -> str:
 
 
 def endorser(folder: Path) -> endorsement.Endorser | None:
-    """The keys of the platform that a guest runs on, from its folder; None for a guest without firmware model."""
+    """The keys of a guest's platform, from the guest's folder; None for a guest without firmware model."""
     path = folder / SEED
     return endorsement.Endorser(path.read_text()) if path.exists() else None
 
 
 def answer(keys: endorsement.Endorser, kind: int, payload: bytes) -> bytes:
-    """The payload that answers a question; raises ValueError with the reason for what is none."""
+    """The payload of the answer to a request; raises ValueError with the reason for an invalid request."""
     answers: dict[int, Callable[[bytes], bytes]] = {
         _SIGN: keys.sign,
         _CERTIFICATES: lambda _: keys.certificate_table(),
@@ -91,7 +91,7 @@ def _identified(question: bytes) -> bytes:
 
 
 def serve(connection: socket.socket, keys: endorsement.Endorser) -> None:
-    """Answer questions until the other side closes the connection, or sends what cannot be a question."""
+    """Answer requests until the other side closes the connection, or sends an invalid frame."""
     while (head := _receive(connection, _HEAD.size)) is not None:
         length, kind = _HEAD.unpack(head)
         if not 1 <= length <= _LIMIT:
@@ -117,7 +117,7 @@ def _receive(connection: socket.socket, size: int) -> bytes | None:
 
 
 def _accept(listener: socket.socket, folder: Path) -> socket.socket | None:
-    """QEMU's connection; None when the guest was given up before it came."""
+    """QEMU's connection; None if the guest's folder was removed before QEMU connected."""
     while folder.exists():
         if select.select([listener], [], [], _PATIENCE)[0]:
             return listener.accept()[0]

@@ -1,4 +1,4 @@
-"""A guest in QEMU: how to talk to it, to its VMM, and how to end it."""
+"""A guest in QEMU: communicate with it and with its VMM, and stop it."""
 
 import shlex
 import time
@@ -25,11 +25,11 @@ from sevkit.vocabulary import Provenance
 if TYPE_CHECKING:
     import subprocess
 
-_ENDING = 2.0  # seconds in which a QEMU that closes its sockets has ended, or will not
+_ENDING = 2.0  # seconds to wait for QEMU to end after it has closed a socket
 
 
 class QemuGuest:
-    """A guest in QEMU, started by this process or found again in the registry."""
+    """A guest in QEMU, started by this process or found in the registry."""
 
     def __init__(
         self, record: registry.Record, spec: GuestSpec, children: "Sequence[subprocess.Popen[bytes]]" = ()
@@ -53,7 +53,7 @@ class QemuGuest:
 
     @property
     def versions(self) -> dict[str, str]:
-        """QEMU's version, and the guest kernel's as the guest tells it."""
+        """The versions of QEMU and, as reported by the guest, of its kernel."""
         able = capabilities_of.of_binary(self._record.command_line[0])
         return {"QEMU": able.version, "guest kernel": self.run("uname -r", timeout=30).text.strip()}
 
@@ -72,7 +72,7 @@ class QemuGuest:
         secrets.mark_shared(self, nonce, after)
 
     def holds(self, nonce: bytes) -> dict[str, bool]:
-        """Which secrets the guest still has."""
+        """For every place, whether the guest still has its secret there."""
         return secrets.holds(self, nonce)
 
     def word(self) -> secrets.GuestWord:
@@ -97,7 +97,7 @@ class QemuGuest:
         return qmp.monitor(self._folder / "qmp", line)
 
     def ram_blocks(self) -> Sequence[RamBlock]:
-        """The guest's RAM, asked of QEMU."""
+        """The guest's RAM, as reported by QEMU."""
         return list(guest_map(self._folder / "qmp").blocks)
 
     def console(self) -> str:
@@ -113,7 +113,7 @@ class QemuGuest:
         for process in self._children:
             processes.stop(process)
         if not self._children and self.alive():
-            processes.end(self._record.pid, self._record.start_time)  # what else belongs to it ends with QEMU
+            processes.end(self._record.pid, self._record.start_time)  # its other processes end with QEMU
         registry.forget(self._record.name)
 
     @property
@@ -122,11 +122,11 @@ class QemuGuest:
         return any(word.partition(",")[0] in argv_builder.EMULATED_OBJECTS for word in self._record.command_line)
 
     def pause(self) -> None:
-        """Hold all vCPUs."""
+        """Stop all vCPUs."""
         qmp.execute(self._folder / "qmp", "stop")
 
     def resume(self) -> None:
-        """Let the vCPUs go on."""
+        """Let the vCPUs continue."""
         qmp.execute(self._folder / "qmp", "cont")
 
     def write_back(self) -> None:
@@ -136,7 +136,7 @@ class QemuGuest:
             qmp.execute(self._folder / "qmp", "qom-set", arguments)
 
     def note_weak_cache(self) -> None:
-        """Record it loudly when the plaintext side of the emulated SoC is not out of the host's reach."""
+        """Add a warning to the notes if the host may be able to read the plaintext cache of the emulated SoC."""
         arguments = {"path": "/objects/sev0", "property": "cache-protection"}
         protection = qmp.execute(self._folder / "qmp", "qom-get", arguments)
         if protection != "memfd_secret":
@@ -145,7 +145,7 @@ class QemuGuest:
             registry.write(self._record)
 
     def wait_ready(self, timeout: float) -> None:
-        """Wait until the guest's agent answers; raises with QEMU's or the kernel's words when it does not come up."""
+        """Wait until the guest's agent answers; if it does not boot, the error has QEMU's or the kernel's messages."""
         if not self._spec.has_agent:
             self._await_qmp(time.monotonic() + timeout)
             return
@@ -159,8 +159,8 @@ class QemuGuest:
             raise
 
     def check(self) -> None:
-        """Raise when QEMU has ended, or the console shows that the guest will not come up."""
-        alive = self.alive()  # asked first: what it has printed when it has ended is whole
+        """Raise if QEMU has ended, or the console shows that the guest will not boot."""
+        alive = self.alive()  # before reading the console: after QEMU has ended, the console is complete
         cause = diagnosis.cause(self.console())
         if cause is not None:
             raise GuestError(cause.message, hint=cause.hint, detail=self._last_words())
@@ -171,7 +171,7 @@ class QemuGuest:
             raise HypervisorError(f"QEMU ended while the guest {self.name} started", hint=hint, detail=words)
 
     def _await_qmp(self, deadline: float) -> None:
-        """Without an agent: until QEMU answers, and the firmware had a moment to fail in."""
+        """Without an agent: wait until QEMU answers, and then a moment in case the firmware fails."""
         while not (self._folder / "qmp").exists():
             self.check()
             if time.monotonic() > deadline:
@@ -181,7 +181,7 @@ class QemuGuest:
         self.check()
 
     def set_up(self) -> None:
-        """What a guest that has come up still needs: name resolution, shared folders, the user's ssh keys."""
+        """Set up a guest that has booted: name resolution, shared folders, the user's ssh keys."""
         lines = ["echo nameserver 10.0.2.3 >/etc/resolv.conf"] if self._spec.outgoing and self._own_system else []
         lines += [_mount_share(number, share.name) for number, share in enumerate(self._spec.shares)]
         if lines and self._spec.has_agent:
@@ -203,7 +203,7 @@ class QemuGuest:
         return [ssh, *self._ssh.options(), *(["-t"] if terminal else []), "root@127.0.0.1", *line]
 
     def _await_end(self) -> None:
-        """A socket broke: raise with QEMU's own words if it is because QEMU ends, which takes it a moment."""
+        """After a socket error: wait briefly, and if QEMU has ended, raise an error with its last messages."""
         deadline = time.monotonic() + _ENDING
         while time.monotonic() < deadline:
             self.check()
@@ -223,7 +223,7 @@ def _text(path: Path) -> str:
 
 
 def _mount_share(number: int, name: str) -> str:
-    """Shell: find the disk that holds a shared folder by its serial, and mount it."""
+    """Shell commands that find the disk of a shared folder by its serial, and mount it."""
     where = shlex.quote(f"/mnt/{name or 'root'}{f'-{number}' if number else ''}")
     disk = f"$(grep -l sevkit-share{number} /sys/block/*/serial 2>/dev/null | cut -d/ -f4)"
     missing = "echo 'no disk with the shared folder: has the kernel virtio_blk and ext4?' >&2; false"

@@ -26,14 +26,14 @@ from sevkit.vocabulary import Mode, Provenance
 if TYPE_CHECKING:
     import subprocess
 
-# Seconds within which a kernel under KVM has long printed something; one that has not never will.
+# Seconds after which a kernel under KVM that has printed nothing is assumed to hang.
 _KVM_PATIENCE = 8.0
 
 Progress = Callable[[str], None]
 
 
 class QemuHypervisor:
-    """Runs guests in a QEMU binary. ``emulated`` marks the one with the memory-encryption engine."""
+    """Runs guests in a QEMU binary. ``emulated``: the binary has the memory-encryption engine."""
 
     def __init__(self, binary: str | None = None, *, name: str = "qemu", progress: Progress | None = None) -> None:
         self.name = name
@@ -67,19 +67,19 @@ class QemuHypervisor:
         return Availability(mode, True, "QEMU and this host offer SEV")
 
     def command_line(self, spec: GuestSpec) -> Sequence[str]:
-        """The command line for ``spec`` on any machine: what this host cannot tell stands as a word to replace."""
+        """The command line for ``spec`` on any machine; values unknown on this host are placeholders to replace."""
         spec, able, accel, place, known = self._assumed(spec)
         return argv_builder.build(spec, able, accel, place, known or argv_builder.UNKNOWN_ENCRYPTION)
 
     def domain(self, spec: GuestSpec) -> str:
-        """The libvirt domain for ``spec``; raises UsageError for what libvirt has no words for."""
+        """The libvirt domain for ``spec``; raises UsageError for options that libvirt cannot express."""
         spec, able, accel, place, known = self._assumed(spec)
         if able.emulates_sev or self.name == "emulated":
             raise UsageError("libvirt does not know the emulator's objects", hint="--hypervisor qemu")
         return domain_xml.build(spec, able.binary, accel, place, known)
 
     def _assumed(self, spec: GuestSpec) -> tuple[GuestSpec, Capabilities, Accel, Place, Encryption | None]:
-        """What a launch would use here, with the objects that the mode needs taken for granted."""
+        """What a launch would use here, assuming that QEMU has the objects that the mode needs."""
         try:
             able = self._capabilities()
         except MissingToolError:
@@ -124,7 +124,7 @@ class QemuHypervisor:
         return Accel.TCG if capabilities_of.kvm_verdict(able.binary) is False else Accel.KVM
 
     def _settle(self, guests: list[QemuGuest], index: int, detach: bool, timeout: float) -> None:
-        """Wait for a guest; under ``accel=auto`` replace one that does not come up under KVM by one under TCG."""
+        """Wait for a guest; with ``accel=auto``, if it does not boot under KVM, start it again under TCG."""
         guest = guests[index]
         spec = guest.spec
         binary = guest.command_line[0]
@@ -239,7 +239,7 @@ class QemuHypervisor:
         )
 
     def _firmware(self, spec: GuestSpec, able: Capabilities, assume: bool) -> Path | None:
-        """The firmware file, None for SeaBIOS; with ``assume`` where it would be, without fetching it."""
+        """The firmware file; None for SeaBIOS. With ``assume``, the path that it would have, without fetching it."""
         if argv_builder.firmware_of(spec) is Firmware.SEABIOS:
             return None
         return firmwares.find(spec.mode, emulated=able.emulates_sev, fetch=not assume, progress=self._progress)
@@ -251,19 +251,19 @@ def attach(record: registry.Record) -> QemuGuest:
 
 
 def _has_firmware_model(spec: GuestSpec, able: Capabilities) -> bool:
-    """Whether a process of sevkit's signs for the guest: on hardware the firmware does, and other modes ask nothing."""
+    """Whether a process of sevkit signs reports for the guest: only for emulated guests of a mode that has reports."""
     return spec.mode is Mode.SEV_SNP and able.emulates_sev
 
 
 def _cpu_notes(spec: GuestSpec, able: Capabilities) -> list[str]:
-    """What may go wrong with a CPU model of the user's own."""
+    """Warnings about a CPU model that the user chose."""
     at_risk = able.emulates_sev and spec.mode in (Mode.SEV_ES, Mode.SEV_SNP) and spec.cpu is not None
     missing = [word for word in ("monitor=off", "la57=off") if at_risk and word not in (spec.cpu or "")]
     return [f"the CPU model lacks {', '.join(missing)}: guests may die early in their boot"] if missing else []
 
 
 def _kvm_amd_parameter(mode: Mode) -> str:
-    """What kvm_amd says of a mode (Y or N, 1 or 0), empty where it does not say."""
+    """The parameter of kvm_amd for a mode (Y or N, 1 or 0); empty if there is none."""
     try:
         return Path(f"/sys/module/kvm_amd/parameters/{mode.replace('-', '_')}").read_text().strip()
     except OSError:
@@ -271,5 +271,5 @@ def _kvm_amd_parameter(mode: Mode) -> str:
 
 
 def _blob_folders() -> tuple[Path, ...]:
-    """Where distributions keep SeaBIOS and option ROMs: an emulator built from source carries none."""
+    """Where distributions install SeaBIOS and option ROMs: an emulator built from source has none."""
     return tuple(path for path in map(Path, ("/usr/share/seabios", "/usr/share/qemu")) if path.is_dir())

@@ -1,4 +1,4 @@
-"""What is settled and checked before QEMU is started: firmware by content, memory, sockets, scratch disks."""
+"""Decisions and checks before QEMU is started: firmware by the image's content, memory, sockets, scratch disks."""
 
 import os
 import shutil
@@ -18,9 +18,9 @@ _SOCKET_PATH_LIMIT = 107  # sun_path in unix(7)
 
 
 def share_disk(folder: Path, disk: Path) -> None:
-    """Pack a folder into a file system of its own, half as large again: what the guest sees, whatever the mode.
+    """Pack a folder into a disk with its own file system, of 1.5 times its size. It works in every mode.
 
-    A live share (9p, virtiofs) needs a module that cloud kernels lack, or a daemon; this needs a disk.
+    A live share (9p, virtiofs) would need a module that cloud kernels lack, or a daemon.
     """
     size = sum(entry.lstat().st_size for entry in folder.rglob("*") if entry.is_file())
     count = sum(1 for _ in folder.rglob("*"))
@@ -34,7 +34,7 @@ def share_disk(folder: Path, disk: Path) -> None:
 
 
 def settled(spec: GuestSpec, image: images.Image) -> GuestSpec:
-    """The spec with the firmware that can boot the image; raises UsageError when the one asked for cannot."""
+    """The spec with a firmware that can boot the image; raises UsageError if the requested one cannot."""
     if spec.kernel is not None:
         media.kernel(spec.kernel)
     if spec.initrd is not None:
@@ -58,9 +58,9 @@ def settled(spec: GuestSpec, image: images.Image) -> GuestSpec:
 
 
 def check_memory(spec: GuestSpec) -> None:
-    """Refuse memory with which the guest cannot come up, or that this host does not have."""
+    """Refuse too little memory for the guest to boot, and more than this host has."""
     if not spec.has_agent or spec.kernel is not None:
-        least = 32  # whose kernel and initrd they are decides
+        least = 32  # how much the user's own kernel and initrd need is not known
     else:
         least = images.least_memory(spec.image, ovmf=argv_builder.firmware_of(spec) is Firmware.OVMF)
     if spec.memory_mib < least:
@@ -74,7 +74,7 @@ def check_memory(spec: GuestSpec) -> None:
 
 
 def check_sockets(place: Place) -> None:
-    """Refuse a folder whose sockets no program could connect to; raises UsageError."""
+    """Refuse a folder whose path is too long for sockets in it; raises UsageError."""
     longest = max((place.qmp, place.agent, place.console), key=lambda path: len(str(path)))
     if len(str(longest)) > _SOCKET_PATH_LIMIT:
         raise UsageError(
@@ -84,7 +84,7 @@ def check_sockets(place: Place) -> None:
 
 
 def scratch_disk(path: Path, size_mib: int) -> None:
-    """Make a sparse disk of zeros; raises NoSpaceError when it would not fit."""
+    """Create a sparse disk of zeros; raises NoSpaceError if it would not fit."""
     free = shutil.disk_usage(path.parent).free
     if free < size_mib << 20:
         raise NoSpaceError(
