@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sevkit.bench.analysis import report
+from sevkit.bench import report
 from sevkit.bench.analysis.comparison import Rules
 from sevkit.bench.imports import write
 from sevkit.bench.imports.files import Imported

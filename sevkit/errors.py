@@ -79,6 +79,10 @@ class CaptureError(SevkitError):
     """The memory of a process could not be captured."""
 
 
+class LostSchedulerError(SevkitError):
+    """The scheduler of a cluster is gone in the middle of a campaign; what was measured is recorded."""
+
+
 class UnsupportedModeError(SevkitError):
     """No hypervisor here can run the requested mode."""
 

@@ -18,9 +18,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from sevkit.bench.model import FORMAT, FORMAT_VERSION, Boot, Metric, Sample, boot_from, sample_from
+from sevkit.bench.records import Event, event_from
 from sevkit.errors import BadInputError, NoSpaceError, SevkitError, UsageError
 
 HEADER = "campaign.json"
@@ -32,12 +33,13 @@ _CHAIN = b',"chain":"'
 _LINK = 16  # hexadecimal digits of a link
 _TAIL = len(_CHAIN) + _LINK + 3
 _MOST_BOOTS = 10**9
+E = TypeVar("E", bound=Event)
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass
 class Campaign:
-    """A results directory as read: the header, the samples, and every record that is not a sample.
+    """A results directory as read: the header, the samples, their boots, and what happened beside them.
 
     ``damage`` lists the unreadable lines, as text with line numbers; the rest of the directory is valid.
     """
@@ -46,12 +48,12 @@ class Campaign:
     header: Mapping[str, Any]
     samples: list[Sample] = field(default_factory=list)
     boots: dict[str, Boot] = field(default_factory=dict)
-    others: list[Mapping[str, Any]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
 
-    def of_kind(self, kind: str) -> list[Mapping[str, Any]]:
-        """The other records of one kind: ``failure``, ``clock``, ``stop`` and so on."""
-        return [record for record in self.others if record.get("kind") == kind]
+    def of_kind(self, kind: type[E]) -> list[E]:
+        """The events of one kind: ``Failure``, ``ClockJump``, ``Stop`` and so on."""
+        return [event for event in self.events if isinstance(event, kind)]
 
 
 def is_campaign(path: Path) -> bool:
@@ -122,8 +124,8 @@ def _take(campaign: Campaign, record: Any, metrics: dict[Any, Metric]) -> None:
     elif kind == "boot":
         boot = boot_from(record)
         campaign.boots[boot.identity] = boot
-    else:
-        campaign.others.append(record)
+    elif (event := event_from(record)) is not None:
+        campaign.events.append(event)
 
 
 def _complain(campaign: Campaign, text: str) -> None:

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from sevkit.bench.analysis.report import Report, forests, study_ratio
 from sevkit.bench.payload import ComparisonRow
+from sevkit.bench.report import Report, forests, study_ratio
 from sevkit.render import bench_svg, bench_tables
 from sevkit.render.page import page
 

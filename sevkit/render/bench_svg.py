@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from html import escape
 
 from sevkit.bench.analysis.comparison import Comparison
-from sevkit.bench.analysis.report import Bar, Figure, Forest, Group, Report, forests, label_of
 from sevkit.bench.model import Direction
+from sevkit.bench.report import Bar, Figure, Forest, Group, Report, forests, label_of
 from sevkit.render.bench_tables import quantity
 
 WIDTH = 920

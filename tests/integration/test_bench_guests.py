@@ -9,6 +9,7 @@ from sevkit.bench.analysis.compare import compare
 from sevkit.bench.analysis.comparison import Outcome
 from sevkit.bench.campaign import directory as campaign
 from sevkit.bench.campaign.directory import Wish
+from sevkit.bench.records import SlotEnd
 from sevkit.bench.suite import Profile
 from sevkit.vocabulary import Mode
 
@@ -72,8 +73,8 @@ def test_a_guest_that_goes_away_costs_its_slot_only(tmp_path: Path) -> None:
     (tmp_path / "own.toml").write_text(OWN)
     wish = Wish(profile("gone", "fails", "sha256", boots=2), hypervisor="qemu", suite_file=tmp_path / "own.toml")
     outcome = campaign.measure(campaign.prepare(wish), tmp_path / "r")
-    assert {f["workload"] for f in outcome.failures} >= {"gone"}
-    assert all(f["message"] for f in outcome.failures)
-    slots = store.load(tmp_path / "r").of_kind("slot")
+    assert {f.workload for f in outcome.failures} >= {"gone"}
+    assert all(f.message for f in outcome.failures)
+    slots = store.load(tmp_path / "r").of_kind(SlotEnd)
     assert len(slots) == 4
-    assert all(record["booted"] for record in slots)
+    assert all(end.booted for end in slots)

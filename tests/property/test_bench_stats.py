@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from sevkit.bench import facts
 from sevkit.bench.analysis import stats
 from sevkit.bench.analysis.compare import compare
 from sevkit.bench.analysis.comparison import Outcome, Rules
@@ -111,7 +112,7 @@ def experiment(random: np.random.Generator, ratio: float, noise: float = 0.01) -
             ("sev", Mode.SEV, ratio),
         ):
             level = 10 * factor * math.exp(random.normal(0, noise))
-            at = Boot(f"c0.b{boot}.{arm}.a0", Provenance.HARDWARE, {"host": "h"})
+            at = Boot(f"c0.b{boot}.{arm}.a0", Provenance.HARDWARE, dict.fromkeys(facts.OF_GUESTS, "the same"))
             samples += [
                 Sample(
                     "w",

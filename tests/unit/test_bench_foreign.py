@@ -9,7 +9,7 @@ import pytest
 
 from sevkit.bench.imports import documents
 from sevkit.bench.imports import files as imports
-from sevkit.bench.lint.rules import lint
+from sevkit.bench.lint.answer import lint
 from sevkit.bench.model import Direction, Sample
 from sevkit.errors import BadInputError
 from sevkit.vocabulary import Mode

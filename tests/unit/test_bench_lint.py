@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from sevkit.bench.lint import fio as lint_fio
-from sevkit.bench.lint.rules import RULES, Report, Severity, lint
+from sevkit.bench.lint.answer import lint
+from sevkit.bench.lint.rules import RULES, Report, Severity
 from sevkit.errors import BadInputError, UsageError
 
 FIO = Path(__file__).parent.parent / "golden/bench/fio"

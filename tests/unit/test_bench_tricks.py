@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sevkit.bench import store
+from sevkit.bench import facts, store
 from sevkit.bench.analysis import checks
 from sevkit.bench.analysis.compare import compare
 from sevkit.bench.analysis.comparison import Comparison, Outcome
@@ -19,7 +19,8 @@ from sevkit.bench.model import AGAIN, TIME, Boot, Direction, Metric, Sample, Slo
 from sevkit.errors import BadInputError
 from sevkit.vocabulary import Mode, Provenance
 
-FACTS = {"host": "h", "accel": "kvm", "guest kernel": "6.1"}
+FACTS = {"host": "h", "cache": "none", **{key: f"the {key}" for key in facts.OF_GUESTS}}
+HOST_FACTS = {"cache": "none", facts.WORK_SCALE: "1", **{key: f"the {key}" for key in facts.OF_HOST}}
 
 
 @dataclass
@@ -65,7 +66,7 @@ def test_an_honest_campaign_gets_its_verdict() -> None:
 
 @pytest.mark.parametrize("identity", ["c0.b{boot}.{arm}.a0", "boot-{boot}-{arm}"])
 @pytest.mark.parametrize(
-    ("facts", "word"),
+    ("known", "word"),
     [
         (lambda arm, boot: {}, "nothing was recorded"),
         (lambda arm, boot: {} if arm == "sev" else FACTS, "is not known"),
@@ -76,11 +77,22 @@ def test_an_honest_campaign_gets_its_verdict() -> None:
     ],
     ids=["none", "one arm has none", "one is missing", "differs", "mixed", "one boot lacks them"],
 )
-def test_facts_that_are_missing_or_mixed_refuse(identity: str, facts: Any, word: str) -> None:
-    found = effect(Made(facts=facts, identity=identity).samples())
+def test_facts_that_are_missing_or_mixed_refuse(identity: str, known: Any, word: str) -> None:
+    found = effect(Made(facts=known, identity=identity).samples())
     assert found.outcome is Outcome.REFUSED
     assert word in found.reason or word.replace("is not known in 1 of 20", "in 0 of 20 and 1 of 20") in found.reason
     assert found.ratio == pytest.approx(1.3, rel=0.01)
+
+
+@pytest.mark.parametrize("whole", [FACTS, HOST_FACTS], ids=["guest", "host"])
+def test_a_fact_that_no_boot_has_refuses(whole: Mapping[str, str]) -> None:
+    assert effect(Made(facts=lambda arm, boot: whole).samples()).outcome is Outcome.WORSE
+    for key in facts.OF_GUESTS if whole is FACTS else facts.OF_HOST:
+        for lacking in ({k: v for k, v in whole.items() if k != key}, {**whole, key: ""}):
+            made = Made(facts=lambda arm, boot, lacking=lacking: lacking)  # type: ignore[misc]
+            found = effect(made.samples())
+            assert found.outcome is Outcome.REFUSED
+            assert f"{key} is not known in 20 of 20 rounds" in found.reason
 
 
 def test_rounds_on_several_hosts_are_compared_within_each_host() -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sevkit.bench import facts
 from sevkit.bench.analysis import stats
 from sevkit.bench.model import Boot, Sample, SlotId
 
@@ -19,14 +20,16 @@ BUSY = 0.5  # load of other programs per CPU of the host, above which numbers ar
 def confounds(base: Sequence[Sample], other: Sequence[Sample]) -> list[str]:
     """What may differ between two arms besides the mode: declared by the guests, or seen in the facts of their boots.
 
-    A fact that was not recorded is a confound, not a pass. Boots in blocks are compared block by block, so that
-    several hosts may take part; other boots must all have the same value of a fact.
+    A fact that was not recorded is a confound, not a pass, also when no boot has it (see ``facts.required``). Boots in
+    blocks are compared block by block, so that several hosts may take part; other boots must all have the same value
+    of a fact.
     """
     first, second = boots_of(base), boots_of(other)
     found = [] if base[0].mode == other[0].mode else _declared(first, second)
     keys = sorted({key for at in (*first, *second) for key in at.facts})
     if not keys:
         return [*found, "confounded: nothing was recorded about the guests (CPU, memory, kernel, accelerator)"]
+    keys = sorted({*keys, *(key for at in (*first, *second) for key in facts.required(at))})
     paired = _paired(first, second)
     for key in keys:
         words = _apart(key, first, second) if paired is None else _apart_in_blocks(key, paired)
@@ -54,7 +57,7 @@ def _paired(first: Sequence[Boot], second: Sequence[Boot]) -> list[tuple[Boot, B
 
 def _apart_in_blocks(key: str, pairs: Sequence[tuple[Boot, Boot]]) -> str:
     """What is wrong with a fact of two arms, block by block; empty when it is the same in each block."""
-    values = [(one.facts.get(key), two.facts.get(key)) for one, two in pairs]
+    values = [(facts.known(one, key), facts.known(two, key)) for one, two in pairs]
     if unknown := sum(None in pair for pair in values):
         return f"is not known in {unknown} of {len(values)} rounds"
     unlike = [(str(one), str(two)) for one, two in values if one != two]
@@ -67,7 +70,7 @@ def _apart_in_blocks(key: str, pairs: Sequence[tuple[Boot, Boot]]) -> str:
 
 def _apart(key: str, first: Sequence[Boot], second: Sequence[Boot]) -> str:
     """What is wrong with a fact of two arms; empty when it is one value in all boots."""
-    counted = [Counter(at.facts.get(key) for at in boots) for boots in (first, second)]
+    counted = [Counter(facts.known(at, key) for at in boots) for boots in (first, second)]
     if any(None in counts for counts in counted):
         missing = [f"{counts[None]} of {counts.total()}" for counts in counted]
         return f"is not known in {missing[0]} and {missing[1]} boots"

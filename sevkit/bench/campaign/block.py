@@ -10,7 +10,8 @@ from typing import Any
 from sevkit.bench.campaign.place import ClockError, Executor, Place, UnsteadyBootError
 from sevkit.bench.campaign.plan import Config, Plan, Slot
 from sevkit.bench.imports.parse import Measured
-from sevkit.bench.model import Direction, Metric, Sample, SlotId
+from sevkit.bench.model import Boot, Direction, Metric, Sample, SlotId, boot_from, sample_from
+from sevkit.bench.records import Discarded, Event, Failure, Skipped, SlotEnd, event_from
 from sevkit.bench.suite import Workload
 from sevkit.errors import SevkitError
 
@@ -33,20 +34,40 @@ class Done:
     attempts: Counter[str] = field(default_factory=Counter)  # boots by slot
 
     @classmethod
-    def of(cls, samples: Iterable[Sample], others: Iterable[Mapping[str, Any]], boots: Iterable[str]) -> "Done":
-        """Build it from a results directory that was read."""
+    def of(cls, samples: Iterable[Sample], events: Iterable[Event], boots: Iterable[str]) -> "Done":
+        """From what the store read back."""
         done = cls()
         for sample in samples:
             if not sample.warmup and sample.metric.primary:
                 slot = _slot_of(sample.at.identity)
                 done.samples.add((slot, sample.workload, sample.iteration))
-        for record in others:
-            if record.get("kind") == "slot":
-                done.slots.add(str(record.get("id")))
-            elif record.get("kind") == "failure":
-                done.failed.add((str(record.get("slot")), str(record.get("workload"))))
+        for event in events:
+            if isinstance(event, SlotEnd):
+                done.slots.add(event.slot)
+            elif isinstance(event, Failure):
+                done.failed.add((event.slot, event.workload))
         done.attempts.update(_slot_of(identity) for identity in boots)
         return done
+
+    def with_records(self, records: Iterable[Mapping[str, Any]]) -> "Done":
+        """What is there when these records, as a block emits them, are there too."""
+        boots: dict[str, Boot] = {}
+        samples: list[Sample] = []
+        events: list[Event] = []
+        for record in records:
+            if record.get("kind") == "boot":
+                boots[str(record["id"])] = boot_from(record)
+            elif record.get("kind") == "sample":
+                samples.append(sample_from(record, boots, {}))
+            elif (event := event_from(record)) is not None:
+                events.append(event)
+        new = Done.of(samples, events, boots)
+        return Done(
+            self.samples | new.samples,
+            self.slots | new.slots,
+            self.failed | new.failed,
+            self.attempts + new.attempts,
+        )
 
     def left(self, slot: Slot, workload: Workload, iterations: int) -> list[int]:
         """The iterations of a workload that a slot still needs."""
@@ -85,7 +106,7 @@ def _open(executor: Executor, slot: Slot, first: int, emit: Emit) -> Place:
         try:
             return executor.open(slot, slot.identity.attempted(attempt), steady=True)
         except UnsteadyBootError as error:
-            emit({"kind": "discarded", "slot": str(slot.identity), "attempt": attempt, "reason": error.message})
+            emit(Discarded(str(slot.identity), attempt, error.message).record())
     return executor.open(slot, slot.identity.attempted(first + _UNSTEADY_BOOTS), steady=False)
 
 
@@ -106,7 +127,7 @@ def _run_slot(plan: Plan, executor: Executor, slot: Slot, done: Done, emit: Emit
         if place is not None:
             place.close()
     seconds = round(time.monotonic() - started, 3)
-    emit({"kind": "slot", "id": str(slot.identity), "booted": place is not None, "seconds": seconds})
+    emit(SlotEnd(str(slot.identity), place is not None, seconds).record())
 
 
 def _run_workloads(plan: Plan, place: Place, slot: Slot, done: Done, emit: Emit) -> None:
@@ -116,7 +137,7 @@ def _run_workloads(plan: Plan, place: Place, slot: Slot, done: Done, emit: Emit)
             continue
         reason = place.lacks(workload)
         if reason is not None:
-            emit({"kind": "skipped", "slot": str(slot.identity), "workload": workload.name, "reason": reason})
+            emit(Skipped(str(slot.identity), workload.name, reason).record())
             continue
         failure = _run_workload(plan, place, slot, workload, left, emit)
         if failure is not None:
@@ -206,14 +227,13 @@ def _boot_samples(place: Place, slot: Slot) -> Iterator[Mapping[str, Any]]:
 
 def _failure(slot: Slot, workload: Workload | None, error: SevkitError) -> Mapping[str, Any]:
     name = workload.name if workload is not None else "boot"
-    return {
-        "kind": "failure",
-        "cell": f"{slot.identity}/{name}",
-        "slot": str(slot.identity),
-        "workload": name,
-        "arm": slot.arm.name,
-        "error": error.kind,
-        "message": error.message,
-        "detail": error.detail,
-        "time": time.time(),
-    }
+    return Failure(
+        slot=str(slot.identity),
+        workload=name,
+        message=error.message,
+        cell=f"{slot.identity}/{name}",
+        arm=slot.arm.name,
+        error=error.kind,
+        detail=error.detail,
+        time=time.time(),
+    ).record()

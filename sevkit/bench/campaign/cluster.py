@@ -1,47 +1,68 @@
 """The same campaign on a cluster, through Dask's distributed scheduler.
 
-A block (one boot of each arm, neighbours in time on one machine) is a task, so that every comparison stays within one
-machine. Workers declare resources (``dask worker ADDRESS --resources sev=1``), and a block requires one of them. When
-a worker is lost, Dask runs its blocks again elsewhere.
+A block (one boot of each arm, neighbours in time on one machine) is a task, so that every comparison stays within a
+machine. Workers say what they offer (``dask worker ADDRESS --resources sev=1``), and a block asks for one of it.
+Records come one by one while blocks run (see ``worker``), so that their order here is the order of measurement, and
+neither a lost worker nor a lost scheduler takes away what was measured.
 """
 
+import json
+import queue
+import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
-from sevkit.bench.campaign import executors, hostlock
-from sevkit.bench.campaign.block import Done, Emit, run_block
+from sevkit.bench.campaign import executors
+from sevkit.bench.campaign.block import Done, Emit
 from sevkit.bench.campaign.plan import Plan
 from sevkit.bench.campaign.run import Block
-from sevkit.errors import SevkitError, UsageError
+from sevkit.bench.campaign.worker import Finished, Task, work
+from sevkit.bench.records import Failure
+from sevkit.errors import LostSchedulerError, SevkitError, UsageError
 from sevkit.extras import extra
 
 _CONNECT = 20
-_PATIENCE = 6 * 3600.0  # a worker waits for another worker on its host
+_LOOK_EVERY = 0.5  # seconds between looks at the connection while nothing comes
+_ASK_AFTER = 10.0  # seconds without a record after which the scheduler is asked whether it is there
+_ANSWER_WITHIN = 30.0
+_LEAVE_WITHIN = 5.0
 
 
-@dataclass(frozen=True)
-class Task:
-    """The input of a worker."""
+@dataclass
+class _Stream:
+    """The records of one block as they come."""
 
-    plan: Plan
-    setup: executors.Setup
-    config: int
-    boot: int
-    done: Done
+    block: Block
+    run: str = ""
+    count: int = 0
+    earlier: set[str] = field(default_factory=set)
 
+    @property
+    def name(self) -> str:
+        """As in the identities of its slots."""
+        config, boot = self.block
+        return f"c{config.index}.b{boot}"
 
-def work(task: Task) -> list[Mapping[str, Any]]:
-    """Run one block on a worker; returns its records."""
-    records: list[Mapping[str, Any]] = []
-    executor = executors.make(task.setup)
-    executor.modes([arm.mode for arm in task.plan.arms])
-    config = task.plan.configs[task.config]
-    with nullcontext() if task.setup.where == "mock" else hostlock.alone(_PATIENCE):
-        executor.ready([config])
-        run_block(task.plan, executor, config, task.boot, task.done, records.append)
-    return records
+    def take(self, event: Mapping[str, str], emit: Emit) -> None:
+        """One record. A worker that was given up, but still measures, is not listened to."""
+        if self._is_current(event["run"]):
+            self.count += 1
+            emit(json.loads(event["record"]))
+
+    def finish(self, finished: Finished, emit: Emit) -> None:
+        """The records that no event brought."""
+        if self._is_current(finished.run):
+            for text in finished.records[self.count :]:
+                emit(json.loads(text))
+
+    def _is_current(self, run: str) -> bool:
+        if run != self.run and run not in self.earlier:
+            self.earlier.add(self.run)
+            self.run, self.count = run, 0
+        return run == self.run
 
 
 class Dask:
@@ -57,48 +78,100 @@ class Dask:
             raise UsageError(
                 f"no scheduler answers at {address}", hint="start one: dask scheduler; dask worker ADDRESS"
             ) from error
+        self._address = address
         self._setup = setup
         self._resources = {resource: 1} if resource else None
+        self._lost = False
         self._check_workers(resource)
 
     def run(
         self, plan: Plan, blocks: Sequence[Block], done: Done, emit: Emit, enough: Callable[[], bool]
     ) -> Iterator[Block]:
-        """Run blocks in parallel, one per worker; records arrive block by block."""
-        import distributed
+        """Run all blocks at once, as many as there are workers; the budget is looked at with each record.
 
-        del enough  # the budget is checked when a block is finished
-        as_completed: Any = distributed.as_completed
-        futures = {
-            self._client.submit(
-                work, Task(plan, self._setup, config.index, boot, done), resources=self._resources, pure=False
-            ): (config, boot)
-            for config, boot in blocks
-        }
+        Raises LostSchedulerError within a minute after the scheduler is gone.
+        """
+        inbox: queue.SimpleQueue[tuple[_Stream, Any]] = queue.SimpleQueue()
+        name = f"sevkit-{uuid.uuid4().hex}"
+        futures = {}
         try:
-            for future in as_completed(list(futures), loop=self._client.loop):
-                yield self._take(future, futures[future], emit)
+            for block in blocks:
+                stream = _Stream(block)
+                task = Task(plan, self._setup, block[0].index, block[1], done, f"{name}-{stream.name}", name)
+                futures[stream.name] = self._submit(task, stream, inbox)
+            left = set(futures)
+            while left and not enough():
+                stream, event = self._next(inbox)
+                if event is not None:
+                    stream.take(event, emit)
+                    continue
+                left.remove(stream.name)
+                self._finish(stream, futures[stream.name], emit)
+                yield stream.block
         finally:
-            self._client.cancel([f for f in futures if not f.done()], force=True)
+            self._stop(name, [f for f in futures.values() if not f.done()])
 
     def close(self) -> None:
-        """Disconnect from the scheduler; it and its workers keep running."""
-        self._client.close()
+        """Leave the scheduler; it and its workers stay."""
+        with suppress(OSError, AssertionError):  # what a client says that has no scheduler to leave
+            self._client.close(timeout=_LEAVE_WITHIN)
 
-    def _take(self, future: Any, block: Block, emit: Emit) -> Block:
+    def _submit(self, task: Task, stream: _Stream, inbox: "queue.SimpleQueue[tuple[_Stream, Any]]") -> Any:
+        self._check_connection()
+        self._client.subscribe_topic(task.topic, lambda event: inbox.put((stream, event[1])))
+        future = self._client.submit(work, task, resources=self._resources, pure=False)
+        future.add_done_callback(lambda _: inbox.put((stream, None)))
+        return future
+
+    def _next(self, inbox: "queue.SimpleQueue[tuple[_Stream, Any]]") -> tuple[_Stream, Any]:
+        """The next record of a block, or None for its end."""
+        while True:
+            for _ in range(int(_ASK_AFTER / _LOOK_EVERY)):
+                with suppress(queue.Empty):
+                    return inbox.get(timeout=_LOOK_EVERY)
+                self._check_connection()
+            self._ask()
+
+    def _ask(self) -> None:
+        """See that the scheduler answers: a host that was switched off closes no connection."""
         try:
-            records = future.result()
+            self._client.sync(self._client.scheduler.identity, n_workers=0, callback_timeout=_ANSWER_WITHIN)
+        except (OSError, RuntimeError, AttributeError) as error:  # a client that is closing fails with any of them
+            raise self._gone() from error
+
+    def _check_connection(self) -> None:
+        if self._client.status != "running":
+            raise self._gone()
+
+    def _gone(self) -> LostSchedulerError:
+        self._lost = True
+        return LostSchedulerError(
+            f"the scheduler at {self._address} is lost",
+            hint="what was measured is recorded: start a scheduler and give the same command again to go on",
+        )
+
+    def _finish(self, stream: _Stream, future: Any, emit: Emit) -> None:
+        if future.cancelled():  # nobody here cancels: the client does when it loses the scheduler, even for a moment
+            raise self._gone()
+        try:
+            finished = future.result()
         except SevkitError:
             raise
         except Exception as error:  # noqa: BLE001 - what a worker raises can be anything
-            config, boot = block
-            name = f"c{config.index}.b{boot}"
-            message = f"block {name} was lost: {type(error).__name__}: {error}"
-            emit({"kind": "failure", "cell": name, "slot": name, "workload": "block", "message": message})
-            return block
-        for record in records:
-            emit(record)
-        return block
+            self._check_connection()
+            name, kind = stream.name, type(error).__name__
+            message = f"block {name} was lost: {kind}: {error}"
+            emit(Failure(name, "block", message, cell=name, error=kind, time=time.time()).record())
+            return
+        stream.finish(finished, emit)
+
+    def _stop(self, name: str, futures: Sequence[Any]) -> None:
+        """End what still runs: workers look for the event before each slot."""
+        if self._lost or not futures:
+            return
+        with suppress(OSError, RuntimeError, AttributeError):
+            self._client.log_event(name, "stop")
+            self._client.cancel(futures, force=True)
 
     def _check_workers(self, resource: str) -> None:
         workers = self._client.scheduler_info(n_workers=-1)["workers"]

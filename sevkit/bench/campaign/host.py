@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sevkit import processes
+from sevkit.bench import facts
 from sevkit.bench.campaign import disk as disks
 from sevkit.bench.campaign import environment, place, sources
 from sevkit.bench.campaign.place import Launch
@@ -61,13 +62,13 @@ class HostPlace:
         self._setup = place.variables(slot, disk=str(disk), work=str(work), seconds=seconds, scale=place.SCALE)
         self._clock = place.find_clock(self._shell)
         self._work = work
-        facts = {**environment.host_facts(), "cache": slot.config.cache, "pinned to": pin or "any CPU"}
+        known = {**environment.host_facts(), "cache": slot.config.cache, "pinned to": pin or "any CPU"}
         if needs_disk:
-            facts["disk"] = disks.allocated(disk)
-        facts["work scale"] = str(place.SCALE)
+            known["disk"] = disks.allocated(disk)
+        known[facts.WORK_SCALE] = str(place.SCALE)
         surroundings = environment.moment(own_cpus=slot.config.vcpus)
         surroundings["command seconds"] = place.command_seconds(self._shell, self._clock)
-        self.boot = Boot(str(identity), Provenance.HARDWARE, facts, environment=surroundings)
+        self.boot = Boot(str(identity), Provenance.HARDWARE, known, environment=surroundings)
 
     def lacks(self, workload: Workload) -> str | None:
         """Why a workload cannot run here."""

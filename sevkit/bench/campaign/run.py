@@ -13,6 +13,7 @@ from sevkit.bench.campaign.block import RAW, Done, Emit, run_block
 from sevkit.bench.campaign.place import Executor
 from sevkit.bench.campaign.plan import Config, Plan
 from sevkit.bench.model import Boot, Metric, Sample, SlotId, boot_from, sample_from
+from sevkit.bench.records import ClockJump, Failure, Skipped, SlotEnd, Stop, event_from
 from sevkit.bench.store import Store
 from sevkit.errors import UsageError
 
@@ -39,8 +40,8 @@ class Outcome:
     reason: str
     rounds: int
     samples: list[Sample] = field(default_factory=list)
-    failures: list[Mapping[str, Any]] = field(default_factory=list)
-    skipped: list[Mapping[str, Any]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
 
 
 class Scheduler(Protocol):
@@ -74,7 +75,7 @@ class Recorder:
     def __init__(self, store: Store, campaign: stores.Campaign) -> None:
         self._store = store
         self.samples = campaign.samples
-        self.others = list(campaign.others)
+        self.events = list(campaign.events)
         self._boots = campaign.boots
         self._metrics: dict[Any, Metric] = {}
         self._order = max((s.order for s in campaign.samples), default=-1) + 1
@@ -84,9 +85,9 @@ class Recorder:
         """Put one record on the disk."""
         offset = _clock_offset()
         if abs(offset - self._offset) > _CLOCK_JUMP:
-            jump = {"kind": "clock", "seconds": round(offset - self._offset, 3), "time": time.time()}
-            self._store.append(jump)
-            self.others.append(jump)
+            jump = ClockJump(round(offset - self._offset, 3), time.time())
+            self._store.append(jump.record())
+            self.events.append(jump)
             self._offset = offset
         kind = record.get("kind")
         if kind == "sample":
@@ -96,8 +97,13 @@ class Recorder:
         if kind == "boot":
             boot: Boot = boot_from(record)
             self._boots[boot.identity] = boot
-        else:
-            self.others.append(record)
+        elif (event := event_from(record)) is not None:
+            self.events.append(event)
+
+    @property
+    def slots(self) -> list[SlotEnd]:
+        """The slots that are finished."""
+        return [event for event in self.events if isinstance(event, SlotEnd)]
 
     def _sample(self, record: dict[str, Any]) -> None:
         record["order"] = self._order
@@ -159,17 +165,16 @@ def run(
             reason = "budget"
             break
     _end(recorder, reason, boot)
-    failures = [r for r in recorder.others if r.get("kind") == "failure"]
-    skipped = [r for r in recorder.others if r.get("kind") == "skipped"]
+    failures = [event for event in recorder.events if isinstance(event, Failure)]
+    skipped = [event for event in recorder.events if isinstance(event, Skipped)]
     return Outcome(reason, boot, recorder.samples, failures, skipped)
 
 
 def _end(recorder: Recorder, reason: str, rounds: int) -> None:
-    """Record why the campaign ended, unless the last record already says so."""
-    stop = {"kind": "stop", "reason": reason, "rounds": rounds}
-    last = recorder.others[-1] if recorder.others else {}
-    if {k: last.get(k) for k in stop} != stop:
-        recorder.append(stop)
+    """Write down why the campaign ended, unless that is what the last record says."""
+    stop = Stop(reason, rounds)
+    if recorder.events[-1:] != [stop]:
+        recorder.append(stop.record())
 
 
 class _State:
@@ -180,11 +185,11 @@ class _State:
         self._recorder = recorder
         self._report = report
         self.finished: set[int] = set()
-        self._earlier = sum(float(r.get("seconds", 0)) for r in recorder.others if r.get("kind") == "slot")
+        self._earlier = sum(end.seconds for end in recorder.slots)
         self._started = time.monotonic()
         self._slots = 0
         self._total = plan.profile.boots * len(plan.configs) * len(plan.arms)
-        self._already = len({r.get("id") for r in recorder.others if r.get("kind") == "slot"})
+        self._already = len({end.slot for end in recorder.slots})
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Write a record and report the progress."""
@@ -206,11 +211,11 @@ class _State:
     def done(self) -> Done:
         """The measurements that exist already."""
         boots = {s.at.identity for s in self._recorder.samples}
-        return Done.of(self._recorder.samples, self._recorder.others, boots)
+        return Done.of(self._recorder.samples, self._recorder.events, boots)
 
     def wanted(self, blocks: Iterable[Block]) -> list[Block]:
-        """The blocks with unfinished slots; arms that never boot end their configuration."""
-        done = {str(r.get("id")) for r in self._recorder.others if r.get("kind") == "slot"}
+        """The blocks that have slots left; arms that never boot end their configuration."""
+        done = {end.slot for end in self._recorder.slots}
         return [(c, b) for c, b in blocks if any(str(s.identity) not in done for s in self._plan.block(c, b))]
 
     def finish_narrow(self) -> None:
@@ -232,11 +237,9 @@ class _State:
         able = 0
         for arm in self._plan.arms:
             booted = [
-                bool(r.get("booted"))
-                for r in self._recorder.others
-                if r.get("kind") == "slot"
-                and (slot := SlotId.parse(str(r.get("id")))) is not None
-                and (slot.config, slot.arm) == (config.index, arm.name)
+                end.booted
+                for end in self._recorder.slots
+                if (slot := SlotId.parse(end.slot)) is not None and (slot.config, slot.arm) == (config.index, arm.name)
             ]
             able += not (len(booted) >= _GIVE_UP_AFTER and not any(booted[-_GIVE_UP_AFTER:]))
         return able < min(2, len(self._plan.arms))

@@ -8,6 +8,7 @@ from typing import Any
 from sevkit.bench.analysis import published
 from sevkit.bench.imports.files import Imported
 from sevkit.bench.model import Sample
+from sevkit.bench.records import SkippedFile
 from sevkit.bench.store import Store
 
 _AT_ONCE = 5000
@@ -18,8 +19,7 @@ def imported(output: Path, found: Imported, *, source: str) -> None:
     header = {"origin": "import", "title": f"Imported from {source}", "files": found.files, "created": time.time()}
     with Store.create(output, header) as store:
         _samples(store, found.samples)
-        skipped = [{"kind": "skipped", "file": name, "reason": reason} for name, reason in found.skipped]
-        store.append(*skipped)
+        store.append(*(SkippedFile(name, reason).record() for name, reason in found.skipped))
 
 
 def study(output: Path, *, first_job_only: bool = False) -> int:

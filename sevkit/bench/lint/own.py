@@ -9,6 +9,7 @@ from sevkit.bench.analysis.compare import arms_of, compare
 from sevkit.bench.analysis.comparison import FEWEST_BOOTS, Arm, Comparison, Outcome
 from sevkit.bench.lint.rules import Finding, Report, Severity
 from sevkit.bench.model import Sample
+from sevkit.bench.records import ClockJump, Failure, Stop
 
 _SHELL_SHARE = 0.01
 
@@ -45,17 +46,17 @@ def check_loaded(campaign: store.Campaign, comparisons: Sequence[Comparison], re
 
 
 def _campaign(campaign: store.Campaign) -> Iterator[Finding]:
-    if clocks := campaign.of_kind("clock"):
-        message = f"the wall clock jumped {len(clocks)} times, first by {clocks[0].get('seconds', 0):+.1f} s"
+    if clocks := campaign.of_kind(ClockJump):
+        message = f"the wall clock jumped {len(clocks)} times, first by {clocks[0].seconds:+.1f} s"
         fix = "durations are not affected (monotonic clock); mind the time stamps"
         yield Finding("clock-jumped", Severity.NOTE, store.RECORDS, message, fix, {"jumps": len(clocks)})
-    failures = campaign.of_kind("failure")
+    failures = campaign.of_kind(Failure)
     if failures:
         first = failures[0]
-        message = f"{len(failures)} cells failed, first {first.get('cell')}: {first.get('message')}"
+        message = f"{len(failures)} cells failed, first {first.cell}: {first.message}"
         yield Finding("failed-cells", Severity.WARNING, store.RECORDS, message, "see the failure records", {})
     planned = campaign.header.get("origin") == "run"
-    if planned and not campaign.of_kind("stop"):
+    if planned and not campaign.of_kind(Stop):
         fix = "give the same `bench run` again: it goes on where it stopped"
         yield Finding("unfinished", Severity.WARNING, store.HEADER, "the campaign has not ended", fix)
     if campaign.header.get("as_published"):

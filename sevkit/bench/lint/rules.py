@@ -1,22 +1,18 @@
-"""The results linter: errors in how something was measured, each with its evidence and a remedy.
+"""What the rules of the linter are, and what one finds: the evidence, and what to change.
 
-It reads fio's JSON, the study's tables, the scripts beside them, and sevkit's own results. A rule checks one
-file (lint_fio, lint_text) or the whole set (lint_set, lint_own); all are listed in ``RULES``.
+A rule looks at one file (``fio``, ``text``) or at the whole set (``sets``, ``own``); all are listed in ``RULES``.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sevkit import textfile
 from sevkit.bench.payload import FindingRow
-from sevkit.errors import BadInputError, UsageError
 
 if TYPE_CHECKING:
-    from sevkit.bench.store import Campaign
+    pass
 
 
 class Severity(StrEnum):
@@ -95,9 +91,6 @@ RULES: dict[str, str] = {
     "as-published": "the campaign keeps the study's mistakes on purpose",
 }
 
-SCRIPTS = {".sh", ".bash", ".fio", ".py", ".txt", ".log", ".md", ".cfg", ".service", ".nix", ".toml"}
-_LARGEST_SCRIPT = 1 << 20
-
 
 @dataclass
 class Report:
@@ -111,60 +104,13 @@ class Report:
         counted = Counter(str(f.severity) for f in self.findings)
         return {str(severity): counted.get(str(severity), 0) for severity in Severity}
 
+    def in_order(self) -> "Report":
+        """The report itself, its findings by gravity."""
+        rank = {severity: index for index, severity in enumerate(Severity)}
+        self.findings.sort(key=lambda f: (rank[f.severity], f.rule, f.file))
+        return self
+
     @property
     def clean(self) -> bool:
         """Whether there is nothing worse than a note."""
         return all(f.severity is Severity.NOTE for f in self.findings)
-
-
-def lint(folder: Path) -> Report:
-    """Lint every result below a directory; raises UsageError or BadInputError when there is none."""
-    from sevkit.bench import store
-    from sevkit.bench.lint import own as lint_own
-    from sevkit.bench.lint import sets as lint_set
-
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is not a directory")
-    report = Report()
-    if store.is_campaign(folder):
-        lint_own.check(folder, report)
-        return _sorted(report)
-    loaded = lint_set.Loaded(folder)
-    loaded.read(report)
-    _scripts(folder, report, loaded)
-    if not loaded.usable and not report.findings:
-        raise BadInputError(f"{folder} holds no results", hint="give a directory with fio JSON, CSV or sevkit results")
-    lint_set.check(loaded, report)
-    return _sorted(report)
-
-
-def of_campaign(campaign: "Campaign", comparisons: Sequence[Any]) -> Report:
-    """Lint a results directory that has been read and compared already."""
-    from sevkit.bench.lint import own as lint_own
-
-    report = Report()
-    lint_own.check_loaded(campaign, comparisons, report)
-    return _sorted(report)
-
-
-def _scripts(folder: Path, report: Report, loaded: Any) -> None:
-    from sevkit.bench.lint import text as lint_text
-
-    texts: dict[str, str] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in SCRIPTS or path.is_symlink() or not path.is_file():
-            continue
-        try:
-            if path.stat().st_size <= _LARGEST_SCRIPT:
-                data, name = textfile.read_bytes(str(path))
-                texts[str(path.relative_to(folder))] = textfile.text(data, name)
-        except (OSError, BadInputError):
-            continue
-    report.files += len(texts)
-    report.findings += lint_text.check(texts, guests=loaded.has_guests)
-
-
-def _sorted(report: Report) -> Report:
-    rank = {severity: index for index, severity in enumerate(Severity)}
-    report.findings.sort(key=lambda f: (rank[f.severity], f.rule, f.file))
-    return report

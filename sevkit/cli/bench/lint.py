@@ -23,7 +23,8 @@ def command(directory: Path | None, rules: bool) -> Result[Lint] | Result[LintRu
     Reads fio's JSON, the published study's tables, the scripts beside them, and sevkit's own results. Exit status 1
     when there is anything worse than a note.
     """
-    from sevkit.bench.lint.rules import RULES, lint
+    from sevkit.bench.lint.answer import lint
+    from sevkit.bench.lint.rules import RULES
 
     if rules:
         known: LintRules = {"rules": RULES}

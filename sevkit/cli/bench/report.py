@@ -24,7 +24,7 @@ def command(
     results: Path | None, with_study: bool, html: Path | None, figures: Path | None, **options: Any
 ) -> Result[ReportData]:
     """Report on RESULTS: summary and table on the terminal, everything with figures in --html FILE."""
-    from sevkit.bench.analysis import report as reports
+    from sevkit.bench import report as reports
     from sevkit.render import bench_tables
 
     if with_study is (results is not None):
@@ -41,7 +41,7 @@ def command(
         "provenance": list(report.provenance),
         "summary": list(report.summary),
         "comparisons": comparisons,
-        "failures": [dict(failure) for failure in report.failures],
+        "failures": [failure.record() for failure in report.failures],
         "html": None if html is None else str(html),
     }
     if html is not None:

@@ -162,11 +162,10 @@ def _print_plan(data: RunPlan) -> Iterator[str]:
 
 def _result(outcome: Any, prepared: Any, output: Path) -> Result[Measured]:
     from sevkit.bench.analysis.compare import compare
-    from sevkit.bench.analysis.report import summarise
+    from sevkit.bench.report import summarise
 
     errors: list[SevkitError] = [
-        GuestError(f"{record.get('cell')}: {record.get('message')}", detail=record.get("detail"))
-        for record in outcome.failures
+        GuestError(f"{failure.cell}: {failure.message}", detail=failure.detail) for failure in outcome.failures
     ]
     compared = compare(outcome.samples)
     data: Measured = {
@@ -199,8 +198,8 @@ def _unfinished(outcome: Any, plan: Any) -> list[str]:
     return [c.label for c in plan.configs if len(boots.get(c.index, ())) < plan.profile.boots]
 
 
-def _skipped(records: list[Any]) -> list[Skipped]:
-    reasons = {(str(r["workload"]), str(r["reason"])) for r in records}
+def _skipped(skipped: list[Any]) -> list[Skipped]:
+    reasons = {(entry.workload, entry.reason) for entry in skipped}
     return [{"workload": workload, "reason": reason} for workload, reason in sorted(reasons)]
 
 

@@ -12,8 +12,9 @@ from sevkit.bench import store
 from sevkit.bench.analysis import published, stats
 from sevkit.bench.analysis.compare import arms_of, compare
 from sevkit.bench.analysis.comparison import ALPHA, Arm, Comparison, Outcome, Rules, Series
-from sevkit.bench.lint import rules as lint
+from sevkit.bench.lint import answer
 from sevkit.bench.model import Direction, Sample
+from sevkit.bench.records import Failure
 from sevkit.vocabulary import Provenance
 
 MOST_POINTS = 60  # raw values drawn for each arm; beyond, the interval says enough
@@ -66,7 +67,7 @@ class Report:
     findings: tuple[Mapping[str, Any], ...]
     reference: Mapping[tuple[str, str, str], float]
     reference_name: str
-    failures: tuple[Mapping[str, Any], ...] = ()
+    failures: tuple[Failure, ...] = ()
 
     @property
     def controls(self) -> list[Comparison]:
@@ -83,7 +84,7 @@ def of_directory(path: Path, rules: Rules) -> Report:
     """The report on a results directory; raises BadInputError when there is nothing in it."""
     campaign = store.load(path)
     comparisons = compare(campaign.samples, rules)
-    checked = lint.of_campaign(campaign, comparisons)
+    checked = answer.of_campaign(campaign, comparisons)
     header = campaign.header
     environment = dict(header.get("environment", {}))
     for boot in list(campaign.boots.values())[:1]:
@@ -96,7 +97,7 @@ def of_directory(path: Path, rules: Rules) -> Report:
         environment=environment,
         mistakes=tuple(header.get("known_mistakes", ())),
         findings=tuple(f.as_dict() for f in checked.findings),
-        failures=tuple(campaign.of_kind("failure")),
+        failures=tuple(campaign.of_kind(Failure)),
     )
 
 
@@ -124,7 +125,7 @@ def _build(
     environment: Mapping[str, Any],
     mistakes: tuple[str, ...],
     findings: tuple[Mapping[str, Any], ...],
-    failures: tuple[Mapping[str, Any], ...],
+    failures: tuple[Failure, ...],
 ) -> Report:
     kinds = tuple(sorted({str(s.at.provenance) for s in samples}))
     confounds = sorted({c for at in {s.at.identity: s.at for s in samples}.values() for c in at.confounds})
