@@ -261,6 +261,8 @@ def test_a_reader_that_goes_away() -> None:
 
 @pytest.mark.skipif(not Path("/usr/bin/cpuid").exists(), reason="Todd Allen's cpuid is not installed")
 def test_this_machine_as_the_real_tool_prints_it() -> None:
+    if json.loads(run("--json").stdout)["data"]["leaf"]["raw"] is None:
+        pytest.skip("this CPU has no leaf 0x8000001F: the tool prints zeros all the same")
     real = subprocess.run(["cpuid", "-1", "-l", "0x8000001f"], capture_output=True, check=True).stdout
     assert run("--format", "cpuid").stdout == real
 

@@ -431,7 +431,7 @@ def test_a_build_that_was_killed_is_cleaned_up(box: Sandbox, row: Row) -> None:
 def test_children_do_not_outlive_a_parent_that_dies_at_once() -> None:
     """The kernel is asked after the fork: a parent that died before that must not leave a child."""
     script = (
-        "import os, signal; from sevkit import proc;"
+        "import os, signal; from sevkit import processes;"
         "child = processes.start(['sleep', '600']); print(child.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, timeout=30)

@@ -124,7 +124,7 @@ def test_a_refusal_is_not_called_absent_because_another_spelling_is(tmp_path: Pa
 
 
 def test_options_of_a_kernel_configuration() -> None:
-    found = kernel._options(b"CONFIG_KVM=y\n# CONFIG_KVM_AMD is not set\nCONFIG_KVM_AMD_SEV=m\n#CONFIG_X86_MSR=y\n")
+    found = kernel.options(b"CONFIG_KVM=y\n# CONFIG_KVM_AMD is not set\nCONFIG_KVM_AMD_SEV=m\n#CONFIG_X86_MSR=y\n")
     assert (found["KVM"], found["KVM_AMD"], found["KVM_AMD_SEV"], found["X86_MSR"]) == ("y", "n", "m", "absent")
 
 
