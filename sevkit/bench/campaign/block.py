@@ -35,7 +35,7 @@ class Done:
 
     @classmethod
     def of(cls, samples: Iterable[Sample], events: Iterable[Event], boots: Iterable[str]) -> "Done":
-        """From what the store read back."""
+        """Build it from a results directory that was read."""
         done = cls()
         for sample in samples:
             if not sample.warmup and sample.metric.primary:
@@ -50,7 +50,7 @@ class Done:
         return done
 
     def with_records(self, records: Iterable[Mapping[str, Any]]) -> "Done":
-        """What is there when these records, as a block emits them, are there too."""
+        """Add records, as a block emits them."""
         boots: dict[str, Boot] = {}
         samples: list[Sample] = []
         events: list[Event] = []

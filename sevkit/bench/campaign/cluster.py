@@ -1,9 +1,9 @@
 """The same campaign on a cluster, through Dask's distributed scheduler.
 
-A block (one boot of each arm, neighbours in time on one machine) is a task, so that every comparison stays within a
-machine. Workers say what they offer (``dask worker ADDRESS --resources sev=1``), and a block asks for one of it.
-Records come one by one while blocks run (see ``worker``), so that their order here is the order of measurement, and
-neither a lost worker nor a lost scheduler takes away what was measured.
+A block (one boot of each arm, neighbours in time on one machine) is a task, so that every comparison stays within one
+machine. Workers declare resources (``dask worker ADDRESS --resources sev=1``), and a block requires one of them.
+Records arrive one by one while blocks run (see ``worker``): their order here is the order of measurement, and a lost
+worker or scheduler loses no recorded sample.
 """
 
 import json
@@ -87,7 +87,7 @@ class Dask:
     def run(
         self, plan: Plan, blocks: Sequence[Block], done: Done, emit: Emit, enough: Callable[[], bool]
     ) -> Iterator[Block]:
-        """Run all blocks at once, as many as there are workers; the budget is looked at with each record.
+        """Run blocks in parallel, one per worker; the budget is checked with each record.
 
         Raises LostSchedulerError within a minute after the scheduler is gone.
         """
@@ -112,7 +112,7 @@ class Dask:
             self._stop(name, [f for f in futures.values() if not f.done()])
 
     def close(self) -> None:
-        """Leave the scheduler; it and its workers stay."""
+        """Disconnect from the scheduler; it and its workers keep running."""
         with suppress(OSError, AssertionError):  # what a client says that has no scheduler to leave
             self._client.close(timeout=_LEAVE_WITHIN)
 
@@ -158,12 +158,16 @@ class Dask:
         except SevkitError:
             raise
         except Exception as error:  # noqa: BLE001 - what a worker raises can be anything
-            self._check_connection()
-            name, kind = stream.name, type(error).__name__
-            message = f"block {name} was lost: {kind}: {error}"
-            emit(Failure(name, "block", message, cell=name, error=kind, time=time.time()).record())
+            self._failed(stream, error, emit)
             return
         stream.finish(finished, emit)
+
+    def _failed(self, stream: _Stream, error: Exception, emit: Emit) -> None:
+        """Record that a block was lost, unless it is the scheduler that is."""
+        self._check_connection()
+        name, kind = stream.name, type(error).__name__
+        message = f"block {name} was lost: {kind}: {error}"
+        emit(Failure(name, "block", message, cell=name, error=kind, time=time.time()).record())
 
     def _stop(self, name: str, futures: Sequence[Any]) -> None:
         """End what still runs: workers look for the event before each slot."""

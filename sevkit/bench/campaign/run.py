@@ -171,7 +171,7 @@ def run(
 
 
 def _end(recorder: Recorder, reason: str, rounds: int) -> None:
-    """Write down why the campaign ended, unless that is what the last record says."""
+    """Record why the campaign ended, unless the last record already says so."""
     stop = Stop(reason, rounds)
     if recorder.events[-1:] != [stop]:
         recorder.append(stop.record())
@@ -214,7 +214,7 @@ class _State:
         return Done.of(self._recorder.samples, self._recorder.events, boots)
 
     def wanted(self, blocks: Iterable[Block]) -> list[Block]:
-        """The blocks that have slots left; arms that never boot end their configuration."""
+        """The blocks with unfinished slots; arms that never boot end their configuration."""
         done = {end.slot for end in self._recorder.slots}
         return [(c, b) for c, b in blocks if any(str(s.identity) not in done for s in self._plan.block(c, b))]
 

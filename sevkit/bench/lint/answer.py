@@ -1,6 +1,6 @@
-"""The results linter: what is wrong with how something was measured.
+"""The results linter: errors in how something was measured.
 
-It reads fio's JSON, the study's tables, the scripts that lie beside them, and sevkit's own results.
+It reads fio's JSON, the study's tables, the scripts beside them, and sevkit's own results.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ _LARGEST_SCRIPT = 1 << 20
 
 
 def lint(folder: Path) -> Report:
-    """Look at every result below a directory; raises UsageError or BadInputError when there is none."""
+    """Lint every result below a directory; raises UsageError or BadInputError when there is none."""
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a directory")
     report = Report()
@@ -36,7 +36,7 @@ def lint(folder: Path) -> Report:
 
 
 def of_campaign(campaign: Campaign, comparisons: Sequence[Comparison]) -> Report:
-    """Look at a results directory that has been read and compared already."""
+    """Lint a results directory that has been read and compared already."""
     report = Report()
     own.check_loaded(campaign, comparisons, report)
     return report.in_order()

@@ -1,6 +1,6 @@
-"""What the rules of the linter are, and what one finds: the evidence, and what to change.
+"""The linter's rules, and what a finding is.
 
-A rule looks at one file (``fio``, ``text``) or at the whole set (``sets``, ``own``); all are listed in ``RULES``.
+A rule checks one file (``fio``, ``text``) or the whole set (``sets``, ``own``); all are listed in ``RULES``.
 """
 
 from collections import Counter
@@ -105,7 +105,7 @@ class Report:
         return {str(severity): counted.get(str(severity), 0) for severity in Severity}
 
     def in_order(self) -> "Report":
-        """The report itself, its findings by gravity."""
+        """Sort the findings by severity; returns the report itself."""
         rank = {severity: index for index, severity in enumerate(Severity)}
         self.findings.sort(key=lambda f: (rank[f.severity], f.rule, f.file))
         return self

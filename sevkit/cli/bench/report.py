@@ -25,25 +25,12 @@ def command(
 ) -> Result[ReportData]:
     """Report on RESULTS: summary and table on the terminal, everything with figures in --html FILE."""
     from sevkit.bench import report as reports
-    from sevkit.render import bench_tables
 
     if with_study is (results is not None):
         raise UsageError("give RESULTS or --published", hint="`sevkit bench run --output RESULTS` makes RESULTS")
     rules = rules_from(options)
     report = reports.of_published(rules) if results is None else reports.of_directory(results, rules)
-    comparisons = [c.as_dict() for c in report.comparisons]
-    for comparison in comparisons:
-        comparison["article_ratio" if report.reference_name == "article" else "study_ratio"] = reports.study_ratio(
-            report, comparison
-        )
-    data: ReportData = {
-        "title": report.title,
-        "provenance": list(report.provenance),
-        "summary": list(report.summary),
-        "comparisons": comparisons,
-        "failures": [failure.record() for failure in report.failures],
-        "html": None if html is None else str(html),
-    }
+    data = _payload(report, html)
     if html is not None:
         from sevkit.render import bench_html
 
@@ -51,19 +38,39 @@ def command(
 
     if figures is not None:
         data["figures"] = _write_figures(report, figures)
+    return Result("bench report", data, human=_print)
 
-    def human(data: ReportData) -> Iterator[str]:
-        yield f"{data['title']}  (provenance: {', '.join(data['provenance']) or 'none'})"
-        for line in data["summary"]:
-            yield f"  {line}"
-        if comparisons:
-            yield "\n" + bench_tables.text(comparisons)
-        if html is not None:
-            yield f"report: {html}"
-        for name in data.get("figures", ()):
-            yield f"figure: {name}"
 
-    return Result("bench report", data, human=human)
+def _payload(report: Any, html: Path | None) -> ReportData:
+    from sevkit.bench import report as reports
+
+    comparisons = [c.as_dict() for c in report.comparisons]
+    for comparison in comparisons:
+        comparison["article_ratio" if report.reference_name == "article" else "study_ratio"] = reports.study_ratio(
+            report, comparison
+        )
+    return {
+        "title": report.title,
+        "provenance": list(report.provenance),
+        "summary": list(report.summary),
+        "comparisons": comparisons,
+        "failures": [failure.record() for failure in report.failures],
+        "html": None if html is None else str(html),
+    }
+
+
+def _print(data: ReportData) -> Iterator[str]:
+    from sevkit.render import bench_tables
+
+    yield f"{data['title']}  (provenance: {', '.join(data['provenance']) or 'none'})"
+    for line in data["summary"]:
+        yield f"  {line}"
+    if data["comparisons"]:
+        yield "\n" + bench_tables.text(data["comparisons"])
+    if data["html"] is not None:
+        yield f"report: {data['html']}"
+    for name in data.get("figures", ()):
+        yield f"figure: {name}"
 
 
 def _write_figures(report: Any, folder: Path) -> list[str]:
