@@ -11,7 +11,7 @@ import numpy as np
 from sevkit.bench import store
 from sevkit.bench.analysis import published, stats
 from sevkit.bench.analysis.compare import arms_of, compare
-from sevkit.bench.analysis.comparison import ALPHA, Arm, Comparison, Outcome, Rules, Series
+from sevkit.bench.analysis.comparison import ALPHA, Arm, Comparison, Rules, Ruling, Series
 from sevkit.bench.lint import answer
 from sevkit.bench.model import Direction, Sample
 from sevkit.bench.records import Failure
@@ -198,12 +198,12 @@ def summarise(comparisons: Sequence[Comparison]) -> list[str]:
 
 def _counted(effects: Sequence[Comparison]) -> list[str]:
     counts = Counter(c.outcome for c in effects)
-    told = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Outcome if counts[outcome])
+    told = ", ".join(f"{counts[outcome]} {outcome}" for outcome in Ruling if counts[outcome])
     return [f"{len(effects)} comparisons with the baseline: {told}."] if effects else []
 
 
 def _largest(effects: Sequence[Comparison]) -> list[str]:
-    worst = [(factor, c) for c in effects if c.outcome is Outcome.WORSE and (factor := cost(c)) is not None]
+    worst = [(factor, c) for c in effects if c.outcome is Ruling.WORSE and (factor := cost(c)) is not None]
     if not worst:
         return []
     _, c = max(worst, key=lambda pair: pair[0])
@@ -212,19 +212,19 @@ def _largest(effects: Sequence[Comparison]) -> list[str]:
 
 
 def _told_controls(controls: Sequence[Comparison]) -> str:
-    judged = [c for c in controls if c.effect is not None and c.outcome is not Outcome.REFUSED]
+    judged = [c for c in controls if c.effect is not None and c.outcome is not Ruling.REFUSED]
     if not judged:
         return f"A/A controls (the same mode measured twice): none of {len(controls)} could be judged."
-    bad = sum(c.outcome is Outcome.UNEQUAL for c in judged)
+    bad = sum(c.outcome is Ruling.UNEQUAL for c in judged)
     width = max((c.effect.high - c.effect.low) / 2 for c in judged if c.effect)
-    equal = sum(c.outcome is Outcome.EQUAL for c in judged)
+    equal = sum(c.outcome is Ruling.EQUAL for c in judged)
     verdict = f"{bad} of {len(judged)} differ" if bad else f"none of {len(judged)} differs"
     verdict += f", {equal} shown equal within {controls[0].margin:.1%}"
     return f"A/A controls (the same mode measured twice): {verdict}; half width of the widest: {width:.1%}."
 
 
 def _refusals(effects: Sequence[Comparison]) -> list[str]:
-    refused = [c for c in effects if c.outcome is Outcome.REFUSED]
+    refused = [c for c in effects if c.outcome is Ruling.REFUSED]
     if not refused:
         return []
     reasons = {reason.split(":", maxsplit=1)[0] for c in refused for reason in c.reason.split("; ")}

@@ -57,7 +57,7 @@ UNKNOWN_ENCRYPTION = Encryption("C_BIT_POSITION", "REDUCED_PHYS_BITS")
 
 
 @dataclass(frozen=True)
-class Place:
+class LaunchFiles:
     """The files and sockets of one launch."""
 
     kernel: Path | None  # None: the root disk boots by itself
@@ -112,7 +112,7 @@ def forced_differences(spec: GuestSpec, *, emulated: bool = False) -> list[str]:
 
 
 def build(
-    spec: GuestSpec, capabilities: Capabilities, accel: Accel, place: Place, encryption: Encryption | None
+    spec: GuestSpec, capabilities: Capabilities, accel: Accel, place: LaunchFiles, encryption: Encryption | None
 ) -> list[str]:
     """The command line of QEMU for ``spec``.
 
@@ -173,7 +173,9 @@ def _object_name(spec: GuestSpec, capabilities: Capabilities) -> str:
     return kind
 
 
-def _encryption_object(spec: GuestSpec, capabilities: Capabilities, place: Place, encryption: Encryption | None) -> str:
+def _encryption_object(
+    spec: GuestSpec, capabilities: Capabilities, place: LaunchFiles, encryption: Encryption | None
+) -> str:
     kind = _object_name(spec, capabilities)
     if encryption is None:
         raise UnsupportedModeError(f"the C-bit position for mode {spec.mode} is not known on this host")
@@ -204,7 +206,7 @@ def _by_bios(mode: Mode, *, emulated: bool) -> bool:
     return mode is Mode.SEV_SNP or (emulated and mode is Mode.SEV_ES)
 
 
-def _boot(spec: GuestSpec, place: Place, *, flash: bool) -> list[str]:
+def _boot(spec: GuestSpec, place: LaunchFiles, *, flash: bool) -> list[str]:
     argv = []
     for folder in place.firmware_search:
         argv += ["-L", str(folder)]
@@ -217,13 +219,13 @@ def _boot(spec: GuestSpec, place: Place, *, flash: bool) -> list[str]:
     return argv
 
 
-def _kernel(spec: GuestSpec, place: Place, accel: Accel) -> list[str]:
+def _kernel(spec: GuestSpec, place: LaunchFiles, accel: Accel) -> list[str]:
     argv = ["-kernel", str(place.kernel)]
     argv += [] if place.initrd is None else ["-initrd", str(place.initrd)]
     return [*argv, "-append", kernel_words(spec, place, accel)]
 
 
-def kernel_words(spec: GuestSpec, place: Place, accel: Accel) -> str:
+def kernel_words(spec: GuestSpec, place: LaunchFiles, accel: Accel) -> str:
     """The kernel's command line."""
     words = ["console=ttyS0", "panic=-1", "quiet", "loglevel=6", f"sevkit.name={spec.name}"]
     if accel is Accel.TCG:  # at boot Linux waits for ten timer ticks; on a busy host a vCPU misses some of them
@@ -233,7 +235,7 @@ def kernel_words(spec: GuestSpec, place: Place, accel: Accel) -> str:
     return " ".join([*words, *spec.cmdline.split()])
 
 
-def _control(place: Place) -> list[str]:
+def _control(place: LaunchFiles) -> list[str]:
     return [
         *("-chardev", f"socket,id=qmp,path={_escaped(place.qmp)},server=on,wait=off"),
         *("-mon", "chardev=qmp,mode=control"),
@@ -248,7 +250,7 @@ def _control(place: Place) -> list[str]:
     ]
 
 
-def _disks(spec: GuestSpec, place: Place) -> list[str]:
+def _disks(spec: GuestSpec, place: LaunchFiles) -> list[str]:
     argv = []
     if place.root_disk is not None:
         file = f"file={_escaped(place.root_disk)},format={place.root_format}"

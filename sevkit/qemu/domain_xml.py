@@ -8,11 +8,11 @@ from xml.etree import ElementTree as ET
 from sevkit.errors import UsageError
 from sevkit.guest import policy
 from sevkit.guest.spec import Accel, Firmware, GuestSpec, StorageKind
-from sevkit.qemu.argv import Encryption, Place, cpu_model, firmware_of, kernel_words
+from sevkit.qemu.argv import Encryption, LaunchFiles, cpu_model, firmware_of, kernel_words
 from sevkit.vocabulary import Mode
 
 
-def build(spec: GuestSpec, binary: str, accel: Accel, place: Place, encryption: Encryption | None) -> str:
+def build(spec: GuestSpec, binary: str, accel: Accel, place: LaunchFiles, encryption: Encryption | None) -> str:
     """The domain, for ``virsh define``; raises UsageError for options that libvirt cannot express.
 
     If this host cannot determine the C-bit and the reduced bits, they are left out: libvirt asks QEMU.
@@ -60,7 +60,7 @@ def _text(parent: ET.Element, name: str, text: str, **attributes: str) -> ET.Ele
     return child
 
 
-def _boot(domain: ET.Element, spec: GuestSpec, place: Place, accel: Accel) -> None:
+def _boot(domain: ET.Element, spec: GuestSpec, place: LaunchFiles, accel: Accel) -> None:
     system = ET.SubElement(domain, "os")
     _text(system, "type", "hvm", arch="x86_64", machine="q35")
     if firmware_of(spec) is Firmware.OVMF:
@@ -87,7 +87,7 @@ def _cpu(domain: ET.Element, model: str) -> None:
         ET.SubElement(cpu, "feature", {"policy": "disable" if off else "require", "name": word.lstrip("+-")})
 
 
-def _devices(domain: ET.Element, spec: GuestSpec, binary: str, place: Place) -> None:
+def _devices(domain: ET.Element, spec: GuestSpec, binary: str, place: LaunchFiles) -> None:
     devices = ET.SubElement(domain, "devices")
     _text(devices, "emulator", binary)
     if place.root_disk is not None:

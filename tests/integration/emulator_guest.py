@@ -64,7 +64,7 @@ class Emulator:
         if data is not None:
             with data.open("wb") as stream:
                 stream.truncate(spec.storage.size_mib << 20)
-        place = argv.Place(
+        place = argv.LaunchFiles(
             kernel=self.image.kernel,
             initrd=self.initrd(programs),
             firmware=self.bios or next(path for path in OVMF if path.exists()),

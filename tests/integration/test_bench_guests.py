@@ -6,7 +6,7 @@ import pytest
 
 from sevkit.bench import store
 from sevkit.bench.analysis.compare import compare
-from sevkit.bench.analysis.comparison import Outcome
+from sevkit.bench.analysis.comparison import Ruling
 from sevkit.bench.campaign import directory as campaign
 from sevkit.bench.campaign.directory import Wish
 from sevkit.bench.records import SlotEnd
@@ -46,10 +46,10 @@ def test_the_same_mode_measured_twice_in_real_guests_comes_out_equal(tmp_path: P
     assert {c.series.workload for c in found} == {"sha256", "disk-read", "boot"}
     # On a machine that is busy with other tests there is no verdict, and the reason is the load and nothing else.
     for control in found:
-        if control.outcome is Outcome.REFUSED:
+        if control.outcome is Ruling.REFUSED:
             assert control.reason.startswith("the host was busy")
             assert ";" not in control.reason
-    assert {c.outcome for c in found} <= {Outcome.EQUAL, Outcome.INCONCLUSIVE, Outcome.REFUSED}
+    assert {c.outcome for c in found} <= {Ruling.EQUAL, Ruling.INCONCLUSIVE, Ruling.REFUSED}
     loaded = store.load(tmp_path / "r")
     assert len(loaded.boots) == 6
     for boot in loaded.boots.values():

@@ -300,7 +300,7 @@ def test_paths_stay_words(tmp_path: Path) -> None:
 
     hostile = tmp_path / 'a,readonly=on $(touch x) `y` "z" ; q'
     spec = GuestSpec(storage=Storage(StorageKind.NVME, path=hostile))
-    place = argv.Place(*[hostile] * 7, data_disk=hostile)
+    place = argv.LaunchFiles(*[hostile] * 7, data_disk=hostile)
     line = argv.build(spec, argv.Capabilities("qemu", "8", frozenset()), Accel.TCG, place, None)
     drives = [line[i + 1] for i, word in enumerate(line) if word == "-drive"]
     assert len(drives) == 1

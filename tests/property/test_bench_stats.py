@@ -13,7 +13,7 @@ from scipy.special import stdtrit
 from sevkit.bench import facts
 from sevkit.bench.analysis import stats
 from sevkit.bench.analysis.compare import compare
-from sevkit.bench.analysis.comparison import Outcome, Rules
+from sevkit.bench.analysis.comparison import Rules, Ruling
 from sevkit.bench.model import AGAIN, TIME, Boot, Sample
 from sevkit.vocabulary import Mode, Provenance
 
@@ -133,7 +133,7 @@ def experiment(random: np.random.Generator, ratio: float, noise: float = 0.01) -
 def test_verdicts_of_whole_campaigns_rarely_see_what_is_not_there() -> None:
     random = np.random.default_rng(3)
     outcomes = [c.outcome for _ in range(400) for c in compare(experiment(random, 1.0)) if not c.control]
-    wrong = sum(outcome in {Outcome.WORSE, Outcome.BETTER} for outcome in outcomes)
+    wrong = sum(outcome in {Ruling.WORSE, Ruling.BETTER} for outcome in outcomes)
     assert wrong / len(outcomes) <= 0.05
 
 
@@ -141,10 +141,10 @@ def test_verdicts_of_whole_campaigns_see_what_is_there() -> None:
     random = np.random.default_rng(4)
     found = [c for _ in range(60) for c in compare(experiment(random, 1.06))]
     real = [c for c in found if not c.control]
-    assert sum(c.outcome is Outcome.WORSE for c in real) / len(real) >= 0.9
+    assert sum(c.outcome is Ruling.WORSE for c in real) / len(real) >= 0.9
     controls = [c.outcome for c in found if c.control]
-    assert controls.count(Outcome.UNEQUAL) / len(controls) <= 0.05
-    assert controls.count(Outcome.EQUAL) / len(controls) >= 0.5
+    assert controls.count(Ruling.UNEQUAL) / len(controls) <= 0.05
+    assert controls.count(Ruling.EQUAL) / len(controls) >= 0.5
 
 
 def test_a_control_that_is_only_too_noisy_to_differ_is_not_called_equal() -> None:
@@ -152,10 +152,10 @@ def test_a_control_that_is_only_too_noisy_to_differ_is_not_called_equal() -> Non
     for noise in (0.03, 0.1, 0.5):
         found = [c for _ in range(60) for c in compare(experiment(random, 1.0, noise)) if c.control]
         outcomes = [c.outcome for c in found]
-        assert set(outcomes) <= {Outcome.EQUAL, Outcome.INCONCLUSIVE, Outcome.UNEQUAL}
-        assert outcomes.count(Outcome.EQUAL) / len(outcomes) <= 0.05, noise
-        assert outcomes.count(Outcome.UNEQUAL) / len(outcomes) <= 0.1, noise
-    wide = next(c for c in found if c.outcome is Outcome.INCONCLUSIVE)
+        assert set(outcomes) <= {Ruling.EQUAL, Ruling.INCONCLUSIVE, Ruling.UNEQUAL}
+        assert outcomes.count(Ruling.EQUAL) / len(outcomes) <= 0.05, noise
+        assert outcomes.count(Ruling.UNEQUAL) / len(outcomes) <= 0.1, noise
+    wide = next(c for c in found if c.outcome is Ruling.INCONCLUSIVE)
     assert "could hide" in wide.reason
 
 

@@ -17,7 +17,7 @@ OLD_EMULATOR = argv.Capabilities("qemu-system-x86_64", "10.0.0", frozenset({"sev
 EMULATOR = argv.Capabilities("qemu-system-x86_64", "10.0.0", frozenset({"sev-tcg-guest", "sev-snp-tcg-guest"}))
 # The published study's host, an EPYC 7713P: C-bit 51; QEMU reports that guests lose one bit of physical address.
 STUDY = argv.Encryption(51, 1)
-PLACE = argv.Place(
+PLACE = argv.LaunchFiles(
     kernel=Path("/cache/vmlinuz"),
     initrd=Path("/cache/initrd.img"),
     firmware=Path("/firmware/OVMF.fd"),

@@ -8,7 +8,7 @@ import pytest
 
 from sevkit.bench import names, store
 from sevkit.bench.analysis.compare import compare
-from sevkit.bench.analysis.comparison import Outcome
+from sevkit.bench.analysis.comparison import Ruling
 from sevkit.bench.imports import files as imports
 from sevkit.bench.imports import fio, write
 from sevkit.bench.model import Direction
@@ -74,7 +74,7 @@ def test_several_runs_have_an_interval(tmp_path: Path) -> None:
     (found,) = compare(imports.read_folder(tmp_path, imports.Given()).samples)
     assert found.interval is not None
     assert found.interval[0] < 0.8 < found.interval[1]
-    assert found.outcome is Outcome.REFUSED
+    assert found.outcome is Ruling.REFUSED
     assert "boots are not known" in found.reason
 
 

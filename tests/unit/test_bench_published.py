@@ -4,7 +4,7 @@ import pytest
 
 from sevkit.bench.analysis import published, stats
 from sevkit.bench.analysis.compare import compare
-from sevkit.bench.analysis.comparison import Comparison, Outcome, Rules
+from sevkit.bench.analysis.comparison import Comparison, Rules, Ruling
 
 # ratio, Welch's 95 % interval, Holm's p over these ten; rounded as the analysis that found them states them.
 REANALYSIS = {
@@ -77,7 +77,7 @@ def test_six_of_ten_survive_holm(by_workload: dict[str, Comparison]) -> None:
 
 def test_verdicts_on_the_study_are_refused_for_its_confounds() -> None:
     found = compare(published.samples())
-    assert {c.outcome for c in found} == {Outcome.REFUSED}
+    assert {c.outcome for c in found} == {Ruling.REFUSED}
     assert all("memory-backend-memfd-private" in c.reason for c in found)
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from sevkit.bench import store, suite
 from sevkit.bench.analysis.compare import compare
-from sevkit.bench.analysis.comparison import Outcome
+from sevkit.bench.analysis.comparison import Ruling
 from sevkit.bench.campaign import directory as campaign
 from sevkit.bench.campaign import disk, environment, estimate, hostlock, place, plan, run
 from sevkit.bench.campaign.block import Done
@@ -96,9 +96,9 @@ def test_a_campaign_keeps_every_value_and_marks_warm_ups(tmp_path: Path) -> None
 def test_the_control_is_equal_and_costs_are_found(tmp_path: Path) -> None:
     profile = suite.changed(SMALL, boots=6, most_boots=6)
     found = compare(campaign.measure(prepared(profile), tmp_path / "r").samples)
-    assert {c.outcome for c in found if c.control} == {Outcome.EQUAL}
+    assert {c.outcome for c in found if c.control} == {Ruling.EQUAL}
     snp = next(c for c in found if c.series.workload == "disk-read" and c.other.mode is Mode.SEV_SNP)
-    assert snp.outcome is Outcome.WORSE
+    assert snp.outcome is Ruling.WORSE
     assert snp.ratio == pytest.approx(1 / 1.6, rel=0.03)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from sevkit.bench.analysis import selftest
 from sevkit.bench.analysis.compare import compare
-from sevkit.bench.analysis.comparison import Outcome
+from sevkit.bench.analysis.comparison import Ruling
 
 BY_NAME = {shape.name: shape for shape in selftest.SHAPES}
 
@@ -29,7 +29,7 @@ def test_the_arrays_are_judged_as_real_campaigns_are(name: str) -> None:
     smallest = selftest.printed(logs, shape)
     for trial in range(8):
         found = [c for c in compare(selftest.as_samples(logs[:, trial], shape)) if not c.control]
-        assert [c.outcome in {Outcome.WORSE, Outcome.BETTER} for c in found] == expected[trial].tolist()
+        assert [c.outcome in {Ruling.WORSE, Ruling.BETTER} for c in found] == expected[trial].tolist()
         assert found[0].as_dict()["smallest_detectable"] == pytest.approx(smallest[trial])
     assert expected.any()
     assert not expected.all()

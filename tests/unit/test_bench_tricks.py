@@ -12,7 +12,7 @@ import pytest
 from sevkit.bench import facts, store
 from sevkit.bench.analysis import checks
 from sevkit.bench.analysis.compare import compare
-from sevkit.bench.analysis.comparison import Comparison, Outcome
+from sevkit.bench.analysis.comparison import Comparison, Ruling
 from sevkit.bench.imports import write
 from sevkit.bench.imports.files import Imported
 from sevkit.bench.model import AGAIN, TIME, Boot, Direction, Metric, Sample, SlotId, sample_from
@@ -59,7 +59,7 @@ def effect(samples: list[Sample]) -> Comparison:
 
 def test_an_honest_campaign_gets_its_verdict() -> None:
     found = effect(Made().samples())
-    assert found.outcome is Outcome.WORSE
+    assert found.outcome is Ruling.WORSE
     assert found.effect is not None
     assert found.effect.blocks
 
@@ -79,26 +79,26 @@ def test_an_honest_campaign_gets_its_verdict() -> None:
 )
 def test_facts_that_are_missing_or_mixed_refuse(identity: str, known: Any, word: str) -> None:
     found = effect(Made(facts=known, identity=identity).samples())
-    assert found.outcome is Outcome.REFUSED
+    assert found.outcome is Ruling.REFUSED
     assert word in found.reason or word.replace("is not known in 1 of 20", "in 0 of 20 and 1 of 20") in found.reason
     assert found.ratio == pytest.approx(1.3, rel=0.01)
 
 
 @pytest.mark.parametrize("whole", [FACTS, HOST_FACTS], ids=["guest", "host"])
 def test_a_fact_that_no_boot_has_refuses(whole: Mapping[str, str]) -> None:
-    assert effect(Made(facts=lambda arm, boot: whole).samples()).outcome is Outcome.WORSE
+    assert effect(Made(facts=lambda arm, boot: whole).samples()).outcome is Ruling.WORSE
     for key in facts.OF_GUESTS if whole is FACTS else facts.OF_HOST:
         for lacking in ({k: v for k, v in whole.items() if k != key}, {**whole, key: ""}):
             made = Made(facts=lambda arm, boot, lacking=lacking: lacking)  # type: ignore[misc]
             found = effect(made.samples())
-            assert found.outcome is Outcome.REFUSED
+            assert found.outcome is Ruling.REFUSED
             assert f"{key} is not known in 20 of 20 rounds" in found.reason
 
 
 def test_rounds_on_several_hosts_are_compared_within_each_host() -> None:
     several = Made(facts=lambda arm, boot: {**FACTS, "host": f"host {boot % 3}"})
-    assert effect(several.samples()).outcome is Outcome.WORSE
-    assert effect(replace(several, identity="boot-{boot}-{arm}").samples()).outcome is Outcome.REFUSED
+    assert effect(several.samples()).outcome is Ruling.WORSE
+    assert effect(replace(several, identity="boot-{boot}-{arm}").samples()).outcome is Ruling.REFUSED
 
 
 def test_one_sample_in_another_unit_refuses() -> None:
@@ -108,7 +108,7 @@ def test_one_sample_in_another_unit_refuses() -> None:
         replace(s, metric=milliseconds, value=s.value * 1000) if s.mode is Mode.SEV and s.boot else s for s in samples
     ]
     found = effect(changed)
-    assert found.outcome is Outcome.REFUSED
+    assert found.outcome is Ruling.REFUSED
     assert "units differ" in found.reason
 
 
@@ -117,7 +117,7 @@ def test_one_arm_in_the_other_direction_refuses() -> None:
     flipped = replace(metric, direction=Direction.LOWER)
     samples = Made(metric=metric).samples()
     found = effect([replace(s, metric=flipped) if s.mode is Mode.SEV else s for s in samples])
-    assert found.outcome is Outcome.REFUSED
+    assert found.outcome is Ruling.REFUSED
     assert "directions differ" in found.reason
 
 
@@ -133,7 +133,7 @@ def test_a_direction_that_contradicts_its_unit_is_not_read(unit: str, direction:
 
 def test_samples_of_one_boot_that_claim_to_be_of_several_refuse() -> None:
     found = effect(Made(rounds=5, identity="only-{arm}").samples())
-    assert found.outcome is Outcome.REFUSED
+    assert found.outcome is Ruling.REFUSED
     assert "no independent repetitions" in found.reason
 
 
@@ -143,12 +143,12 @@ def test_a_boot_number_that_contradicts_the_boot_is_damage(tmp_path: Path) -> No
     campaign = store.load(tmp_path / "r")
     assert {s.boot for s in campaign.samples} == {0}
     assert any("but it belongs to" in text for text in campaign.damage)
-    assert effect(campaign.samples).outcome is Outcome.REFUSED
+    assert effect(campaign.samples).outcome is Ruling.REFUSED
 
 
 def test_runs_without_boots_get_numbers_and_no_verdict() -> None:
     found = effect([replace(s, boot=None) for s in Made(identity="study-{arm}").samples()])
-    assert found.outcome is Outcome.REFUSED
+    assert found.outcome is Ruling.REFUSED
     assert "boots are not known" in found.reason
     assert found.interval is not None
 
@@ -156,10 +156,10 @@ def test_runs_without_boots_get_numbers_and_no_verdict() -> None:
 def test_a_busy_host_gets_no_verdict_and_is_named() -> None:
     busy = Made(environment={"load": [7.0, 6.0, 5.0], "CPUs": 2, "own CPUs": 1})
     found = effect(busy.samples())
-    assert found.outcome is Outcome.REFUSED
+    assert found.outcome is Ruling.REFUSED
     assert "the host was busy: others' load of 3.0 per CPU" in found.reason
     quiet = Made(environment={"load": [1.4, 1, 1], "CPUs": 2, "own CPUs": 1})
-    assert effect(quiet.samples()).outcome is Outcome.WORSE
+    assert effect(quiet.samples()).outcome is Ruling.WORSE
 
 
 @pytest.mark.parametrize("load", ["much", [], [None], {"a": 1}, [1e400]])
@@ -177,14 +177,14 @@ def test_a_control_that_differs_by_less_than_matters_keeps_its_row() -> None:
     control, row = controlled(1.0026, 1.1)
     assert control.p_holm is not None
     assert control.p_holm < 0.001
-    assert control.outcome is Outcome.EQUAL
-    assert row.outcome is Outcome.WORSE
+    assert control.outcome is Ruling.EQUAL
+    assert row.outcome is Ruling.WORSE
 
 
 def test_a_control_that_differs_by_what_matters_takes_the_verdict_away() -> None:
     control, row = controlled(1.03, 1.2)
-    assert control.outcome is Outcome.UNEQUAL
-    assert row.outcome is Outcome.INCONCLUSIVE
+    assert control.outcome is Ruling.UNEQUAL
+    assert row.outcome is Ruling.INCONCLUSIVE
     assert "control failed" in row.reason
 
 
@@ -192,7 +192,7 @@ def test_a_significant_change_within_the_margin_is_equivalent() -> None:
     _, row = controlled(1.0, 1.0059)
     assert row.p_holm is not None
     assert row.p_holm < 0.001
-    assert row.outcome is Outcome.EQUIVALENT
+    assert row.outcome is Ruling.EQUIVALENT
     assert row.confidence == pytest.approx(0.9)
     assert row.interval is not None
     assert 1 / 1.02 < row.interval[0] < row.interval[1] < 1.02

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sevkit.bench.analysis import checks, stats, verdicts
-from sevkit.bench.analysis.comparison import Arm, Comparison, Outcome, Rules, Series
+from sevkit.bench.analysis.comparison import Arm, Comparison, Rules, Ruling, Series
 from sevkit.bench.model import AGAIN, Conditions, Sample
 from sevkit.vocabulary import Mode
 
@@ -74,7 +74,7 @@ def _pair(series: Series, base: Arm, other: Arm, rules: Rules) -> Comparison:
     blank = Comparison(series, first.metric, first.family, base, other, None, None, margin=rules.margin)
     mixed = None if rules.mixed_provenance else checks.mixed_provenance(base.samples, other.samples)
     if (unusable := mixed or _unusable(base, other)) is not None:
-        return replace(blank, outcome=Outcome.REFUSED, reason=unusable, warnings=tuple(warnings))
+        return replace(blank, outcome=Ruling.REFUSED, reason=unusable, warnings=tuple(warnings))
     logs, blocks = _observations(base, other)
     found = stats.effect(*logs, blocks=blocks, satterthwaite=not known)
     if found is None:
@@ -86,7 +86,7 @@ def _pair(series: Series, base: Arm, other: Arm, rules: Rules) -> Comparison:
         blank,
         ratio=float(np.exp(logs[1].mean() - logs[0].mean())) if len(logs[0]) else None,
         effect=found,
-        outcome=Outcome.REFUSED if reasons else Outcome.INCONCLUSIVE,
+        outcome=Ruling.REFUSED if reasons else Ruling.INCONCLUSIVE,
         reason="; ".join(reasons),
         warnings=(*warnings, *more),
     )

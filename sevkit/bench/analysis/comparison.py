@@ -21,7 +21,7 @@ FEWEST_BOOTS = 3
 MARGIN = 0.02
 
 
-class Outcome(StrEnum):
+class Ruling(StrEnum):
     """What a comparison concludes. ``equal`` and ``unequal`` are for controls, where both arms are the same mode."""
 
     WORSE = "worse"
@@ -107,7 +107,7 @@ class Comparison:
     other: Arm
     ratio: float | None
     effect: stats.Effect | None
-    outcome: Outcome = Outcome.INCONCLUSIVE
+    outcome: Ruling = Ruling.INCONCLUSIVE
     reason: str = ""
     warnings: tuple[str, ...] = ()
     p_holm: float | None = None
@@ -128,7 +128,7 @@ class Comparison:
     @property
     def confidence(self) -> float:
         """The confidence of the interval that is shown. Two one-sided tests at 5 % belong to a 90 % interval."""
-        return 0.9 if self.outcome in (Outcome.EQUIVALENT, Outcome.EQUAL) else stats.CONFIDENCE
+        return 0.9 if self.outcome in (Ruling.EQUIVALENT, Ruling.EQUAL) else stats.CONFIDENCE
 
     def as_dict(self) -> ComparisonRow:
         """The comparison as JSON values; ``interval`` is null where nothing is known of the variation."""

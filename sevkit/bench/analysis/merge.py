@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sevkit.bench.analysis.comparison import Comparison, Outcome, Series
+from sevkit.bench.analysis.comparison import Comparison, Ruling, Series
 from sevkit.bench.payload import MergedRow
 from sevkit.extras import extra
 
@@ -73,7 +73,7 @@ def _row(series: Series, mode: str, found: Mapping[str, Comparison]) -> MergedRo
     usable = {
         host: (c.effect.log_ratio, c.effect.standard_error)
         for host, c in found.items()
-        if c.effect is not None and c.outcome is not Outcome.REFUSED and c.effect.standard_error > 0
+        if c.effect is not None and c.outcome is not Ruling.REFUSED and c.effect.standard_error > 0
     }
     first = next(iter(found.values()))
     alike = {(c.metric.unit, c.metric.direction) for c in found.values()}

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from sevkit.bench.analysis import stats
-from sevkit.bench.analysis.comparison import ALPHA, CONTROL_ALPHA, Comparison, Outcome, Rules, Series
+from sevkit.bench.analysis.comparison import ALPHA, CONTROL_ALPHA, Comparison, Rules, Ruling, Series
 from sevkit.bench.model import Direction
 
 
@@ -27,7 +27,7 @@ def _corrected(group: Sequence[Comparison]) -> Mapping[int, float]:
 
 
 def _judge(c: Comparison, controls: Mapping[Series, Comparison], rules: Rules) -> Comparison:
-    if c.effect is None or c.outcome is Outcome.REFUSED:
+    if c.effect is None or c.outcome is Ruling.REFUSED:
         return c
     if c.control:
         outcome, reason = _control_verdict(c, rules)
@@ -43,12 +43,12 @@ def _judge(c: Comparison, controls: Mapping[Series, Comparison], rules: Rules) -
     return replace(c, outcome=outcome, reason=reason)
 
 
-def _without_control(control: Comparison, rules: Rules) -> tuple[Outcome, str] | None:
+def _without_control(control: Comparison, rules: Rules) -> tuple[Ruling, str] | None:
     """What a control that cannot be relied on makes of its row."""
-    if control.outcome is Outcome.REFUSED:
-        return Outcome.INCONCLUSIVE, f"the A/A control was refused: {control.reason}"
+    if control.outcome is Ruling.REFUSED:
+        return Ruling.INCONCLUSIVE, f"the A/A control was refused: {control.reason}"
     if _fails(control, rules):
-        return Outcome.INCONCLUSIVE, "the A/A control failed: the same mode measured twice differs"
+        return Ruling.INCONCLUSIVE, "the A/A control failed: the same mode measured twice differs"
     return None
 
 
@@ -58,17 +58,17 @@ def _fails(control: Comparison, rules: Rules) -> bool:
     return _differs(control, CONTROL_ALPHA) and abs(control.effect.log_ratio) > np.log1p(rules.margin) / 2
 
 
-def _control_verdict(c: Comparison, rules: Rules) -> tuple[Outcome, str]:
+def _control_verdict(c: Comparison, rules: Rules) -> tuple[Ruling, str]:
     """``equal`` needs as much evidence as ``equivalent``: that nothing was seen to differ may be for want of boots."""
     assert c.effect is not None
     if _fails(c, rules):
-        return Outcome.UNEQUAL, "the same mode measured twice differs: something else than the mode moves the numbers"
+        return Ruling.UNEQUAL, "the same mode measured twice differs: something else than the mode moves the numbers"
     if c.effect.equivalence_p(rules.margin) < ALPHA:
         reason = f"the same mode measured twice is the same within {rules.margin:.1%} (two one-sided tests)"
-        return Outcome.EQUAL, reason
+        return Ruling.EQUAL, reason
     width = max(abs(edge - 1) for edge in c.effect.interval())
     reason = f"the same mode measured twice shows no difference, but one of {width:.1%} could hide in the interval"
-    return Outcome.INCONCLUSIVE, reason
+    return Ruling.INCONCLUSIVE, reason
 
 
 def _differs(c: Comparison, alpha: float = ALPHA) -> bool:
@@ -76,17 +76,17 @@ def _differs(c: Comparison, alpha: float = ALPHA) -> bool:
     return c.p_holm is not None and c.p_holm < alpha
 
 
-def _verdict(c: Comparison, floor: float, rules: Rules) -> tuple[Outcome, str]:
+def _verdict(c: Comparison, floor: float, rules: Rules) -> tuple[Ruling, str]:
     """A change within the margin is ``equivalent`` even when it is significant: it is too small to matter."""
     assert c.effect is not None
     if c.effect.equivalence_p(rules.margin) < ALPHA:
-        return Outcome.EQUIVALENT, f"within {rules.margin:.1%} either way, with evidence (two one-sided tests)"
+        return Ruling.EQUIVALENT, f"within {rules.margin:.1%} either way, with evidence (two one-sided tests)"
     if not _differs(c):
-        return Outcome.INCONCLUSIVE, _undecided(c, rules)
+        return Ruling.INCONCLUSIVE, _undecided(c, rules)
     if abs(c.effect.log_ratio) <= floor:
-        return Outcome.INCONCLUSIVE, f"the same mode measured twice differed by as much ({np.expm1(floor):.1%})"
+        return Ruling.INCONCLUSIVE, f"the same mode measured twice differed by as much ({np.expm1(floor):.1%})"
     better = (c.effect.log_ratio > 0) is (c.metric.direction is Direction.HIGHER)
-    return (Outcome.BETTER if better else Outcome.WORSE), ""
+    return (Ruling.BETTER if better else Ruling.WORSE), ""
 
 
 def _undecided(c: Comparison, rules: Rules) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from sevkit.bench import suite
 from sevkit.bench.campaign import estimate, executors, hostlock, plan
 from sevkit.bench.campaign.plan import Plan
-from sevkit.bench.campaign.run import Local, Outcome, Progress, Scheduler, open_store, run
+from sevkit.bench.campaign.run import Ending, Local, Progress, Scheduler, open_store, run
 from sevkit.bench.suite import Profile
 from sevkit.errors import UnsupportedModeError, UsageError
 from sevkit.vocabulary import Mode
@@ -91,7 +91,7 @@ def measure(
     *,
     scheduler: Scheduler | None = None,
     report: Callable[[Progress], None] | None = None,
-) -> Outcome:
+) -> Ending:
     """Run or resume a campaign."""
     estimate.check_budget(prepared.plan)
     title = f"Campaign {prepared.plan.profile.name}"

@@ -34,7 +34,7 @@ class Progress:
 
 
 @dataclass
-class Outcome:
+class Ending:
     """How a campaign ended."""
 
     reason: str
@@ -144,7 +144,7 @@ def run(
     campaign: stores.Campaign,
     scheduler: Scheduler,
     report: Callable[[Progress], None] | None = None,
-) -> Outcome:
+) -> Ending:
     """Measure until the stopping rule is met. Existing samples are not measured again."""
     recorder = Recorder(store, campaign)
     state = _State(plan, recorder, report or (lambda _: None))
@@ -167,7 +167,7 @@ def run(
     _end(recorder, reason, boot)
     failures = [event for event in recorder.events if isinstance(event, Failure)]
     skipped = [event for event in recorder.events if isinstance(event, Skipped)]
-    return Outcome(reason, boot, recorder.samples, failures, skipped)
+    return Ending(reason, boot, recorder.samples, failures, skipped)
 
 
 def _end(recorder: Recorder, reason: str, rounds: int) -> None:

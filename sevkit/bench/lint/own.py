@@ -6,7 +6,7 @@ from pathlib import Path
 from sevkit.bench import store
 from sevkit.bench.analysis import checks
 from sevkit.bench.analysis.compare import arms_of, compare
-from sevkit.bench.analysis.comparison import FEWEST_BOOTS, Arm, Comparison, Outcome
+from sevkit.bench.analysis.comparison import FEWEST_BOOTS, Arm, Comparison, Ruling
 from sevkit.bench.lint.rules import Finding, Report, Severity
 from sevkit.bench.model import Sample
 from sevkit.bench.records import ClockJump, Failure, Stop
@@ -109,6 +109,6 @@ def _warmups(samples: list[Sample]) -> Iterator[Finding]:
 
 def _controls(comparisons: Sequence[Comparison]) -> Iterator[Finding]:
     for comparison in comparisons:
-        if comparison.control and comparison.outcome is Outcome.UNEQUAL:
+        if comparison.control and comparison.outcome is Ruling.UNEQUAL:
             fix = "find what else changes between boots before believing any ratio"
             yield Finding("control-failed", Severity.ERROR, comparison.series.workload, comparison.reason, fix)

@@ -20,7 +20,7 @@ from sevkit.hypervisor.qemu.guest import QemuGuest
 from sevkit.qemu import argv as argv_builder
 from sevkit.qemu import capabilities as capabilities_of
 from sevkit.qemu import domain_xml
-from sevkit.qemu.argv import Capabilities, Encryption, Place
+from sevkit.qemu.argv import Capabilities, Encryption, LaunchFiles
 from sevkit.vocabulary import Mode, Provenance
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class QemuHypervisor:
             raise UsageError("libvirt does not know the emulator's objects", hint="--hypervisor qemu")
         return domain_xml.build(spec, able.binary, accel, place, known)
 
-    def _assumed(self, spec: GuestSpec) -> tuple[GuestSpec, Capabilities, Accel, Place, Encryption | None]:
+    def _assumed(self, spec: GuestSpec) -> tuple[GuestSpec, Capabilities, Accel, LaunchFiles, Encryption | None]:
         """What a launch would use here, assuming that QEMU has the objects that the mode needs."""
         try:
             able = self._capabilities()
@@ -212,7 +212,7 @@ class QemuHypervisor:
             return None
         return capabilities_of.encryption(able.binary, accel="tcg" if able.emulates_sev else "kvm")
 
-    def _place(self, spec: GuestSpec, image: images.Image, able: Capabilities, *, assume: bool = False) -> Place:
+    def _place(self, spec: GuestSpec, image: images.Image, able: Capabilities, *, assume: bool = False) -> LaunchFiles:
         if spec.platform_seed and not _has_firmware_model(spec, able):
             raise UsageError(
                 "only the emulated SEV-SNP platform has keys that a seed can give",
@@ -220,7 +220,7 @@ class QemuHypervisor:
             )
         folder = registry.folder(spec.name)
         data = None if spec.storage.kind is StorageKind.NONE else spec.storage.path or folder / "data.img"
-        return Place(
+        return LaunchFiles(
             kernel=None if spec.cdrom else spec.kernel or image.kernel,
             initrd=None if spec.cdrom else spec.initrd or image.initrd,
             root_disk=None if spec.cdrom else image.root_disk,

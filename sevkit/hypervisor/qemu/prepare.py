@@ -11,7 +11,7 @@ from sevkit.guest import image as images
 from sevkit.guest import media
 from sevkit.guest.spec import Firmware, GuestSpec
 from sevkit.qemu import argv as argv_builder
-from sevkit.qemu.argv import Place
+from sevkit.qemu.argv import LaunchFiles
 from sevkit.vocabulary import Mode
 
 _SOCKET_PATH_LIMIT = 107  # sun_path in unix(7)
@@ -73,7 +73,7 @@ def check_memory(spec: GuestSpec) -> None:
         raise NoSpaceError(f"a guest of {spec.memory_mib} MiB does not fit this host, which has {here} MiB")
 
 
-def check_sockets(place: Place) -> None:
+def check_sockets(place: LaunchFiles) -> None:
     """Refuse a folder whose path is too long for sockets in it; raises UsageError."""
     longest = max((place.qmp, place.agent, place.console), key=lambda path: len(str(path)))
     if len(str(longest)) > _SOCKET_PATH_LIMIT:

@@ -31,7 +31,7 @@ class GuestRange(NamedTuple):
     host_address: int | None
 
 
-class Place(NamedTuple):
+class GuestAddress(NamedTuple):
     """A host address as guest memory: its RAM block and guest-physical address."""
 
     block: str
@@ -59,14 +59,14 @@ class GuestMap:
         """The host addresses that hold guest RAM."""
         return [(start, start + block.size) for start, block in self._mapped]
 
-    def place(self, host: int) -> Place | None:
+    def place(self, host: int) -> GuestAddress | None:
         """The guest-physical address of a host address; None if it is not guest RAM."""
         index = bisect_right(self._starts, host) - 1
         # Host memory can be mapped at several guest addresses (aliases), so earlier blocks may contain `host` as well.
         while index >= 0:
             start, block = self._mapped[index]
             if host < start + block.size:
-                return Place(block.name, block.gpa + host - start)
+                return GuestAddress(block.name, block.gpa + host - start)
             index -= 1
         return None
 

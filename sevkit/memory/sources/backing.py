@@ -10,7 +10,7 @@ import os
 from bisect import bisect_right
 from typing import TYPE_CHECKING
 
-from sevkit.memory.sources.base import Place
+from sevkit.memory.sources.base import ReadOrigin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,14 +61,16 @@ class Backing:
         else:
             os.close(descriptor)
 
-    def place(self, start: int, end: int) -> Place | None:
+    def place(self, start: int, end: int) -> ReadOrigin | None:
         """Where to read ``[start, end)``: from one file, or from the process if none is kept; None if it needs both."""
         index = bisect_right(self._files, start, key=lambda entry: entry[0].start) - 1
         if index >= 0 and start < (region := self._files[index][0]).end:
-            return Place(region.offset + start - region.start, self._files[index][1]) if end <= region.end else None
+            return (
+                ReadOrigin(region.offset + start - region.start, self._files[index][1]) if end <= region.end else None
+            )
         if index + 1 < len(self._files) and end > self._files[index + 1][0].start:
             return None
-        return Place(start, -self._pid)
+        return ReadOrigin(start, -self._pid)
 
     def close(self) -> None:
         """Close the files."""

@@ -76,7 +76,7 @@ class Stretch(NamedTuple):
         return self.end - self.start
 
 
-class Place(NamedTuple):
+class ReadOrigin(NamedTuple):
     """Where stream.c can read memory without calling the source for each piece: at ``offset`` in ``origin``.
 
     ``origin`` is a file descriptor or, if negative, -PID of a process. ``in_place``: the file is under a lease.
@@ -142,7 +142,7 @@ class MemorySource(ABC):
         """A context manager; the results of ``place`` are valid while it is open."""
         return Session()
 
-    def place(self, start: int, end: int) -> Place | None:
+    def place(self, start: int, end: int) -> ReadOrigin | None:
         """Where stream.c can read all of ``[start, end)``; None if only ``readinto`` can."""
         del start, end
         return None

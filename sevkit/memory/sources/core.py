@@ -7,7 +7,7 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 from sevkit.errors import BadInputError, SevkitError
-from sevkit.memory.sources.base import MemorySource, Place, Region, State, Stretch
+from sevkit.memory.sources.base import MemorySource, ReadOrigin, Region, State, Stretch
 from sevkit.memory.sources.formats import opened, window
 from sevkit.memory.sources.lease import Lease
 
@@ -119,13 +119,13 @@ class CoreMemory(MemorySource):
         self._lease = Lease(self._fd)
         return self._lease
 
-    def place(self, start: int, end: int) -> Place | None:
+    def place(self, start: int, end: int) -> ReadOrigin | None:
         """The place of ``[start, end)`` in the file; None unless it is inside one segment."""
         index = bisect_right(self._starts, start) - 1
         if index < 0 or end - (segment := self._segments[index]).address > segment.present:
             return None
         in_place = self._lease is not None and self._lease.holds()
-        return Place(segment.offset + start - segment.address, self._fd, in_place)
+        return ReadOrigin(segment.offset + start - segment.address, self._fd, in_place)
 
     def _pread(self, target: memoryview, offset: int) -> int:
         done = 0

@@ -23,7 +23,7 @@ from sevkit.procfs import ptrace_hint
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sevkit.memory.sources.base import Place, Range, Region
+    from sevkit.memory.sources.base import Range, ReadOrigin, Region
     from sevkit.memory.sources.mappings import Mapping
 
 NEVER = "never populated"
@@ -181,7 +181,7 @@ class LiveMemory(MemorySource):
         data = [data_extents(descriptor, low - shift, high - low) for low, high in gaps if low < high]
         return normalise([*known, *((low + shift, high + shift) for part in data for low, high in part)])
 
-    def place(self, start: int, end: int) -> Place | None:
+    def place(self, start: int, end: int) -> ReadOrigin | None:
         """Where to read ``[start, end)``: from the file behind it, or from the process."""
         place = self._backing.place(start, end)
         return None if place and place.origin < 0 and self._by_file else place

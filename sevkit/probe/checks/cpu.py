@@ -12,7 +12,7 @@ from sevkit.probe.checks.frame import (
     SNP,
     Case,
     Check,
-    Outcome,
+    Conclusion,
     decide,
     failed,
     passed,
@@ -25,7 +25,7 @@ _LEAF = "CPUID 0x8000001F"
 _ASID_HINT = 'BIOS: set "SEV-ES ASID Space Limit" (Minimum SEV non-ES ASID) above 1 and below the number of guests'
 
 
-def _vendor(case: Case) -> Outcome:
+def _vendor(case: Case) -> Conclusion:
     vendor = case.facts.identity.vendor
     machine = case.read("kernel.machine").value
     if vendor is None:
@@ -35,13 +35,13 @@ def _vendor(case: Case) -> Outcome:
     return decide(vendor in VENDORS, vendor, f"{vendor} has no SEV")
 
 
-def _leaf(case: Case) -> Outcome:
+def _leaf(case: Case) -> Conclusion:
     status = case.leaf_status
     words = reason(case.facts, status, case.facts.leaf)
     return passed(words) if status == "present" else unknown(words) if status is None else failed(words)
 
 
-def _leaf_equal(case: Case) -> Outcome:
+def _leaf_equal(case: Case) -> Conclusion:
     found = differences(case.facts)
     unreadable = case.facts.raw["cpuid"]["unreadable"]
     if found:
@@ -51,14 +51,14 @@ def _leaf_equal(case: Case) -> Outcome:
     return passed(f"the same on {len(case.facts.cpus)} CPUs")
 
 
-def _bare_metal(case: Case) -> Outcome:
+def _bare_metal(case: Case) -> Conclusion:
     in_guest = case.guest["in_guest"]
     if in_guest is None:
         return unknown("the source does not hold CPUID leaf 1")
     return decide(not in_guest, "no hypervisor", f"a guest of {case.guest['hypervisor'] or 'a hypervisor'}")
 
 
-def _epyc(case: Case) -> Outcome:
+def _epyc(case: Case) -> Conclusion:
     brand, generation = case.facts.identity.brand, case.facts.identity.generation
     if brand is None:
         return unknown("the source does not hold the brand string")
@@ -66,8 +66,8 @@ def _epyc(case: Case) -> Outcome:
     return decide("EPYC" in brand.upper(), brand + note, f"{brand}{note} is not sold as a server part")
 
 
-def _flag(name: str) -> "Callable[[Case], Outcome]":
-    def run(case: Case) -> Outcome:
+def _flag(name: str) -> "Callable[[Case], Conclusion]":
+    def run(case: Case) -> Conclusion:
         if not case.leaves:
             return unknown("the source does not hold the leaf")
         low = BY_NAME[name].low
@@ -79,8 +79,8 @@ def _flag(name: str) -> "Callable[[Case], Outcome]":
     return run
 
 
-def _number(name: str, least: int) -> "Callable[[Case], Outcome]":
-    def run(case: Case) -> Outcome:
+def _number(name: str, least: int) -> "Callable[[Case], Conclusion]":
+    def run(case: Case) -> Conclusion:
         if not case.leaves:
             return unknown("the source does not hold the leaf")
         value = int(min(leaf_table.decode(registers)[name] for registers in case.leaves))
@@ -89,8 +89,8 @@ def _number(name: str, least: int) -> "Callable[[Case], Outcome]":
     return run
 
 
-def _asids(kind: str) -> "Callable[[Case], Outcome]":
-    def run(case: Case) -> Outcome:
+def _asids(kind: str) -> "Callable[[Case], Conclusion]":
+    def run(case: Case) -> Conclusion:
         if not case.leaves:
             return unknown("the source does not hold the leaf")
         worst = min((leaf_table.asids(registers) for registers in case.leaves), key=lambda x: getattr(x, kind))
@@ -101,7 +101,7 @@ def _asids(kind: str) -> "Callable[[Case], Outcome]":
     return run
 
 
-def _page_flush(case: Case) -> Outcome:
+def _page_flush(case: Case) -> Conclusion:
     if not case.leaves:
         return unknown("the source does not hold the leaf")
     eax = case.leaves[0].eax
@@ -110,7 +110,7 @@ def _page_flush(case: Case) -> Outcome:
     return decide(bool(eax >> 10 & 1), "not there, not needed: caches are coherent", "not there: flushes cost a WBINVD")
 
 
-def _svm(case: Case) -> Outcome:
+def _svm(case: Case) -> Conclusion:
     leaf = case.facts.cpus[0][1].get((0x80000001, 0)) if case.facts.cpus else None
     if leaf is None:
         return unknown("the source does not hold CPUID leaf 0x80000001")
@@ -120,7 +120,7 @@ def _svm(case: Case) -> Outcome:
     return decide(bool(leaf.ecx >> 2 & 1), "SVM is there", "CPUID 0x80000001 ECX[2] is clear")
 
 
-def _secure_tsc(case: Case) -> Outcome:
+def _secure_tsc(case: Case) -> Conclusion:
     if not case.leaves:
         return unknown("the source does not hold the leaf")
     if not case.leaves[0].eax >> 8 & 1:

@@ -24,7 +24,7 @@ ES_UP = ("sev-es", "sev-snp")
 SNP = ("sev-snp",)
 
 
-class Outcome(NamedTuple):
+class Conclusion(NamedTuple):
     """The conclusion of one check: one word and one sentence."""
 
     status: str
@@ -42,7 +42,7 @@ class Check(NamedTuple):
     reads: str
     hint: str
     depends_on: tuple[str, ...]
-    run: "Callable[[Case], Outcome]"
+    run: "Callable[[Case], Conclusion]"
 
     @property
     def generation(self) -> str:
@@ -94,23 +94,23 @@ class Case:
         return value if isinstance(value, list) else None
 
 
-def passed(message: str) -> Outcome:
+def passed(message: str) -> Conclusion:
     """The check passed."""
-    return Outcome(PASS, message)
+    return Conclusion(PASS, message)
 
 
-def failed(message: str) -> Outcome:
+def failed(message: str) -> Conclusion:
     """The check failed."""
-    return Outcome(FAIL, message)
+    return Conclusion(FAIL, message)
 
 
-def unknown(reading: Reading | str) -> Outcome:
+def unknown(reading: Reading | str) -> Conclusion:
     """The check could not be decided, and why."""
     if isinstance(reading, str):
-        return Outcome(UNKNOWN, reading)
-    return Outcome(UNKNOWN, f"{reading.origin}: {reading.why}")
+        return Conclusion(UNKNOWN, reading)
+    return Conclusion(UNKNOWN, f"{reading.origin}: {reading.why}")
 
 
-def decide(good: bool, yes: str, no: str) -> Outcome:
+def decide(good: bool, yes: str, no: str) -> Conclusion:
     """Pass with the first sentence or fail with the second."""
     return passed(yes) if good else failed(no)

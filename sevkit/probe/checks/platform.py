@@ -13,7 +13,7 @@ from sevkit.probe.checks.frame import (
     SNP,
     Case,
     Check,
-    Outcome,
+    Conclusion,
     decide,
     failed,
     passed,
@@ -41,7 +41,7 @@ def _log_says(case: Case, words: str) -> bool:
     return any(words in entry["text"] for entry in case.kernel_log["evidence"])
 
 
-def _smee(case: Case) -> Outcome:
+def _smee(case: Case) -> Conclusion:
     syscfg = case.msr("syscfg")
     if syscfg.known:
         return decide(_bits_set(syscfg.value, 23), "SYSCFG bit 23 is set", "SYSCFG bit 23 is clear")
@@ -52,7 +52,7 @@ def _smee(case: Case) -> Outcome:
     return unknown(syscfg)
 
 
-def _smm_lock(case: Case) -> Outcome:
+def _smm_lock(case: Case) -> Conclusion:
     hwcr = case.msr("hwcr")
     if hwcr.known:
         return decide(_bits_set(hwcr.value, 0), "HWCR bit 0 is set", "HWCR bit 0 (SMM lock) is clear")
@@ -61,7 +61,7 @@ def _smm_lock(case: Case) -> Outcome:
     return unknown(hwcr)
 
 
-def _tsme(case: Case) -> Outcome:
+def _tsme(case: Case) -> Conclusion:
     reading = case.read("ccp.tsme_status")
     if not reading.known:
         return unknown(reading)
@@ -69,7 +69,7 @@ def _tsme(case: Case) -> Outcome:
     return passed(f"TSME is {state}") if state else unknown(f"{reading.origin} holds {reading.value!r}")
 
 
-def _sme_active(case: Case) -> Outcome:
+def _sme_active(case: Case) -> Conclusion:
     if "sme" in case.kernel_log["active"]:
         return passed("the kernel log says that SME is active")
     words = case.read("kernel.cmdline").value or []
@@ -83,14 +83,14 @@ def _sme_active(case: Case) -> Outcome:
     return unknown("neither the kernel log nor /proc/cpuinfo tells")
 
 
-def _fused(case: Case) -> Outcome:
+def _fused(case: Case) -> Conclusion:
     reading = case.read("ccp.fused_part")
     if not reading.known:
         return unknown(reading)
     return decide(reading.value == "1", "a production part", "not fused: an engineering sample, its keys prove nothing")
 
 
-def _rmp_range(case: Case) -> Outcome:
+def _rmp_range(case: Case) -> Conclusion:
     base, end = case.msr("rmp_base"), case.msr("rmp_end")
     if not base.known or not end.known:
         if _log_says(case, "has not been reserved by BIOS"):
@@ -113,7 +113,7 @@ def _segmented(case: Case) -> bool:
     return config.known and _bits_set(config.value, 0)
 
 
-def _rmp_size(case: Case) -> Outcome:
+def _rmp_size(case: Case) -> Conclusion:
     base, end, memory = case.msr("rmp_base"), case.msr("rmp_end"), case.read("memory.end")
     if _segmented(case):
         return passed("segmented: each segment covers its own memory")
@@ -128,7 +128,7 @@ def _rmp_size(case: Case) -> Outcome:
     return decide(have >= need, sizes, f"does not cover all memory: {sizes}")
 
 
-def _equal(case: Case) -> Outcome:
+def _equal(case: Case) -> Conclusion:
     differing, missing, cpus = [], [], 0
     for register in SNP_INIT_EQUAL:
         reading = case.msr(register)
@@ -145,15 +145,15 @@ def _equal(case: Case) -> Outcome:
     return passed(f"{len(SNP_INIT_EQUAL)} registers are equal on {cpus} CPUs")
 
 
-def _snp_enabled(case: Case) -> Outcome:
+def _snp_enabled(case: Case) -> Conclusion:
     syscfg = case.msr("syscfg")
     if not syscfg.known:
         return unknown(syscfg)
     return decide(_bits_set(syscfg.value, 24, 25), "SYSCFG bits 24 and 25 are set", "SYSCFG bit 24 or 25 is clear")
 
 
-def _device(way: str) -> "Callable[[Case], Outcome]":
-    def run(case: Case) -> Outcome:
+def _device(way: str) -> "Callable[[Case], Conclusion]":
+    def run(case: Case) -> Conclusion:
         reading = case.read("sev.device")
         if reading.missing == "absent":
             return failed(f"/dev/sev: {reading.why}")
@@ -165,17 +165,17 @@ def _device(way: str) -> "Callable[[Case], Outcome]":
     return run
 
 
-def _sev(case: Case, judge: "Callable[[dict[str, Any]], Outcome]") -> Outcome:
+def _sev(case: Case, judge: "Callable[[dict[str, Any]], Conclusion]") -> Conclusion:
     reading = case.read("sev.platform_status")
     return judge(reading.value) if reading.known else unknown(reading)
 
 
-def _snp(case: Case, judge: "Callable[[dict[str, Any]], Outcome]") -> Outcome:
+def _snp(case: Case, judge: "Callable[[dict[str, Any]], Conclusion]") -> Conclusion:
     reading = case.read("sev.snp_platform_status")
     return judge(reading.value) if reading.known else unknown(reading)
 
 
-def _version(case: Case) -> Outcome:
+def _version(case: Case) -> Conclusion:
     reading = case.read("sev.platform_status")
     if not reading.known:
         reading = case.read("sev.snp_platform_status")
@@ -187,24 +187,24 @@ def _version(case: Case) -> Outcome:
     return decide(version >= SNP_MIN_API, words, f"{words} is older than {SNP_MIN_API[0]}.{SNP_MIN_API[1]}")
 
 
-def _sev_init(status: dict[str, Any]) -> Outcome:
+def _sev_init(status: dict[str, Any]) -> Conclusion:
     good = status["state"] in ("init", "working")
     return decide(good, f"state {status['state']}, {status['guest_count']} guests", f"state {status['state']}")
 
 
-def _snp_init(status: dict[str, Any]) -> Outcome:
+def _snp_init(status: dict[str, Any]) -> Conclusion:
     return decide(status["state"] == "init", f"state init, {status['guest_count']} guests", f"state {status['state']}")
 
 
-def _es_init(status: dict[str, Any]) -> Outcome:
+def _es_init(status: dict[str, Any]) -> Conclusion:
     return decide(status["es"], "initialised for SEV-ES", "initialised without SEV-ES")
 
 
-def _rmp_init(status: dict[str, Any]) -> Outcome:
+def _rmp_init(status: dict[str, Any]) -> Conclusion:
     return decide(status["rmp_initialized"], "initialised", "not initialised")
 
 
-def _alias(status: dict[str, Any]) -> Outcome:
+def _alias(status: dict[str, Any]) -> Conclusion:
     return decide(status["alias_check_complete"], "done", "not done: open to memory aliasing (CVE-2024-21944)")
 
 
@@ -213,7 +213,7 @@ def _alias(status: dict[str, Any]) -> Outcome:
 _REFUSES_ES = ((0x19, 0x00, 0xFF, 6, 0x1B), (0x1A, 0x00, 0x1F, 3, 0x04))
 
 
-def _es_beside_snp(case: Case) -> Outcome:
+def _es_beside_snp(case: Case) -> Conclusion:
     """Fixed firmware refuses SEV-ES guests while SNP is on; older kernels still announce the VM type."""
     reading = case.read("sev.snp_platform_status")
     if not reading.known:
@@ -231,13 +231,13 @@ def _es_beside_snp(case: Case) -> Outcome:
     return unknown("not known for this processor")
 
 
-def _tcb(status: dict[str, Any]) -> Outcome:
+def _tcb(status: dict[str, Any]) -> Conclusion:
     current, reported = status["current_tcb"], status["reported_tcb"]
     same = f"{current:#018x}"
     return decide(current == reported, same, f"current {same}, reported {reported:#018x}")
 
 
-def _hiding(status: dict[str, Any]) -> Outcome:
+def _hiding(status: dict[str, Any]) -> Conclusion:
     if not status["ciphertext_hiding_capable"]:
         return failed("the firmware does not offer it: the host can read ciphertext")
     return decide(status["ciphertext_hiding_enabled"], "on", "off: the host can read ciphertext")

@@ -1,7 +1,7 @@
 """Run all checks over the facts of a host, and conclude which modes are ready. Pure."""
 
 from sevkit.probe.checks import cpu, platform, system
-from sevkit.probe.checks.frame import ADVICE, ALL, FAIL, REQUIRED, SKIP, UNKNOWN, Case, Check, Outcome
+from sevkit.probe.checks.frame import ADVICE, ALL, FAIL, REQUIRED, SKIP, UNKNOWN, Case, Check, Conclusion
 from sevkit.probe.payload import CheckRow, Readiness
 
 
@@ -12,11 +12,11 @@ def table() -> tuple[Check, ...]:
 
 def run_checks(case: Case) -> list[CheckRow]:
     """Run the whole table. A check whose parent failed or was skipped is skipped, and its outcome names the parent."""
-    results: dict[str, Outcome] = {}
+    results: dict[str, Conclusion] = {}
     rows: list[CheckRow] = []
     for check in table():
         blocked = next((p for p in check.depends_on if results[p].status in (FAIL, SKIP)), None)
-        outcome = Outcome(SKIP, f"{blocked} did not pass") if blocked else check.run(case)
+        outcome = Conclusion(SKIP, f"{blocked} did not pass") if blocked else check.run(case)
         results[check.id] = outcome
         rows.append(
             {

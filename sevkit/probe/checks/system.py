@@ -11,7 +11,7 @@ from sevkit.probe.checks.frame import (
     SNP,
     Case,
     Check,
-    Outcome,
+    Conclusion,
     decide,
     failed,
     passed,
@@ -24,8 +24,8 @@ _IOMMU_SNP = 43  # AMD I/O Virtualization Technology specification 48882, extend
 _ON, _OFF = ("y", "1", "on", "true"), ("n", "0", "off", "false")
 
 
-def _options(*names: str) -> "Callable[[Case], Outcome]":
-    def run(case: Case) -> Outcome:
+def _options(*names: str) -> "Callable[[Case], Conclusion]":
+    def run(case: Case) -> Conclusion:
         reading = case.read("kernel.config")
         if not reading.known:
             return unknown(reading)
@@ -48,7 +48,7 @@ def _words(case: Case) -> dict[str, str] | None:
     return {name.replace("-", "_"): setting.lower() for name, _, setting in pairs}
 
 
-def _cmdline(case: Case) -> Outcome:
+def _cmdline(case: Case) -> Conclusion:
     words = _words(case)
     if words is None:
         return unknown(case.read("kernel.cmdline"))
@@ -58,7 +58,7 @@ def _cmdline(case: Case) -> Outcome:
     return decide(not against, "nothing on it stands against SEV", ", ".join(against))
 
 
-def _cmdline_snp(case: Case) -> Outcome:
+def _cmdline_snp(case: Case) -> Conclusion:
     words = _words(case)
     if words is None:
         return unknown(case.read("kernel.cmdline"))
@@ -66,7 +66,7 @@ def _cmdline_snp(case: Case) -> Outcome:
     return decide(not against, "nothing on it stands against SEV-ES and SNP", ", ".join(against))
 
 
-def _modprobe(case: Case) -> Outcome:
+def _modprobe(case: Case) -> Conclusion:
     reading = case.read("modprobe.kvm_amd")
     if not reading.known:
         return unknown(reading)
@@ -82,15 +82,15 @@ def _modprobe(case: Case) -> Outcome:
     return decide(not off, "nothing in modprobe.d stands against SEV", ", ".join(off))
 
 
-def _kept_flag(case: Case) -> Outcome:
+def _kept_flag(case: Case) -> Conclusion:
     flags = case.kernel_flags
     if flags is None:
         return unknown(case.read("cpuinfo.flags"))
     return decide("sev" in flags, "Linux lists sev", "the CPU announces SEV, and Linux has taken it back")
 
 
-def _log(feature: str) -> "Callable[[Case], Outcome]":
-    def run(case: Case) -> Outcome:
+def _log(feature: str) -> "Callable[[Case], Conclusion]":
+    def run(case: Case) -> Conclusion:
         verdict = case.kernel_log["host"][feature]
         evidence = case.kernel_log["evidence"]
         if verdict == "unknown":
@@ -103,7 +103,7 @@ def _log(feature: str) -> "Callable[[Case], Outcome]":
     return run
 
 
-def _iommu(case: Case) -> Outcome:
+def _iommu(case: Case) -> Conclusion:
     reading = case.read("iommu.units")
     if not reading.known and reading.missing != "absent":
         return unknown(reading)
@@ -111,7 +111,7 @@ def _iommu(case: Case) -> Outcome:
     return decide(bool(units), f"{len(units)} AMD IOMMUs", "no AMD IOMMU is in use")
 
 
-def _iommu_snp(case: Case) -> Outcome:
+def _iommu_snp(case: Case) -> Conclusion:
     reading = case.read("iommu.features")
     log = " ".join(entry["text"] for entry in case.kernel_log["evidence"])
     if not reading.known:
@@ -124,7 +124,7 @@ def _iommu_snp(case: Case) -> Outcome:
     return decide(bool(features >> _IOMMU_SNP & 1), "SNPSup is set", f"SNPSup is clear in {low}")
 
 
-def _iommu_mode(case: Case) -> Outcome:
+def _iommu_mode(case: Case) -> Conclusion:
     words = _words(case) or {}
     against = [
         f"{k}={words[k]}" for k, v in (("iommu", "pt"), ("iommu", "off"), ("amd_iommu", "off")) if words.get(k) == v
@@ -143,7 +143,7 @@ def _iommu_mode(case: Case) -> Outcome:
     return unknown(case.read("kernel.cmdline"))
 
 
-def _kvm(case: Case) -> Outcome:
+def _kvm(case: Case) -> Conclusion:
     reading = case.read("kvm.api_version")
     if reading.missing == "absent":
         return failed(f"/dev/kvm: {reading.why}")
@@ -152,15 +152,15 @@ def _kvm(case: Case) -> Outcome:
     return decide(reading.value == 12, "API version 12", f"API version {reading.value}")
 
 
-def _kvm_amd(case: Case) -> Outcome:
+def _kvm_amd(case: Case) -> Conclusion:
     reading = case.read("kernel.modules")
     if not reading.known:
         return unknown(reading)
     return decide("kvm_amd" in reading.value, "kvm_amd is loaded", "kvm_amd is not loaded")
 
 
-def _parameter(name: str, *, origin: str = "kvm_amd") -> "Callable[[Case], Outcome]":
-    def run(case: Case) -> Outcome:
+def _parameter(name: str, *, origin: str = "kvm_amd") -> "Callable[[Case], Conclusion]":
+    def run(case: Case) -> Conclusion:
         reading = case.read(f"{origin}.{name}")
         if not reading.known:
             return unknown(reading)
@@ -172,8 +172,8 @@ def _parameter(name: str, *, origin: str = "kvm_amd") -> "Callable[[Case], Outco
     return run
 
 
-def _vm_type(mode: str) -> "Callable[[Case], Outcome]":
-    def run(case: Case) -> Outcome:
+def _vm_type(mode: str) -> "Callable[[Case], Conclusion]":
+    def run(case: Case) -> Conclusion:
         reading = case.read("kvm.vm_types")
         if not reading.known:
             return unknown(reading)
@@ -185,8 +185,8 @@ def _vm_type(mode: str) -> "Callable[[Case], Outcome]":
     return run
 
 
-def _capacity(key: str) -> "Callable[[Case], Outcome]":
-    def run(case: Case) -> Outcome:
+def _capacity(key: str) -> "Callable[[Case], Conclusion]":
+    def run(case: Case) -> Conclusion:
         capacity, current = case.read("cgroup.misc_capacity"), case.read("cgroup.misc_current")
         if not capacity.known:
             return unknown(capacity)
@@ -206,7 +206,7 @@ def _numbers(text: str) -> dict[str, int]:
     return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isascii() and pair[1].isdecimal()}
 
 
-def _memlock(case: Case) -> Outcome:
+def _memlock(case: Case) -> Conclusion:
     reading = case.read("limits.memlock")
     if not reading.known:
         return unknown(reading)
@@ -218,8 +218,8 @@ def _memlock(case: Case) -> Outcome:
     return failed(f"{soft >> 20} MiB: SEV pins all memory of a guest")
 
 
-def _qemu(name: str) -> "Callable[[Case], Outcome]":
-    def run(case: Case) -> Outcome:
+def _qemu(name: str) -> "Callable[[Case], Conclusion]":
+    def run(case: Case) -> Conclusion:
         reading = case.read("qemu.objects")
         if reading.missing == "absent":
             return failed("QEMU is not installed")
@@ -230,8 +230,8 @@ def _qemu(name: str) -> "Callable[[Case], Outcome]":
     return run
 
 
-def _ovmf(*features: str) -> "Callable[[Case], Outcome]":
-    def run(case: Case) -> Outcome:
+def _ovmf(*features: str) -> "Callable[[Case], Conclusion]":
+    def run(case: Case) -> Conclusion:
         reading = case.read("ovmf.descriptors")
         if reading.missing == "absent":
             return failed("no firmware descriptors are installed")
