@@ -39,7 +39,11 @@ class Pin:
     @property
     def cached(self) -> Path:
         """The path that the file has, or would have, in the cache."""
-        return cache_dir("firmware") / f"{Path(self.member).stem}-{self.sha256[:16]}{Path(self.member).suffix}"
+        try:
+            folder = cache_dir("firmware")
+        except OSError:  # a read-only cache, as in a container: nothing can be fetched, but a dry run names the file
+            folder = cache_dir() / "firmware"
+        return folder / f"{Path(self.member).stem}-{self.sha256[:16]}{Path(self.member).suffix}"
 
 
 # Tried in this order: an archive keeps a version only as long as some release has it.
