@@ -8,7 +8,7 @@ from sevkit.errors import MissingToolError
 from sevkit.qemu import capabilities
 
 
-@pytest.mark.skipif(Path("/.dockerenv").exists(), reason="in the container nothing can be run from /tmp")
+@pytest.mark.skipif(Path("/.dockerenv").exists(), reason="nothing in /tmp can be run in the container")
 @pytest.mark.parametrize("name", ["qemu-system-x86_64", "qemu-kvm", "libexec"])
 def test_the_first_program_that_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     program = tmp_path / name

@@ -57,7 +57,7 @@ def test_a_page_that_gdb_cannot_read_fails_the_capture(guarded: int) -> None:
         pass
 
 
-@pytest.mark.skipif(Path("/.dockerenv").exists(), reason="in the container nothing can be run from /tmp")
+@pytest.mark.skipif(Path("/.dockerenv").exists(), reason="nothing in /tmp can be run in the container")
 @pytest.mark.parametrize(
     ("words", "error"),
     [
