@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from tests.support.container import not_in_the_container
 from tests.unit import probe_samples as sample
 
 GENOA = """CPU 0:
@@ -267,9 +268,7 @@ def test_this_machine_as_the_real_tool_prints_it() -> None:
     assert run("--format", "cpuid").stdout == real
 
 
-@pytest.mark.skipif(
-    os.environ.get("SEVKIT_CACHE_DIR") == "/var/cache/sevkit", reason="in a container CPUID is read by a child process"
-)
+@not_in_the_container("in a container CPUID is read by a child process")
 def test_what_monitoring_asks_again_and_again_imports_little() -> None:
     """Each of these takes a fifth of the time that `sevkit probe --json` may take: 5 times a bare interpreter's."""
     code = (

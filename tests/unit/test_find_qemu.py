@@ -1,17 +1,15 @@
 """QEMU is found where distributions put it."""
 
-import os
 from pathlib import Path
 
 import pytest
 
 from sevkit.errors import MissingToolError
 from sevkit.qemu import capabilities
+from tests.support.container import not_in_the_container
 
 
-@pytest.mark.skipif(
-    os.environ.get("SEVKIT_CACHE_DIR") == "/var/cache/sevkit", reason="nothing in /tmp can be run in the container"
-)
+@not_in_the_container("nothing in /tmp can be run in the container")
 @pytest.mark.parametrize("name", ["qemu-system-x86_64", "qemu-kvm", "libexec"])
 def test_the_first_program_that_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     program = tmp_path / name

@@ -1,12 +1,11 @@
 """The import contract names every package, so that a new one cannot stand outside of it."""
 
-import os
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
-import pytest
+from tests.support.container import not_in_the_container
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTSIDE = {"__main__"}
@@ -29,9 +28,7 @@ def test_every_core_package_is_kept_from_the_user_interface() -> None:
     assert {f"sevkit.{name}" for name in packages - {"cli", "render"}} == set(contract["source_modules"])
 
 
-@pytest.mark.skipif(
-    os.environ.get("SEVKIT_CACHE_DIR") == "/var/cache/sevkit", reason="the container's tree is read-only"
-)
+@not_in_the_container("the container's tree is read-only")
 def test_the_picture_of_the_architecture_is_up_to_date() -> None:
     done = subprocess.run(
         [sys.executable, "scripts/architecture", "--check"], cwd=ROOT, capture_output=True, text=True, check=False

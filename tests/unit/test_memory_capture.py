@@ -1,6 +1,5 @@
 """What gdb says while it exits with status 0, and what of it means that a core proves nothing."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from sevkit.memory.search.patterns import Pattern
 from sevkit.memory.search.scan import scan
 from sevkit.memory.sources.base import State
 from sevkit.memory.sources.process import LiveMemory
+from tests.support.container import not_in_the_container
 
 PIECES = ("sec", "ret-behind-a-page-that-gdb-cannot-read")
 SECRET = Pattern("".join(PIECES).encode())
@@ -58,9 +58,7 @@ def test_a_page_that_gdb_cannot_read_fails_the_capture(guarded: int) -> None:
         pass
 
 
-@pytest.mark.skipif(
-    os.environ.get("SEVKIT_CACHE_DIR") == "/var/cache/sevkit", reason="nothing in /tmp can be run in the container"
-)
+@not_in_the_container("nothing in /tmp can be run in the container")
 @pytest.mark.parametrize(
     ("words", "error"),
     [
