@@ -16,23 +16,34 @@ from sevkit.attestation.vectors.bench import Bench, Vector
 
 
 def of_chip(bench: Bench) -> Iterator[Vector]:
-    """Errors in the chip's certificate: one wrong extension each, issued correctly."""
-    chip, good = bench.chip, bench.chip.report(5)
+    """Errors in the chip's certificate: one wrong extension each, issued correctly; the wrong kind of certificate."""
+    yield from _of_versions(bench)
+    yield from _of_identity(bench)
+    yield from _of_kinds(bench)
+    yield from _of_curves(bench)
 
-    def with_vcek(name: str, about: str, check: str, by: Issuer | None = None, **changes: Any) -> Vector:
-        certificate = ca.der(chip.vcek_certificate(by, **changes))
-        return bench.vector(name, about, good, check=check, certificates={**bench.good(), "vcek.der": certificate})
 
+def _with_vcek(bench: Bench, name: str, about: str, check: str, **changes: Any) -> Vector:
+    """A genuine report beside a chip certificate with some changes."""
+    certificate = ca.der(bench.chip.vcek_certificate(**changes))
+    files = {**bench.good(), "vcek.der": certificate}
+    return bench.vector(name, about, bench.chip.report(5), check=check, certificates=files)
+
+
+def _of_versions(bench: Bench) -> Iterator[Vector]:
+    """The TCB in the certificate: another one, a missing one, and numbers that are not DER."""
     for component, oid in {"bootloader": "3.1", "tee": "3.2", "snp": "3.3", "microcode": "3.8"}.items():
         for step in (-1, 1):
-            value = getattr(chip.tcb, component) + step
-            yield with_vcek(
+            value = getattr(bench.chip.tcb, component) + step
+            yield _with_vcek(
+                bench,
                 f"vcek-{component}{step:+}",
                 "another TCB",
                 "certificate.tcb",
                 extensions={f"{AMD}.{oid}": ca.integer(value)},
             )
-        yield with_vcek(
+        yield _with_vcek(
+            bench,
             f"vcek-no-{component}",
             "an extension is missing",
             "certificate.extensions",
@@ -46,37 +57,55 @@ def of_chip(bench: Bench) -> Iterator[Vector]:
         "padded": b"\x02\x02\x00\x04",
         "trailing": b"\x02\x01\x04\x00",
     }.items():
-        yield with_vcek(
-            f"vcek-der-{name}", "a malformed number", "certificate.extensions", extensions={f"{AMD}.3.1": raw}
+        yield _with_vcek(
+            bench, f"vcek-der-{name}", "a malformed number", "certificate.extensions", extensions={f"{AMD}.3.1": raw}
         )
-    yield with_vcek("vcek-no-product", "no product name", "certificate.extensions", drop=frozenset({f"{AMD}.2"}))
-    yield with_vcek(
-        "vcek-bad-product", "an unknown product", "certificate.extensions", extensions={f"{AMD}.2": ca.text("Naples")}
+
+
+def _of_identity(bench: Bench) -> Iterator[Vector]:
+    """The product and the chip that the certificate names."""
+    yield _with_vcek(
+        bench, "vcek-no-product", "no product name", "certificate.extensions", drop=frozenset({f"{AMD}.2"})
+    )
+    yield _with_vcek(
+        bench,
+        "vcek-bad-product",
+        "an unknown product",
+        "certificate.extensions",
+        extensions={f"{AMD}.2": ca.text("Naples")},
     )
     other = Product.GENOA if bench.product is Product.MILAN else Product.MILAN
-    yield with_vcek(
-        "vcek-other-product", "another product", "certificate.product", extensions={f"{AMD}.2": ca.text(other)}
+    yield _with_vcek(
+        bench, "vcek-other-product", "another product", "certificate.product", extensions={f"{AMD}.2": ca.text(other)}
     )
-    wrong_id = bytes(255 - byte for byte in chip.chip_id[: products.CHIP_ID_SIZES[bench.product]])
-    yield with_vcek("vcek-other-chip", "another chip", "certificate.chip", extensions={f"{AMD}.4": wrong_id})
-    yield with_vcek("vcek-no-chip", "no chip id", "certificate.chip", drop=frozenset({f"{AMD}.4"}))
-    yield with_vcek(
-        "vcek-and-provider", "a chip and a provider", "certificate.owner", extensions={f"{AMD}.5": ca.text("x")}
+    wrong_id = bytes(255 - byte for byte in bench.chip.chip_id[: products.CHIP_ID_SIZES[bench.product]])
+    yield _with_vcek(bench, "vcek-other-chip", "another chip", "certificate.chip", extensions={f"{AMD}.4": wrong_id})
+    yield _with_vcek(bench, "vcek-no-chip", "no chip id", "certificate.chip", drop=frozenset({f"{AMD}.4"}))
+    yield _with_vcek(
+        bench, "vcek-and-provider", "a chip and a provider", "certificate.owner", extensions={f"{AMD}.5": ca.text("x")}
     )
+
+
+def _of_kinds(bench: Bench) -> Iterator[Vector]:
+    """A VCEK where the report names a VLEK, and the other way round."""
     yield bench.vector(
-        "vcek-for-vlek", "a VCEK where the report says VLEK", chip.report(5, key_info=4), check="certificate.kind"
+        "vcek-for-vlek", "a VCEK where the report says VLEK", bench.chip.report(5, key_info=4), check="certificate.kind"
     )
-    vlek_as_vcek = chip.report(5, vlek=True, key_info=0)
+    vlek_as_vcek = bench.chip.report(5, vlek=True, key_info=0)
     yield bench.vector(
         "vlek-for-vcek", "a VLEK where the report says VCEK", vlek_as_vcek, check=None, certificates=bench.good_vlek()
     )
+
+
+def _of_curves(bench: Bench) -> Iterator[Vector]:
+    """Keys on other curves than P-384."""
     for curve in (ec.SECP256R1(), ec.SECP521R1()):
         key = ec.generate_private_key(curve)
-        certificate = issue(chip.vcek_template(), key.public_key(), bench.authority.ask)
+        certificate = issue(bench.chip.vcek_template(), key.public_key(), bench.authority.ask)
         yield bench.vector(
             f"curve-{curve.name}",
             "another curve",
-            good,
+            bench.chip.report(5),
             check="signature.valid",
             certificates={**bench.good(), "vcek.der": ca.der(certificate)},
         )
@@ -84,31 +113,47 @@ def of_chip(bench: Bench) -> Iterator[Vector]:
 
 def of_issuers(bench: Bench) -> Iterator[Vector]:
     """Issuers, validity, roots, revocation."""
-    chip, good, own = bench.chip, bench.chip.report(5), bench.authority
+    yield from _of_the_vceks_issue(bench)
+    yield from _of_asks(bench)
+    yield from _of_roots(bench)
+
+
+def _chained(bench: Bench, name: str, about: str, check: str, *chain: Any, vcek: Any = None, **more: Any) -> Vector:
+    """A genuine report beside another chain or another chip certificate."""
+    files = {**bench.good(), "cert_chain.pem": ca.pem(*chain) if chain else bench.chain}
+    files["vcek.der"] = ca.der(vcek) if vcek is not None else bench.vcek
+    return bench.vector(name, about, bench.chip.report(5), check=check, certificates={**files, **more})
+
+
+def _of_the_vceks_issue(bench: Bench) -> Iterator[Vector]:
+    """A chip certificate that is out of its time, signed wrongly, or by the wrong authority."""
+    chip, own = bench.chip, bench.authority
     past, future = ca.NOW - dt.timedelta(days=1), ca.NOW + dt.timedelta(days=1)
-
-    def chained(name: str, about: str, check: str, *chain: Any, vcek: Any = None, **more: Any) -> Vector:
-        files = {**bench.good(), "cert_chain.pem": ca.pem(*chain) if chain else bench.chain}
-        files["vcek.der"] = ca.der(vcek) if vcek is not None else bench.vcek
-        return bench.vector(name, about, good, check=check, certificates={**files, **more})
-
-    yield chained("vcek-expired", "the VCEK expired", "chain.validity", vcek=chip.vcek_certificate(end=past))
-    yield chained("vcek-early", "the VCEK is not yet valid", "chain.validity", vcek=chip.vcek_certificate(start=future))
-    yield chained(
+    yield _chained(bench, "vcek-expired", "the VCEK expired", "chain.validity", vcek=chip.vcek_certificate(end=past))
+    yield _chained(
+        bench, "vcek-early", "the VCEK is not yet valid", "chain.validity", vcek=chip.vcek_certificate(start=future)
+    )
+    yield _chained(
+        bench,
         "vcek-sha256",
         "the VCEK is signed with SHA-256",
         "chain.algorithm",
         vcek=chip.vcek_certificate(digest=hashes.SHA256()),
     )
-    yield chained(
-        "vcek-authority", "the VCEK is an authority", "chain.authority", vcek=chip.vcek_certificate(authority=True)
+    yield _chained(
+        bench,
+        "vcek-authority",
+        "the VCEK is an authority",
+        "chain.authority",
+        vcek=chip.vcek_certificate(authority=True),
     )
     forged = Issuer(own.ask.certificate, own.stranger.key)
-    yield chained(
-        "vcek-forged", "the VCEK is signed by another key", "chain.signature", vcek=chip.vcek_certificate(forged)
+    yield _chained(
+        bench, "vcek-forged", "the VCEK is signed by another key", "chain.signature", vcek=chip.vcek_certificate(forged)
     )
     by_asvk = chip.vcek_certificate(own.asvk)
-    yield chained(
+    yield _chained(
+        bench,
         "vcek-by-asvk",
         "the VCEK is issued by the ASVK",
         "chain.signature",
@@ -116,6 +161,12 @@ def of_issuers(bench: Bench) -> Iterator[Vector]:
         own.ark.certificate,
         vcek=by_asvk,
     )
+
+
+def _of_asks(bench: Bench) -> Iterator[Vector]:
+    """Issuers of the chip certificate that may not issue it."""
+    own = bench.authority
+    past, future = ca.NOW - dt.timedelta(days=1), ca.NOW + dt.timedelta(days=1)
     asks = {
         "expired": (Template(f"SEV-{bench.product}", authority=True, end=past), "chain.validity"),
         "early": (Template(f"SEV-{bench.product}", authority=True, start=future), "chain.validity"),
@@ -125,14 +176,20 @@ def of_issuers(bench: Bench) -> Iterator[Vector]:
     }
     for name, (template, check) in asks.items():
         ask = issue(template, own.ask.key.public_key(), own.ark)
-        yield chained(f"ask-{name}", f"the ASK: {name}", check, ask, own.ark.certificate)
+        yield _chained(bench, f"ask-{name}", f"the ASK: {name}", check, ask, own.ark.certificate)
     ask = issue(
-        asks["expired"][0].__class__(f"SEV-{bench.product}", authority=True),
+        Template(f"SEV-{bench.product}", authority=True),
         own.ask.key.public_key(),
         Issuer(own.ark.certificate, own.stranger.key),
     )
-    yield chained("ask-forged", "the ASK is not signed by the ARK", "chain.signature", ask, own.ark.certificate)
-    yield chained(
+    yield _chained(bench, "ask-forged", "the ASK is not signed by the ARK", "chain.signature", ask, own.ark.certificate)
+
+
+def _of_roots(bench: Bench) -> Iterator[Vector]:
+    """Roots of others, an ASK that issued itself, and a revoked one."""
+    own = bench.authority
+    yield _chained(
+        bench,
         "root-stranger",
         "a root of somebody else's with the same name",
         "chain.root",
@@ -145,5 +202,5 @@ def of_issuers(bench: Bench) -> Iterator[Vector]:
         own.ask.key.public_key(),
         Issuer(own.ask.certificate, own.ask.key),
     )
-    yield chained("cycle", "the ASK issued itself", "chain.signature", cyclic)
-    yield chained("ask-revoked", "the ASK is revoked", "chain.revocation", **{"crl.der": own.crl(1)})
+    yield _chained(bench, "cycle", "the ASK issued itself", "chain.signature", cyclic)
+    yield _chained(bench, "ask-revoked", "the ASK is revoked", "chain.revocation", **{"crl.der": own.crl(1)})
