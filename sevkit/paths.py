@@ -16,11 +16,19 @@ _APP = "sevkit"
 
 def cache_dir(*parts: str) -> Path:
     """A directory below the user's cache, created if missing. Its content can be created again."""
-    override = os.environ.get("SEVKIT_CACHE_DIR")
-    base = Path(override) if override else Path(platformdirs.user_cache_dir(_APP))
-    path = base.joinpath(*parts)
-    path.mkdir(parents=True, exist_ok=True, mode=0o755)
+    _below_cache(parts).mkdir(parents=True, exist_ok=True, mode=0o755)
+    return cache_path(*parts)
+
+
+def cache_path(*parts: str) -> Path:
+    """A place below the user's cache that is only named: it need not exist, and the cache may be read-only.
+
+    Raises NotPermittedError if another user may write to what exists of it.
+    """
+    path = _below_cache(parts)
     for each in (path, *path.resolve().parents):
+        if not each.exists():
+            continue
         info = each.stat()
         sticky = bool(info.st_mode & stat.S_ISVTX) and each != path  # there only the owner renames
         if info.st_uid not in (os.getuid(), 0) or (_open_to_others(info) and not sticky):
@@ -29,6 +37,12 @@ def cache_dir(*parts: str) -> Path:
                 hint=f"chmod go-w {each}, or point SEVKIT_CACHE_DIR at a directory of your own",
             )
     return path
+
+
+def _below_cache(parts: tuple[str, ...]) -> Path:
+    override = os.environ.get("SEVKIT_CACHE_DIR")
+    base = Path(override) if override else Path(platformdirs.user_cache_dir(_APP))
+    return base.joinpath(*parts)
 
 
 def _open_to_others(info: os.stat_result) -> bool:

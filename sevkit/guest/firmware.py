@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sevkit.errors import BadInputError, MissingToolError
 from sevkit.guest import apt, debian
-from sevkit.paths import cache_dir
+from sevkit.paths import cache_dir, cache_path
 from sevkit.vocabulary import Mode
 
 Progress = Callable[[str], None]
@@ -39,11 +39,7 @@ class Pin:
     @property
     def cached(self) -> Path:
         """The path that the file has, or would have, in the cache."""
-        try:
-            folder = cache_dir("firmware")
-        except OSError:  # a read-only cache, as in a container: nothing can be fetched, but a dry run names the file
-            folder = cache_dir() / "firmware"
-        return folder / f"{Path(self.member).stem}-{self.sha256[:16]}{Path(self.member).suffix}"
+        return cache_path("firmware") / f"{Path(self.member).stem}-{self.sha256[:16]}{Path(self.member).suffix}"
 
 
 # Tried in this order: an archive keeps a version only as long as some release has it.

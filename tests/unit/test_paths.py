@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sevkit.errors import NotPermittedError
-from sevkit.paths import cache_dir, state_dir
+from sevkit.paths import cache_dir, cache_path, state_dir
 
 root = pytest.mark.skipif(os.getuid() != 0, reason="needs root, to make directories of other users")
 
@@ -24,6 +24,17 @@ def test_a_cache_of_ours_is_ours_whatever_the_umask(base: Path) -> None:
         assert cache_dir("images").stat().st_mode & 0o022 == 0
     finally:
         os.umask(before)
+
+
+def test_a_place_in_the_cache_is_named_without_being_made(base: Path) -> None:
+    assert cache_path("firmware", "x") == base / "firmware" / "x"
+    assert not base.exists()
+
+
+def test_a_named_place_is_refused_where_another_user_may_write(base: Path) -> None:
+    cache_dir("firmware").chmod(0o777)
+    with pytest.raises(NotPermittedError, match="not safe"):
+        cache_path("firmware", "x")
 
 
 @pytest.mark.parametrize("part", ["", "..", "images"])

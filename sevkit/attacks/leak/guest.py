@@ -204,20 +204,25 @@ def _conclude(
             "nonce": nonce.hex(),
             "capture": seen.what,
             "dump_coverage": seen.found.coverage.as_dict(),
-            "controls": {
-                "shared_marker_in_guest_ram": all(in_ram.values()),
-                "shared_markers": in_ram,
-                "vmm_marker_in_vmm": in_vmm,
-                "secret_alive": alive,
-                "search_stopped": seen.found.stopped,
-                "secret_pages": secret_pages(seen),
-                "second_look": asdict(seen.second_look),
-            },
+            "controls": _control_details(seen, in_ram, in_vmm, alive),
             "guest_used_pages": seen.word.used_pages,
         },
     }
     picture = draw(seen.pages, str(mode), f"{lab.guest.provenance}, {decision.verdict}", marks)
     return Observation(OUTCOMES[decision.verdict], _check(decision), captured=captured, picture=picture)
+
+
+def _control_details(seen: Seen, in_ram: dict[str, bool], in_vmm: bool, alive: dict[str, bool]) -> dict[str, Any]:
+    """What the controls rest on, one by one."""
+    return {
+        "shared_marker_in_guest_ram": all(in_ram.values()),
+        "shared_markers": in_ram,
+        "vmm_marker_in_vmm": in_vmm,
+        "secret_alive": alive,
+        "search_stopped": seen.found.stopped,
+        "secret_pages": secret_pages(seen),
+        "second_look": asdict(seen.second_look),
+    }
 
 
 def _in_ram(seen: Seen, name: str) -> bool:
