@@ -162,6 +162,7 @@ class QemuHypervisor:
         try:
             place = self._place(spec, image, able)
             prepare.check_sockets(place)
+            prepare.check_hashes(spec, place)
             if place.data_disk is not None and spec.storage.path is None:
                 prepare.scratch_disk(place.data_disk, spec.storage.size_mib)
             for folder_shared, disk in zip(spec.shares, place.shares, strict=True):

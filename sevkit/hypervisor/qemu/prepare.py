@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from sevkit import processes
-from sevkit.errors import NoSpaceError, UsageError
+from sevkit.errors import MissingToolError, NoSpaceError, UsageError
 from sevkit.guest import image as images
 from sevkit.guest import media
 from sevkit.guest.spec import Firmware, GuestSpec
+from sevkit.model import ovmf
 from sevkit.qemu import argv as argv_builder
 from sevkit.qemu.argv import LaunchFiles
 from sevkit.vocabulary import Mode
@@ -80,6 +81,18 @@ def check_sockets(place: LaunchFiles) -> None:
         raise UsageError(
             f"{longest} is longer than a socket's path may be ({_SOCKET_PATH_LIMIT} bytes)",
             hint="choose a shorter --name, or point SEVKIT_STATE_DIR at a shorter directory",
+        )
+
+
+def check_hashes(spec: GuestSpec, place: LaunchFiles) -> None:
+    """Refuse measured direct boot with firmware that has no place for the hashes; raises MissingToolError."""
+    if not spec.kernel_hashes or place.firmware is None:
+        return
+    area = ovmf.parse(place.firmware.read_bytes()).table.get(ovmf.HASH_TABLE, b"")
+    if not any(area[:4]):
+        raise MissingToolError(
+            f"--kernel-hashes: {place.firmware} has no place for the hashes of kernel, initrd and command line",
+            hint="point SEVKIT_OVMF at edk2's OvmfPkg/AmdSev build (OVMF.amdsev.fd); Debian has none",
         )
 
 
