@@ -2,6 +2,7 @@
 
 import base64
 import os
+import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,9 +104,14 @@ class Machine:
 
     def ask(self, command: str, **arguments: Any) -> Any:
         """A QMP command; keyword ``to_gpa`` is the argument to-gpa."""
-        wait_for("the QMP socket", lambda: (self.home / "qmp").exists() or self.process.poll() is not None)
+        wait_for("the QMP socket", lambda: self._listens() or self.process.poll() is not None)
         named = {name.replace("_", "-"): value for name, value in arguments.items()}
         return qmp.execute(self.home / "qmp", command, named or None, timeout=DEADLINE)
+
+    def _listens(self) -> bool:
+        """Whether QEMU's socket accepts connections: it exists a moment before."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self.home / "qmp")) == 0
 
     def refusal(self, command: str, **arguments: Any) -> str:
         """The error of a command that must be refused."""

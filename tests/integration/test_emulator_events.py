@@ -16,7 +16,7 @@ from .emulator_guest import PAGE
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(900)]
 
 # Thousands of malformed exits; SEVKIT_TEST_FUZZ=100 is the long form.
-FUZZ = int(os.environ.get("SEVKIT_TEST_FUZZ", "5"))
+FUZZ = int(os.environ.get("SEVKIT_TEST_FUZZ", "20"))
 
 VICTIM = 0x1C0000  # bare/victim.c
 
