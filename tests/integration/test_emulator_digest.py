@@ -13,14 +13,13 @@ from sevsnpmeasure import guest as reference
 from sevsnpmeasure import vcpu_types
 from sevsnpmeasure.sev_mode import SevMode
 
-from sevkit import processes
 from sevkit.errors import SevkitError
 from sevkit.guest import image
 from sevkit.vocabulary import Mode
 from tests.support.firmware_image import SECTIONS, firmware_image
 
+from .emulator_guest import engine
 from .snp_machine import Machine
-from .test_emulator_faith import BUILD
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(900)]
 
@@ -71,10 +70,7 @@ def launch(number: int) -> Launch:
 
 @pytest.fixture(scope="module")
 def binary() -> Path:
-    done = processes.run([str(BUILD), "--print-path"], timeout=60)
-    if done.status != 0:
-        pytest.skip(f"the emulator of this source is not built: {done.error_text}")
-    return Path(done.text.strip())
+    return engine()
 
 
 @pytest.fixture(scope="module")

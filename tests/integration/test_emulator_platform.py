@@ -20,8 +20,8 @@ from sevkit.model.digest import LaunchInputs, launch_digest
 from sevkit.vocabulary import Mode
 
 from . import snp_machine
+from .emulator_guest import engine
 from .snp_machine import FIRST, SECOND, Machine, build_firmware
-from .test_emulator_faith import BUILD
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(300)]
 
@@ -30,10 +30,7 @@ Start = Callable[..., Machine]
 
 @pytest.fixture(scope="module")
 def binary() -> Path:
-    done = processes.run([str(BUILD), "--print-path"], timeout=60)
-    if done.status != 0:
-        pytest.skip(f"the emulator of this source is not built: {done.error_text}")
-    return Path(done.text.strip())
+    return engine()
 
 
 @pytest.fixture(scope="module")
