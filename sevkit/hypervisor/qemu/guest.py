@@ -20,7 +20,7 @@ from sevkit.memory.guest_ram.qemu_layout import guest_map
 from sevkit.qemu import argv as argv_builder
 from sevkit.qemu import capabilities as capabilities_of
 from sevkit.qemu import qmp
-from sevkit.vocabulary import Provenance
+from sevkit.vocabulary import Mode, Provenance
 
 if TYPE_CHECKING:
     import subprocess
@@ -99,6 +99,26 @@ class QemuGuest:
     def ram_blocks(self) -> Sequence[RamBlock]:
         """The guest's RAM, as reported by QEMU."""
         return list(guest_map(self._folder / "qmp").blocks)
+
+    def private_blocks(self) -> Sequence[RamBlock]:
+        """Where the emulator's engine maps the private pages of an SEV-SNP guest; none with ``private-memory=hole``.
+
+        A page has the same offset there as in DRAM, which is QEMU's RAM block.
+        """
+        if self._spec.mode is not Mode.SEV_SNP or not self.encrypted_by_engine:
+            return []
+        private, dram, size = (self.engine(name) for name in ("private-address", "dram-address", "dram-size"))
+        blocks = [block for block in self.ram_blocks() if block.host_address is not None]
+        inside = [(block, (block.host_address or 0) - dram) for block in blocks] if private else []
+        return [
+            RamBlock("private memory", block.gpa, block.size, private + offset)
+            for block, offset in inside
+            if 0 <= offset < size
+        ]
+
+    def engine(self, name: str) -> int:
+        """A number that the emulator's engine offers (docs/emulator.md has the list)."""
+        return int(self.ask("qom-get", path="/objects/sev0", property=name))
 
     def console(self) -> str:
         """The console so far."""
