@@ -94,6 +94,8 @@ need_packages() {
         apt-get update &&
             DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${packages[@]}"
     } >>"$log" 2>&1 || die 4 "apt-get could not install: $missing" "see $log"
+    missing=$(missing_packages | tr '\n' ' ')
+    [[ -z $missing ]] || die 4 "apt-get ended without an error, but there is still no $missing" "see $log"
 }
 
 # Of meson and ninja, as VERSION-VERSION.
@@ -132,7 +134,8 @@ fetch_pinned() {
     for uri in $(debian_repositories); do
         note "fetching $2"
         if /usr/lib/apt/apt-helper download-file \
-            "${uri%/}/pool/main/q/qemu/$escaped" "$downloads/$2.part" "SHA256:$1" >>"$log" 2>&1; then
+            "${uri%/}/pool/main/q/qemu/$escaped" "$downloads/$2.part" "SHA256:$1" >>"$log" 2>&1 &&
+            [[ -f $downloads/$2.part && $(sha "$downloads/$2.part") == "$1" ]]; then
             mv "$downloads/$2.part" "$downloads/$2"
             return 0
         fi
@@ -268,6 +271,7 @@ install_result() {
     local stage=$cache/.stage.$$ version flags object
     mapfile -t flags < <(configure_flags)
     rm -rf "$stage" && mkdir -p "$stage/bin"
+    [[ -x $tree/obj/$binary ]] || failed "ninja ended without an error, but there is no $binary"
     cp "$tree/obj/$binary" "$stage/bin/"
     version=$("$stage/bin/$binary" --version | sed -n '1s/.*version \([0-9.]*\).*/\1/p')
     for object in "${objects[@]}"; do

@@ -74,7 +74,9 @@ def _build(engine: Engine, target: str, stream: Any, progress: Progress) -> Buil
         timeout=1800,
     )
     log: list[str] = []
+    made = ""
     for step in steps:
+        made = str((step.get("aux") or {}).get("ID") or made)
         text = str(step.get("stream") or step.get("error") or "").rstrip()
         log += text.splitlines()
         if text.startswith("Step "):
@@ -82,6 +84,10 @@ def _build(engine: Engine, target: str, stream: Any, progress: Progress) -> Buil
         if "error" in step:
             raise BuildError(f"the image {target} could not be built", detail="\n".join(log[-20:]))
     image = engine.client.images.get(tag(target))
+    if made != str(image.id):  # a log that just ends is no success: the name may still be that of an older image
+        raise BuildError(
+            f"the engine ended without an image {target}: the one of that name is another", detail="\n".join(log[-20:])
+        )
     return Built(tag(target), str(image.id), int(image.attrs["Size"]), round(time.monotonic() - started, 1))
 
 
@@ -108,6 +114,8 @@ def base(engine: Engine, progress: Progress) -> str:
 
 def _make_base(engine: Engine, why: str) -> None:
     """Build a minimal Debian as the image of that name (mmdebstrap), with the package sources of this machine."""
+    from docker.errors import ImageNotFound
+
     if not processes.have_tool("mmdebstrap"):
         raise MissingToolError(
             f"{BASE} cannot be pulled, and mmdebstrap, which could make it, is not installed",
@@ -125,7 +133,11 @@ def _make_base(engine: Engine, why: str) -> None:
             check=BuildError,
         )
         name, _, label = BASE.partition(":")
-        engine.client.api.import_image_from_file(str(archive), repository=name, tag=label)
+        said = engine.client.api.import_image_from_file(str(archive), repository=name, tag=label)
+    try:
+        engine.client.images.get(BASE)
+    except ImageNotFound as error:
+        raise BuildError(f"the engine did not take the image {BASE}", detail=str(said)[-500:]) from error
 
 
 def _merged_usr() -> list[str]:
