@@ -1,5 +1,6 @@
 """Build the images from docker/Dockerfile, on a base that is pulled or, without a registry, built locally."""
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sevkit import processes
-from sevkit.container.context import context
+from sevkit.container.context import context, source_root
 from sevkit.container.engine import Engine
 from sevkit.errors import MissingToolError, SevkitError, UsageError
 from sevkit.paths import work_dir
@@ -92,24 +93,37 @@ def _build(engine: Engine, target: str, stream: Any, progress: Progress) -> Buil
 
 
 def base(engine: Engine, progress: Progress) -> str:
-    """Make sure that the base image exists: present, pulled, or built from Debian's packages. Returns which."""
+    """Make sure that the base image exists: present, pulled by digest, or built from packages. Returns which."""
     from docker.errors import APIError, ImageNotFound
     from requests.exceptions import RequestException
 
+    name, _, label = BASE.partition(":")
+    digest = pinned()
     try:
-        engine.client.images.get(BASE)
+        there = engine.client.images.get(BASE)
     except ImageNotFound:
         pass
     else:
+        if f"{name}@{digest}" not in (there.attrs.get("RepoDigests") or []):
+            progress(f"{BASE} is there already, but it is not the pinned {digest[:19]}: made here, or of another date")
         return "there"
     try:
-        progress(f"pulling {BASE}")
-        engine.client.images.pull(BASE)
+        progress(f"pulling {name}@{digest[:19]}")
+        engine.client.images.pull(f"{name}@{digest}").tag(name, label)
     except (APIError, RequestException) as error:
         progress(f"no registry answers: making {BASE} from packages")
         _make_base(engine, str(error))
         return "made"
     return "pulled"
+
+
+def pinned() -> str:
+    """The digest of the base image (``sha256:...``), which scripts/base-image renews; raises BuildError."""
+    text = (source_root() / "docker/base.pin").read_text().strip()
+    found = re.fullmatch(re.escape(BASE) + "@(sha256:[0-9a-f]{64})", text)
+    if found is None:
+        raise BuildError(f"docker/base.pin does not name {BASE} and a digest", hint="scripts/base-image writes it")
+    return found[1]
 
 
 def _make_base(engine: Engine, why: str) -> None:

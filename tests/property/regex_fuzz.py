@@ -87,7 +87,7 @@ def by_re(compiled: re.Pattern[bytes], data: bytes, *, each_place: bool = True) 
 
 def _places(compiled: re.Pattern[bytes], data: bytes) -> Iterator[int]:
     at = 0
-    while found := compiled.search(data, at):
+    while at < len(data) and (found := compiled.search(data, at)):
         yield found.start()
         at = found.start() + 1
 

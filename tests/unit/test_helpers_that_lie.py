@@ -210,6 +210,29 @@ def test_an_engine_whose_log_ends_without_an_image(log: list[dict[str, Any]]) ->
     assert done.ident == "sha256:old"
 
 
+class Registry(Engine):
+    """An engine without images, whose registry has this one."""
+
+    def __init__(self) -> None:
+        super().__init__([])
+        self.pulled: list[str] = []
+
+    def get(self, name: str) -> SimpleNamespace:
+        from docker.errors import ImageNotFound
+
+        raise ImageNotFound(name)
+
+    def pull(self, name: str) -> SimpleNamespace:
+        self.pulled.append(name)
+        return SimpleNamespace(tag=lambda *words: self.pulled.append(":".join(words)))
+
+
+def test_the_base_image_is_pulled_by_its_digest() -> None:
+    engine = Registry()
+    assert images.base(engine, lambda _: None) == "pulled"  # type: ignore[arg-type]
+    assert engine.pulled == [f"debian@{images.pinned()}", images.BASE]
+
+
 @pytest.mark.parametrize("said", ["", "QEMU emulator", "Segmentation fault"])
 def test_a_qemu_that_ends_with_0_and_says_nothing(said: str, fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEVKIT_QEMU", str(fake("qemu", f"echo '{said}'")))
