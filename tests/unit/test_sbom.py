@@ -35,7 +35,7 @@ def test_an_image_lists_its_debian_packages_too() -> None:
     components = {component["bom-ref"]: component for component in document["components"]}
     assert len(components) == len(document["components"])
     shown = subprocess.run(
-        ["dpkg-query", "-W", "-f", "${db:Status-Status} ${Package} ${Version}\n"], capture_output=True
+        ["dpkg-query", "-W", "-f", "${db:Status-Status} ${Package} ${Version}\n"], capture_output=True, check=True
     )
     wanted = {tuple(line.split()[1:]) for line in shown.stdout.decode().splitlines() if line.startswith("installed ")}
     found = {(c["name"], c["version"]) for ref, c in components.items() if ref.startswith("pkg:deb/")}
