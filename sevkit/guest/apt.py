@@ -92,7 +92,8 @@ def _update(apt: Apt, stamp: Path, progress: Progress) -> None:
     if stamp.exists() and time.time() - stamp.stat().st_mtime < _FRESH:
         return
     progress("fetching the package lists of the backports")
-    done = apt.run("apt-get", "update", "-q", timeout=_TIMEOUT)
+    # By default apt-get exits with status 0 although lists could not be fetched: "ignored, or old ones used instead".
+    done = apt.run("apt-get", "update", "-q", "-o", "APT::Update::Error-Mode=any", timeout=_TIMEOUT)
     if done.status != 0:
         raise MissingToolError("the package lists of the backports cannot be fetched", detail=done.error_text)
     stamp.touch()
@@ -113,7 +114,7 @@ def download_pinned(pool_path: str, sha256: str, target: Path) -> bool:
             [_HELPER, "download-file", f"{uri.rstrip('/')}/{escaped}", str(partial), f"SHA256:{sha256}"],
             timeout=_TIMEOUT,
         )
-        if done.status == 0:
+        if done.status == 0 and partial.exists():
             partial.rename(target)
             return True
         partial.unlink(missing_ok=True)

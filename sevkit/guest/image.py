@@ -15,7 +15,7 @@ from pathlib import Path
 
 from sevkit import processes
 from sevkit.errors import BadInputError, MissingToolError, UsageError
-from sevkit.guest import cloud, cpio, debian, media
+from sevkit.guest import cloud, cpio, debian, ext4, media
 from sevkit.paths import cache_dir
 
 Progress = Callable[[str], None]
@@ -174,7 +174,7 @@ def _fingerprint(path: Path) -> list[object]:
 
 
 def _build(name: str, folder: Path, progress: Progress) -> dict[str, object]:
-    lock = folder.with_suffix(".lock")
+    lock = folder.with_name(f"{folder.name}.lock")  # with_suffix would cut the name at the point of "mini-6.12"
     with lock.open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)  # another process may be building the same image: wait for it
         info = _whole(folder)
@@ -216,6 +216,8 @@ def _base_entries(kernel_root: Path, user_root: Path) -> list[cpio.Entry]:
     """The common content of every initramfs: busybox, modules, the ssh server and our two scripts."""
     busybox = user_root / "bin/busybox"
     applets = processes.run([str(busybox), "--list"], timeout=10, check=BadInputError).text.split()
+    if not {"sh", "mount", "insmod"} <= set(applets):
+        raise BadInputError("busybox ended with status 0, but did not list its programs")
     entries = [cpio.directory(name) for name in ("dev", "proc", "sys", "run", "tmp", "root", "etc", "mnt")]
     entries.append(cpio.character_device("dev/console", 5, 1))
     entries.append(cpio.file("bin/busybox", busybox.read_bytes(), 0o755))
@@ -262,8 +264,9 @@ def _build_bench(work: Path, made: Path, series: str | None, progress: Progress)
     processes.find_tool("mke2fs", package="e2fsprogs")
     disk = made / "root.img"
     # The hook runs where the files have their owners, in the user namespace too: no root is needed. It copies first,
-    # since /proc and /sys are mounted in the tree while hooks run.
-    copy = 't=$(mktemp -d) && tar --one-file-system -C "$1" -cf - . | tar -C "$t" -xf -'
+    # since /proc and /sys are mounted in the tree while hooks run. Not through a pipe:
+    # the shell would ignore that its first part failed.
+    copy = 't=$(mktemp -d) && cp -ax "$1/." "$t/"'
     pack = f'mke2fs -q -t ext4 -L sevkit-root -E lazy_itable_init=0 -d "$t" {shlex.quote(str(disk))} {_BENCH_SIZE}'
     processes.run(
         [
@@ -277,6 +280,7 @@ def _build_bench(work: Path, made: Path, series: str | None, progress: Progress)
         timeout=1800,
         check=MissingToolError,
     )
+    ext4.check_files(disk, ("usr/bin/fio", "usr/bin/make", "usr/bin/gcc"))
     return {**info, "image": "bench", "root_packages": list(_BENCH_PACKAGES)}
 
 

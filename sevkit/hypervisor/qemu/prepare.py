@@ -7,8 +7,8 @@ from pathlib import Path
 
 from sevkit import processes
 from sevkit.errors import MissingToolError, NoSpaceError, UsageError
+from sevkit.guest import ext4, media
 from sevkit.guest import image as images
-from sevkit.guest import media
 from sevkit.guest.spec import Firmware, GuestSpec
 from sevkit.model import ovmf
 from sevkit.qemu import argv as argv_builder
@@ -32,6 +32,7 @@ def share_disk(folder: Path, disk: Path) -> None:
     inodes = str(count + 64)
     argv = [tool, "-q", "-t", "ext4", "-m", "0", "-N", inodes, "-d", str(folder), str(disk), f"{mib}M"]
     processes.run(argv, timeout=600, check=UsageError)
+    ext4.check_count(disk, folder)
 
 
 def settled(spec: GuestSpec, image: images.Image) -> GuestSpec:
