@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from sevkit.attestation.attest import fetch_evidence
+from sevkit.attestation.ask import fetch_evidence
 from sevkit.attestation.relying_party import Guest, NotTrustedError, Offer, RelyingParty
 from sevkit.attestation.report import certtable
 from sevkit.attestation.report.certificates import Store, load

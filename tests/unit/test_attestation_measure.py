@@ -289,6 +289,31 @@ def test_an_igvm_files_id_block_and_kvms_objections() -> None:
     assert all(text in words for text in ("several", "0x1000", "CR0", "pages follow"))
 
 
+def test_another_programs_digest_of_an_igvm_file() -> None:
+    """The file and the digest of a test of microsoft/openvmm (b4e2eb58a468): igvmfilegen, signed_measurement/snp.rs."""
+    file, some = Igvm([(1, 2)]), b"\0\5".ljust(PAGE, b"\0")
+    file.add(0x101, struct.pack("<QII", 0x3001F, 1, 0))
+    for number in range(5):
+        file.page(number * PAGE, b"" if number else some)
+    for number in range(5, 10):
+        file.page(number * PAGE, b"" if number > 5 else some, flags=2)
+    file.page(10 * PAGE, some)
+    file.page(20 * PAGE, some, flags=4)
+    found = igvm.measure(igvm.parse(file.bytes()))
+    assert found.digest.hex() == (
+        "889a19386c82e2219bded3e92a764e8c00c29b966d04a662"
+        "bca6cfdfec647b90519956533907838465579132" + "63d71c4f"
+    )
+    assert found.policy == 0x3001F
+
+
+def test_an_unknown_kind_of_page_in_an_igvm_file_is_refused() -> None:
+    file = Igvm([(1, 2)])
+    file.page(0x1000, kind=4)
+    with pytest.raises(BadInputError, match="data type 4"):
+        igvm.measure(igvm.parse(file.bytes()))
+
+
 def test_zero_pages_of_an_igvm_file() -> None:
     file = Igvm([(1, 2)])
     file.page(0x1000)

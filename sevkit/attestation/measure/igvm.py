@@ -1,7 +1,7 @@
 """IGVM files: the headers, and the launch digest of the guest that they describe. Pure.
 
 Format: microsoft/igvm, igvm_defs/src/lib.rs. Rules of the measurement: coconut-svsm, tools/igvmmeasure, which measures
-in the file's order; KVM's restrictions on save areas are reported as warnings.
+in the file's order; KVM's restrictions on save areas are reported as warnings. A test has a digest by igvmfilegen.
 """
 
 import hashlib
@@ -161,8 +161,10 @@ def _area(size: int) -> int:
 def _page_runs(values: tuple[int, ...], data: bytes, *, native_zero: bool) -> Iterator[PageRun]:
     gpa, _, _, flags, data_type, _ = values
     size = 512 * PAGE if flags & _LARGE else PAGE
-    if flags & _SHARED or data_type not in DataType.__members__.values():
+    if flags & _SHARED:
         return
+    if data_type not in DataType.__members__.values():
+        raise BadInputError(f"the page at {gpa:#x} of the IGVM file has data type {data_type}, which is not known")
     if data_type != DataType.NORMAL:
         yield span_run(DataType(data_type).name, _KINDS[DataType(data_type)], gpa, size)
     elif flags & _UNMEASURED:
