@@ -14,6 +14,7 @@ from sevkit.attestation.report.verify import Verification, verify
 from sevkit.errors import BadInputError, UsageError
 from sevkit.hypervisor.protocols import Guest
 from sevkit.model.digest import launch_digest
+from sevkit.vocabulary import Mode
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ def attest(
 
     With ``vmpl``, the report must be of that level too. Raises UsageError for a policy that forbids this in any case.
     """
+    if guest.spec.mode is not Mode.SEV_SNP:
+        raise UsageError(f"{guest.name} is a {guest.spec.mode} guest", hint="only sev-snp guests have reports")
     nonce = os.urandom(NONCE)
     expected = launch_digest(launch_of(argv, _file))
     if policy.report_data:

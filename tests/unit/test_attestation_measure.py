@@ -314,6 +314,22 @@ def test_an_unknown_kind_of_page_in_an_igvm_file_is_refused() -> None:
         igvm.measure(igvm.parse(file.bytes()))
 
 
+@pytest.mark.parametrize("flags", [0, 1])
+def test_pages_beyond_64_bits_of_address_are_refused(flags: int) -> None:
+    file = Igvm([(1, 2)])
+    file.page((1 << 64) - PAGE, flags=flags)
+    if flags:
+        with pytest.raises(BadInputError, match="64 bits"):
+            igvm.measure(igvm.parse(file.bytes()))
+    else:
+        assert igvm.measure(igvm.parse(file.bytes()))
+    area = Igvm([(1, 2)])
+    area.add(0x301, struct.pack("<QII", 2 * PAGE, 7, 0))
+    area.add(0x303, struct.pack("<QII", (1 << 64) - PAGE, 1, 7))
+    with pytest.raises(BadInputError, match="64 bits"):
+        igvm.measure(igvm.parse(area.bytes()))
+
+
 def test_zero_pages_of_an_igvm_file() -> None:
     file = Igvm([(1, 2)])
     file.page(0x1000)

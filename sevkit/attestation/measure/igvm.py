@@ -147,9 +147,16 @@ def snp_runs(file: Igvm, *, native_zero: bool = False) -> Iterator[PageRun]:
         elif kind == _INSERT and values[1] & mask:
             if values[2] not in areas:
                 raise BadInputError(f"the IGVM file inserts parameter area {values[2]}, which it does not define")
-            yield span_run("parameter", PageType.UNMEASURED, values[0], _area(areas[values[2]]))
+            size = _area(areas[values[2]])
+            yield span_run("parameter", PageType.UNMEASURED, _addresses(values[0], size), size)
         elif kind == _CONTEXT and values[1] & mask:
             yield PageRun("vmsa", PageType.VMSA, values[0], (vmsa_digest(data or bytes(PAGE)),))
+
+
+def _addresses(gpa: int, size: int) -> int:
+    if gpa + size > 1 << 64:
+        raise BadInputError(f"pages of the IGVM file lie beyond 64 bits of address: {gpa:#x}")
+    return gpa
 
 
 def _area(size: int) -> int:
@@ -163,6 +170,7 @@ def _page_runs(values: tuple[int, ...], data: bytes, *, native_zero: bool) -> It
     size = 512 * PAGE if flags & _LARGE else PAGE
     if flags & _SHARED:
         return
+    _addresses(gpa, size)
     if data_type not in DataType.__members__.values():
         raise BadInputError(f"the page at {gpa:#x} of the IGVM file has data type {data_type}, which is not known")
     if data_type != DataType.NORMAL:
