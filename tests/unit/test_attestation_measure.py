@@ -179,6 +179,13 @@ def test_a_changed_id_block_is_found() -> None:
     auth = bytearray(signed.auth)
     auth[0x680] ^= 1
     assert idblock.verify(signed.block, bytes(auth)) == ["the ID key is not signed by the author key"]
+    for at, words in ((0, "ID key's algorithm is 3"), (4, "author key's algorithm is 3")):
+        auth = bytearray(signed.auth)
+        auth[at] = 3
+        assert [words in line for line in idblock.verify(signed.block, bytes(auth))] == [True]
+    block = bytearray(signed.block)
+    block[0x50] = 2
+    assert "version 2" in idblock.verify(bytes(block), signed.auth)[0]
     alone = idblock.sign(idblock.IdBlock(bytes(48)), key)
     assert alone.author_key_digest is None
     assert idblock.verify(alone.block, alone.auth) == []
