@@ -148,17 +148,20 @@ def secretvm_judge(root: bytes) -> Judge:
     """secretvm-verify, which fetches from AMD: its fetching, and its pinned key, are replaced by the vectors' own."""
     from secretvm.verify import amd
 
-    setattr(amd, "_PINNED_ARK_SPKI_SHA256", {"Milan": amd._amd_spki_sha256_hex(load(root)[0][0].x509)})
+    pinned = hashlib.sha256(load(root)[0][0].spki).hexdigest()
 
     def judge(vector: Vector, by_role: dict[str, bytes]) -> bool:
         chain = b"".join(pem(load(by_role[role])[0][0].x509) for role in ("ASK", "ARK"))
         leaf = load(by_role["VCEK"])[0][0].x509
-        setattr(amd, "_amd_fetch_vcek", lambda *_, **__: (leaf, by_role["VCEK"], "Milan"))
-        setattr(amd, "_amd_fetch_chain_pem", lambda *_, **__: chain)
-        setattr(amd, "_amd_fetch_crl", lambda *_, **__: by_role["CRL"])
+        vars(amd).update(
+            _PINNED_ARK_SPKI_SHA256={"Milan": pinned},
+            _amd_fetch_vcek=lambda *_, **__: (leaf, by_role["VCEK"], "Milan"),
+            _amd_fetch_chain_pem=lambda *_, **__: chain,
+            _amd_fetch_crl=lambda *_, **__: by_role["CRL"],
+        )
         try:
             return bool(amd.check_sev_cpu_attestation(vector.report.hex()).valid)
-        except Exception:  # whatever it raises, it did not accept
+        except Exception:  # noqa: BLE001 - whatever it raises, it did not accept
             return False
 
     return judge

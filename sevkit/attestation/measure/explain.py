@@ -86,7 +86,7 @@ def explain(
 ) -> Answer:
     """Search for the change; raises UsageError if no mode has digests of the expected one's size.
 
-    A digest of another size than the mode's is of another mode: that is the first change, and the search is for the rest.
+    A digest of another size than the mode has is of another mode: that is the first change, then come the others.
     """
     check(inputs)
     limits = limits or Limits()

@@ -51,9 +51,7 @@ def attest(
 
     policy = read(policy_file.read_bytes(), str(policy_file)) if policy_file is not None else Policy()
     record = registry.read(name)
-    found = ask(
-        attach(name), record.command_line, _roots(name), policy, interface=Interface(interface), vmpl=vmpl
-    )
+    found = ask(attach(name), record.command_line, _roots(name), policy, interface=Interface(interface), vmpl=vmpl)
     if save is not None:
         save.write_bytes(found.evidence.report)
     data: AttestedGuest = {
