@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import struct
 import zlib
 from pathlib import Path
@@ -16,7 +17,7 @@ from sevsnpmeasure import id_block as reference_block
 from sevsnpmeasure import vcpu_types
 from sevsnpmeasure.sev_mode import SevMode
 
-from sevkit.attestation.measure import cpus, idblock, igvm
+from sevkit.attestation.measure import cpus, idblock, igvm, qemu_line
 from sevkit.attestation.measure.trace import trace
 from sevkit.errors import BadInputError, UsageError
 from sevkit.model import endorsement, ovmf, vmsa
@@ -384,3 +385,45 @@ def test_any_igvm_bytes_are_parsed_or_refused(body: bytes) -> None:
         igvm.measure(igvm.parse(data))
     except BadInputError:
         return
+
+
+LINE = """#!/bin/sh
+exec qemu-system-x86_64 -enable-kvm -cpu EPYC-v4 -smp 4,maxcpus=8 \\
+  -machine q35,confidential-guest-support=sev0 -bios {bios} \\
+  -object '{object}'
+"""
+SNP_OBJECT = '{"qom-type":"sev-snp-guest","id":"sev0","policy":196608,"cbitpos":51,"kernel-hashes":false}'
+
+
+def test_the_launch_of_a_command_line_in_a_file() -> None:
+    image = firmware_image(b"", SECTIONS)
+    wanted = LaunchInputs(Mode.SEV_SNP, image, 4, cpus.signature_of("EPYC-v4"))
+    lines = {
+        "script": LINE.replace("{object}", SNP_OBJECT).replace("{bios}", "fw"),
+        "plain": LINE.replace("{object}", "sev-snp-guest,id=sev0,policy=0x30000").replace("{bios}", "fw"),
+    }
+    for text in lines.values():
+        assert qemu_line.launch_of(qemu_line.line_in(text.encode(), "x"), {"fw": image}.__getitem__) == wanted
+    words = qemu_line.line_in(lines["plain"].encode(), "x")
+    envelope = json.dumps({"data": {"command_lines": [["qemu", *words]]}}).encode()
+    assert qemu_line.launch_of(qemu_line.line_in(envelope, "x"), {"fw": image}.__getitem__) == wanted
+    es = lines["plain"].replace("sev-snp-guest,id=sev0,policy=0x30000", "sev-guest,id=sev0,policy=5")
+    assert qemu_line.launch_of(qemu_line.line_in(es.encode(), "x"), {"fw": image}.__getitem__).mode is Mode.SEV_ES
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "no command line"),
+        ("{}", "not what"),
+        ('{"data": {"command_lines": []}}', "0 command lines"),
+        ('{"data": {"command_lines": 3}}', "not what"),
+        (LINE.replace("{object}", "sev-snp-guest,id=s") * 2, "2 command lines"),
+        (LINE.replace("{object}", "memory-backend-ram,id=s"), "not encrypted"),
+        (LINE.replace("{object}", SNP_OBJECT).replace("EPYC-v4", "host"), "host's signature"),
+        (LINE.replace("{object}", SNP_OBJECT).replace("EPYC-v4", "max"), "host's signature"),
+    ],
+)
+def test_a_command_line_without_a_digest_is_refused(text: str, words: str) -> None:
+    with pytest.raises((BadInputError, UsageError), match=words):
+        qemu_line.launch_of(qemu_line.line_in(text.encode(), "x"), lambda _: b"")
