@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -95,6 +96,18 @@ def test_the_report_may_stand_anywhere_in_json() -> None:
     for hopeless in (deep, {"report": [True, 300]}, {"report": "zz"}, {str(n): {"x": 1} for n in range(1000)}):
         with pytest.raises(BadInputError, match="no attestation report"):
             read(json.dumps(hopeless).encode())
+
+
+def test_certificates_in_json_as_a_cloud_gives_them() -> None:
+    chain = roots.builtin().role(Role.ASK)[0].x509.public_bytes(serialization.Encoding.PEM).decode()
+    pem = data("milan-v3-vcek.pem").decode()
+    answer = json.dumps({"vcekCert": pem, "tcbm": "DB18000000000004", "certificateChain": chain, "cacheControl": 86400})
+    assert [item.role for item in load(answer.encode())[0]] == [Role.VCEK, Role.ASK]
+    found = verify(Evidence(data("milan-v3.bin"), "raw"), store_of({"thim.json": answer.encode()}), now=NOW)
+    assert found.verdict is Trust.ACCEPTED
+    for wrong in (b"{", b'{"a": 1}', b'{"a": "-----BEGIN CERTIFICATE-----"}', b"{" * 5000, b'{"a": "x", "a": "y"}'):
+        with pytest.raises(BadInputError):
+            load(wrong)
 
 
 @pytest.mark.parametrize("name", GENUINE)
