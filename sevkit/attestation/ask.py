@@ -103,7 +103,7 @@ def _by_device(guest: Guest, report_data: bytes, vmpl: int | None) -> Evidence:
     }
     answer = ioctl.run(guest, DEVICE, _GET_EXT_REPORT, parts)
     if answer.opened < 0:
-        raise NoInterfaceError(f"the guest has no {DEVICE} ({answer.error})", hint=_HINT)
+        raise NoInterfaceError(f"{DEVICE} cannot be opened in the guest ({answer.error})", hint=_HINT)
     (exit_info,) = struct.unpack_from("<Q", answer.memory, _EXIT_INFO)
     if answer.status < 0:
         raise GuestError(
