@@ -329,6 +329,12 @@ def test_pages_beyond_64_bits_of_address_are_refused(flags: int) -> None:
             igvm.measure(igvm.parse(file.bytes()))
     else:
         assert igvm.measure(igvm.parse(file.bytes()))
+    many = Igvm([(1, 2)])
+    many.add(0x301, struct.pack("<QII", 1 << 29, 7, 0))
+    for _ in range(3):  # small files must not make long work
+        many.add(0x303, struct.pack("<QII", 0, 1, 7))
+    with pytest.raises(BadInputError, match="make no sense"):
+        igvm.measure(igvm.parse(many.bytes()))
     area = Igvm([(1, 2)])
     area.add(0x301, struct.pack("<QII", 2 * PAGE, 7, 0))
     area.add(0x303, struct.pack("<QII", (1 << 64) - PAGE, 1, 7))

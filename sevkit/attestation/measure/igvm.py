@@ -141,13 +141,17 @@ def snp_runs(file: Igvm, *, native_zero: bool = False) -> Iterator[PageRun]:
     """The measured pages of an SNP guest in the file's order; shared pages are not measured."""
     mask = file.mask(Mode.SEV_SNP)
     areas = {v[1]: v[0] for kind, v, _ in file.headers if kind == _AREA}
+    inserted = 0
     for kind, values, data in file.headers:
         if kind == _PAGE and values[1] & mask:
             yield from _page_runs(values, data, native_zero=native_zero)
         elif kind == _INSERT and values[1] & mask:
             if values[2] not in areas:
                 raise BadInputError(f"the IGVM file inserts parameter area {values[2]}, which it does not define")
-            size = _area(areas[values[2]])
+            size = areas[values[2]]
+            inserted += size
+            if not 0 < size <= MOST_BYTES or inserted > MOST_BYTES:
+                raise BadInputError(f"parameter areas of {inserted} bytes make no sense")
             yield span_run("parameter", PageType.UNMEASURED, _addresses(values[0], size), size)
         elif kind == _CONTEXT and values[1] & mask:
             yield PageRun("vmsa", PageType.VMSA, values[0], (vmsa_digest(data or bytes(PAGE)),))
@@ -157,12 +161,6 @@ def _addresses(gpa: int, size: int) -> int:
     if gpa + size > 1 << 64:
         raise BadInputError(f"pages of the IGVM file lie beyond 64 bits of address: {gpa:#x}")
     return gpa
-
-
-def _area(size: int) -> int:
-    if not 0 < size <= MOST_BYTES:
-        raise BadInputError(f"a parameter area of {size} bytes makes no sense")
-    return size
 
 
 def _page_runs(values: tuple[int, ...], data: bytes, *, native_zero: bool) -> Iterator[PageRun]:
