@@ -2,7 +2,7 @@
 
 Forms: the 1184 bytes alone; the answer of the firmware with its header of 32 bytes (MSG_REPORT_RSP, SEV-SNP firmware
 ABI), padded or not; a report with a certificate table behind it (extended report); the blob that Azure keeps in the
-vTPM ("HCLA"); JSON that holds any of these; hex and base64 of all of these.
+vTPM ("HCLA"); the protobuf messages of go-sev-guest; JSON that holds any of these; hex and base64 of all of these.
 """
 
 import base64
@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from sevkit.attestation.report import certtable, layout, strictjson
+from sevkit.attestation.report import certtable, layout, protobuf, strictjson
 from sevkit.errors import BadInputError
 
 MOST_BYTES = 4 << 20
@@ -22,7 +22,9 @@ _HCL_HEADER = struct.Struct("<4sIII16s")
 _HCL_RUNTIME = struct.Struct("<IIIII")
 _HCL_HASHES = {1: "sha256", 2: "sha384", 3: "sha512"}
 _HCL_SNP = 2
-_FORMS = "known: 1184 bytes, firmware response, report with certificate table, Azure HCL blob, JSON, hex, base64"
+_FORMS = (
+    "known: 1184 bytes, firmware response, report with certificate table, Azure HCL blob, protobuf, JSON, hex, base64"
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,9 @@ def _binary(data: bytes) -> Evidence | None:
         return Evidence(data, "raw")
     if data[:4] == b"HCLA":
         return _hcl(data)
+    if protobuf.looks_like_one(data):
+        report, certificates = protobuf.read(data)
+        return Evidence(report, "protobuf of go-sev-guest", certificates)
     if len(data) > _RESPONSE.size:
         status, size, reserved = _RESPONSE.unpack_from(data)
         if size == layout.SIZE and not any(reserved):
