@@ -14,7 +14,9 @@ from sevkit.attestation.report.verify import Verification, verify
 from sevkit.errors import BadInputError, UsageError
 from sevkit.hypervisor.protocols import Guest
 from sevkit.model.digest import launch_digest
-from sevkit.vocabulary import Mode
+from sevkit.vocabulary import Mode, Provenance
+
+_MODEL = "launch a guest with --hypervisor emulated; `sevkit report vectors` makes reports without any guest"
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,8 @@ def attest(
     """
     if guest.spec.mode is not Mode.SEV_SNP:
         raise UsageError(f"{guest.name} is a {guest.spec.mode} guest", hint="only sev-snp guests have reports")
+    if guest.provenance is Provenance.MOCK:
+        raise UsageError(f"{guest.name} is a software model without firmware: it is not attested", hint=_MODEL)
     nonce = os.urandom(NONCE)
     expected = launch_digest(launch_of(argv, _file))
     if policy.report_data:
