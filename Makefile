@@ -41,6 +41,10 @@ faults: setup ## Every fault on every main path, real guests included (ARGS=--re
 fuzz: setup ## Fuzz every reader of foreign bytes (ARGS="--seconds 600 core" for one, longer)
 	@$(PY) -m tests.fuzz $(ARGS)
 
+.PHONY: fuzz-million
+fuzz-million: setup ## A million inputs per reader of reports, certificates, policies, IGVM and firmware (ARGS="--seed 7 igvm")
+	@$(PY) -m tests.fuzz.soak $(ARGS)
+
 .PHONY: fuzz-regex
 fuzz-regex: setup ## A million random expressions and texts: the scanner against Python's re (ARGS="PAIRS SEED")
 	@$(PY) -m tests.property.regex_fuzz $(or $(ARGS),1000000)

@@ -18,13 +18,18 @@ _LONG = re.compile(r"^--?([a-zA-Z][\w-]*)$")
 
 def launches(text: str, origin: str) -> list[Launch]:
     """The command lines of QEMU in a text; raises BadInputError if there is none."""
+    return [launch(words, origin) for words in arguments(text, origin)]
+
+
+def arguments(text: str, origin: str) -> list[list[str]]:
+    """The arguments of each QEMU in a text, without the program; raises BadInputError if there is none."""
     joined = _CONTINUED.sub(" ", _COMMENT.sub("", text))
     found = []
     for line in joined.split("\n"):
         words = _words(line)
         start = next((n for n, word in enumerate(words) if _PROGRAM.search(word) or _variable(word)), None)
         if start is not None and len(words) > start + 2 and any(word.startswith("-") for word in words[start + 1 :]):
-            found.append(launch(words[start + 1 :], origin))
+            found.append(words[start + 1 :])
     if not found:
         raise BadInputError(
             f"{origin}: no command line of QEMU", hint="give a script, a log of libvirt, or a domain's XML"
