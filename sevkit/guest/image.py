@@ -104,7 +104,7 @@ def get(name: str, *, progress: Progress | None = None) -> Image:
 
 def parts(name: str) -> tuple[str, str | None]:
     """An image's name without its kernel series, and the series: ``mini-6.12`` is ``mini`` with a kernel 6.12."""
-    match = re.fullmatch(r"([\w-]+)-(\d{1,3}\.\d{1,3})", name)
+    match = re.fullmatch(r"(\w+|study-small)-(\d{1,3}\.\d{1,3})", name)
     return (match[1], match[2]) if match else (name, None)
 
 
