@@ -17,6 +17,7 @@ from sevkit.bench.suite import Profile, Workload
 from sevkit.errors import UsageError
 from sevkit.vocabulary import Mode
 
+_IMAGES = ("mini", "bench", "study", "study-small")  # the last two have all of bench
 SWEEPS = ("vcpus", "memory_mib", "storage", "cache", "guests")
 
 
@@ -128,8 +129,7 @@ def make(
 def _configs(profile: Profile, workloads: Sequence[Workload]) -> list[Config]:
     """All combinations; workloads without a disk run with the first storage and cache only."""
     found: list[Config] = []
-    images = {w.image for w in workloads if w.image != "mini"} or {profile.image}
-    image = min(images) if profile.image == "mini" else profile.image
+    image = _image(profile.image, workloads)
     axes = (profile.vcpus, profile.memory_mib, profile.storage, profile.cache, profile.guests)
     for vcpus, memory, storage, cache, guests in itertools.product(*axes):
         first = storage == profile.storage[0] and cache == profile.cache[0]
@@ -143,6 +143,18 @@ def _configs(profile: Profile, workloads: Sequence[Workload]) -> list[Config]:
             Config(len(found), vcpus, memory, storage, cache, guests, image, profile.disk_mib, here, conditions)
         )
     return found
+
+
+def _image(of_profile: str, workloads: Sequence[Workload]) -> str:
+    """The image that has what all workloads need; an image of the user's own is left as it is."""
+    wanted = {w.image for w in workloads} | {of_profile}
+    if of_profile not in _IMAGES:
+        return of_profile
+    if set(_IMAGES[2:]) <= wanted:
+        raise UsageError(
+            "some of these workloads need the image study, others study-small", hint="measure them in two campaigns"
+        )
+    return max(wanted, key=lambda image: _IMAGES.index(image) if image in _IMAGES else len(_IMAGES))
 
 
 def arm_order(arms: Sequence[Arm], boot: int) -> list[Arm]:
