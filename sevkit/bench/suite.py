@@ -67,6 +67,7 @@ class Profile:
     ``boots`` is the minimum number of guest boots per arm, ``most_boots`` the maximum. Between them the campaign ends
     when every ratio's interval is narrower than ``target`` on either side, or ``budget`` seconds are spent. With
     ``strongest`` the modes are nosev and the strongest of ``modes`` that can run, unless the user names others.
+    ``factors`` are switched one at a time (see campaign/factors.py).
     """
 
     name: str
@@ -87,6 +88,7 @@ class Profile:
     storage: tuple[str, ...] = ("virtio-blk",)
     cache: tuple[str, ...] = ("none",)
     guests: tuple[int, ...] = (1,)
+    factors: tuple[str, ...] = ()
     disk_mib: int = 256
     image: str = "mini"
     pin: str = "none"

@@ -13,13 +13,13 @@ from typing import Any
 
 from sevkit import processes
 from sevkit.bench.campaign import disk as disks
-from sevkit.bench.campaign import environment, place, sources
+from sevkit.bench.campaign import environment, factors, place, sources
 from sevkit.bench.campaign.place import Launch
 from sevkit.bench.campaign.plan import Config, Slot
 from sevkit.bench.imports.parse import Measured
 from sevkit.bench.model import Boot, SlotId
 from sevkit.bench.suite import Workload
-from sevkit.errors import SevkitError, UsageError
+from sevkit.errors import GuestError, SevkitError, UsageError
 from sevkit.guest import image as images
 from sevkit.guest.result import CommandResult
 from sevkit.guest.spec import Firmware, GuestSpec, Storage, StorageKind
@@ -140,7 +140,7 @@ def spec_of(config: Config, mode: Mode, *, same_firmware: bool) -> GuestSpec:
     storage = Storage()
     if needs_disk:
         storage = Storage(StorageKind(config.storage), size_mib=config.disk_mib, cache=config.cache)
-    return GuestSpec(
+    spec = GuestSpec(
         mode=mode,
         image=config.image,
         memory_mib=config.memory_mib,
@@ -148,6 +148,7 @@ def spec_of(config: Config, mode: Mode, *, same_firmware: bool) -> GuestSpec:
         storage=storage,
         firmware=Firmware.OVMF if same_firmware else None,
     )
+    return spec if config.switch is None else factors.applied(spec, config.switch)
 
 
 @dataclass(frozen=True)
@@ -183,6 +184,8 @@ class GuestPlace:
         disk = self._shell(first)(_FIND_DISK, 20).text.strip() if slot.config.storage else ""
         self._setup = place.variables(slot, disk=disk, work="/tmp", seconds=seconds, scale=scale)  # noqa: S108 - in the guest
         seen = environment.of_guest(self._shell(first)(environment.GUEST_PROBE, 30).text)
+        if slot.config.switch is not None and (reason := factors.unseen(slot.config.switch, seen)) is not None:
+            raise GuestError(f"the factor {slot.config.switch} had no effect: {reason}")
         drives = sorted(Path(held.scratch.name).glob("*.img"))
         allocation = disks.allocated(drives[0]) if drives else "none"
         more = {"disk": allocation, "work scale": str(scale)}

@@ -11,6 +11,11 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("run", "Measure: modes interleaved, guest boots as the unit, all raw values kept; resumes when killed."),
     "compare": ("compare", "Ratios with intervals and verdicts, as a table or JSON."),
     "report": ("report", "The whole campaign as one self-contained HTML page."),
+    "attribute": (
+        "attribute",
+        "What each cost consists of: bounce buffers, encryption, factors switched one by one.",
+    ),
+    "curves": ("curves", "How costs change along a sweep, with a test of whether they do."),
     "lint": ("lint", "What is wrong with how results were measured (fio JSON, tables, scripts, own results)."),
     "import": ("imports", "Take over results of fio, hyperfine, pyperf, and the published study's tables."),
     "list": ("listing", "The suites, workloads and profiles."),
