@@ -160,6 +160,21 @@ class Imported(TypedDict):
     provenance: str
 
 
+class Verified(TypedDict):
+    """Whether recorded values follow from what programs printed. ``parsed`` of ``samples`` were parsed again.
+
+    ``timed`` samples are durations that sevkit took itself: they were compared with the record of the clock.
+    """
+
+    verdict: Literal["intact", "changed", "inconclusive"]
+    reasons: list[str]
+    samples: int
+    parsed: int
+    timed: int
+    raw_files: int
+    chained: bool
+
+
 class ProfileRow(TypedDict):
     """A profile."""
 

@@ -196,10 +196,11 @@ def _read_suite(document: Mapping[str, Any], where: str) -> dict[str, Workload]:
     entries = document.get("workload")
     if not isinstance(entries, dict):
         raise BadInputError(f"{where} defines no workload", hint="write [workload.NAME] with a command")
-    return {name: _workload(name, {"family": family, **shared, **entry}, where) for name, entry in entries.items()}
+    return {name: workload_from(name, {"family": family, **shared, **entry}, where) for name, entry in entries.items()}
 
 
-def _workload(name: str, entry: Mapping[str, Any], where: str) -> Workload:
+def workload_from(name: str, entry: Mapping[str, Any], where: str) -> Workload:
+    """A workload of a suite or of a campaign's header; raises BadInputError, naming ``where`` it is from."""
     known = {f.name for f in fields(Workload)}
     if unknown := sorted(set(entry) - known):
         raise BadInputError(f"{where}: workload {name} has unknown keys: {', '.join(unknown)}")

@@ -18,6 +18,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "curves": ("curves", "How costs change along a sweep, with a test of whether they do."),
     "lint": ("lint", "What is wrong with how results were measured (fio JSON, tables, scripts, own results)."),
     "import": ("imports", "Take over results of fio, hyperfine, pyperf, and the published study's tables."),
+    "verify": ("verify", "Parse the kept raw outputs again: do the recorded values follow from them?"),
     "list": ("listing", "The suites, workloads and profiles."),
     "merge": ("merge", "Results of several hosts as one figure per row, and how much hosts differ."),
     "selftest": ("selftest", "Try the statistics on simulated campaigns whose truth is known."),
