@@ -142,12 +142,12 @@ def test_plans_with_factors_that_change_nothing_are_refused(changes: dict[str, A
 
 
 def test_each_factor_reaches_the_guest() -> None:
-    names = ("bounce", "bounce-mib=8", "no-huge-pages", "iothread", "cache=unsafe", "aio=native", "queues=2")
+    names = ("bounce", "bounce-mib=16", "no-huge-pages", "iothread", "cache=unsafe", "aio=native", "queues=2")
     plan = campaign.prepare(Wish(replace(BASE, factors=names), where="mock")).plan
     specs = {str(c.switch): guests.spec_of(c, Mode.SEV, same_firmware=True) for c in plan.configs}
     assert specs["None"].cmdline == ""
     assert specs["bounce"].cmdline == "swiotlb=force"
-    assert specs["bounce-mib=8"].cmdline == "swiotlb=4096"
+    assert specs["bounce-mib=16"].cmdline == "swiotlb=8192"
     assert specs["no-huge-pages"].cmdline == "transparent_hugepage=never"
     assert specs["iothread"].storage.iothread
     assert specs["cache=unsafe"].storage.cache == "unsafe"

@@ -46,7 +46,7 @@ class Factor:
 
 _ALL = (
     Factor("bounce", "DMA of the plain guest through bounce buffers", "swiotlb=force", plain_only=True),
-    Factor("bounce-mib", "the size of the bounce buffers", "swiotlb={slabs}", numbers=range(1, 4097)),
+    Factor("bounce-mib", "the size of the bounce buffers", "swiotlb={slabs}", numbers=range(16, 4097)),
     Factor("no-huge-pages", "no transparent huge pages in the guest", "transparent_hugepage=never",
            changes=("guest huge pages",)),
     Factor("iothread", "a thread of its own for the disk's requests", disk=True),

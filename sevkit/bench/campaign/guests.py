@@ -6,10 +6,12 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from sevkit import processes
 from sevkit.bench.campaign import disk as disks
@@ -28,6 +30,8 @@ from sevkit.hypervisor.protocols import Guest, Hypervisor
 from sevkit.vocabulary import Mode
 
 _BOOT_TIMEOUT = 300.0
+_END_WITHIN = 10.0  # seconds in which a launch fails whose guest was killed
+_KILL_EVERY = 0.1
 _DISK_SERIAL = "sevkit-data"  # the name that argv.py gives the data disk
 _FIND_DISK = (
     "for d in /sys/block/*; do cat $d/serial $d/device/serial $d/device/vpd_pg80 2>/dev/null"
@@ -95,11 +99,7 @@ class GuestExecutor:
         try:
             specs = [self._spec(slot, index, Path(scratch.name)) for index in range(slot.config.guests)]
             started = time.monotonic()
-            launches = [pool.submit(self._hypervisor.launch, spec, timeout=_BOOT_TIMEOUT) for spec in specs]
-            failed = [error for job in launches if (error := job.exception()) is not None]
-            guests = [job.result() for job in launches if job.exception() is None]
-            if failed:
-                raise failed[0]
+            guests = launched(self._hypervisor, pool, specs)
             seconds = time.monotonic() - started
             made = GuestPlace(guests, slot, identity, Held(pool, scratch), seconds, self._seconds, self._pin)
             if steady:
@@ -132,6 +132,37 @@ class GuestExecutor:
             disks.fill(disk, slot.config.disk_mib)
             spec = replace(spec, storage=replace(spec.storage, path=disk))
         return replace(spec, name=f"bench-{os.getpid()}-{slot.config.index}-{slot.boot}-{index}")
+
+
+def launched(hypervisor: Hypervisor, pool: ThreadPoolExecutor, specs: Sequence[GuestSpec]) -> list[Guest]:
+    """Start guests at the same time; raises the first error, and leaves no guest behind."""
+    launches = [pool.submit(hypervisor.launch, spec, timeout=_BOOT_TIMEOUT) for spec in specs]
+    try:
+        failed = [error for job in launches if (error := job.exception()) is not None]
+        if failed:
+            raise failed[0]
+        return [job.result() for job in launches]
+    except BaseException:
+        # Also when interrupted: a thread that waits for its guest would keep the process alive until the deadline.
+        for job in launches:
+            job.cancel()
+        deadline = time.monotonic() + _END_WITHIN
+        while wait(launches, timeout=_KILL_EVERY).not_done and time.monotonic() < deadline:
+            _kill([spec.name for spec in specs])
+        for job in launches:
+            if job.done() and not job.cancelled() and job.exception() is None:
+                job.result().stop()
+        raise
+
+
+def _kill(names: Sequence[str]) -> None:
+    """End the children of this process that run the guests of these names."""
+    wanted = {f"sevkit-{name}" for name in names}
+    with contextlib.suppress(psutil.Error):
+        for child in psutil.Process().children():
+            with contextlib.suppress(psutil.Error):
+                if wanted & set(child.cmdline()):
+                    child.kill()
 
 
 def spec_of(config: Config, mode: Mode, *, same_firmware: bool) -> GuestSpec:
