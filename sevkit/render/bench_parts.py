@@ -1,7 +1,7 @@
 """What a cost consists of, and how it moves along a sweep: as text, and as charts with intervals."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
 from sevkit import cleantext as clean
@@ -30,9 +30,10 @@ def attribution(rows: Sequence[AttributedRow]) -> Iterator[str]:
     """The parts of each row, for a terminal."""
     for row in rows:
         total = row["total"]
+        cost = times(total["times"], total["interval"])
         yield (
-            f"{clean.line(name_of(row))}: {row['mode']} against {row['baseline_mode']} costs "
-            f"{times(total['times'], total['interval'])} times as much ({row['rounds']} rounds, {total['verdict']})"
+            f"{clean.line(name_of(row))}: cost of {row['mode']} against {row['baseline_mode']} "
+            f"{cost} ({row['rounds']} rounds, {total['verdict']})"
         )
         for part in row["steps"]:
             share = "" if part["share"] is None else f", {_share(part)} of it"
@@ -62,8 +63,12 @@ def _share(part: Part) -> str:
 
 def _reasons(parts: Sequence[Part]) -> Iterator[str]:
     """Why parts were refused, each reason once."""
-    reasons = sorted({p["reason"] for p in parts if p["verdict"] == "refused"})
-    yield from (f"refused: {clean.line(reason)}" for reason in reasons)
+    yield from _each_once(part["reason"] for part in parts if part["verdict"] == "refused")
+
+
+def _each_once(reasons: Iterable[str]) -> Iterator[str]:
+    for reason in sorted({one for text in reasons for one in text.split("; ")}):
+        yield f"refused: {clean.line(reason)}"
 
 
 def curves(rows: Sequence[CurveRow]) -> Iterator[str]:
@@ -77,8 +82,7 @@ def curves(rows: Sequence[CurveRow]) -> Iterator[str]:
             what = "per doubling" if test["value"] is None else f"{clean.line(test['value'])} against {first}"
             words = _CHANGES.get(test["verdict"], test["verdict"])
             yield f"  {what}: x {times(test['times'], test['interval'])}: {words}"
-    reasons = sorted({t["reason"] for row in rows for t in row["interactions"] if t["verdict"] == "refused"})
-    yield from (f"refused: {clean.line(reason)}" for reason in reasons)
+    yield from _each_once(t["reason"] for row in rows for t in row["interactions"] if t["verdict"] == "refused")
 
 
 def waterfall(row: AttributedRow) -> str:
