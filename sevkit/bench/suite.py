@@ -13,7 +13,7 @@ from sevkit.errors import BadInputError, UsageError
 from sevkit.guest.spec import StorageKind
 from sevkit.vocabulary import Mode
 
-PARSERS = ("time", "rate", "number", "fio", "fio-first", "redis", "boot")
+PARSERS = ("time", "rate", "number", "quantiles", "fio", "fio-first", "redis", "boot")
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,14 @@ class Workload:
     """One thing to measure.
 
     ``command`` is run by a shell with DISK, WORK, VCPUS, MEMORY_MIB and SECONDS set. ``parse`` says how its result
-    is read: ``time`` (its duration), ``rate`` (``amount`` / duration), ``number`` (``pattern`` in its output), ``fio``,
-    ``fio-first`` (its first job alone, as the study read it), ``redis``. ``published`` is the study's command, for
-    --as-published. ``prepare`` runs once per boot, ``before`` before each sample; neither is timed. ``sources`` are C
-    files of sevkit/bench/data/src, compiled on the host and copied to WORK. ``needs`` are programs that must be
-    installed. ``after`` ends what ``prepare`` started. A workload that ``warms_itself`` (fio's ramp) needs no warm-ups.
-    ``seconds`` is the approximate duration of a sample on hardware, 0 if its value is the duration.
+    is read: ``time`` (its duration), ``rate`` (``amount`` / duration), ``number`` (``pattern`` in its output),
+    ``quantiles`` (the same, and lines like ``p99 3``), ``fio``, ``fio-first`` (its first job alone, as the study read
+    it), ``redis``. ``published`` is the study's command, for --as-published. ``prepare`` runs once per boot, ``before``
+    before each sample; neither is timed. ``sources`` are C files of sevkit/bench/data/src, compiled on the host and
+    copied to WORK. ``needs`` are programs that must be installed, ``device`` a file that must be there. A workload of
+    the ``network`` finds address and port of a server on the host in NETWORK. ``after`` ends what ``prepare`` started.
+    A workload that ``warms_itself`` (fio's ramp) needs no warm-ups. ``seconds`` is the approximate duration of a sample
+    on hardware, 0 if its value is the duration.
     """
 
     name: str
@@ -42,6 +44,8 @@ class Workload:
     needs: tuple[str, ...] = ()
     where: tuple[str, ...] = ("guest", "host", "mock")
     disk: bool = False
+    network: bool = False
+    device: str = ""
     image: str = "mini"
     prepare: str = ""
     before: str = ""

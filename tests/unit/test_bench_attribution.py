@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sevkit.bench import breakdown
+from sevkit.bench import breakdown, factors
 from sevkit.bench.analysis import stats, sweeps
 from sevkit.bench.analysis.attribution import Row, attribute
 from sevkit.bench.analysis.comparison import Rules, Ruling
 from sevkit.bench.campaign import directory as campaign
-from sevkit.bench.campaign import estimate, factors, guests, mock
+from sevkit.bench.campaign import estimate, guests, mock
 from sevkit.bench.campaign.directory import Wish
 from sevkit.bench.model import Boot, Sample, SlotId
 from sevkit.bench.suite import Profile

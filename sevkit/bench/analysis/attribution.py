@@ -8,11 +8,11 @@ import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from sevkit.bench import factors
 from sevkit.bench.analysis import cells, stats, verdicts
 from sevkit.bench.analysis.cells import Contrast
 from sevkit.bench.analysis.compare import arms_of
 from sevkit.bench.analysis.comparison import Arm, Comparison, Rules, Ruling, Series
-from sevkit.bench.campaign import factors
 from sevkit.bench.model import AGAIN, Metric, Sample
 from sevkit.errors import BadInputError, UsageError
 from sevkit.vocabulary import Mode

@@ -14,10 +14,12 @@ from typing import Any
 import psutil
 
 from sevkit import processes
+from sevkit.bench import factors
 from sevkit.bench.campaign import disk as disks
-from sevkit.bench.campaign import environment, factors, place, sources
+from sevkit.bench.campaign import environment, place, sources
 from sevkit.bench.campaign.place import Launch
 from sevkit.bench.campaign.plan import Config, Slot
+from sevkit.bench.campaign.traffic import HOST_IN_GUEST, Traffic
 from sevkit.bench.imports.parse import Measured
 from sevkit.bench.model import Boot, SlotId
 from sevkit.bench.suite import Workload
@@ -96,19 +98,19 @@ class GuestExecutor:
         # The threads live as long as the guests: a child is killed when the thread that started it ends (prctl(2)).
         pool = ThreadPoolExecutor(slot.config.guests)
         scratch = tempfile.TemporaryDirectory(prefix="sevkit-bench-", ignore_cleanup_errors=True)
+        held = Held(pool, scratch, Traffic() if any(w.network for w in slot.config.workloads) else None)
         try:
             specs = [self._spec(slot, index, Path(scratch.name)) for index in range(slot.config.guests)]
             started = time.monotonic()
             guests = launched(self._hypervisor, pool, specs)
             seconds = time.monotonic() - started
-            made = GuestPlace(guests, slot, identity, Held(pool, scratch), seconds, self._seconds, self._pin)
+            made = GuestPlace(guests, slot, identity, held, seconds, self._seconds, self._pin)
             if steady:
                 self._check_clock(made)
         except BaseException:
             for guest in guests:
                 guest.stop()
-            pool.shutdown(wait=False, cancel_futures=True)
-            scratch.cleanup()
+            held.close()
             raise
         return made
 
@@ -177,6 +179,7 @@ def spec_of(config: Config, mode: Mode, *, same_firmware: bool) -> GuestSpec:
         memory_mib=config.memory_mib,
         vcpus=config.vcpus,
         storage=storage,
+        outgoing=any(w.network for w in config.workloads),
         firmware=Firmware.OVMF if same_firmware else None,
     )
     return spec if config.switch is None else factors.applied(spec, config.switch)
@@ -184,10 +187,23 @@ def spec_of(config: Config, mode: Mode, *, same_firmware: bool) -> GuestSpec:
 
 @dataclass(frozen=True)
 class Held:
-    """Resources that guests need while they run: the threads that started them, and the folder of their disks."""
+    """What guests need while they run: the threads that started them, the folder of their disks, a server."""
 
     pool: ThreadPoolExecutor
     scratch: "tempfile.TemporaryDirectory[str]"
+    traffic: Traffic | None
+
+    @property
+    def network(self) -> str:
+        """Address and port of the server of network workloads, as a guest sees them."""
+        return "" if self.traffic is None else f"{HOST_IN_GUEST} {self.traffic.port}"
+
+    def close(self) -> None:
+        """Release everything."""
+        if self.traffic is not None:
+            self.traffic.close()
+        self.scratch.cleanup()
+        self.pool.shutdown(wait=False, cancel_futures=True)
 
 
 class GuestPlace:
@@ -214,6 +230,7 @@ class GuestPlace:
         scale = 1 if first.accel == "tcg" else place.SCALE
         disk = self._shell(first)(_FIND_DISK, 20).text.strip() if slot.config.storage else ""
         self._setup = place.variables(slot, disk=disk, work="/tmp", seconds=seconds, scale=scale)  # noqa: S108 - in the guest
+        self._setup += f"export NETWORK='{held.network}'; "
         seen = environment.of_guest(self._shell(first)(environment.GUEST_PROBE, 30).text)
         if slot.config.switch is not None and (reason := factors.unseen(slot.config.switch, seen)) is not None:
             raise GuestError(f"the factor {slot.config.switch} had no effect: {reason}")
@@ -225,6 +242,8 @@ class GuestPlace:
 
     def lacks(self, workload: Workload) -> str | None:
         """Why a workload cannot run in this image."""
+        if workload.device and self._shell(self._guests[0])(f"test -e {workload.device}", 20).status != 0:
+            return f"the guest has no {workload.device}"
         if not workload.needs:
             return None
         script = "; ".join(f"command -v {name} >/dev/null || echo {name}" for name in workload.needs)
@@ -269,8 +288,7 @@ class GuestPlace:
         """Stop the guests."""
         for guest in self._guests:
             guest.stop()
-        self._held.scratch.cleanup()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._held.close()
 
     @staticmethod
     def _shell(guest: Guest) -> place.Shell:

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from sevkit.bench.campaign import factors
-from sevkit.bench.campaign.factors import Switch
+from sevkit.bench import factors
+from sevkit.bench.factors import Switch
 from sevkit.bench.model import AGAIN, Conditions, SlotId
 from sevkit.bench.suite import Profile, Workload
 from sevkit.errors import UsageError
+from sevkit.guest.spec import StorageKind
 from sevkit.vocabulary import Mode
 
 SWEEPS = ("vcpus", "memory_mib", "storage", "cache", "guests")
@@ -167,9 +168,21 @@ def _with_factors(reference: list[Config], names: Sequence[str]) -> list[Config]
     switches = [factors.parse(name) for name in names]
     found: list[Config] = []
     for config in reference:
-        variants = [config, *(factors.switched(config, switch) for switch in switches)]
+        variants = [config, *(_switched(config, switch) for switch in switches)]
         found += [c for c in variants if c.workloads]
     return [replace(config, index=index) for index, config in enumerate(found)]
+
+
+def _switched(config: Config, switch: Switch) -> Config:
+    """The configuration with a factor switched; raises UsageError where that would change nothing, or cannot be."""
+    if switch.factor.name == "cache" and config.cache == switch.value:
+        raise UsageError(f"cache={switch.value} is what the reference guest has already", hint="name another one")
+    if config.storage == StorageKind.NVME and switch.factor.name == "iothread":
+        raise UsageError("QEMU's NVMe device takes no iothread", hint="give another --sweep storage=…, or leave it out")
+    workloads = tuple(w for w in config.workloads if w.disk or not switch.factor.disk)
+    cache = switch.value if switch.factor.name == "cache" else config.cache
+    conditions = tuple(sorted((*config.conditions, (factors.CONDITION, str(switch)))))
+    return replace(config, cache=cache, workloads=workloads, conditions=conditions, switch=switch)
 
 
 def arm_order(arms: Sequence[Arm], boot: int) -> list[Arm]:

@@ -12,6 +12,7 @@ from sevkit.bench.model import Direction, Metric
 from sevkit.bench.suite import Workload
 from sevkit.errors import BadInputError
 
+_QUANTILE = re.compile(r"^(p\d{1,2}) (\d+(?:\.\d+)?(?:e[+-]?\d+)?)$", re.MULTILINE)
 REDIS_LATENCY = Metric("latency_mean", "ms", Direction.LOWER, primary=False)
 
 
@@ -54,6 +55,16 @@ def _number(workload: Workload, output: bytes, seconds: float) -> list[tuple[Met
         raise BadInputError(f"{workload.name}: {match.group(0)!r} is not a number") from error
 
 
+def _quantiles(workload: Workload, output: bytes, seconds: float) -> list[tuple[Metric, float]]:
+    """The main value, and its distribution as secondary metrics: ``p99 3`` becomes ``exit_cost_p99``."""
+    main, name = _number(workload, output, seconds), workload.metric.removesuffix("_mean")
+    found = _QUANTILE.findall(output.decode(errors="replace"))
+    return main + [
+        (replace(workload.main_metric, name=f"{name}_{word}", primary=False), float(value) * workload.amount)
+        for word, value in found
+    ]
+
+
 def _fio(workload: Workload, output: bytes, seconds: float) -> list[tuple[Metric, float]]:
     del seconds
     text = output.decode(errors="replace")
@@ -82,6 +93,7 @@ _READERS: dict[str, Callable[[Workload, bytes, float], list[tuple[Metric, float]
     "time": _time,
     "rate": _rate,
     "number": _number,
+    "quantiles": _quantiles,
     "fio": _fio,
     "fio-first": _fio,
     "redis": _redis,

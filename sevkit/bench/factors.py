@@ -6,13 +6,9 @@ what the buffers cost, and what is left of the mode's cost is not theirs.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from sevkit.errors import UsageError
-from sevkit.guest.spec import AIO, CACHE_MODES, GuestSpec, StorageKind
-
-if TYPE_CHECKING:
-    from sevkit.bench.campaign.plan import Config
+from sevkit.guest.spec import AIO, CACHE_MODES, GuestSpec
 
 CONDITION = "factor"  # the key in the conditions of a sample
 _SLABS_PER_MIB = 512  # a slab is 2 KiB (Linux: kernel-parameters.txt, "swiotlb=")
@@ -101,18 +97,6 @@ def parse(text: str) -> Switch:
             hint = f"give {factor.words}"
         raise UsageError(f"the factor {text!r} makes no sense", hint=hint)
     return Switch(factor, value)
-
-
-def switched(config: "Config", switch: Switch) -> "Config":
-    """The configuration with a factor switched; raises UsageError where that would change nothing, or cannot be."""
-    if switch.factor.name == "cache" and config.cache == switch.value:
-        raise UsageError(f"cache={switch.value} is what the reference guest has already", hint="name another one")
-    if config.storage == StorageKind.NVME and switch.factor.name == "iothread":
-        raise UsageError("QEMU's NVMe device takes no iothread", hint="give another --sweep storage=…, or leave it out")
-    workloads = tuple(w for w in config.workloads if w.disk or not switch.factor.disk)
-    cache = switch.value if switch.factor.name == "cache" else config.cache
-    conditions = tuple(sorted((*config.conditions, (CONDITION, str(switch)))))
-    return replace(config, cache=cache, workloads=workloads, conditions=conditions, switch=switch)
 
 
 _STORAGE: Mapping[str, Callable[[str], dict[str, object]]] = {
