@@ -160,6 +160,37 @@ class Imported(TypedDict):
     provenance: str
 
 
+class Counted(TypedDict):
+    """How often a hypervisor counted something while a workload ran once: the mean over samples, least and most.
+
+    ``command`` of them belong to the command that starts the workload.
+    """
+
+    mean: float
+    least: int
+    most: int
+    command: float
+
+
+class ExitsRow(TypedDict):
+    """What was counted for one workload in one mode; ``seconds`` is the mean duration of a sample."""
+
+    workload: str
+    storage: str | None
+    conditions: dict[str, str]
+    arm: str
+    samples: int
+    seconds: float
+    counts: dict[str, Counted]
+
+
+class Exits(TypedDict):
+    """Exits by reason, and what else hypervisors count."""
+
+    provenance: list[str]
+    rows: list[ExitsRow]
+
+
 class Verified(TypedDict):
     """Whether recorded values follow from what programs printed. ``parsed`` of ``samples`` were parsed again.
 

@@ -15,8 +15,8 @@ import psutil
 
 from sevkit import processes
 from sevkit.bench import factors
+from sevkit.bench.campaign import counters, environment, place, sources
 from sevkit.bench.campaign import disk as disks
-from sevkit.bench.campaign import environment, place, sources
 from sevkit.bench.campaign.place import Launch
 from sevkit.bench.campaign.plan import Config, Slot
 from sevkit.bench.campaign.traffic import HOST_IN_GUEST, Traffic
@@ -225,7 +225,9 @@ class GuestPlace:
         for guest in guests:
             pin_process(guest.pid, pin)
         first = guests[0]
-        self.launch: Launch | None = Launch(boot_seconds, phases(self._shell(first), boot_seconds))
+        self.launch: Launch | None = Launch(
+            boot_seconds, phases(self._shell(first), boot_seconds), counters.footprint(first)
+        )
         self._clock = place.find_clock(self._shell(first))
         scale = 1 if first.accel == "tcg" else place.SCALE
         disk = self._shell(first)(_FIND_DISK, 20).text.strip() if slot.config.storage else ""
@@ -237,7 +239,11 @@ class GuestPlace:
         drives = sorted(Path(held.scratch.name).glob("*.img"))
         allocation = disks.allocated(drives[0]) if drives else "none"
         more = {"disk": allocation, "work scale": str(scale)}
+        before = counters.read(first)
         idle = place.command_seconds(self._shell(first), self._clock)
+        counted = counters.between(before, counters.read(first))
+        if counted:
+            seen = {**seen, "command counted": {k: v / place.EMPTY_COMMANDS for k, v in counted.items()}}
         self.boot = _boot(first, slot, identity, {**seen, "command seconds": idle}, pin, more)
 
     def lacks(self, workload: Workload) -> str | None:
@@ -269,11 +275,16 @@ class GuestPlace:
             for guest in self._guests:
                 what = f"what comes before {workload.name}"
                 place.run_untimed(self._shell(guest), self._setup, what, workload.before)
+        counted = [counters.read(guest) for guest in self._guests]
         jobs = [
             self._pool.submit(place.run_timed, self._shell(guest), self._clock, self._setup, workload)
             for guest in self._guests
         ]
-        return [job.result() for job in jobs]
+        measured = [job.result() for job in jobs]
+        return [
+            replace(one, counted=counters.between(before, counters.read(guest)))
+            for one, before, guest in zip(measured, counted, self._guests, strict=True)
+        ]
 
     def finish(self, workload: Workload) -> None:
         """End the daemons that the workload started: they would disturb those after it."""

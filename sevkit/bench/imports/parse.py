@@ -3,8 +3,8 @@
 import csv
 import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sevkit.bench.imports import fio
@@ -18,12 +18,13 @@ REDIS_LATENCY = Metric("latency_mean", "ms", Direction.LOWER, primary=False)
 
 @dataclass(frozen=True)
 class Measured:
-    """One sample of a workload: its metrics, how long the command took, and what it printed."""
+    """One sample of a workload: its metrics, how long the command took, what it printed, what a hypervisor counted."""
 
     values: tuple[tuple[Metric, float], ...]
     seconds: float
     raw: bytes = b""
     host_seconds: float = 0.0
+    counted: Mapping[str, int] = field(default_factory=dict)
 
 
 def read(workload: Workload, output: bytes, seconds: float) -> list[tuple[Metric, float]]:

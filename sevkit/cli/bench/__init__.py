@@ -16,6 +16,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
         "What each cost consists of: bounce buffers, encryption, factors switched one by one.",
     ),
     "curves": ("curves", "How costs change along a sweep, with a test of whether they do."),
+    "exits": ("exits", "Exits to the hypervisor by reason, for each workload and mode."),
     "lint": ("lint", "What is wrong with how results were measured (fio JSON, tables, scripts, own results)."),
     "import": ("imports", "Take over results of fio, hyperfine, pyperf, and the published study's tables."),
     "verify": ("verify", "Parse the kept raw outputs again: do the recorded values follow from them?"),
