@@ -6,7 +6,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -140,8 +140,8 @@ def launched(hypervisor: Hypervisor, pool: ThreadPoolExecutor, specs: Sequence[G
     """Start guests at the same time; raises the first error, and leaves no guest behind."""
     launches = [pool.submit(hypervisor.launch, spec, timeout=_BOOT_TIMEOUT) for spec in specs]
     try:
-        failed = [error for job in launches if (error := job.exception()) is not None]
-        if failed:
+        done = wait(launches, return_when=FIRST_EXCEPTION).done
+        if failed := [error for job in done if (error := job.exception()) is not None]:
             raise failed[0]
         return [job.result() for job in launches]
     except BaseException:
