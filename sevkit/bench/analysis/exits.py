@@ -1,6 +1,5 @@
 """What hypervisors counted while workloads ran: exits by reason, for each workload and mode."""
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -47,8 +46,9 @@ def _counted(values: Sequence[int], command: float) -> Counted:
 def _command(arm: Arm) -> Mapping[str, float]:
     """What an empty command counted, the mean over boots."""
     boots = {s.at.identity: s.at.environment.get("command counted") for s in arm.samples}
-    found: Counter[str] = Counter()
+    found: dict[str, float] = {}
     for entry in boots.values():
         for name, count in (entry if isinstance(entry, dict) else {}).items():
-            found[str(name)] += count if isinstance(count, int | float) else 0
+            if isinstance(count, int | float):
+                found[str(name)] = found.get(str(name), 0.0) + count
     return {name: count / len(boots) for name, count in found.items()}

@@ -239,12 +239,16 @@ class GuestPlace:
         drives = sorted(Path(held.scratch.name).glob("*.img"))
         allocation = disks.allocated(drives[0]) if drives else "none"
         more = {"disk": allocation, "work scale": str(scale)}
+        self.boot = _boot(first, slot, identity, {**seen, **self._empty_command()}, pin, more)
+
+    def _empty_command(self) -> dict[str, Any]:
+        """What a command that does nothing takes and counts: it is in every sample."""
+        first = self._guests[0]
         before = counters.read(first)
-        idle = place.command_seconds(self._shell(first), self._clock)
+        seconds = place.command_seconds(self._shell(first), self._clock)
         counted = counters.between(before, counters.read(first))
-        if counted:
-            seen = {**seen, "command counted": {k: v / place.EMPTY_COMMANDS for k, v in counted.items()}}
-        self.boot = _boot(first, slot, identity, {**seen, "command seconds": idle}, pin, more)
+        each = {name: count / place.EMPTY_COMMANDS for name, count in counted.items()}
+        return {"command seconds": seconds, **({"command counted": each} if each else {})}
 
     def lacks(self, workload: Workload) -> str | None:
         """Why a workload cannot run in this image."""
