@@ -11,6 +11,7 @@ COLUMNS = ("workload", "storage", "metric", "mode", "baseline", "value", "ratio"
 
 _UNITS: dict[str, tuple[tuple[float, str], ...]] = {
     "B/s": ((1e9, "GB/s"), (1e6, "MB/s"), (1e3, "kB/s"), (1, "B/s")),
+    "B": ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B")),
     "1/s": ((1e6, "M/s"), (1e3, "k/s"), (1, "/s")),
     "ns": ((1e9, "s"), (1e6, "ms"), (1e3, "µs"), (1, "ns")),
     "ms": ((1e3, "s"), (1, "ms"), (1e-3, "µs")),

@@ -326,3 +326,50 @@ def test_reproduce_refuses_what_makes_no_sense(capsys: Capture, options: list[st
     status, _, err = call(capsys, "reproduce", *options)
     assert status == 2
     assert word in err
+
+
+def test_attribution_and_curves_as_called_by_a_user(capsys: Capture, tmp_path: Path) -> None:
+    out, charts = tmp_path / "r", tmp_path / "charts"
+    options = ["--where", "mock", "--boots", "4", "--most-boots", "4", "--workload", "disk-read", "--factor", "bounce"]
+    options += [
+        "--sweep",
+        "vcpus=1,2,4",
+        "--sweep",
+        "storage=nvme",
+        "--mode",
+        "nosev",
+        "--mode",
+        "sev",
+        "--budget",
+        "9999",
+    ]
+    plan = envelope(capsys, "run", *options, "--dry-run")["data"]
+    assert any("bounce" in config["label"] for config in plan["configs"])
+    envelope(capsys, "run", *options, "--output", out)
+    rows = envelope(capsys, "attribute", out, "--figures", charts)["data"]["rows"]
+    assert [row["conditions"].get("vcpus") for row in rows] == ["1", "2", "4", None]  # the last is their mean
+    assert {step["title"] for row in rows for step in row["steps"]} == {"bounce buffers", "memory encryption"}
+    curves = envelope(capsys, "curves", out, "--figures", charts)["data"]["curves"]
+    assert [curve["axis"] for curve in curves] == ["vcpus"]
+    assert len(list(charts.glob("*.svg"))) == 5
+    assert "bounce buffers" in call(capsys, "attribute", out)[1]
+    assert "per doubling" in call(capsys, "curves", out)[1]
+
+
+def test_what_was_not_measured_for_it_has_no_parts_and_no_curves(capsys: Capture, tmp_path: Path) -> None:
+    call(capsys, "published", "--output", tmp_path / "study")
+    for command in ("attribute", "curves"):
+        status, _, err = call(capsys, command, tmp_path / "study")
+        assert status == 2
+        assert "rounds" in err
+
+
+def test_verify_exits_by_its_answer(capsys: Capture, tmp_path: Path) -> None:
+    call(capsys, "import", FIO, "--output", tmp_path / "r")
+    assert envelope(capsys, "verify", tmp_path / "r")["exit_code"] == 0
+    raw = next((tmp_path / "r/raw").iterdir())
+    raw.write_text(raw.read_text().replace("1", "2", 1))
+    found = envelope(capsys, "verify", tmp_path / "r")
+    assert (found["exit_code"], found["data"]["verdict"]) == (1, "changed")
+    call(capsys, "published", "--output", tmp_path / "study")
+    assert envelope(capsys, "verify", tmp_path / "study")["exit_code"] == 3

@@ -148,6 +148,10 @@ def test_hyperfine_runs_that_failed_are_no_measurements(tmp_path: Path, codes: t
 MBW = "".join(f"{n}\tMethod: MEMCPY\tElapsed: 0.05\tMiB: 256.00000\tCopy: {5000 + n}.0 MiB/s\n" for n in range(3))
 MBW += "AVG\tMethod: MEMCPY\tElapsed: 0.05\tMiB: 256.00000\tCopy: 5001.0 MiB/s\n"
 TINY = "tinymembench v0.4.9 (simple benchmark)\n\n C copy backwards           :   7521.7 MB/s (0.4%)\n C copy  :  7600.0 MB/s\n"
+IPERF = """[ ID] Interval           Transfer     Bitrate         Retr
+[  5]   0.00-1.00   sec   819 MBytes  6.87 Gbits/sec   11             sender
+[  5]   0.00-1.00   sec   813 MBytes  6.82 Gbits/sec                  receiver
+"""
 XML = """<?xml version="1.0"?>
 <?xml-stylesheet type="text/xsl" href="x.xsl"?>
 <PhoronixTestSuite><Result><Title>Flexible IO</Title><Scale>{}</Scale><Proportion>{}</Proportion><Data>
@@ -166,6 +170,9 @@ OTHERS: dict[str, tuple[str, str, str, list[float], Direction]] = {
     "phoronix json": ("pts.json", json.dumps({"results": {"h": PTS}}), "IO", [84, 85, 86], Direction.HIGHER),
     "hyperfine csv": ("h.csv", "command,mean,stddev,median,user,system,min,max\nmake,2.5,0.1,2.5,1,1,2,3\n", "make", [2.5], Direction.LOWER),
     "sysbench": ("cpu.txt", "sysbench 1.0.20 (using LuaJIT)\n\nCPU speed:\n    events per second:  1234.56\n", "cpu", [1234.56], Direction.HIGHER),
+    "sysbench, counted": ("threads.txt", "sysbench 1.0.20\n    total time:     2.0s\n    total number of events:    900\n", "threads", [450.0], Direction.HIGHER),
+    "iperf3 text": ("net.log", IPERF, "net", [6.82e9], Direction.HIGHER),
+    "iperf3 text, parallel": ("net.log", IPERF + "[SUM]   0.00-1.00   sec  9 GBytes  80.0 Gbits/sec     receiver\n", "net", [8e10], Direction.HIGHER),
     "mbw": ("mbw.txt", MBW, "mbw_memcpy", [5000, 5001, 5002], Direction.HIGHER),
     "tinymembench": ("tinymembench.txt", TINY, "tinymembench_c_copy_backwards", [7521.7], Direction.HIGHER),
 }  # fmt: skip
@@ -179,11 +186,26 @@ def test_other_programs(tmp_path: Path, name: str) -> None:
     assert found[0].metric.direction is direction
 
 
+def test_hyperfine_names_its_commands_in_csv_too(tmp_path: Path) -> None:
+    text = "command,mean,stddev,median,user,system,min,max\nnosev,2.5,0.1,2.5,1,1,2,3\nsev,2.6,0.1,2.6,1,1,2,3\n"
+    (tmp_path / "h.csv").write_text(text)
+    found = imports.read_folder(tmp_path, imports.Given()).samples
+    assert [(str(s.mode), s.value) for s in found] == [("nosev", 2.5), ("sev", 2.6)]
+
+
 @pytest.mark.parametrize(
     ("file", "text", "words"),
     [
         ("a.json", '{"start": {}, "end": {}, "error": "unable to connect"}', "iperf3 reports: unable to connect"),
         ("a.txt", "sysbench 1.0.20\nFATAL: cannot open\n events per second: 3\n", "sysbench reports an error"),
+        (
+            "a.txt",
+            IPERF.replace("receiver", "sender") + "iperf3: error - control socket has closed\n",
+            "socket has closed",
+        ),
+        ("a.txt", IPERF.replace("receiver", ""), "without the receiver's rate"),
+        ("a.log", "job: (g=0)\nfio-3.33\n  read: IOPS=16k\nRun status group 0 (all jobs):\n", "for people"),
+        ("a.log", "10, 5251, 0, 4096, 0, 0\n20, 5300, 0, 4096, 0, 0\n", "single requests"),
         ("a.json", '{"what": "is this"}', "program that is known here (fio, hyperfine"),
         ("a.xml", "<!DOCTYPE x [<!ENTITY a 'b'>]><PhoronixTestSuite/>", "not JSON"),
         ("a.xml", "<PhoronixTestSuite><!ENTITY", "declarations of its own"),

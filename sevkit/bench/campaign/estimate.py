@@ -18,12 +18,12 @@ _BETWEEN = 0.1  # time to send commands to the guest and get the answers
 
 def slots(plan: Plan, rounds: int) -> list[Slot]:
     """The slots of the first rounds, in the order in which they run: all configurations of a round, then the next."""
-    return [slot for boot in range(rounds) for config in plan.configs for slot in plan.block(config, boot)]
+    return [slot for boot in range(rounds) for config in plan.round(boot) for slot in plan.block(config, boot)]
 
 
 def seconds(plan: Plan, rounds: int) -> float:
     """The duration of that many rounds."""
-    return rounds * len(plan.arms) * sum(_slot_seconds(plan, config) for config in plan.configs)
+    return rounds * sum(len(plan.arms_of(config)) * _slot_seconds(plan, config) for config in plan.configs)
 
 
 def check_budget(plan: Plan) -> None:

@@ -1,5 +1,6 @@
 """`sevkit bench run`."""
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ _MOST_BLOCKS = 12
 @click.option("--seconds", type=click.FloatRange(0.1), help="Length of a fio run.")
 @click.option("--control/--no-control", default=None, help="Measure the baseline twice, as A/A control.")
 @click.option("--sweep", multiple=True, help="vcpus=1,2,4, memory_mib=…, storage=…, cache=…, guests=…; repeatable.")
+@click.option("--factor", "factors", multiple=True, help="Switch one thing of the reference guest; repeatable.")
 @click.option("--pin", help="CPUs for guests, like 2,3; auto; none.")
 @click.option("--as-published", is_flag=True, help="Keep the study's mistakes, to compare with its numbers.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides the order of workloads, and the mock.")
@@ -96,6 +98,8 @@ def wish_from(options: dict[str, Any]) -> Any:
     changes: dict[str, Any] = {name: options[name] for name in names}
     changes |= campaign.sweeps(options["sweep"])
     base = suite.profile(options["profile_name"])
+    if options["factors"]:
+        changes["factors"] = tuple(options["factors"])
     if options["workloads"]:
         changes["workloads"] = tuple(options["workloads"])
     if options["boots"] and not options["most_boots"]:
@@ -158,8 +162,7 @@ def print_plan(data: RunPlan) -> Iterator[str]:
         f"  {least} to {most} boots of each arm, {data['warmups']} warm-ups and {data['iterations']} samples in each; "
         f"until every interval is within {data['target']:.1%}, at most {data['budget_seconds']:.0f} s"
     )
-    arms = len(data["arms"])
-    blocks = [data["order"][i : i + arms] for i in range(0, len(data["order"]), arms)]
+    blocks = [list(group) for _, group in itertools.groupby(data["order"], lambda slot: slot.rpartition(".")[0])]
     minutes = data["estimated_seconds"] / 60
     yield f"  the first {least} boots of each arm take about {minutes:.0f} minutes, in this order:"
     for block in blocks[:_MOST_BLOCKS]:
