@@ -20,6 +20,7 @@ _MAX_TOTAL = 512 << 20
 # Names of files that may contain facts. Others are not opened, since a report may have gigabytes.
 _WANTED = re.compile(
     r"(?:dmesg|journal|kern\.log|messages|syslog|console|cpuid|x86info|lscpu|cpuinfo|cmdline|capabilit|snphost|sevctl"
+    r"|snpguest|fwupd|host-validate"
     r"|qmp|query-sev|misc\.(?:capacity|current)|/config(?:-|\.gz|$)|modprobe\.d/|kvm(?:_amd)?/parameters/|smt/control"
     r"|dmi/id/|amd-iommu/features)[^/]*$|kvm(?:_amd)?/parameters/\w+$",
     re.IGNORECASE,
@@ -87,7 +88,7 @@ class _Gathered:
         self.used.append({"file": name, "what": found.what})
         for reading, value in found.readings.items():
             old = self.readings.setdefault(reading, {"from": name, "value": value})
-            if old["value"] == value:
+            if _same(old["value"], value):
                 continue
             if reading == "modprobe.kvm_amd":
                 old["value"] = [*old["value"], *(line for line in value if line not in old["value"])]
@@ -130,6 +131,12 @@ class _Gathered:
             "readings": self.readings,
         }
         return Facts(checked(raw, path))
+
+
+def _same(old: Any, new: Any) -> bool:
+    """Whether two readings agree; a module's parameter is "Y" or "1", depending on the kernel."""
+    switches = {"1": "Y", "0": "N"}
+    return bool(old == new) or (isinstance(old, str) and switches.get(old, old) == switches.get(new, new))
 
 
 def _first_leaf(cpuid: dict[str, Any]) -> list[int] | None:
