@@ -10,8 +10,9 @@ from sevkit import textfile
 from sevkit.errors import BadInputError, SevkitError
 from sevkit.probe.collect import FACTS_VERSION
 from sevkit.probe.facts import Facts, checked, from_dump
-from sevkit.probe.foreign import Said, said
+from sevkit.probe.foreign import said
 from sevkit.probe.leaf import LEAF, decode
+from sevkit.probe.oklists import Said
 
 _MAX_MEMBERS = 500_000
 _MAX_TAKEN = 400
