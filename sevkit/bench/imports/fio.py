@@ -221,12 +221,12 @@ def _side(name: str, entry: Mapping[str, Any]) -> Side:
     latency, scale = _latency(entry)
     return Side(
         name=name,
-        iops=_finite(entry["iops"]),
-        bandwidth=_finite(entry.get("bw_bytes", float(entry.get("bw", 0)) * 1024)),
+        iops=finite(entry["iops"]),
+        bandwidth=finite(entry.get("bw_bytes", float(entry.get("bw", 0)) * 1024)),
         ios=int(entry["total_ios"]),
-        runtime=_finite(entry["runtime"]) / 1000,
-        latency_mean=_finite(latency.get("mean") or 0) * scale,
-        latency_deviation=_finite(latency.get("stddev") or 0) * scale,
+        runtime=finite(entry["runtime"]) / 1000,
+        latency_mean=finite(latency.get("mean") or 0) * scale,
+        latency_deviation=finite(latency.get("stddev") or 0) * scale,
         percentiles={float(k): float(v) * scale for k, v in latency.get("percentile", {}).items() if v is not None},
         short_ios=int(entry.get("short_ios") or 0) + int(entry.get("drop_ios") or 0),
     )
@@ -239,7 +239,8 @@ def _latency(entry: Mapping[str, Any]) -> tuple[Mapping[str, Any], float]:
     return entry.get("clat", {}), 1000.0
 
 
-def _finite(value: Any) -> float:
+def finite(value: Any) -> float:
+    """The number; raises ValueError for one that no measurement can give (nan, infinite, below zero)."""
     if value is None:
         raise ValueError("nan or null where a figure must be")
     number = float(value)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from sevkit.bench.imports.fio import ALL_CLIENTS, SIDES, FioRun, Job, Side
+from sevkit.bench.imports.fio import ALL_CLIENTS, SIDES, FioRun, Job, Side, finite
 from sevkit.errors import BadInputError
 
 _HEAD = re.compile(
@@ -60,7 +60,7 @@ def _run(text: str, path: Path) -> FioRun:
     try:
         for head, block in _blocks(text):
             jobs[head[1], head[2], head[4] or ""] = _job(head, block)
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, OverflowError) as error:
         raise BadInputError(
             f"{path}: fio's output for people, but damaged: {error}", hint="use --output-format=json"
         ) from error
@@ -109,11 +109,11 @@ def _issued(block: str) -> tuple[dict[str, int], int]:
 def _side(name: str, text: str, issued: dict[str, int]) -> Side | None:
     first = text.partition("\n")[0]
     if new := _RATE.search(first):
-        rate, bandwidth = float(new[1]) * _THOUSANDS[new[2]], float(new[3]) * _BYTES[new[4][0]]
-        runtime = int(new[5]) / 1000
+        rate, bandwidth = finite(new[1]) * _THOUSANDS[new[2]], finite(new[3]) * _BYTES[new[4][0]]
+        runtime = finite(new[5]) / 1000
     elif old := _RATE_2.search(first):
-        rate, bandwidth = float(old[3]) * _THOUSANDS[old[4]], float(old[1]) * _BYTES[old[2][0]]
-        runtime = int(old[5]) / 1000
+        rate, bandwidth = finite(old[3]) * _THOUSANDS[old[4]], finite(old[1]) * _BYTES[old[2][0]]
+        runtime = finite(old[5]) / 1000
     else:
         raise ValueError(f"no rates in {first.strip()[:60]!r}")
     ios = issued.get(name, round(rate * runtime))
@@ -127,8 +127,8 @@ def _side(name: str, text: str, issued: dict[str, int]) -> Side | None:
         bandwidth,
         ios,
         runtime,
-        float(latency[2]) * scale if latency else 0.0,
-        float(latency[3]) * scale if latency else 0.0,
+        finite(latency[2]) * scale if latency else 0.0,
+        finite(latency[3]) * scale if latency else 0.0,
         dict(_percentiles(_PERCENTILES.findall(text))),
     )
 
@@ -136,4 +136,4 @@ def _side(name: str, text: str, issued: dict[str, int]) -> Side | None:
 def _percentiles(found: Iterable[Sequence[str]]) -> Iterator[tuple[float, float]]:
     for unit, rows in found:
         for which, value in _PERCENTILE.findall(rows):
-            yield float(which), float(value) * _NS[unit]
+            yield finite(which), finite(value) * _NS[unit]
