@@ -2,12 +2,14 @@
 
 import contextlib
 import functools
+import gzip
 import json
 import os
 import socket
 import tempfile
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +55,11 @@ def _file(data: bytes) -> Iterator[Path]:
         os.close(descriptor)
 
 
+def _now_and_then(data: bytes) -> bool:
+    """One input of eight: for laws that cost more than the reader itself."""
+    return zlib.crc32(data) % 8 == 0
+
+
 def _core(data: bytes) -> None:
     """An ELF core: what is read lies inside what it claims, nothing is read twice, and searches account for all."""
     from sevkit.memory.search.patterns import Pattern
@@ -91,9 +98,13 @@ def _log(data: bytes) -> None:
     lines = read_log(data, "fuzz")
     found = judge(lines)
     json.dumps(found)
-    if max(map(len, lines)) < 10_000:
+    if max(map(len, lines)) < 10_000 and zlib.crc32(data) % 2:
         assert judge([f"> {line}" for line in lines]) == found
         assert judge([f"\x1b[32m{line}\x1b[0m" for line in lines]) == found
+    if _now_and_then(data) and b"\0" not in data[:4096]:
+        text = "\n".join(lines)
+        for dressed in (gzip.compress(text.encode(), 1), text.encode("utf-16"), text.encode("utf-8-sig")):
+            assert judge(read_log(dressed, "fuzz")) == found
 
 
 def _text(data: bytes) -> None:
@@ -138,7 +149,7 @@ def _foreign(data: bytes) -> None:
 
     name, _, text = data.partition(b"\n")
     facts = facts_of_text(text, name.decode("utf-8", "replace"))
-    if facts:
+    if facts and _now_and_then(data):
         judge(facts).to_json()
 
 
@@ -148,7 +159,8 @@ def _launch(data: bytes) -> None:
     from sevkit.hypervisor.lint.rules import Host
 
     text = data.decode("utf-8", "replace")
-    json.dumps(answer.lint([("a", text), ("b", text)], [], text, Host(51)))
+    twice = [("a", text), ("b", text)] if _now_and_then(data) else [("a", text)]
+    json.dumps(answer.lint(twice, [], text, Host(51)))
 
 
 def _monitor(data: bytes) -> None:
@@ -239,11 +251,10 @@ def _imported(data: bytes) -> None:
     """Results of other tools: fio, hyperfine, pyperf, tables; the name of the file says which."""
     from sevkit.bench.imports.files import Given, read_folder
 
-    for name in ("iops_randread-nvme-sev.json", "table.csv", "x-sev.xml", "x-sev.log"):
-        with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
-            (Path(folder) / name).write_bytes(data)
-            with contextlib.suppress(SevkitError):
-                read_folder(Path(folder), Given())
+    names = ("iops_randread-nvme-sev.json", "table-sev.csv", "x-sev.xml", "x-sev.log")
+    with tempfile.TemporaryDirectory(prefix="fuzz-", dir="/dev/shm") as folder:
+        (Path(folder) / names[zlib.crc32(data) % len(names)]).write_bytes(data)
+        read_folder(Path(folder), Given())
 
 
 def _report(data: bytes) -> None:
