@@ -22,7 +22,7 @@ Progress = Callable[[str], None]
 
 _HASHED = 256 << 20  # bytes; larger files are identified by their size
 
-_RECIPE = 2  # to be raised when the code below, or cpio.py, changes what comes out
+_RECIPE = 3  # to be raised when the code below, or cpio.py, changes what comes out
 # What the mini image loads at boot, in Linux' own module names; built-in ones are passed over.
 _MODULES = (
     *("virtio_pci", "virtio_console", "virtio_blk", "virtio_scsi", "sd_mod", "virtio_net", "virtio_rng"),
@@ -219,14 +219,19 @@ def _base_entries(kernel_root: Path, user_root: Path) -> list[cpio.Entry]:
     entries = [cpio.directory(name) for name in ("dev", "proc", "sys", "run", "tmp", "root", "etc", "mnt")]
     entries.append(cpio.character_device("dev/console", 5, 1))
     entries.append(cpio.file("bin/busybox", busybox.read_bytes(), 0o755))
-    entries += [cpio.link(f"bin/{name}", "busybox") for name in applets if name != "busybox"]
+    entries += [cpio.link(f"bin/{name}", "busybox") for name in applets if name not in ("busybox", "wget")]
     scripts = resources.files("sevkit.guest").joinpath("rootfs")
     entries.append(cpio.file("init", scripts.joinpath("init").read_bytes(), 0o755))
+    entries.append(cpio.file("bin/wget", scripts.joinpath("wget").read_bytes(), 0o755))
     for name in ("sevkit-main", "sevkit-agent"):
         entries.append(cpio.file(f"sbin/{name}", scripts.joinpath(name).read_bytes(), 0o755))
     entries.append(cpio.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n"))
     entries.append(cpio.file("etc/group", b"root:x:0:\n"))
     entries.append(cpio.file("etc/shells", b"/bin/sh\n"))
+    entries.append(cpio.file("etc/hosts", b"127.0.0.1 localhost\n"))
+    entries.append(
+        cpio.file("etc/nsswitch.conf", b"hosts: files dns\n")
+    )  # without it, names would be asked of DNS only
     modules = debian.module_closure(_MODULES, kernel_root)
     plain = [path.name.split(".")[0] + ".ko" for path in modules]
     entries += [

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sevkit import processes, procfs
 from sevkit.errors import DeadlineError, GuestError, UsageError
-from sevkit.guest import cloud, cpio, secrets
+from sevkit.guest import cloud, cpio, image, secrets
 from sevkit.guest import spec as specs
 from sevkit.guest.channel import AgentChannel, shell_line
 from sevkit.guest.spec import Accel, Firmware, GuestSpec, Storage, StorageKind
@@ -159,3 +159,21 @@ def test_the_seed_is_what_cloud_init_looks_for(tmp_path: Path) -> None:
             text = stream.read().decode()
         assert text == cloud.user_data() if name == "user-data" else json.loads(text)["local-hostname"] == "vm"
     iso.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "run"),
+    [
+        (["-T", "2", "-O-", "http://a b"], "timeout 2 busybox wget -O- http://a b"),
+        (["-T2", "-q", "http://a"], "timeout 2 busybox wget -q http://a"),
+        (["--timeout=9", "http://a"], "timeout 9 busybox wget http://a"),
+        (["-O", "x", "http://a"], "busybox wget -O x http://a"),
+    ],
+)
+def test_wget_in_the_guest_takes_a_time_limit(tmp_path: Path, given: list[str], run: str) -> None:
+    for name in ("timeout", "busybox"):
+        (tmp_path / name).write_text(f'#!/bin/sh\necho {name} "$@"\n')
+        (tmp_path / name).chmod(0o755)
+    script = Path(image.__file__).parent / "rootfs/wget"
+    done = processes.run(["sh", str(script), *given], timeout=10, env={"PATH": str(tmp_path) + ":/bin"})
+    assert done.text.strip() == run
