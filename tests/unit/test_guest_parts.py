@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sevkit import processes, procfs
 from sevkit.errors import DeadlineError, GuestError, UsageError
-from sevkit.guest import cloud, cpio, image, secrets
+from sevkit.guest import cloud, cpio, image, kernel, secrets
 from sevkit.guest import spec as specs
 from sevkit.guest.channel import AgentChannel, shell_line
 from sevkit.guest.spec import Accel, Firmware, GuestSpec, Storage, StorageKind
@@ -177,3 +177,36 @@ def test_wget_in_the_guest_takes_a_time_limit(tmp_path: Path, given: list[str], 
     script = Path(image.__file__).parent / "rootfs/wget"
     done = processes.run(["sh", str(script), *given], timeout=10, env={"PATH": str(tmp_path) + ":/bin"})
     assert done.text.strip() == run
+
+
+def bzimage(version: bytes, at: int = 0x300) -> bytes:
+    head = bytearray(0x600)
+    head[0x202:0x206] = b"HdrS"
+    head[0x20E:0x210] = (at - 0x200).to_bytes(2, "little")
+    head[at : at + len(version)] = version
+    return bytes(head)
+
+
+def test_a_kernel_of_ones_own_brings_its_modules(tmp_path: Path) -> None:
+    (tmp_path / "boot").mkdir()
+    image_file = tmp_path / "boot/vmlinuz"
+    image_file.write_bytes(bzimage(b"9.8.7-mine (me@here) #1 SMP\0"))
+    assert kernel.release(image_file) == "9.8.7-mine"
+    assert kernel.modules(image_file) is None
+    assert "must have virtio" in kernel.note(image_file)
+    folder = tmp_path / "lib/modules/9.8.7-mine"
+    folder.mkdir(parents=True)
+    assert kernel.modules(image_file) == folder
+    (folder / "msr.ko").write_bytes(Path("/bin/true").read_bytes())  # an ELF file without .modinfo: no dependencies
+    base = cpio.pack([cpio.file("etc/sevkit/modules", b"old.ko\n")])
+    packed = kernel.initrd(base, ("msr", "nvme"), folder)
+    assert packed.startswith(base)
+    assert b"msr.ko\n" in packed[len(base) :]
+    assert b"old.ko" not in kernel.initrd(base, ("msr",), None)[len(base) :]
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 0x20F, bzimage(b""), bzimage(b"../../etc\0"), bzimage(b"6", 0x5FF)])
+def test_a_kernel_without_a_release_has_no_modules(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "vmlinuz"
+    path.write_bytes(content)
+    assert kernel.modules(path) is None

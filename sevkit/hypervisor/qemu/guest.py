@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sevkit import processes
 from sevkit.errors import DeadlineError, GuestError, HypervisorError
-from sevkit.guest import diagnosis, secrets
+from sevkit.guest import diagnosis, kernel, secrets
 from sevkit.guest.channel import AgentChannel, SshChannel
 from sevkit.guest.result import CommandResult
 from sevkit.guest.spec import GuestSpec
@@ -153,7 +153,8 @@ class QemuGuest:
             self._agent.wait_ready(time.monotonic() + timeout, check=self.check)
         except DeadlineError as error:
             why = diagnosis.late(self.console(), timeout)
-            raise DeadlineError(why.message, hint=why.hint, detail=self._last_words()) from error
+            hint = why.hint if self._spec.kernel is None else f"{kernel.note(self._spec.kernel)}; {why.hint}"
+            raise DeadlineError(why.message, hint=hint, detail=self._last_words()) from error
         except HypervisorError:
             self._await_end()
             raise

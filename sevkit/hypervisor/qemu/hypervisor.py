@@ -11,6 +11,7 @@ from sevkit.errors import HypervisorError, MissingToolError, UsageError
 from sevkit.guest import cloud, policy
 from sevkit.guest import firmware as firmwares
 from sevkit.guest import image as images
+from sevkit.guest import kernel as kernels
 from sevkit.guest import spec as spec_module
 from sevkit.guest.spec import Accel, Firmware, GuestSpec, StorageKind
 from sevkit.hypervisor import registry
@@ -166,6 +167,7 @@ class QemuHypervisor:
                 prepare.scratch_disk(place.data_disk, spec.storage.size_mib)
             for folder_shared, disk in zip(spec.shares, place.shares, strict=True):
                 prepare.share_disk(folder_shared, disk)
+            prepare.write_initrd(spec, image, place)
             if place.seed is not None:
                 cloud.write_seed(place.seed, spec.name)
             command = argv_builder.build(spec, able, accel, place, self._encryption(spec, able))
@@ -192,6 +194,7 @@ class QemuHypervisor:
             value = spec.policy if spec.policy is not None else policy.DEFAULTS[spec.mode]
             notes += policy.check(value, spec.mode)
             notes += _cpu_notes(spec, able)
+        notes += [] if spec.kernel is None else [kernels.note(spec.kernel)]
         notes += [] if spec.has_agent else ["no agent in this guest: use `sevkit guest console` and `guest log`"]
         return registry.Record(
             name=spec.name,
@@ -222,7 +225,7 @@ class QemuHypervisor:
         data = None if spec.storage.kind is StorageKind.NONE else spec.storage.path or folder / "data.img"
         return LaunchFiles(
             kernel=None if spec.cdrom else spec.kernel or image.kernel,
-            initrd=None if spec.cdrom else spec.initrd or image.initrd,
+            initrd=None if spec.cdrom else prepare.initrd_of(spec, image, folder),
             root_disk=None if spec.cdrom else image.root_disk,
             root_format=image.root_format,
             seed=None if image.kernel else folder / "seed.iso",
