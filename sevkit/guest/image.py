@@ -219,10 +219,9 @@ def _base_entries(kernel_root: Path, user_root: Path) -> list[cpio.Entry]:
     entries = [cpio.directory(name) for name in ("dev", "proc", "sys", "run", "tmp", "root", "etc", "mnt")]
     entries.append(cpio.character_device("dev/console", 5, 1))
     entries.append(cpio.file("bin/busybox", busybox.read_bytes(), 0o755))
-    entries += [cpio.link(f"bin/{name}", "busybox") for name in applets if name not in ("busybox", "wget")]
+    entries += [cpio.link(f"bin/{name}", "busybox") for name in applets if name != "busybox"]
     scripts = resources.files("sevkit.guest").joinpath("rootfs")
     entries.append(cpio.file("init", scripts.joinpath("init").read_bytes(), 0o755))
-    entries.append(cpio.file("bin/wget", scripts.joinpath("wget").read_bytes(), 0o755))
     for name in ("sevkit-main", "sevkit-agent"):
         entries.append(cpio.file(f"sbin/{name}", scripts.joinpath(name).read_bytes(), 0o755))
     entries.append(cpio.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n"))

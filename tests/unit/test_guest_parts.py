@@ -1,11 +1,12 @@
 """The small parts of a guest: specs, secrets, the initramfs, the registry, the agent's protocol."""
 
+import json
 import os
 import shutil
 import socket
 import stat
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sevkit import processes, procfs
-from sevkit.errors import DeadlineError, GuestError, UsageError
-from sevkit.guest import cloud, cpio, image, kernel, secrets
+from sevkit.errors import BadInputError, DeadlineError, GuestError, SevkitError, UsageError
+from sevkit.guest import cloud, cpio, kernel, secrets
 from sevkit.guest import spec as specs
 from sevkit.guest.channel import AgentChannel, shell_line
 from sevkit.guest.spec import Accel, Firmware, GuestSpec, Storage, StorageKind
 from sevkit.hypervisor import registry
+from sevkit.hypervisor.qemu import snapshot
 from sevkit.vocabulary import Mode
 
 
@@ -161,24 +163,6 @@ def test_the_seed_is_what_cloud_init_looks_for(tmp_path: Path) -> None:
     iso.close()
 
 
-@pytest.mark.parametrize(
-    ("given", "run"),
-    [
-        (["-T", "2", "-O-", "http://a b"], "timeout 2 busybox wget -O- http://a b"),
-        (["-T2", "-q", "http://a"], "timeout 2 busybox wget -q http://a"),
-        (["--timeout=9", "http://a"], "timeout 9 busybox wget http://a"),
-        (["-O", "x", "http://a"], "busybox wget -O x http://a"),
-    ],
-)
-def test_wget_in_the_guest_takes_a_time_limit(tmp_path: Path, given: list[str], run: str) -> None:
-    for name in ("timeout", "busybox"):
-        (tmp_path / name).write_text(f'#!/bin/sh\necho {name} "$@"\n')
-        (tmp_path / name).chmod(0o755)
-    script = Path(image.__file__).parent / "rootfs/wget"
-    done = processes.run(["sh", str(script), *given], timeout=10, env={"PATH": str(tmp_path) + ":/bin"})
-    assert done.text.strip() == run
-
-
 def bzimage(version: bytes, at: int = 0x300) -> bytes:
     head = bytearray(0x600)
     head[0x202:0x206] = b"HdrS"
@@ -210,3 +194,38 @@ def test_a_kernel_without_a_release_has_no_modules(tmp_path: Path, content: byte
     path = tmp_path / "vmlinuz"
     path.write_bytes(content)
     assert kernel.modules(path) is None
+
+
+def saved_guest(**change: object) -> snapshot.Snapshot:
+    plain = specs.to_dict(GuestSpec(name="s"))
+    return snapshot.Snapshot("sevkit snapshot 1", "emulated", "tcg", "10.0", None, {**plain, **change})
+
+
+def test_a_snapshot_says_how_to_start_it_again(tmp_path: Path) -> None:
+    path = tmp_path / "s.state"
+    path.write_bytes(json.dumps(asdict(saved_guest())).encode().ljust(snapshot.HEADER, b"\n") + b"QEVM")
+    found = snapshot.load(path)
+    spec = snapshot.spec_of(found, "other")
+    assert (spec.name, spec.accel, spec.mode) == ("other", Accel.TCG, Mode.NOSEV)
+    with pytest.raises(BadInputError):
+        snapshot.spec_of(replace(found, kernel="/no/such/vmlinuz"), "other")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{}",
+        b"[1]".ljust(snapshot.HEADER),
+        json.dumps(asdict(saved_guest())).encode(),  # cut off
+        json.dumps(asdict(replace(saved_guest(), magic="x"))).encode().ljust(snapshot.HEADER),
+        json.dumps(asdict(saved_guest(mode="sev"))).encode().ljust(snapshot.HEADER),
+        json.dumps(asdict(saved_guest(name="../x"))).encode().ljust(snapshot.HEADER),
+        json.dumps(asdict(saved_guest(vcpus="x"))).encode().ljust(snapshot.HEADER),
+    ],
+)
+def test_other_files_are_no_snapshots(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "s.state"
+    path.write_bytes(content)
+    with pytest.raises(SevkitError):
+        snapshot.load(path)

@@ -54,8 +54,12 @@ class QemuGuest:
     @property
     def versions(self) -> dict[str, str]:
         """The versions of QEMU and, as reported by the guest, of its kernel."""
-        able = capabilities_of.of_binary(self._record.command_line[0])
-        return {"QEMU": able.version, "guest kernel": self.run("uname -r", timeout=30).text.strip()}
+        return {"QEMU": self.qemu_version, "guest kernel": self.run("uname -r", timeout=30).text.strip()}
+
+    @property
+    def qemu_version(self) -> str:
+        """The version of the QEMU that runs the guest."""
+        return capabilities_of.of_binary(self._record.command_line[0]).version
 
     def run(
         self, command: str | Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0, private: bool = False

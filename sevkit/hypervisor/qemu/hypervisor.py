@@ -114,6 +114,16 @@ class QemuHypervisor:
             raise
         return guests
 
+    def restore(self, spec: GuestSpec, state: str, *, timeout: float = 120.0) -> QemuGuest:
+        """Start a detached guest from a saved state (QEMU's -incoming), and wait until its agent answers."""
+        guest = self._start(spec, self._accel(spec), detach=True, more=("-incoming", state))
+        try:
+            guest.wait_ready(timeout)
+        except BaseException:
+            guest.stop()
+            raise
+        return guest
+
     def _accel(self, spec: GuestSpec) -> Accel:
         able = self._capabilities()
         if able.emulates_sev:
@@ -153,7 +163,7 @@ class QemuHypervisor:
             time.sleep(0.05)
         return False
 
-    def _start(self, spec: GuestSpec, accel: Accel, detach: bool) -> QemuGuest:
+    def _start(self, spec: GuestSpec, accel: Accel, detach: bool, more: Sequence[str] = ()) -> QemuGuest:
         able = self._capabilities()
         image = images.get(spec.image, progress=self._progress)
         spec = prepare.settled(spec, image)
@@ -170,7 +180,7 @@ class QemuHypervisor:
             prepare.write_initrd(spec, image, place)
             if place.seed is not None:
                 cloud.write_seed(place.seed, spec.name)
-            command = argv_builder.build(spec, able, accel, place, self._encryption(spec, able))
+            command = [*argv_builder.build(spec, able, accel, place, self._encryption(spec, able)), *more]
             if place.firmware_model is not None:
                 started.append(firmware_model.start(folder, spec.platform_seed, detach=detach))
             with (folder / "qemu.log").open("wb") as log:
