@@ -93,7 +93,9 @@ def test_ssh_passes_the_status_on(guest: str) -> None:
 
 def test_a_suspended_guest_waits(guest: str) -> None:
     assert sevkit("guest", "suspend", guest).returncode == 0
-    assert sevkit("guest", "exec", guest, "--timeout", "2", "--", "true").returncode == 5
+    done = sevkit("guest", "exec", guest, "--timeout", "2", "--", "true")
+    assert done.returncode == 5
+    assert f"guest resume {guest}" in done.stderr
     assert sevkit("guest", "resume", guest).returncode == 0
     assert sevkit("guest", "exec", guest, "--", "true").returncode == 0
 

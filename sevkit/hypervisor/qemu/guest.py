@@ -66,7 +66,12 @@ class QemuGuest:
     ) -> CommandResult:
         """Run a command in the guest, by the agent or, when ``private``, by ssh."""
         channel = self._ssh if private else self._agent
-        return channel.run(command, stdin=stdin, timeout=timeout)
+        try:
+            return channel.run(command, stdin=stdin, timeout=timeout)
+        except DeadlineError as error:
+            if self.ask("query-status")["status"] != "paused":
+                raise
+            raise DeadlineError(error.message, hint=f"it is suspended: sevkit guest resume {self.name}") from error
 
     def plant(self, nonce: bytes) -> None:
         """Plant the secrets; a marker passes through the guest's shared buffers before that, and one after it."""
