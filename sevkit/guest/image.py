@@ -22,9 +22,9 @@ Progress = Callable[[str], None]
 
 _HASHED = 256 << 20  # bytes; larger files are identified by their size
 
-_RECIPE = 2  # to be raised when the code below, or cpio.py, changes what comes out
+_RECIPE = 3  # to be raised when the code below, or cpio.py, changes what comes out
 # What the mini image loads at boot, in Linux' own module names; built-in ones are passed over.
-_MODULES = (
+MODULES = (
     *("virtio_pci", "virtio_console", "virtio_blk", "virtio_scsi", "sd_mod", "virtio_net", "virtio_rng"),
     *("nvme", "ext4", "msr", "cpuid"),
     # The attestation driver requests gcm(aes) by name, and busybox has no modprobe that the kernel could call.
@@ -143,7 +143,7 @@ def _image(name: str, folder: Path, info: dict[str, object]) -> Image:
 def _recipe_hash(name: str) -> str:
     """A hash of everything in this package that determines the content of the image."""
     kind, series = parts(name)
-    recipe = [name, _RECIPE, _MODULES, _USER_PACKAGES, _PROGRAMS]
+    recipe = [name, _RECIPE, MODULES, _USER_PACKAGES, _PROGRAMS]
     if kind in {"bench", *study.NAMES}:
         recipe += [_BENCH_PACKAGES, _BENCH_SIZE]
     if kind in study.NAMES:
@@ -232,7 +232,11 @@ def _base_entries(kernel_root: Path, user_root: Path) -> list[cpio.Entry]:
     entries.append(cpio.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n"))
     entries.append(cpio.file("etc/group", b"root:x:0:\n"))
     entries.append(cpio.file("etc/shells", b"/bin/sh\n"))
-    modules = debian.module_closure(_MODULES, kernel_root)
+    entries.append(cpio.file("etc/hosts", b"127.0.0.1 localhost\n"))
+    entries.append(
+        cpio.file("etc/nsswitch.conf", b"hosts: files dns\n")
+    )  # without it, names would be asked of DNS only
+    modules = debian.module_closure(MODULES, kernel_root)
     plain = [path.name.split(".")[0] + ".ko" for path in modules]
     entries += [
         cpio.file(f"lib/modules/{name}", debian.read_module(path)) for name, path in zip(plain, modules, strict=True)
