@@ -12,7 +12,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from sevkit.attestation.attest import fetch_evidence
+from sevkit.attestation.ask import fetch_evidence
 from sevkit.attestation.measure.idblock import IdBlock, sign
 from sevkit.attestation.relying_party import Guest, NotTrustedError, Offer, RelyingParty
 from sevkit.attestation.report import certtable
@@ -291,16 +291,19 @@ def test_the_chain_is_written_for_verifiers(snp: QemuGuest, tmp_path: Path, caps
 # --- work, devices, memory
 
 
+@pytest.mark.parametrize("how", ["", "--interface configfs", "--interface device", "--interface device --vmpl 2"])
 def test_a_guest_is_attested_and_measures_what_its_launch_should(
-    snp: QemuGuest, capsys: pytest.CaptureFixture[str]
+    how: str, snp: QemuGuest, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["guest", "attest", snp.name, "--json"])
+        main(["guest", "attest", snp.name, *how.split(), "--json"])
     assert ended.value.code == 0
     data = json.loads(capsys.readouterr().out)["data"]
     assert data["verdict"] == "accepted", data["reasons"]
     assert data["equal"]
     assert data["measurement"] == expected_measurement(snp).hex()
+    assert data["report"]["vmpl"] == (2 if "2" in how else 0)
+    assert len(data["chain"]) == 3  # the host's certificate table came with the report
 
 
 def test_a_secret_reaches_the_guest_that_is_attested_and_no_relay(snp: QemuGuest) -> None:

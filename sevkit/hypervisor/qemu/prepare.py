@@ -7,8 +7,9 @@ from pathlib import Path
 
 from sevkit import processes
 from sevkit.errors import MissingToolError, NoSpaceError, UsageError
+from sevkit.guest import ext4, media
 from sevkit.guest import image as images
-from sevkit.guest import media
+from sevkit.guest import kernel as kernels
 from sevkit.guest.spec import Firmware, GuestSpec
 from sevkit.model import ovmf
 from sevkit.qemu import argv as argv_builder
@@ -32,6 +33,7 @@ def share_disk(folder: Path, disk: Path) -> None:
     inodes = str(count + 64)
     argv = [tool, "-q", "-t", "ext4", "-m", "0", "-N", inodes, "-d", str(folder), str(disk), f"{mib}M"]
     processes.run(argv, timeout=600, check=UsageError)
+    ext4.check_count(disk, folder)
 
 
 def settled(spec: GuestSpec, image: images.Image) -> GuestSpec:
@@ -72,6 +74,21 @@ def check_memory(spec: GuestSpec) -> None:
     here = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
     if spec.memory_mib > here:
         raise NoSpaceError(f"a guest of {spec.memory_mib} MiB does not fit this host, which has {here} MiB")
+
+
+def initrd_of(spec: GuestSpec, image: images.Image, folder: Path) -> Path | None:
+    """The initrd of a guest; with a kernel of the user's own it is made in ``folder``, with that kernel's modules."""
+    if spec.initrd is not None or spec.kernel is None or image.initrd is None:
+        return spec.initrd or image.initrd
+    return folder / "initrd.img"
+
+
+def write_initrd(spec: GuestSpec, image: images.Image, place: LaunchFiles) -> None:
+    """Make the initrd with the modules of the user's own kernel."""
+    if spec.kernel is None or place.initrd is None or image.initrd is None or place.initrd == spec.initrd:
+        return
+    found = kernels.modules(spec.kernel)
+    place.initrd.write_bytes(kernels.initrd(image.initrd.read_bytes(), images.MODULES, found))
 
 
 def check_sockets(place: LaunchFiles) -> None:
