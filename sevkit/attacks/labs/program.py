@@ -13,29 +13,42 @@ _HEADER, _PROGRAM_HEADER = 64, 56
 ENTRY = BASE + _HEADER + _PROGRAM_HEADER
 
 
-def elf(code: bytes) -> bytes:
-    """A static ELF file for x86-64 Linux: ``code`` at ENTRY, and a page of zeros at DATA (ELF-64)."""
+def elf(code: bytes, pages: int = 1) -> bytes:
+    """A static ELF file for x86-64 Linux: ``code`` at ENTRY, and ``pages`` pages of zeros from DATA on (ELF-64)."""
     offset = _HEADER + _PROGRAM_HEADER
     ident = b"\x7fELF" + bytes([2, 1, 1]) + bytes(9)
     sizes = (_HEADER, _PROGRAM_HEADER, 1, 0, 0, 0)
     header = struct.pack("<16sHHIQQQIHHHHHH", ident, 2, 62, 1, ENTRY, _HEADER, 0, 0, *sizes)
-    size, in_memory = offset + len(code), DATA - BASE + 0x1000
+    size, in_memory = offset + len(code), DATA - BASE + pages * 0x1000
     load = struct.pack("<IIQQQQQQ", 1, 7, 0, BASE, BASE, size, in_memory, 0x1000)  # PT_LOAD, readable, writable, code
     return header + load + code
 
 
-def start(lab: GuestLab, name: str, code: bytes) -> None:
-    """Run a program in the guest in the background; its exit status will be in /root/NAME.status."""
+def start(lab: GuestLab, name: str, code: bytes, *, pages: int = 1, requests: bool = False) -> None:
+    """Run a program in the guest in the background; its exit status will be in /root/NAME.status.
+
+    With ``requests`` it reads its input from the pipe /root/NAME.requests, which stays open.
+    """
     with work_dir("program") as folder:
         file = Path(folder) / name
-        file.write_bytes(elf(code))
+        file.write_bytes(elf(code, pages))
         lab.guest.put(file, f"/root/{name}")
-    run = f"cd /root; chmod +x {name}; rm -f {name}.status; (./{name}; echo $? >{name}.status) >/dev/null 2>&1 &"
-    done = lab.guest.run(run)
+    prepare, source = f"cd /root; chmod +x {name}; rm -f {name}.*", ""
+    if requests:
+        prepare += f"; mkfifo {name}.requests"
+        source = f" 0<>{name}.requests"  # opened for reading and writing, so that it never ends
+    run = f"(./{name}{source}; echo $? >{name}.status) >/dev/null 2>&1 &"
+    done = lab.guest.run(f"{prepare}; {run}")
     if done.status != 0:
         raise GuestError(f"the guest could not start {name}", detail=done.stderr.decode(errors="replace"))
 
 
+def status(lab: GuestLab, name: str) -> int | None:
+    """The exit status of a program that was started; None while it runs."""
+    text = lab.guest.run(f"cat /root/{name}.status 2>/dev/null").text.strip()
+    return int(text) if text.isdigit() else None
+
+
 def stop(lab: GuestLab, name: str) -> None:
     """End a program that was started."""
-    lab.guest.run(f"killall -9 {name} 2>/dev/null; rm -f /root/{name} /root/{name}.status")
+    lab.guest.run(f"killall -9 {name} 2>/dev/null; rm -f /root/{name} /root/{name}.*")
