@@ -1,6 +1,7 @@
 """TCB rollback: the host loads an old, vulnerable firmware, steals its keys, and claims to run the newest one."""
 
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Notebook, Observation, Outcome, Source
+from sevkit.attacks.flaws import CHIP_KEY
 from sevkit.attacks.labs import model_lab
 from sevkit.model import report
 from sevkit.model.launch import Launched
@@ -37,13 +38,17 @@ def _legacy(note: Notebook, guest: Launched) -> Observation:
 
 def _snp(note: Notebook, guest: Launched) -> Observation:
     firmware = guest.platform.snp
-    firmware.tcb, stolen = _NEWEST, firmware.keys
+    newest = report.KeyChain(guest.platform.entropy.fork("keys"), _NEWEST)
+    stolen, version = firmware.keys, _OLD_SVN
+    if CHIP_KEY in note.disabled_checks:  # a flaw of the platform gives the keys of all versions away
+        stolen, version = newest, _NEWEST.snp
+    firmware.tcb = _NEWEST
+    firmware.use_keys(stolen)
     forged = firmware.attest(guest.handle, b"nonce")
     note.host(
-        f"It reads the chip key of version {_OLD_SVN} and signs a report that claims version {_NEWEST.snp}.",
+        f"It reads the chip key of version {version} and signs a report that claims version {_NEWEST.snp}.",
         forged[:16],
     )
-    newest = report.KeyChain(guest.platform.entropy.fork("keys"), _NEWEST)
     claimed = report.parse(forged)["reported_tcb"] == _NEWEST.pack()
     accepted = report.verify(forged, newest.certificates())
     note.guest(
@@ -51,7 +56,8 @@ def _snp(note: Notebook, guest: Launched) -> Observation:
     )
     assert report.verify(forged, stolen.certificates())
     if claimed and accepted:
-        return note.works("unversioned-key", "The old firmware vouches for the new one.")
+        weak = "chip-keys-known" if version == _NEWEST.snp else "unversioned-key"
+        return note.works(weak, "The old firmware vouches for the new one.")
     return note.stopped("versioned-chip-key", "Each version has a chip key of its own; older ones cannot compute it.")
 
 
@@ -77,6 +83,7 @@ ATTACK = Attack(
     },
     mitigations=(),
     mitigated=None,
+    falls_with="versioned-chip-key",
     claim="tcb-rollback",
     model=model,
 )

@@ -30,6 +30,11 @@ _LEVELS = {"model": (Level.MODEL,), "emulator": (Level.EMULATOR,), "all": (Level
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write the matrix as one HTML page.")
 @click.option("--markdown", is_flag=True, help="Print the matrix as Markdown.")
 @click.option("--seed", default=1, show_default=True, help="The same seed gives the same experiments, byte for byte.")
+@click.option(
+    "--vulnerable",
+    metavar="LIST",
+    help="Add a column: SEV-SNP on a platform that lacks these fixes, by bulletin, such as AMD-SB-3020 (in the model).",
+)
 @click.option("--dry-run", is_flag=True, help="Show which cells would be performed, and start nothing.")
 @attacks_option
 @reporting
@@ -39,6 +44,7 @@ def matrix(
     html: Path | None,
     markdown: bool,
     seed: int,
+    vulnerable: str | None,
     dry_run: bool,
     folder: Path | None,
 ) -> Result[MatrixData] | Result[MatrixPlan]:
@@ -48,13 +54,15 @@ def matrix(
     when a cell is inconclusive.
     """
     from sevkit import attacks
+    from sevkit.attacks import flaws, runner
     from sevkit.attacks import matrix as cells_of
-    from sevkit.attacks import runner
 
     known = attacks.discover(folder)
     chosen = [attacks.find(name, folder) for name in dict.fromkeys(names)] or list(known.values())
     output_file(html, "--html")
-    levels = _LEVELS[level]
+    levels, lacking = _LEVELS[level], flaws.parse(vulnerable)
+    if lacking and Level.MODEL not in levels:
+        raise UsageError("--vulnerable is for the software model", hint="--level model or all")
     if Level.EMULATOR in levels and (missing := cells_of.nothing_runs(Level.EMULATOR)):
         raise UsageError(f"--level {level}: {missing}", hint="--level model needs nothing")
     if dry_run:
@@ -62,11 +70,12 @@ def matrix(
         return Result("attack matrix", MatrixPlan(dry_run=True, cells=plan), human=_show_plan)
     cells = []
     if Level.MODEL in levels:
-        cells += list(cells_of.run_model(chosen, seed=seed))
+        cells += [*cells_of.run_model(chosen, seed=seed)]
+        cells += cells_of.run_vulnerable(chosen, lacking, seed=seed) if lacking else []
     if Level.EMULATOR in levels:
         with progress("the matrix on real guests") as say:
             cells += list(cells_of.run_guests(chosen, Level.EMULATOR, progress=say))
-    data = cells_of.as_data(chosen, cells, levels, seed)
+    data = cells_of.as_data(chosen, cells, levels, seed, lacking)
     if html is not None:
         from sevkit.render import matrix as renderer
 
