@@ -129,7 +129,7 @@ def _drop_writes(lab: GuestLab, note: Notebook, in_program: tuple[bytes, bytes])
 def _after(lab: GuestLab, note: Notebook) -> Observation:
     """What the program has found."""
     try:
-        ended = program.status(lab, "count")
+        ended = program.ended(lab, "count")
     except (GuestError, HypervisorError) as error:
         raise InconclusiveError("the guest's kernel has lost writes of its own and does not answer") from error
     note.guest("The program:", "still counts" if ended is None else f"exit status {ended}")

@@ -39,7 +39,8 @@ def text(data: Mapping[str, Any], *, colour: bool = False, width: int = 100) -> 
     for column in data["columns"]:
         table.add_column(column.replace(" + ", "\n+ "), overflow="fold")
     for attack, columns in _rows(data):
-        table.add_row(attack["name"], *[_cells(cells, len(data["levels"]) > 1, width) for cells in columns])
+        room = max(12, (width - 24) // len(columns) - 3)
+        table.add_row(attack["name"], *[_cells(cells, len(data["levels"]) > 1, room) for cells in columns])
     console.print(table)
     _summary(console, data)
     output = console.file
@@ -47,18 +48,20 @@ def text(data: Mapping[str, Any], *, colour: bool = False, width: int = 100) -> 
     return output.getvalue()
 
 
-def _cells(cells: list[dict[str, Any]], named: bool, width: int) -> Text:
-    return Text("\n").join(_cell(cell, named, width) for cell in cells)
+def _cells(cells: list[dict[str, Any]], named: bool, room: int) -> Text:
+    return Text("\n").join(_cell(cell, named, room) for cell in cells)
 
 
-def _cell(cell: dict[str, Any], named: bool, width: int) -> Text:
+def _cell(cell: dict[str, Any], named: bool, room: int) -> Text:
+    """One cell in ``room`` columns."""
     word = _SIGNS[cell["observed"]] + ("" if cell["as_expected"] else f" (expected: {cell['expected']})")
     shown = Text(word, style=_COLOURS[cell["observed"]])
     if named:
-        mark = " DISAGREES" if cell["agrees"] is False else ""
-        shown = Text.assemble((f"{cell['level']}: ", "dim"), shown, mark)
+        shown = Text.assemble((f"{cell['level']}: ", "dim"), shown)
     if cell["observed"] in ("works", "stopped"):
-        shown.append("\n" + textwrap.fill(cell["check"], max(12, (width - 40) // 5)), style="dim")
+        shown.append("\n" + textwrap.fill(cell["check"], room), style="dim")
+    if cell["agrees"] is not None:
+        shown.append("\nagrees with model" if cell["agrees"] else "\nDISAGREES with model", style="dim")
     return shown
 
 

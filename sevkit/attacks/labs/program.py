@@ -1,6 +1,7 @@
 """Small programs for a real guest, as machine code: no compiler is needed, and every register is known."""
 
 import struct
+import time
 from pathlib import Path
 
 from sevkit.attacks.labs.guest_lab import GuestLab
@@ -9,6 +10,7 @@ from sevkit.paths import work_dir
 
 BASE = 0x400000
 DATA = BASE + 0x2000  # a separate page after the code
+_PATIENCE = 20.0
 _HEADER, _PROGRAM_HEADER = 64, 56
 ENTRY = BASE + _HEADER + _PROGRAM_HEADER
 
@@ -43,10 +45,14 @@ def start(lab: GuestLab, name: str, code: bytes, *, pages: int = 1, requests: bo
         raise GuestError(f"the guest could not start {name}", detail=done.stderr.decode(errors="replace"))
 
 
-def status(lab: GuestLab, name: str) -> int | None:
-    """The exit status of a program that was started; None while it runs."""
-    text = lab.guest.run(f"cat /root/{name}.status 2>/dev/null").text.strip()
-    return int(text) if text.isdigit() else None
+def ended(lab: GuestLab, name: str, *, within: float = _PATIENCE) -> int | None:
+    """The exit status of a program that was started; None if it still runs after ``within`` seconds."""
+    deadline = time.monotonic() + within
+    while True:
+        text = lab.guest.run(f"cat /root/{name}.status 2>/dev/null").text.strip()
+        if text.isdigit() or time.monotonic() > deadline:
+            return int(text) if text.isdigit() else None
+        time.sleep(0.2)
 
 
 def stop(lab: GuestLab, name: str) -> None:
