@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sevkit import processes
 from sevkit.errors import DeadlineError, GuestError, HypervisorError
-from sevkit.guest import diagnosis, secrets
+from sevkit.guest import diagnosis, kernel, secrets
 from sevkit.guest.channel import AgentChannel, SshChannel
 from sevkit.guest.result import CommandResult
 from sevkit.guest.spec import GuestSpec
@@ -55,15 +55,24 @@ class QemuGuest:
     @property
     def versions(self) -> dict[str, str]:
         """The versions of QEMU and, as reported by the guest, of its kernel."""
-        able = capabilities_of.of_binary(self._record.command_line[0])
-        return {"QEMU": able.version, "guest kernel": self.run("uname -r", timeout=30).text.strip()}
+        return {"QEMU": self.qemu_version, "guest kernel": self.run("uname -r", timeout=30).text.strip()}
+
+    @property
+    def qemu_version(self) -> str:
+        """The version of the QEMU that runs the guest."""
+        return capabilities_of.of_binary(self._record.command_line[0]).version
 
     def run(
         self, command: str | Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0, private: bool = False
     ) -> CommandResult:
         """Run a command in the guest, by the agent or, when ``private``, by ssh."""
         channel = self._ssh if private else self._agent
-        return channel.run(command, stdin=stdin, timeout=timeout)
+        try:
+            return channel.run(command, stdin=stdin, timeout=timeout)
+        except DeadlineError as error:
+            if self.ask("query-status")["status"] != "paused":
+                raise
+            raise DeadlineError(error.message, hint=f"it is suspended: sevkit guest resume {self.name}") from error
 
     def plant(self, nonce: bytes) -> None:
         """Plant the secrets; a marker passes through the guest's shared buffers before that, and one after it."""
@@ -174,7 +183,8 @@ class QemuGuest:
             self._agent.wait_ready(time.monotonic() + timeout, check=self.check)
         except DeadlineError as error:
             why = diagnosis.late(self.console(), timeout)
-            raise DeadlineError(why.message, hint=why.hint, detail=self._last_words()) from error
+            hint = why.hint if self._spec.kernel is None else f"{kernel.note(self._spec.kernel)}; {why.hint}"
+            raise DeadlineError(why.message, hint=hint, detail=self._last_words()) from error
         except HypervisorError:
             self._await_end()
             raise
