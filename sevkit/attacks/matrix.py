@@ -61,7 +61,7 @@ class Cell:
         if declared is not None:
             return {"agrees": None, "not_compared": declared.why}
         if self.run.outcome is Outcome.INCONCLUSIVE:
-            return {"agrees": None, "not_compared": "inconclusive"}
+            return {"agrees": None, "not_compared": f"inconclusive: {self.run.reason}"}
         return {"agrees": self.run.outcome is model.run.outcome, "not_compared": None}
 
 

@@ -51,6 +51,11 @@ class Run:
         return self.observation.outcome
 
     @property
+    def reason(self) -> str:
+        """The conclusion in words: for an inconclusive run, why."""
+        return self.steps[-1].text if self.steps else self.observation.check
+
+    @property
     def as_expected(self) -> bool:
         """Whether the experiment ended as it should."""
         return self.outcome is self.expectation.outcome

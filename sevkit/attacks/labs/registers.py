@@ -59,5 +59,6 @@ class Registers:
             self._rest += piece
         body, _, after = packet.partition(b"#")
         self._rest = after[2:]
-        self._stream.sendall(b"+")
+        with contextlib.suppress(OSError):  # the answer is there: it does not matter if the stub has ended
+            self._stream.sendall(b"+")
         return body.decode("ascii", errors="replace")
