@@ -108,3 +108,13 @@ def test_the_column_of_an_unpatched_platform(sevkit: Run, sevkit_json: RunJson) 
     assert sevkit("attack", "matrix", "--vulnerable", "AMD-SB-0000")[0] == 2
     assert sevkit("attack", "matrix", "--vulnerable", "")[0] == 2
     assert sevkit("attack", "matrix", "--level", "emulator", "--vulnerable", "AMD-SB-3020", "--dry-run")[0] == 2
+
+
+def test_an_attack_without_a_form_at_the_level_is_no_success(sevkit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sevkit.attacks import matrix
+    from sevkit.vocabulary import Level, Mode
+
+    monkeypatch.setattr(matrix, "available", lambda level: dict.fromkeys(Mode) if level is Level.EMULATOR else {})
+    assert sevkit("attack", "matrix", "badram", "--level", "emulator", "--dry-run")[0] == 2
+    assert sevkit("attack", "matrix", "replay", "badram", "--level", "emulator", "--dry-run")[0] == 2
+    assert sevkit("attack", "matrix", "replay", "--level", "emulator", "--dry-run")[0] == 0
