@@ -89,6 +89,7 @@ class Attack:
     model shows, with the reason. ``guest_modes``: the modes in which the real-guest form can show something; None:
     all modes that the attack applies to. ``guest_levels``: the levels of the real-guest form. ``on_mock``: the
     real-guest form needs only the guest protocol, so `attack run` performs it on the mock's guests at level model.
+    ``image``: the image that it needs in place of the default.
     ``captures``: the real-guest form captures the VMM's memory, so it supports ``--capture`` and ``--keep``.
 
     ``falls_with`` is the check that alone stops the attack under SEV-SNP: a flaw of the platform that lets the host
@@ -119,6 +120,7 @@ class Attack:
     guest_levels: frozenset[Level] = frozenset({Level.HARDWARE, Level.EMULATOR})
     differs: Mapping[tuple[Level, Mode], Expectation] = field(default_factory=dict)
     on_mock: bool = False
+    image: str | None = None
     captures: bool = False
     breaks_claim: Source | None = None
 

@@ -142,13 +142,15 @@ def run_guests(
     for mode, missing in available(level).items():
         if missing is None:
             able = [attack for attack in attacks if attack.has_guest_form(mode)]
-            yield from _one_mode(able, mode, target, deadline, progress)
+            for image in dict.fromkeys(attack.image for attack in able):
+                alike = [attack for attack in able if attack.image == image]
+                yield from _one_mode(alike, mode, target, deadline, progress)
 
 
 def _one_mode(
     attacks: Sequence[Attack], mode: Mode, target: Target, deadline: float, progress: Callable[[str], None]
 ) -> Iterator[Cell]:
-    """All attacks on guests of one mode: the same guest for as long as it answers, then a fresh one."""
+    """All attacks on guests of one mode and image: the same guest for as long as it answers, then a fresh one."""
     left = list(attacks)
     while left:
         planned = plan(left[0], [mode], target, progress=progress)
