@@ -69,9 +69,9 @@ def _list(console: Console, data: Mapping[str, Any], title: str, _: int) -> None
                 shown = _cell(cell, named, 2000)
                 same.setdefault(shown.plain, (shown, []))[1].append(column)
         for shown, where in same.values():
-            what, _, rest = shown.plain.partition("\n")
-            check = rest.replace("\n", ", ")
-            line = Text.assemble(shown[: len(what)], ": ", ", ".join(where), (f" ({check})" if check else "", "dim"))
+            what, *more = shown.plain.split("\n")
+            remarks = ", ".join(more)
+            line = Text.assemble(shown[: len(what)], ": ", ", ".join(where), (f" ({remarks})" if remarks else "", "dim"))
             console.print(Padding(line, (0, 0, 0, 2), expand=False))
 
 
