@@ -71,7 +71,7 @@ def _list(console: Console, data: Mapping[str, Any], title: str, _: int) -> None
         for shown, where in same.values():
             what, *more = shown.plain.split("\n")
             remarks = ", ".join(more)
-            line = Text.assemble(shown[: len(what)], ": ", ", ".join(where), (f" ({remarks})" if remarks else "", "dim"))
+            line = Text.assemble(shown[: len(what)], ": ", ", ".join(where), (remarks and f" ({remarks})", "dim"))
             console.print(Padding(line, (0, 0, 0, 2), expand=False))
 
 
