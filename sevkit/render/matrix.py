@@ -100,10 +100,17 @@ def _summary(console: Console, data: Mapping[str, Any]) -> None:
     for line in _comparison(data):
         console.print(line)
     broken = [cell for cell in data["contradicted_claims"] if cell["mode"] == "sev-snp"]
-    for line in dict.fromkeys(f"SEV-SNP is claimed to stop {c['attack']}, and does not: {c['cites']}" for c in broken):
+    for line in dict.fromkeys(map(_contradiction, broken)):
         console.print(line, style="yellow")
     for words in provenance.lines(cell["provenance"] for cell in data["cells"]):
         console.print(words, style="dim")
+
+
+def _contradiction(cell: Mapping[str, Any]) -> str:
+    """A claim that a cell contradicts; with the missing fix, for a column of an unpatched platform."""
+    lacking = cell["column"].partition(" + ")[2]
+    where = f" without the fix of {lacking}" if lacking and lacking != "mitigations" else ""
+    return f"SEV-SNP is claimed to stop {cell['attack']}, and does not{where}: {cell['cites']}"
 
 
 def _comparison(data: Mapping[str, Any]) -> list[str]:
