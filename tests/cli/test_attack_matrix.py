@@ -118,3 +118,8 @@ def test_an_attack_without_a_form_at_the_level_is_no_success(sevkit: Run, monkey
     assert sevkit("attack", "matrix", "badram", "--level", "emulator", "--dry-run")[0] == 2
     assert sevkit("attack", "matrix", "replay", "badram", "--level", "emulator", "--dry-run")[0] == 2
     assert sevkit("attack", "matrix", "replay", "--level", "emulator", "--dry-run")[0] == 0
+
+
+@pytest.mark.parametrize("tcb", ["snp=999", "snpp=24", "snp=-1", "snp", "", "snp=24,,"])
+def test_levels_that_no_firmware_has_are_refused(sevkit: Run, tcb: str) -> None:
+    assert sevkit("attack", "list", "--generation", "milan", "--tcb", tcb)[0] == 2
