@@ -4,12 +4,13 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from sevkit.attacks import cachewarp, page_trace, register_tamper
-from sevkit.attacks.labs import program
+from sevkit.attacks.labs import guest_lab, program
 from sevkit.attacks.labs.registers import Registers
 from sevkit.errors import HypervisorError
 
@@ -91,3 +92,38 @@ def test_a_stub_that_refuses_or_ends_is_an_error(answer: bytes) -> None:
     state, _, _ = _stub([answer])
     with pytest.raises(HypervisorError):
         state.rip = 1
+
+
+class _FaultyHost:
+    """A host that sees a fault from the second look on, or never."""
+
+    def __init__(self, faulty: bool) -> None:
+        self.looks, self.faulty = 0, faulty
+
+    def fault(self) -> tuple[str, str] | None:
+        self.looks += 1
+        return ("rmp-gpa", "words") if self.faulty and self.looks > 1 else None
+
+
+class _Lab:
+    def __init__(self, faulty: bool) -> None:
+        self.host = _FaultyHost(faulty)
+
+
+def test_a_guest_that_a_fault_has_stopped_is_not_waited_for() -> None:
+    never = threading.Event()
+    assert guest_lab.unless_fault(_Lab(faulty=True), never.wait) is None  # type: ignore[arg-type]
+    never.set()
+
+
+def test_an_answer_or_an_error_comes_through() -> None:
+    def slow() -> str:
+        time.sleep(0.7)
+        return "answer"
+
+    def fails() -> str:
+        raise HypervisorError("no answer")
+
+    assert guest_lab.unless_fault(_Lab(faulty=False), slow) == "answer"  # type: ignore[arg-type]
+    with pytest.raises(HypervisorError):
+        guest_lab.unless_fault(_Lab(faulty=True), fails)  # type: ignore[arg-type]
