@@ -1,5 +1,6 @@
 """What the real-guest forms rest on without a guest: machine code, rhythms of pages, packets of the gdb stub."""
 
+import re
 import shutil
 import socket
 import subprocess
@@ -62,7 +63,10 @@ def _stub(answers: list[bytes]) -> tuple[Registers, list[bytes], threading.Threa
 
     def serve() -> None:
         for answer in answers:
-            asked.append(theirs.recv(4096))
+            request = b""
+            while not re.search(rb"#[0-9a-f]{2}$", request):  # acknowledgements come before, in pieces of their own
+                request += theirs.recv(4096)
+            asked.append(request)
             for at in range(0, len(answer), 7):  # in pieces, as a slow peer sends
                 theirs.sendall(answer[at : at + 7])
         theirs.close()
