@@ -112,7 +112,7 @@ def _random_key() -> int:
 
 def _request(lab: GuestLab) -> set[int]:
     """The pages that the guest touches until it has answered one more request."""
-    lab.guest.run("printf x >/root/signer.requests; sleep 0.05")
+    lab.guest.run("cd /root; echo >signer.requests; read -r answer <signer.answers")
     return lab.host.touched()
 
 
@@ -131,20 +131,24 @@ def _periodic(rounds: list[list[set[int]]]) -> dict[int, set[int]]:
 
 
 def _signer(key: int) -> bytes:
-    """Machine code: for each byte that can be read, touch SQUARE, and MULTIPLY too if the next bit of the key is 1.
+    """Machine code: for each byte that it reads, touch SQUARE, and MULTIPLY too if the next bit of the key is 1.
+
+    It answers with the byte.
 
     mov r12d, key; xor r13d, r13d; next: xor eax, eax; xor edi, edi; mov esi, DATA; mov edx, 1; syscall (read);
     cmp eax, 1; jne end; mov ebx, SQUARE; inc qword [rbx]; bt r12d, r13d; jnc zero; mov ebx, MULTIPLY; inc qword [rbx];
-    zero: inc r13d; and r13d, 7; jmp next; end: xor edi, edi; mov eax, 60; syscall (exit)
+    zero: inc r13d; and r13d, 7; mov eax, 1; mov edi, 1; mov esi, DATA; mov edx, 1; syscall (write);
+    jmp next; end: xor edi, edi; mov eax, 60; syscall (exit)
     """
 
     def number(value: int) -> str:
         return value.to_bytes(4, "little").hex()
 
-    read = f"31c0 31ff be{number(program.DATA)} ba01000000 0f05 83f801 751f"
+    read = f"31c0 31ff be{number(program.DATA)} ba01000000 0f05 83f801 7535"
     square = f"bb{number(_SQUARE)} 48ff03 450fa3ec 7308"
     multiply = f"bb{number(_MULTIPLY)} 48ff03"
-    step, end = "41ffc5 4183e507 ebcc", "31ff b83c000000 0f05"
+    step = f"41ffc5 4183e507 b801000000 bf01000000 be{number(program.DATA)} ba01000000 0f05 ebb6"
+    end = "31ff b83c000000 0f05"
     return bytes.fromhex(f"41bc{number(key)} 4531ed {read} {square} {multiply} {step} {end}")
 
 

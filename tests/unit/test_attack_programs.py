@@ -19,7 +19,7 @@ from sevkit.errors import HypervisorError
 @pytest.mark.skipif(shutil.which("objdump") is None, reason="objdump disassembles")
 @pytest.mark.parametrize(
     ("code", "instructions"),
-    [(cachewarp._COUNTER, 17), (page_trace._signer(0b1011), 21), (register_tamper._LOCK, 4)],
+    [(cachewarp._COUNTER, 17), (page_trace._signer(0b1011), 26), (register_tamper._LOCK, 4)],
     ids=["cachewarp", "page-trace", "register-tamper"],
 )
 def test_programs_are_whole_instructions_and_jump_to_their_starts(

@@ -29,7 +29,7 @@ def elf(code: bytes, pages: int = 1) -> bytes:
 def start(lab: GuestLab, name: str, code: bytes, *, pages: int = 1, requests: bool = False) -> None:
     """Run a program in the guest in the background; its exit status will be in /root/NAME.status.
 
-    With ``requests`` it reads its input from the pipe /root/NAME.requests, which stays open.
+    With ``requests`` it reads from the pipe /root/NAME.requests and writes to /root/NAME.answers; both stay open.
     """
     with work_dir("program") as folder:
         file = Path(folder) / name
@@ -37,8 +37,8 @@ def start(lab: GuestLab, name: str, code: bytes, *, pages: int = 1, requests: bo
         lab.guest.put(file, f"/root/{name}")
     prepare, source = f"cd /root; chmod +x {name}; rm -f {name}.*", ""
     if requests:
-        prepare += f"; mkfifo {name}.requests"
-        source = f" 0<>{name}.requests"  # opened for reading and writing, so that it never ends
+        prepare += f"; mkfifo {name}.requests {name}.answers"
+        source = f" 0<>{name}.requests 1<>{name}.answers"  # opened for reading and writing, so that they never end
     run = f"(./{name}{source}; echo $? >{name}.status) >/dev/null 2>&1 &"
     done = lab.guest.run(f"{prepare}; {run}")
     if done.status != 0:
