@@ -14,6 +14,7 @@ from sevkit.memory.sources.base import PAGE, State, intersect, normalise
 from sevkit.memory.sources.process import LiveMemory
 
 _WINDOW = 8 << 20
+_MOST_TOUCHES = 65536  # of x-sev-host-page-trace
 
 
 class RefusedError(Exception):
@@ -71,8 +72,14 @@ class Host:
         self._guest.ask("qom-set", path="/objects/sev0", property="cache-op", value="invd")
 
     def touched(self) -> set[int]:
-        """The guest-physical addresses of the pages that the guest has touched since the last call; traces on."""
-        return {int(touch["gpa"]) & -PAGE for touch in self.command("page-trace", enable=True)}
+        """The guest-physical addresses of the pages that the guest has touched since the last call; traces on.
+
+        Raises InconclusiveError if there were more touches than the emulator keeps.
+        """
+        touches = self.command("page-trace", enable=True)
+        if len(touches) >= _MOST_TOUCHES:
+            raise InconclusiveError(f"the guest touched pages {_MOST_TOUCHES} times: the host's log was full")
+        return {int(touch["gpa"]) & -PAGE for touch in touches}
 
     def vmm_log(self) -> list[str]:
         """The lines that the VMM has written, among them why it stopped a guest."""
