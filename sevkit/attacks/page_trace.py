@@ -58,8 +58,9 @@ def model(note: Notebook) -> Observation:
     return note.stopped("unknown", "The trace does not show the key.")
 
 
-# Rounds to compare: more while several rhythms could be the key's. One more at the start makes the pages exist.
+# Rounds to compare: more while several rhythms could be the key's.
 _BITS, _ROUNDS, _MOST_ROUNDS = 8, 3, 10
+_ASK = "echo >/root/signer.requests; read -r answer </root/signer.answers"
 _SQUARE, _MULTIPLY = program.DATA + 0x1000, program.DATA + 0x2000
 
 
@@ -91,14 +92,11 @@ def guest(lab: GuestLab, note: Notebook) -> Observation:
 
 
 def _observe(lab: GuestLab) -> list[list[set[int]]]:
-    """The pages touched for each request of each round, until one rhythm is left; the first round is left out."""
+    """The pages touched for each request of each round, until one rhythm is left."""
+    lab.guest.run(f"for n in $(seq {_BITS}); do {_ASK}; done")  # a first round makes the pages exist
     rounds: list[list[set[int]]] = []
-    for number in range(_MOST_ROUNDS + 1):
-        touched = [_request(lab) for _ in range(_BITS)]
-        if number:
-            rounds.append(touched)
-        if len(rounds) >= _ROUNDS and len(_periodic(rounds)) <= 1:
-            break
+    while len(rounds) < _ROUNDS or (len(_periodic(rounds)) > 1 and len(rounds) < _MOST_ROUNDS):
+        rounds.append([_request(lab) for _ in range(_BITS)])
     return rounds
 
 
@@ -112,7 +110,7 @@ def _random_key() -> int:
 def _request(lab: GuestLab) -> set[int]:
     """The pages that the guest touches while it answers one request; those before it would fill the host's log."""
     lab.host.touched()
-    lab.guest.run("cd /root; echo >signer.requests; read -r answer <signer.answers")
+    lab.guest.run(_ASK)
     return lab.host.touched()
 
 
