@@ -116,6 +116,48 @@ class Measured(TypedDict):
     summary: list[str]
 
 
+class SourceRow(TypedDict):
+    """A source tarball that is not in the cache yet; ``size`` in bytes."""
+
+    file: str
+    sha256: str
+    size: int
+
+
+class ReproducePlan(RunPlan):
+    """What `bench reproduce --dry-run` would do: fetch, build, measure; ``notes`` say what differs from the study."""
+
+    to_fetch: list[SourceRow]
+    to_build: list[str]
+    notes: list[str]
+
+
+class ReproducedRow(TypedDict):
+    """One row of the study beside what was measured here; ``here`` is null, with ``reason``, if nothing was.
+
+    ``study_in_interval`` is null unless the interval comes from hardware. ``differs``: in what the workload differs.
+    """
+
+    family: str
+    workload: str
+    storage: str | None
+    metric: str
+    study_ratio: float | None
+    article_ratio: float | None
+    here: ComparisonRow | None
+    study_in_interval: bool | None
+    differs: str
+    reason: str
+
+
+class Reproduced(Measured):
+    """What `bench reproduce` measured, row by row of the study."""
+
+    rows: list[ReproducedRow]
+    notes: list[str]
+    html: str | None
+
+
 class LintRules(TypedDict):
     """The rules, with a description of each."""
 
@@ -158,6 +200,52 @@ class Imported(TypedDict):
     workloads: list[str]
     modes: list[str]
     provenance: str
+
+
+class Counted(TypedDict):
+    """How often a hypervisor counted something while a workload ran once: the mean over samples, least and most.
+
+    ``command`` of them belong to the command that starts the workload.
+    """
+
+    mean: float
+    least: int
+    most: int
+    command: float
+
+
+class ExitsRow(TypedDict):
+    """What was counted for one workload in one mode; ``seconds`` is the mean duration of a sample."""
+
+    workload: str
+    storage: str | None
+    conditions: dict[str, str]
+    arm: str
+    samples: int
+    seconds: float
+    counts: dict[str, Counted]
+
+
+class Exits(TypedDict):
+    """Exits by reason, and what else hypervisors count."""
+
+    provenance: list[str]
+    rows: list[ExitsRow]
+
+
+class Verified(TypedDict):
+    """Whether recorded values follow from what programs printed. ``parsed`` of ``samples`` were parsed again.
+
+    ``timed`` samples are durations that sevkit took itself: they were compared with the record of the clock.
+    """
+
+    verdict: Literal["intact", "changed", "inconclusive"]
+    reasons: list[str]
+    samples: int
+    parsed: int
+    timed: int
+    raw_files: int
+    chained: bool
 
 
 class ProfileRow(TypedDict):
@@ -269,3 +357,108 @@ class Merged(TypedDict):
 
     provenance: str
     rows: list[MergedRow]
+
+
+class Part(TypedDict):
+    """One part of a cost. ``times`` multiplies the cost; ``share`` and ``share_interval`` are fractions of the total.
+
+    ``share`` is null where the total was not shown to be a cost. ``verdict`` is that of a comparison: ``worse`` adds.
+    """
+
+    name: str
+    title: str
+    before: str
+    after: str
+    times: float | None
+    interval: list[float] | None
+    p_holm: float | None
+    verdict: str
+    reason: str
+    share: float | None
+    share_interval: list[float] | None
+
+
+class Switched(TypedDict):
+    """A factor that was switched: ``change`` is what it does to the cost of the mode, ``cost`` the cost with it.
+
+    ``plain`` and ``mode`` are what it does to the baseline and to the mode by themselves (above 1 is worse).
+    """
+
+    factor: str
+    change: Part
+    cost: float | None
+    cost_interval: list[float] | None
+    plain: float | None
+    mode: float | None
+
+
+class AttributedRow(TypedDict):
+    """One row: ``steps`` multiply to ``total``. ``metric`` is null for a mean over several rows."""
+
+    workload: str
+    storage: str | None
+    metric: str | None
+    family: str | None
+    conditions: dict[str, str]
+    baseline_mode: str
+    mode: str
+    rounds: int
+    provenance: list[str]
+    total: Part
+    steps: list[Part]
+    switches: list[Switched]
+    control: Part | None
+
+
+class Attribution(TypedDict):
+    """What the costs of a campaign consist of."""
+
+    provenance: list[str]
+    rows: list[AttributedRow]
+    figures: NotRequired[list[str]]
+
+
+class CurvePoint(TypedDict):
+    """The cost of a mode at one value of a sweep; above 1 is worse, whatever the metric."""
+
+    value: str
+    cost: float | None
+    interval: list[float] | None
+    rounds: int
+
+
+class InteractionRow(TypedDict):
+    """How the cost changes: ``times`` from the first value to ``value``, or per doubling where ``value`` is null."""
+
+    value: str | None
+    times: float | None
+    interval: list[float] | None
+    p_holm: float | None
+    noise_floor: float | None
+    verdict: str
+    reason: str
+
+
+class CurveRow(TypedDict):
+    """One mode of one row along a sweep. ``course`` is ``changes``, ``level``, ``inconclusive`` or ``refused``."""
+
+    workload: str
+    storage: str | None
+    metric: str
+    family: str | None
+    conditions: dict[str, str]
+    axis: str
+    baseline_mode: str
+    mode: str
+    provenance: list[str]
+    course: str
+    points: list[CurvePoint]
+    interactions: list[InteractionRow]
+
+
+class Curves(TypedDict):
+    """The curves of a campaign's sweeps."""
+
+    provenance: list[str]
+    curves: list[CurveRow]
+    figures: NotRequired[list[str]]

@@ -5,8 +5,8 @@ next measurement starts. A last line without a newline is an interrupted write: 
 writer removes it.
 
 Each line ends with a link of a hash chain over all lines before it, so that a reader detects a line that was changed,
-removed or inserted. This protects against accidents and unnoticed edits, not against an author who rewrites the
-whole file with a new chain.
+removed or inserted; the chain begins with the header's digest. This protects against accidents and unnoticed edits,
+not against an author who rewrites the whole file with a new chain.
 """
 
 import errno
@@ -30,6 +30,7 @@ LOCK = "lock"
 RAW = "raw"
 MOST_COMPLAINTS = 20
 _CHAIN = b',"chain":"'
+_FROM_HEADER = "from the header"  # the chain's start; true in directories of older versions: from nothing
 _LINK = 16  # hexadecimal digits of a link
 _TAIL = len(_CHAIN) + _LINK + 3
 _MOST_BOOTS = 10**9
@@ -86,7 +87,7 @@ def load(path: Path) -> Campaign:
     """Read a results directory. Damaged lines are listed in ``damage``; an incomplete last line is not damage."""
     campaign = Campaign(path, read_header(path))
     metrics: dict[Any, Metric] = {}
-    link: bytes | None = b"" if campaign.header.get("chained") else None  # None: not known, the next line sets it
+    link: bytes | None = _seed(path, campaign.header)  # None: not known, the next line sets it
     for number, line in _lines(path / RECORDS):
         body, found = _unchained(line)
         whole = link is None or found == _link(link, body)
@@ -100,7 +101,7 @@ def load(path: Path) -> Campaign:
             _complain(campaign, f"{RECORDS} line {number}: {error}")
             continue
         if not whole:
-            _complain(campaign, f"{RECORDS} line {number}: it, or a line before it, was changed after it was written")
+            _complain(campaign, f"{RECORDS} line {number}: it, or what is before it, was changed after it was written")
     return campaign
 
 
@@ -160,7 +161,7 @@ class Store:
         try:
             self._file = os.open(path / RECORDS, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             self._cut_torn_line()
-            self._link = self._last_link()
+            self._link = self._last_link() or _seed(path, header) or b""
         except BaseException:
             os.close(self._lock)
             raise
@@ -170,7 +171,7 @@ class Store:
         """Start a results directory; raises UsageError when there is already one."""
         if is_campaign(path):
             raise UsageError(f"{path} already holds results", hint="give another --output, or remove it")
-        full = {"format": FORMAT, "format_version": FORMAT_VERSION, "chained": True, **header}
+        full = {"format": FORMAT, "format_version": FORMAT_VERSION, "chained": _FROM_HEADER, **header}
         try:
             path.mkdir(parents=True, exist_ok=True)
             write_durably(path / HEADER, json.dumps(full, indent=2).encode() + b"\n")
@@ -204,12 +205,12 @@ class Store:
 
     def keep_raw(self, name: str, data: bytes) -> str:
         """Save a program's output; returns its path relative to the directory."""
-        folder = self.path / RAW
+        path = self.path / RAW / name
         try:
-            folder.mkdir(exist_ok=True)
-            write_durably(folder / name, data)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_durably(path, data)
         except OSError as error:
-            raise _disk_error(folder / name, error) from error
+            raise _disk_error(path, error) from error
         return f"{RAW}/{name}"
 
     def close(self) -> None:
@@ -295,6 +296,17 @@ def _lock(path: Path) -> int:
 
 def _encode(record: Mapping[str, Any]) -> bytes:
     return json.dumps(record, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def _seed(path: Path, header: Mapping[str, Any]) -> bytes | None:
+    """What the first line is linked to; None where lines are not chained."""
+    chained = header.get("chained")
+    if chained != _FROM_HEADER:
+        return b"" if chained else None
+    try:
+        return digest((path / HEADER).read_bytes())[:_LINK].encode()
+    except OSError as error:
+        raise BadInputError(f"{path / HEADER} cannot be read: {error.strerror}") from error
 
 
 def _link(before: bytes, line: bytes) -> bytes:

@@ -13,7 +13,7 @@ from sevkit.errors import BadInputError, UsageError
 from sevkit.guest.spec import StorageKind
 from sevkit.vocabulary import Mode
 
-PARSERS = ("time", "rate", "number", "fio", "fio-first", "redis", "boot")
+PARSERS = ("time", "rate", "number", "quantiles", "fio", "fio-first", "redis", "boot")
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,17 @@ class Workload:
     """One thing to measure.
 
     ``command`` is run by a shell with DISK, WORK, VCPUS, MEMORY_MIB and SECONDS set. ``parse`` says how its result
-    is read: ``time`` (its duration), ``rate`` (``amount`` / duration), ``number`` (``pattern`` in its output), ``fio``,
-    ``fio-first`` (its first job alone, as the study read it), ``redis``. ``published`` is the study's command, for
-    --as-published. ``prepare`` runs once per boot, ``before`` before each sample; neither is timed. ``sources`` are C
-    files of sevkit/bench/data/src, compiled on the host and copied to WORK. ``needs`` are programs that must be
-    installed. ``after`` ends what ``prepare`` started. A workload that ``warms_itself`` (fio's ramp) needs no warm-ups.
-    ``seconds`` is the approximate duration of a sample on hardware, 0 if its value is the duration.
+    is read: ``time`` (its duration), ``rate`` (``amount`` / duration), ``number`` (``pattern`` in its output),
+    ``quantiles`` (the same, and lines like ``p99 3``), ``fio``, ``fio-first`` (its first job alone, as the study read
+    it), ``redis``. ``published`` is the study's command, for --as-published. ``prepare`` runs once per boot, ``before``
+    before each sample; neither is timed. ``sources`` are C files of sevkit/bench/data/src, compiled on the host and
+    copied to WORK. ``needs`` are programs that must be installed, ``device`` a file that must be there. A workload of
+    the ``network`` finds address and port of a server on the host in NETWORK. ``after`` ends what ``prepare`` started.
+    A workload that ``warms_itself`` (fio's ramp) needs no warm-ups. ``seconds`` is the approximate duration of a sample
+    on hardware, 0 if its value is the duration; ``jobs`` is the number of CPUs that this duration took, and
+    ``memory_mib`` the guest memory up to which the work grows, 0 if it does not. ``study`` is the study's row that the
+    workload answers to, as WORKLOAD/METRIC, empty for the row of its own name; ``differs`` says in what it is not the
+    study's.
     """
 
     name: str
@@ -42,6 +47,8 @@ class Workload:
     needs: tuple[str, ...] = ()
     where: tuple[str, ...] = ("guest", "host", "mock")
     disk: bool = False
+    network: bool = False
+    device: str = ""
     image: str = "mini"
     prepare: str = ""
     before: str = ""
@@ -53,6 +60,16 @@ class Workload:
     mock_value: float = 1.0
     mock_cost: float = 0.0
     published: str = ""
+    jobs: int = 1
+    memory_mib: int = 0
+    study: str = ""
+    differs: str = ""
+
+    @property
+    def study_row(self) -> tuple[str, str]:
+        """Workload and metric of the study's row that this one answers to, whether or not there is one."""
+        workload, _, metric = self.study.partition("/")
+        return (workload, metric) if self.study else (self.name, self.metric)
 
     @property
     def main_metric(self) -> Metric:
@@ -67,6 +84,7 @@ class Profile:
     ``boots`` is the minimum number of guest boots per arm, ``most_boots`` the maximum. Between them the campaign ends
     when every ratio's interval is narrower than ``target`` on either side, or ``budget`` seconds are spent. With
     ``strongest`` the modes are nosev and the strongest of ``modes`` that can run, unless the user names others.
+    ``factors`` are switched one at a time (see campaign/factors.py).
     """
 
     name: str
@@ -87,6 +105,7 @@ class Profile:
     storage: tuple[str, ...] = ("virtio-blk",)
     cache: tuple[str, ...] = ("none",)
     guests: tuple[int, ...] = (1,)
+    factors: tuple[str, ...] = ()
     disk_mib: int = 256
     image: str = "mini"
     pin: str = "none"
@@ -194,10 +213,11 @@ def _read_suite(document: Mapping[str, Any], where: str) -> dict[str, Workload]:
     entries = document.get("workload")
     if not isinstance(entries, dict):
         raise BadInputError(f"{where} defines no workload", hint="write [workload.NAME] with a command")
-    return {name: _workload(name, {"family": family, **shared, **entry}, where) for name, entry in entries.items()}
+    return {name: workload_from(name, {"family": family, **shared, **entry}, where) for name, entry in entries.items()}
 
 
-def _workload(name: str, entry: Mapping[str, Any], where: str) -> Workload:
+def workload_from(name: str, entry: Mapping[str, Any], where: str) -> Workload:
+    """A workload of a suite or of a campaign's header; raises BadInputError, naming ``where`` it is from."""
     known = {f.name for f in fields(Workload)}
     if unknown := sorted(set(entry) - known):
         raise BadInputError(f"{where}: workload {name} has unknown keys: {', '.join(unknown)}")

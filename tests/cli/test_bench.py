@@ -285,3 +285,91 @@ def test_results_of_several_hosts_are_summarised(results: Path, tmp_path: Path, 
     assert "over 2 hosts" in call(capsys, "merge", results, other)[1]
     assert call(capsys, "merge", results)[0] == 2
     assert call(capsys, "merge", results, results)[0] == 2
+
+
+def test_reproduce_shows_what_it_would_fetch_build_and_measure(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEVKIT_CACHE_DIR", str(tmp_path / "cache"))  # so that nothing is there yet
+    options = ["study", "--small", "--hypervisor", "qemu", "--mode", "nosev", "--output", tmp_path / "r", "--dry-run"]
+    data = envelope(capsys, "reproduce", *options)["data"]
+    assert data["order"] == ["c0.b0.nosev", "c1.b0.nosev", "c2.b0.nosev"]
+    assert data["to_build"] == ["study-small"]
+    assert {source["file"].split("_")[0] for source in data["to_fetch"]} == {
+        "linux",
+        "llvm-toolchain-16",
+        "godot",
+        "imagemagick",
+    }
+    assert 0 < data["estimated_seconds"] < 600
+    assert any("tinymembench" in note for note in data["notes"])
+    assert not (tmp_path / "r").exists()
+    status, out, _ = call(capsys, "reproduce", *options)
+    assert status == 0
+    assert "fetch linux_6.1" in out
+    assert "three files of Linux" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (["study", "--small", "--as-published", "--output", "r"], "exclude each other"),
+        (["study", "--small", "--mode", "nosev", "--hypervisor", "qemu"], "--output is missing"),
+        (["another"], "'another' is not 'study'"),
+        (
+            ["study", "--small", "--mode", "nosev", "--hypervisor", "qemu", "--budget", "5", "--dry-run"],
+            "the budget is",
+        ),
+    ],
+)
+def test_reproduce_refuses_what_makes_no_sense(capsys: Capture, options: list[str], word: str) -> None:
+    status, _, err = call(capsys, "reproduce", *options)
+    assert status == 2
+    assert word in err
+
+
+def test_attribution_and_curves_as_called_by_a_user(capsys: Capture, tmp_path: Path) -> None:
+    out, charts = tmp_path / "r", tmp_path / "charts"
+    options = ["--where", "mock", "--boots", "4", "--most-boots", "4", "--workload", "disk-read", "--factor", "bounce"]
+    options += [
+        "--sweep",
+        "vcpus=1,2,4",
+        "--sweep",
+        "storage=nvme",
+        "--mode",
+        "nosev",
+        "--mode",
+        "sev",
+        "--budget",
+        "9999",
+    ]
+    plan = envelope(capsys, "run", *options, "--dry-run")["data"]
+    assert any("bounce" in config["label"] for config in plan["configs"])
+    envelope(capsys, "run", *options, "--output", out)
+    rows = envelope(capsys, "attribute", out, "--figures", charts)["data"]["rows"]
+    assert [row["conditions"].get("vcpus") for row in rows] == ["1", "2", "4", None]  # the last is their mean
+    assert {step["title"] for row in rows for step in row["steps"]} == {"bounce buffers", "memory encryption"}
+    curves = envelope(capsys, "curves", out, "--figures", charts)["data"]["curves"]
+    assert [curve["axis"] for curve in curves] == ["vcpus"]
+    assert len(list(charts.glob("*.svg"))) == 5
+    assert "bounce buffers" in call(capsys, "attribute", out)[1]
+    assert "per doubling" in call(capsys, "curves", out)[1]
+
+
+def test_what_was_not_measured_for_it_has_no_parts_and_no_curves(capsys: Capture, tmp_path: Path) -> None:
+    call(capsys, "published", "--output", tmp_path / "study")
+    for command in ("attribute", "curves"):
+        status, _, err = call(capsys, command, tmp_path / "study")
+        assert status == 2
+        assert "rounds" in err
+
+
+def test_verify_exits_by_its_answer(capsys: Capture, tmp_path: Path) -> None:
+    call(capsys, "import", FIO, "--output", tmp_path / "r")
+    assert envelope(capsys, "verify", tmp_path / "r")["exit_code"] == 0
+    raw = next((tmp_path / "r/raw").iterdir())
+    raw.write_text(raw.read_text().replace("1", "2", 1))
+    found = envelope(capsys, "verify", tmp_path / "r")
+    assert (found["exit_code"], found["data"]["verdict"]) == (1, "changed")
+    call(capsys, "published", "--output", tmp_path / "study")
+    assert envelope(capsys, "verify", tmp_path / "study")["exit_code"] == 3

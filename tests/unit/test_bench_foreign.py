@@ -132,6 +132,90 @@ def test_terse_that_is_not_read_names_the_way_on(tmp_path: Path, text: str) -> N
     assert "damaged" in rules(tmp_path)
 
 
+@pytest.mark.parametrize("version", [3, 4, 5])
+def test_terse_lines_of_one_name_may_be_runs_or_jobs(tmp_path: Path, version: int) -> None:
+    with pytest.raises(BadInputError) as caught:
+        samples(tmp_path, "a.csv", terse(version) * 2)
+    assert "several runs, or of several jobs" in str(caught.value.detail)
+
+
+TEXT = """read: (g=0): rw=randread, bs=(R) 4096B-4096B, (W) 4096B-4096B, ioengine=libaio, iodepth=4
+fio-3.36
+Starting 1 process
+
+read: (groupid=0, jobs=1): err= {error}: pid={pid}: Thu Nov 26 17:31:03 2026
+  read: IOPS=1000k, BW=3906KiB/s (4000kB/s)(229MiB/60000msec)
+    slat (nsec): min=1000, max=9000, avg=1500.00, stdev=10.00
+    clat (usec): min=22, max=7149, avg=250.50, stdev= 3.50
+     lat (usec): min=22, max=7149, avg=252.00, stdev= 3.60
+    clat percentiles (usec):
+     |  1.00th=[   80], 50.00th=[  240],
+     | 99.00th=[  800]
+  cpu          : usr=0.00%, sys=21.95%, ctx=1023, majf=0, minf=11
+     issued rwts: total=60000,0,0,0 short=0,0,0,0 dropped=0,0,0,0
+
+Run status group 0 (all jobs):
+   READ: bw=3906KiB/s (4000kB/s), 3906KiB/s-3906KiB/s (4000kB/s-4000kB/s), io=229MiB (240MB), run=60000-60000msec
+"""
+TEXT_2 = """read: (groupid=0, jobs=1): err= 0: pid=2024: Mon Feb  1 10:00:00 2016
+  read : io=234375KB, bw=3906.3KB/s, iops=1000, runtime= 60000msec
+    clat (usec): min=100, max=2000, avg=250.50, stdev= 3.50
+    clat percentiles (usec):
+     |  1.00th=[   80], 50.00th=[  240], 99.00th=[  800]
+  issued    : total=r=60000/w=0/d=0, short=r=0/w=0/d=0, drop=r=0/w=0/d=0
+"""
+
+
+@pytest.mark.parametrize("text", [TEXT.format(error=0, pid=7), TEXT_2, "<host1> " + TEXT_2], ids=["3", "2", "client"])
+@pytest.mark.parametrize("file", ["a.txt", "a.log", "a.json"])
+def test_fios_output_for_people(tmp_path: Path, text: str, file: str) -> None:
+    found = {s.metric.name: round(s.value) for s in samples(tmp_path, file, "$ fio x.fio\n" + text)}
+    assert found.pop("bandwidth") in (3906 * 1024, round(3906.3 * 1024))
+    assert found == {"iops": 1000, "latency_mean": 250500, "latency_p50": 240000, "latency_p99": 800000}
+    assert not {"damaged", "page-cache", "no-device-io", "short-run"} & set(rules(tmp_path))
+
+
+def test_fios_output_for_people_says_when_a_job_failed(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError) as caught:
+        samples(tmp_path, "a.txt", TEXT.format(error="5 (file:io_u.c:1896, func=io_u error)", pid=7))
+    assert "fio reports error 5 in 1 of" in str(caught.value.detail)
+    assert "job-error" in rules(tmp_path)
+
+
+APPENDED = {
+    "text": TEXT.format(error=0, pid=7) + TEXT.format(error=0, pid=9),
+    "JSON": fio(job(), timestamp_ms=100_000) + fio(job(), timestamp_ms=161_000),
+    "JSON without times, the second run was slower": fio(job(1000.0)) + fio(job(999.0)),
+}
+
+
+@pytest.mark.parametrize("form", APPENDED)
+def test_runs_that_were_appended_are_repetitions(tmp_path: Path, form: str) -> None:
+    found = [s for s in samples(tmp_path, "a.json", APPENDED[form]) if s.metric.name == "iops"]
+    assert [round(s.value, -1) for s in found] == [1000, 1000]
+    assert len({s.at.identity for s in found if s.at}) == 2
+
+
+def test_reports_on_one_run_are_not_repetitions(tmp_path: Path) -> None:
+    first = job(direction="read")
+    first["read"] |= {"runtime": 30000, "total_ios": 30000}
+    text = fio(first, timestamp_ms=130_000) + fio(job(), timestamp_ms=160_000)
+    assert len([s for s in samples(tmp_path, "a.json", text) if s.metric.name == "iops"]) == 1
+    assert (
+        iops(tmp_path, TEXT.format(error=0, pid=7) + TEXT.format(error=0, pid=7).partition("process\n")[2], "b.txt")
+        == 1000.0
+    )
+
+
+def test_an_unknown_end_is_not_an_unfinished_run(tmp_path: Path) -> None:
+    assert iops(tmp_path, fio(job(eta=2**31 - 1))) == 1000.0
+    assert "unfinished-run" not in rules(tmp_path)
+
+
+def test_unified_both_counts_once(tmp_path: Path) -> None:
+    assert iops(tmp_path, fio(job(400.0, write=side(600.0), mixed=side(1000.0)))) == 1000.0
+
+
 def hyperfine(*codes: int | None) -> str:
     return json.dumps({"results": [{"command": "make", "mean": 2.0, "times": [2.0] * len(codes), "exit_codes": codes}]})
 
@@ -148,6 +232,10 @@ def test_hyperfine_runs_that_failed_are_no_measurements(tmp_path: Path, codes: t
 MBW = "".join(f"{n}\tMethod: MEMCPY\tElapsed: 0.05\tMiB: 256.00000\tCopy: {5000 + n}.0 MiB/s\n" for n in range(3))
 MBW += "AVG\tMethod: MEMCPY\tElapsed: 0.05\tMiB: 256.00000\tCopy: 5001.0 MiB/s\n"
 TINY = "tinymembench v0.4.9 (simple benchmark)\n\n C copy backwards           :   7521.7 MB/s (0.4%)\n C copy  :  7600.0 MB/s\n"
+IPERF = """[ ID] Interval           Transfer     Bitrate         Retr
+[  5]   0.00-1.00   sec   819 MBytes  6.87 Gbits/sec   11             sender
+[  5]   0.00-1.00   sec   813 MBytes  6.82 Gbits/sec                  receiver
+"""
 XML = """<?xml version="1.0"?>
 <?xml-stylesheet type="text/xsl" href="x.xsl"?>
 <PhoronixTestSuite><Result><Title>Flexible IO</Title><Scale>{}</Scale><Proportion>{}</Proportion><Data>
@@ -166,6 +254,9 @@ OTHERS: dict[str, tuple[str, str, str, list[float], Direction]] = {
     "phoronix json": ("pts.json", json.dumps({"results": {"h": PTS}}), "IO", [84, 85, 86], Direction.HIGHER),
     "hyperfine csv": ("h.csv", "command,mean,stddev,median,user,system,min,max\nmake,2.5,0.1,2.5,1,1,2,3\n", "make", [2.5], Direction.LOWER),
     "sysbench": ("cpu.txt", "sysbench 1.0.20 (using LuaJIT)\n\nCPU speed:\n    events per second:  1234.56\n", "cpu", [1234.56], Direction.HIGHER),
+    "sysbench, counted": ("threads.txt", "sysbench 1.0.20\n    total time:     2.0s\n    total number of events:    900\n", "threads", [450.0], Direction.HIGHER),
+    "iperf3 text": ("net.log", IPERF, "net", [6.82e9], Direction.HIGHER),
+    "iperf3 text, parallel": ("net.log", IPERF + "[SUM]   0.00-1.00   sec  9 GBytes  80.0 Gbits/sec     receiver\n", "net", [8e10], Direction.HIGHER),
     "mbw": ("mbw.txt", MBW, "mbw_memcpy", [5000, 5001, 5002], Direction.HIGHER),
     "tinymembench": ("tinymembench.txt", TINY, "tinymembench_c_copy_backwards", [7521.7], Direction.HIGHER),
 }  # fmt: skip
@@ -179,11 +270,26 @@ def test_other_programs(tmp_path: Path, name: str) -> None:
     assert found[0].metric.direction is direction
 
 
+def test_hyperfine_names_its_commands_in_csv_too(tmp_path: Path) -> None:
+    text = "command,mean,stddev,median,user,system,min,max\nnosev,2.5,0.1,2.5,1,1,2,3\nsev,2.6,0.1,2.6,1,1,2,3\n"
+    (tmp_path / "h.csv").write_text(text)
+    found = imports.read_folder(tmp_path, imports.Given()).samples
+    assert [(str(s.mode), s.value) for s in found] == [("nosev", 2.5), ("sev", 2.6)]
+
+
 @pytest.mark.parametrize(
     ("file", "text", "words"),
     [
         ("a.json", '{"start": {}, "end": {}, "error": "unable to connect"}', "iperf3 reports: unable to connect"),
         ("a.txt", "sysbench 1.0.20\nFATAL: cannot open\n events per second: 3\n", "sysbench reports an error"),
+        (
+            "a.txt",
+            IPERF.replace("receiver", "sender") + "iperf3: error - control socket has closed\n",
+            "socket has closed",
+        ),
+        ("a.txt", IPERF.replace("receiver", ""), "without the receiver's rate"),
+        ("a.log", "job: (g=0)\nfio-3.33\n  read: IOPS=16k\nRun status group 0 (all jobs):\n", "for people"),
+        ("a.log", "10, 5251, 0, 4096, 0, 0\n20, 5300, 0, 4096, 0, 0\n", "single requests"),
         ("a.json", '{"what": "is this"}', "program that is known here (fio, hyperfine"),
         ("a.xml", "<!DOCTYPE x [<!ENTITY a 'b'>]><PhoronixTestSuite/>", "not JSON"),
         ("a.xml", "<PhoronixTestSuite><!ENTITY", "declarations of its own"),

@@ -147,7 +147,7 @@ def test_what_is_imported_comes_back_from_the_store(tmp_path: Path) -> None:
     folder.mkdir()
     shutil.copy(FIO / "bw_read-nvme-sev.json", folder)
     found = imports.read_folder(folder, imports.Given())
-    write.imported(output, found, source="in")
+    write.imported(output, found, folder=folder, given=imports.Given())
     campaign = store.load(output)
     assert [s.record() for s in campaign.samples] == [s.record() for s in found.samples]
     assert campaign.damage == []

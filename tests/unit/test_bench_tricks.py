@@ -14,7 +14,7 @@ from sevkit.bench.analysis import checks
 from sevkit.bench.analysis.compare import compare
 from sevkit.bench.analysis.comparison import Comparison, Ruling
 from sevkit.bench.imports import write
-from sevkit.bench.imports.files import Imported
+from sevkit.bench.imports.files import Given, Imported
 from sevkit.bench.model import AGAIN, TIME, Boot, Direction, Metric, Sample, SlotId, sample_from
 from sevkit.errors import BadInputError
 from sevkit.vocabulary import Mode, Provenance
@@ -139,7 +139,7 @@ def test_samples_of_one_boot_that_claim_to_be_of_several_refuse() -> None:
 
 def test_a_boot_number_that_contradicts_the_boot_is_damage(tmp_path: Path) -> None:
     samples = [replace(s, at=replace(s.at, identity=f"c0.b0.{s.arm}.a0")) for s in Made(rounds=5).samples()]
-    write.imported(tmp_path / "r", Imported(samples), source="x")
+    write.imported(tmp_path / "r", Imported(samples), folder=tmp_path, given=Given())
     campaign = store.load(tmp_path / "r")
     assert {s.boot for s in campaign.samples} == {0}
     assert any("but it belongs to" in text for text in campaign.damage)

@@ -1,7 +1,7 @@
 """What stands between two sets of samples and a verdict: confounds, provenance, order, drift, outliers, first runs."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,20 +17,25 @@ if TYPE_CHECKING:
 BUSY = 0.5  # load of other programs per CPU of the host, above which numbers are about the neighbours
 
 
-def confounds(base: Sequence[Sample], other: Sequence[Sample]) -> list[str]:
+def confounds(
+    base: Sequence[Sample], other: Sequence[Sample], *, across: bool = False, ignore: Collection[str] = ()
+) -> list[str]:
     """What may differ between two arms besides the mode: declared by the guests, or seen in the facts of their boots.
 
     A fact that was not recorded is a confound, not a pass, also when no boot has it (see ``facts.required``). Boots in
     blocks are compared block by block, so that several hosts may take part; other boots must all have the same value
-    of a fact.
+    of a fact. ``across``: the two are of different configurations of one campaign, compared round by round, and
+    meant to differ in the facts ``ignore``.
     """
     first, second = boots_of(base), boots_of(other)
     found = [] if base[0].mode == other[0].mode else _declared(first, second)
-    keys = sorted({key for at in (*first, *second) for key in at.facts})
+    keys = sorted({key for at in (*first, *second) for key in at.facts} - set(ignore))
     if not keys:
         return [*found, "confounded: nothing was recorded about the guests (CPU, memory, kernel, accelerator)"]
-    keys = sorted({*keys, *(key for at in (*first, *second) for key in facts.required(at))})
-    paired = _paired(first, second)
+    keys = sorted({*keys, *(key for at in (*first, *second) for key in facts.required(at))} - set(ignore))
+    paired = _paired(first, second, across=across)
+    if paired is not None and not paired:
+        return [*found, "confounded: no round has both, so that nothing says what else differs"]
     for key in keys:
         words = _apart(key, first, second) if paired is None else _apart_in_blocks(key, paired)
         if words:
@@ -38,21 +43,25 @@ def confounds(base: Sequence[Sample], other: Sequence[Sample]) -> list[str]:
     return found + busy([*first, *second])
 
 
-def _paired(first: Sequence[Boot], second: Sequence[Boot]) -> list[tuple[Boot, Boot]] | None:
-    """The boots of two arms that are of one block; None where boots were not laid out in blocks."""
-    blocks: dict[tuple[int, int, int], list[Boot]] = {}
+def _paired(first: Sequence[Boot], second: Sequence[Boot], *, across: bool) -> list[tuple[Boot, Boot]] | None:
+    """The boots of two arms that are of one block (``across``: of one round); None where there are no blocks."""
+    blocks: dict[tuple[int, ...], list[Boot]] = {}
     for at in first:
         slot = SlotId.parse(at.identity)
         if slot is None:
             return None
-        blocks.setdefault(slot.block, []).append(at)
+        blocks.setdefault(_block(slot, across), []).append(at)
     pairs = []
     for at in second:
         slot = SlotId.parse(at.identity)
         if slot is None:
             return None
-        pairs += [(mine, at) for mine in blocks.get(slot.block, ())]
+        pairs += [(mine, at) for mine in blocks.get(_block(slot, across), ())]
     return pairs
+
+
+def _block(slot: SlotId, across: bool) -> tuple[int, ...]:
+    return (slot.source, slot.boot) if across else slot.block
 
 
 def _apart_in_blocks(key: str, pairs: Sequence[tuple[Boot, Boot]]) -> str:

@@ -1,13 +1,14 @@
 """What a comparison is: two arms of one series, with everything a reader needs to believe it or not."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sevkit.bench.analysis import stats
-from sevkit.bench.model import Conditions, Metric, Sample, SlotId
+from sevkit.bench.model import AGAIN, Conditions, Metric, Sample, SlotId
 from sevkit.bench.payload import ComparisonRow
 from sevkit.vocabulary import Mode
 
@@ -62,6 +63,7 @@ class Arm:
     name: str
     mode: Mode
     samples: list[Sample] = field(default_factory=list)
+    _blocks: dict[tuple[int, int, int], float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def values(self) -> "NDArray[np.float64]":
@@ -84,7 +86,9 @@ class Arm:
         return stats.boot_means(self.values, self.labels())
 
     def blocks(self) -> "dict[tuple[int, int, int], float] | None":
-        """The mean ln(value) in each block; None where boots were not laid out in blocks."""
+        """The mean ln(value) in each block; None where boots were not laid out in blocks. Of a complete arm only."""
+        if self._blocks:
+            return self._blocks
         slots = {s.at.identity: SlotId.parse(s.at.identity) for s in self.samples}
         numbers: dict[tuple[int, int, int], int] = {}
         places: dict[str, int] = {}
@@ -93,7 +97,8 @@ class Arm:
                 return None
             places[identity] = numbers.setdefault(slot.block, len(numbers))
         labels = np.array([places[s.at.identity] for s in self.samples], dtype=np.int64)
-        return dict(zip(numbers, stats.boot_means(self.values, labels).tolist(), strict=True))
+        self._blocks = dict(zip(numbers, stats.boot_means(self.values, labels).tolist(), strict=True))
+        return self._blocks
 
 
 @dataclass(frozen=True)
@@ -117,8 +122,12 @@ class Comparison:
 
     @property
     def control(self) -> bool:
-        """Whether both arms are the same mode: an A/A control."""
-        return self.base.mode == self.other.mode
+        """Whether the other arm is the same mode measured again: an A/A control."""
+        return self.base.mode == self.other.mode and self.other.name.endswith(AGAIN)
+
+    def refused(self, reasons: Sequence[str]) -> "Comparison":
+        """The comparison without a right to a verdict."""
+        return replace(self, outcome=Ruling.REFUSED, reason="; ".join(reasons))
 
     @property
     def interval(self) -> tuple[float, float] | None:

@@ -213,6 +213,27 @@ def reach_of_mean(logs: Array, confidence: float = CONFIDENCE) -> float | None:
     return _t(0.5 + confidence / 2, len(logs) - 1) * float(logs.std(ddof=1)) / float(np.sqrt(len(logs)))
 
 
+def share(part: Array, whole: Array, confidence: float = CONFIDENCE) -> tuple[float, float, float] | None:
+    """The ratio of two means of paired values (n,), with its interval by Fieller's theorem (Fieller 1954).
+
+    None where the whole is not apart from zero: then no interval of the ratio has two ends.
+    """
+    count = len(whole)
+    if count < 2:
+        return None
+    t = _t(0.5 + confidence / 2, count - 1)
+    covariance = np.cov(part, whole) / count
+    x, y = float(part.mean()), float(whole.mean())
+    # The bounds are the roots r of (x - r y)^2 = t^2 Var(x - r y), a quadratic a r^2 - 2 b r + c = 0.
+    a = y * y - t * t * float(covariance[1, 1])
+    b = x * y - t * t * float(covariance[0, 1])
+    c = x * x - t * t * float(covariance[0, 0])
+    if a <= 0:
+        return None
+    root = sqrt(max(0.0, b * b - a * c))
+    return x / y, (b - root) / a, (b + root) / a
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's adjusted p values (Holm 1979), in the order given."""
     count = len(p_values)

@@ -18,6 +18,7 @@ from sevkit.errors import SevkitError
 RAW = "_raw"  # the record's key for the program's output, until the recorder saves it to a file
 _CLOCK_RETRIES = 2
 _UNSTEADY_BOOTS = 2  # boots of a slot that may be rejected; the next is used as it is
+FOOTPRINT = Metric("memory", "B", Direction.LOWER)
 BOOT_TIME = Metric("boot_time", "s", Direction.LOWER)
 
 # Receives records in the order of their creation. An error that it raises (a full disk) ends the campaign.
@@ -185,11 +186,14 @@ def _samples(
     now = time.time()
     for guest, one in enumerate(measured):
         extra: dict[str, Any] = {"seconds": one.seconds, "host_seconds": round(one.host_seconds, 6)}
+        if one.counted:
+            extra["counted"] = dict(one.counted)
         if len(measured) > 1:
             extra["guest"] = guest
         for metric, value in one.values:
+            kept = extra if metric.primary else {k: v for k, v in extra.items() if k != "counted"}
             sample = replace(
-                _blank(place, slot, workload, metric, value), iteration=iteration, warmup=warmup, time=now, extra=extra
+                _blank(place, slot, workload, metric, value), iteration=iteration, warmup=warmup, time=now, extra=kept
             )
             record = sample.record()
             if workload.parse not in {"time", "rate"} and one.raw and metric.primary:
@@ -213,13 +217,16 @@ def _blank(place: Place, slot: Slot, workload: Workload, metric: Metric, value: 
 
 
 def _boot_samples(place: Place, slot: Slot) -> Iterator[Mapping[str, Any]]:
-    """The duration of the boot itself, and of its phases."""
+    """The duration of the boot itself, and of its phases; the host memory that the guest takes then."""
     if place.launch is None:
         return
     values = [(BOOT_TIME, place.launch.seconds)]
     values += [(Metric(f"boot_{k}", "s", Direction.LOWER, primary=False), v) for k, v in place.launch.phases.items()]
-    workload = Workload("boot", "boot", "boot", "", parse="boot")
-    for metric, value in values:
+    boot = Workload("boot", "boot", "boot", "", parse="boot")
+    rows = [(boot, metric, value) for metric, value in values]
+    if place.launch.footprint is not None:
+        rows.append((replace(boot, name="footprint"), FOOTPRINT, place.launch.footprint))
+    for workload, metric, value in rows:
         sample = _blank(place, slot, workload, metric, value)
         storage = slot.config.storage if any(w.disk for w in slot.config.workloads) else ""
         yield replace(sample, storage=storage, time=time.time()).record()

@@ -106,6 +106,10 @@ echo "guest memory=$(sed -n 's/^MemTotal: *//p' /proc/meminfo)"
 echo "guest huge pages=$(cat /sys/kernel/mm/transparent_hugepage/enabled 2>/dev/null)"
 echo "guest encryption=$(dmesg 2>/dev/null | grep -i 'memory encryption' | head -n 1)"
 echo "guest bounce buffers=$(dmesg 2>/dev/null | grep -i 'software io tlb: mapped' | head -n 1)"
+echo "guest command line=$(cat /proc/cmdline)"
+mount -t debugfs none /sys/kernel/debug 2>/dev/null
+tlb=/sys/kernel/debug/swiotlb/io_tlb_used
+echo "guest bounce slabs=$(cat ${tlb}_hiwater 2>/dev/null || cat $tlb 2>/dev/null)"
 echo "guest clock=$(cat /sys/devices/system/clocksource/clocksource0/current_clocksource 2>/dev/null)"
 """
 # Linux calls the TSC tsc-early until it has measured it against another clock: the same counter.

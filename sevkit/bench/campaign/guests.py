@@ -6,20 +6,24 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from sevkit import processes
+from sevkit.bench import factors
+from sevkit.bench.campaign import counters, environment, place, sources
 from sevkit.bench.campaign import disk as disks
-from sevkit.bench.campaign import environment, place, sources
 from sevkit.bench.campaign.place import Launch
 from sevkit.bench.campaign.plan import Config, Slot
+from sevkit.bench.campaign.traffic import HOST_IN_GUEST, Traffic
 from sevkit.bench.imports.parse import Measured
 from sevkit.bench.model import Boot, SlotId
 from sevkit.bench.suite import Workload
-from sevkit.errors import SevkitError, UsageError
+from sevkit.errors import GuestError, SevkitError, UsageError
 from sevkit.guest import image as images
 from sevkit.guest.result import CommandResult
 from sevkit.guest.spec import Firmware, GuestSpec, Storage, StorageKind
@@ -28,6 +32,8 @@ from sevkit.hypervisor.protocols import Guest, Hypervisor
 from sevkit.vocabulary import Mode
 
 _BOOT_TIMEOUT = 300.0
+_END_WITHIN = 10.0  # seconds in which a launch fails whose guest was killed
+_KILL_EVERY = 0.1
 _DISK_SERIAL = "sevkit-data"  # the name that argv.py gives the data disk
 _FIND_DISK = (
     "for d in /sys/block/*; do cat $d/serial $d/device/serial $d/device/vpd_pg80 2>/dev/null"
@@ -92,23 +98,19 @@ class GuestExecutor:
         # The threads live as long as the guests: a child is killed when the thread that started it ends (prctl(2)).
         pool = ThreadPoolExecutor(slot.config.guests)
         scratch = tempfile.TemporaryDirectory(prefix="sevkit-bench-", ignore_cleanup_errors=True)
+        held = Held(pool, scratch, Traffic() if any(w.network for w in slot.config.workloads) else None)
         try:
             specs = [self._spec(slot, index, Path(scratch.name)) for index in range(slot.config.guests)]
             started = time.monotonic()
-            launches = [pool.submit(self._hypervisor.launch, spec, timeout=_BOOT_TIMEOUT) for spec in specs]
-            failed = [error for job in launches if (error := job.exception()) is not None]
-            guests = [job.result() for job in launches if job.exception() is None]
-            if failed:
-                raise failed[0]
+            guests = launched(self._hypervisor, pool, specs)
             seconds = time.monotonic() - started
-            made = GuestPlace(guests, slot, identity, Held(pool, scratch), seconds, self._seconds, self._pin)
+            made = GuestPlace(guests, slot, identity, held, seconds, self._seconds, self._pin)
             if steady:
                 self._check_clock(made)
         except BaseException:
             for guest in guests:
                 guest.stop()
-            pool.shutdown(wait=False, cancel_futures=True)
-            scratch.cleanup()
+            held.close()
             raise
         return made
 
@@ -134,28 +136,74 @@ class GuestExecutor:
         return replace(spec, name=f"bench-{os.getpid()}-{slot.config.index}-{slot.boot}-{index}")
 
 
+def launched(hypervisor: Hypervisor, pool: ThreadPoolExecutor, specs: Sequence[GuestSpec]) -> list[Guest]:
+    """Start guests at the same time; raises the first error, and leaves no guest behind."""
+    launches = [pool.submit(hypervisor.launch, spec, timeout=_BOOT_TIMEOUT) for spec in specs]
+    try:
+        done = wait(launches, return_when=FIRST_EXCEPTION).done
+        if failed := [error for job in done if (error := job.exception()) is not None]:
+            raise failed[0]
+        return [job.result() for job in launches]
+    except BaseException:
+        # Also when interrupted: a thread that waits for its guest would keep the process alive until the deadline.
+        for job in launches:
+            job.cancel()
+        deadline = time.monotonic() + _END_WITHIN
+        while wait(launches, timeout=_KILL_EVERY).not_done and time.monotonic() < deadline:
+            _kill([spec.name for spec in specs])
+        for job in launches:
+            if job.done() and not job.cancelled() and job.exception() is None:
+                job.result().stop()
+        raise
+
+
+def _kill(names: Sequence[str]) -> None:
+    """End the children of this process that run the guests of these names."""
+    wanted = {f"sevkit-{name}" for name in names}
+    with contextlib.suppress(psutil.Error):
+        for child in psutil.Process().children():
+            with contextlib.suppress(psutil.Error):
+                if wanted & set(child.cmdline()):
+                    child.kill()
+
+
 def spec_of(config: Config, mode: Mode, *, same_firmware: bool) -> GuestSpec:
     """The guest of a configuration. With ``same_firmware`` the plain guest boots with OVMF like the encrypted ones."""
     needs_disk = any(w.disk for w in config.workloads)
     storage = Storage()
     if needs_disk:
         storage = Storage(StorageKind(config.storage), size_mib=config.disk_mib, cache=config.cache)
-    return GuestSpec(
+    spec = GuestSpec(
         mode=mode,
         image=config.image,
         memory_mib=config.memory_mib,
         vcpus=config.vcpus,
         storage=storage,
+        outgoing=any(w.network for w in config.workloads),
         firmware=Firmware.OVMF if same_firmware else None,
     )
+    return spec if config.switch is None else factors.applied(spec, config.switch)
 
 
 @dataclass(frozen=True)
 class Held:
-    """Resources that guests need while they run: the threads that started them, and the folder of their disks."""
+    """What guests need while they run: the threads that started them, the folder of their disks, a server."""
 
     pool: ThreadPoolExecutor
     scratch: "tempfile.TemporaryDirectory[str]"
+    traffic: Traffic | None
+
+    @property
+    def network(self) -> str:
+        """Address and port of the server of network workloads, as a guest sees them."""
+        return "" if self.traffic is None else f"{HOST_IN_GUEST} {self.traffic.port}"
+
+    def close(self) -> None:
+        """Release everything."""
+        if self.traffic is not None:
+            self.traffic.close()
+        self.scratch.cleanup()
+        self.pool.shutdown(wait=False, cancel_futures=True)
 
 
 class GuestPlace:
@@ -177,20 +225,35 @@ class GuestPlace:
         for guest in guests:
             pin_process(guest.pid, pin)
         first = guests[0]
-        self.launch: Launch | None = Launch(boot_seconds, phases(self._shell(first), boot_seconds))
+        self.launch: Launch | None = Launch(
+            boot_seconds, phases(self._shell(first), boot_seconds), counters.footprint(first)
+        )
         self._clock = place.find_clock(self._shell(first))
         scale = 1 if first.accel == "tcg" else place.SCALE
         disk = self._shell(first)(_FIND_DISK, 20).text.strip() if slot.config.storage else ""
         self._setup = place.variables(slot, disk=disk, work="/tmp", seconds=seconds, scale=scale)  # noqa: S108 - in the guest
+        self._setup += f"export NETWORK='{held.network}'; "
         seen = environment.of_guest(self._shell(first)(environment.GUEST_PROBE, 30).text)
+        if slot.config.switch is not None and (reason := factors.unseen(slot.config.switch, seen)) is not None:
+            raise GuestError(f"the factor {slot.config.switch} had no effect: {reason}")
         drives = sorted(Path(held.scratch.name).glob("*.img"))
         allocation = disks.allocated(drives[0]) if drives else "none"
         more = {"disk": allocation, "work scale": str(scale)}
-        idle = place.command_seconds(self._shell(first), self._clock)
-        self.boot = _boot(first, slot, identity, {**seen, "command seconds": idle}, pin, more)
+        self.boot = _boot(first, slot, identity, {**seen, **self._empty_command()}, pin, more)
+
+    def _empty_command(self) -> dict[str, Any]:
+        """What a command that does nothing takes and counts: it is in every sample."""
+        first = self._guests[0]
+        before = counters.read(first)
+        seconds = place.command_seconds(self._shell(first), self._clock)
+        counted = counters.between(before, counters.read(first))
+        each = {name: count / place.EMPTY_COMMANDS for name, count in counted.items()}
+        return {"command seconds": seconds, **({"command counted": each} if each else {})}
 
     def lacks(self, workload: Workload) -> str | None:
         """Why a workload cannot run in this image."""
+        if workload.device and self._shell(self._guests[0])(f"test -e {workload.device}", 20).status != 0:
+            return f"the guest has no {workload.device}"
         if not workload.needs:
             return None
         script = "; ".join(f"command -v {name} >/dev/null || echo {name}" for name in workload.needs)
@@ -207,7 +270,7 @@ class GuestPlace:
                 place.run_untimed(self._shell(guest), "", f"installing {source}", f"chmod +x {target}")
             if workload.prepare:
                 what = f"preparing {workload.name}"
-                place.run_untimed(self._shell(guest), self._setup, what, workload.prepare)
+                place.run_untimed(self._shell(guest), self._setup, what, workload.prepare, workload.timeout)
 
     def measure(self, workload: Workload, slot: Slot, iteration: int) -> list[Measured]:
         """One sample of each guest, all at the same time."""
@@ -215,12 +278,17 @@ class GuestPlace:
         if workload.before:
             for guest in self._guests:
                 what = f"what comes before {workload.name}"
-                place.run_untimed(self._shell(guest), self._setup, what, workload.before)
+                place.run_untimed(self._shell(guest), self._setup, what, workload.before, workload.timeout)
+        counted = [counters.read(guest) for guest in self._guests]
         jobs = [
             self._pool.submit(place.run_timed, self._shell(guest), self._clock, self._setup, workload)
             for guest in self._guests
         ]
-        return [job.result() for job in jobs]
+        measured = [job.result() for job in jobs]
+        return [
+            replace(one, counted=counters.between(before, counters.read(guest)))
+            for one, before, guest in zip(measured, counted, self._guests, strict=True)
+        ]
 
     def finish(self, workload: Workload) -> None:
         """End the daemons that the workload started: they would disturb those after it."""
@@ -235,8 +303,7 @@ class GuestPlace:
         """Stop the guests."""
         for guest in self._guests:
             guest.stop()
-        self._held.scratch.cleanup()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._held.close()
 
     @staticmethod
     def _shell(guest: Guest) -> place.Shell:

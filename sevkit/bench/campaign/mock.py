@@ -25,6 +25,20 @@ _BOOT_NOISE = 0.006
 _SAMPLE_NOISE = 0.008
 
 
+# The part of a disk workload's cost that its bounce buffers have, and the part that goes away with an iothread.
+BOUNCE = 0.5
+IOTHREAD = 0.25
+
+
+def _share(workload: Workload, slot: Slot) -> float:
+    """How much longer than in the plain reference guest a workload takes, as a fraction."""
+    name = slot.config.switch.factor.name if slot.config.switch is not None else ""
+    share = _SHARE[slot.arm.mode] * workload.mock_cost
+    if workload.disk and name == "bounce":
+        share += BOUNCE * _SHARE[Mode.SEV] * workload.mock_cost
+    return share * (1 - IOTHREAD) if workload.disk and name == "iothread" else share
+
+
 class MockExecutor:
     """Invents samples; each takes ``delay`` seconds. A workload whose name ends in ``-fails`` fails in mode sev."""
 
@@ -76,7 +90,7 @@ class MockPlace:
         time.sleep(self._delay)
         if workload.name.endswith("-fails") and slot.arm.mode is Mode.SEV:
             raise GuestError(f"{workload.name} failed with status 1", detail="the mock was asked to fail")
-        share = _SHARE[slot.arm.mode] * workload.mock_cost
+        share = _share(workload, slot)
         sign = -1 if workload.direction is Direction.HIGHER else 1
         boot = self._normal(workload.name, "boot") * _BOOT_NOISE
         found = []

@@ -27,6 +27,7 @@ CLOCKS = {
 _MARK = "sevkit-clock"
 _STAMP = re.compile(rf"^{_MARK} (\d+) (\d+) (ns|us)$", re.MULTILINE)
 _UNTIMED = 120.0
+EMPTY_COMMANDS = 3
 SCALE = 64  # times as much work as under TCG, where everything takes longer
 _CLOCK_SLACK = 3.0  # seconds that a command may take on its way into a guest and back on a busy host
 
@@ -41,10 +42,11 @@ class ClockError(GuestError):
 
 @dataclass(frozen=True)
 class Launch:
-    """The duration of a place's start: seconds until it answered, and phases if they are known."""
+    """A place's start: seconds until it answered, its phases, and the host memory it took, as far as known (bytes)."""
 
     seconds: float
     phases: Mapping[str, float]
+    footprint: float | None = None
 
 
 class Place(Protocol):
@@ -144,15 +146,15 @@ def command_seconds(shell: Shell, clock: str) -> float:
     """The duration of a command that does nothing: the overhead in each timed sample."""
     stamp = f"echo {_MARK} $({CLOCKS[clock]}) >&2"
     times = []
-    for _ in range(3):
+    for _ in range(EMPTY_COMMANDS):
         result = shell(f"{stamp}; (\n:\n); {stamp}", 20)
         times.append(_between(result.stderr.decode(errors="replace"), "an empty command"))
     return max(0.0, sorted(times)[1])
 
 
-def run_untimed(shell: Shell, setup: str, what: str, command: str) -> None:
-    """Run a command that prepares something; raises GuestError with its output when it fails."""
-    result = shell(setup + command, _UNTIMED)
+def run_untimed(shell: Shell, setup: str, what: str, command: str, timeout: float = 0.0) -> None:
+    """Run a command that prepares something, two minutes at least; raises GuestError with its output if it fails."""
+    result = shell(setup + command, max(timeout, _UNTIMED))
     if result.status != 0:
         raise GuestError(f"{what} failed with status {result.status}", detail=_words(result))
 

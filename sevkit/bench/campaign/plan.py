@@ -7,16 +7,19 @@ are neighbours in time. Rounds alternate in direction (A B, B A, A B …: ABBA),
 import hashlib
 import itertools
 import json
-import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from sevkit.bench import factors
+from sevkit.bench.factors import Switch
 from sevkit.bench.model import AGAIN, Conditions, SlotId
 from sevkit.bench.suite import Profile, Workload
 from sevkit.errors import UsageError
+from sevkit.guest.spec import StorageKind
 from sevkit.vocabulary import Mode
 
+_IMAGES = ("mini", "bench", "study", "study-small")  # the last two have all of bench
 SWEEPS = ("vcpus", "memory_mib", "storage", "cache", "guests")
 
 
@@ -42,11 +45,13 @@ class Config:
     disk_mib: int
     workloads: tuple[Workload, ...]
     conditions: Conditions
+    switch: Switch | None = None  # the factor in which it differs from the reference
 
     @property
     def label(self) -> str:
         """The configuration in one line."""
-        return f"{self.vcpus} vCPU, {self.memory_mib} MiB, {self.storage}, cache={self.cache}, {self.guests} guest(s)"
+        label = f"{self.vcpus} vCPU, {self.memory_mib} MiB, {self.storage}, cache={self.cache}, {self.guests} guest(s)"
+        return label if self.switch is None else f"{label}, {self.switch}"
 
 
 @dataclass(frozen=True)
@@ -82,8 +87,18 @@ class Plan:
 
     def block(self, config: Config, boot: int) -> list[Slot]:
         """The slots of one round of one configuration, in the order in which they run."""
-        order = _shuffled(config.workloads, f"{self.seed}/{config.index}/{boot}")
-        return [Slot(config, boot, arm, order) for arm in arm_order(self.arms, boot)]
+        order = _shuffled(config.workloads, f"{self.seed}/{boot}")
+        return [Slot(config, boot, arm, order) for arm in arm_order(self.arms_of(config), boot)]
+
+    def arms_of(self, config: Config) -> tuple[Arm, ...]:
+        """The arms of a configuration: with a switched factor the baseline and the last mode, or the baseline alone."""
+        if config.switch is None:
+            return self.arms
+        return self.arms[:1] if config.switch.factor.plain_only else (self.arms[0], self.arms[-1])
+
+    def round(self, boot: int) -> list[Config]:
+        """The configurations in the order in which a round measures them: every second round goes the other way."""
+        return list(self.configs if boot % 2 == 0 else self.configs[::-1])
 
     def fingerprint(self) -> str:
         """Changes with everything that determines the measurement; a campaign is resumed only with the same one."""
@@ -119,6 +134,8 @@ def make(
         raise UsageError(f"none of these workloads runs with --where {where}", hint="`sevkit bench list` shows where")
     if not modes:
         raise UsageError("no mode is left to measure")
+    if profile.factors and len(modes) < 2:
+        raise UsageError("factors of a cost need two modes", hint="give --mode twice, or see `sevkit probe`")
     arms = [Arm(str(mode), mode) for mode in modes]
     if profile.control:
         arms.insert(1, Arm(f"{modes[0]}{AGAIN}", modes[0]))
@@ -128,8 +145,7 @@ def make(
 def _configs(profile: Profile, workloads: Sequence[Workload]) -> list[Config]:
     """All combinations; workloads without a disk run with the first storage and cache only."""
     found: list[Config] = []
-    images = {w.image for w in workloads if w.image != "mini"} or {profile.image}
-    image = min(images) if profile.image == "mini" else profile.image
+    image = _image(profile.image, workloads)
     axes = (profile.vcpus, profile.memory_mib, profile.storage, profile.cache, profile.guests)
     for vcpus, memory, storage, cache, guests in itertools.product(*axes):
         first = storage == profile.storage[0] and cache == profile.cache[0]
@@ -142,7 +158,43 @@ def _configs(profile: Profile, workloads: Sequence[Workload]) -> list[Config]:
         found.append(
             Config(len(found), vcpus, memory, storage, cache, guests, image, profile.disk_mib, here, conditions)
         )
-    return found
+    return _with_factors(found, profile.factors)
+
+
+def _with_factors(reference: list[Config], names: Sequence[str]) -> list[Config]:
+    """Each configuration, followed by the same with one factor switched at a time."""
+    if len(set(names)) < len(names):
+        raise UsageError("a factor was given twice")
+    switches = [factors.parse(name) for name in names]
+    found: list[Config] = []
+    for config in reference:
+        variants = [config, *(_switched(config, switch) for switch in switches)]
+        found += [c for c in variants if c.workloads]
+    return [replace(config, index=index) for index, config in enumerate(found)]
+
+
+def _switched(config: Config, switch: Switch) -> Config:
+    """The configuration with a factor switched; raises UsageError where that would change nothing, or cannot be."""
+    if switch.factor.name == "cache" and config.cache == switch.value:
+        raise UsageError(f"cache={switch.value} is what the reference guest has already", hint="name another one")
+    if config.storage == StorageKind.NVME and switch.factor.name == "iothread":
+        raise UsageError("QEMU's NVMe device takes no iothread", hint="give another --sweep storage=…, or leave it out")
+    workloads = tuple(w for w in config.workloads if w.disk or not switch.factor.disk)
+    cache = switch.value if switch.factor.name == "cache" else config.cache
+    conditions = tuple(sorted((*config.conditions, (factors.CONDITION, str(switch)))))
+    return replace(config, cache=cache, workloads=workloads, conditions=conditions, switch=switch)
+
+
+def _image(of_profile: str, workloads: Sequence[Workload]) -> str:
+    """The image that has what all workloads need; an image of the user's own is left as it is."""
+    wanted = {w.image for w in workloads} | {of_profile}
+    if of_profile not in _IMAGES:
+        return of_profile
+    if set(_IMAGES[2:]) <= wanted:
+        raise UsageError(
+            "some of these workloads need the image study, others study-small", hint="measure them in two campaigns"
+        )
+    return max(wanted, key=lambda image: _IMAGES.index(image) if image in _IMAGES else len(_IMAGES))
 
 
 def arm_order(arms: Sequence[Arm], boot: int) -> list[Arm]:
@@ -156,6 +208,5 @@ def arm_order(arms: Sequence[Arm], boot: int) -> list[Arm]:
 
 
 def _shuffled(workloads: Sequence[Workload], key: str) -> tuple[Workload, ...]:
-    mixed = list(workloads)
-    random.Random(key).shuffle(mixed)  # noqa: S311 - an order, not a secret
-    return tuple(mixed)
+    """In an order that the key decides; two configurations have their common workloads in the same order."""
+    return tuple(sorted(workloads, key=lambda w: hashlib.sha256(f"{key}/{w.name}".encode()).digest()))

@@ -152,7 +152,7 @@ def run(
     while boot < plan.profile.most_boots:
         step = plan.profile.boots if boot == 0 else 1
         # Round by round, so that a budget that runs out leaves the same number of boots of every configuration.
-        blocks = [(c, b) for b in range(boot, boot + step) for c in plan.configs if c.index not in state.finished]
+        blocks = [(c, b) for b in range(boot, boot + step) for c in plan.round(b) if c.index not in state.finished]
         for _ in scheduler.run(plan, state.wanted(blocks), state.done(), state.append, state.enough):
             if state.enough():
                 break
@@ -188,7 +188,7 @@ class _State:
         self._earlier = sum(end.seconds for end in recorder.slots)
         self._started = time.monotonic()
         self._slots = 0
-        self._total = plan.profile.boots * len(plan.configs) * len(plan.arms)
+        self._total = plan.profile.boots * sum(len(plan.arms_of(config)) for config in plan.configs)
         self._already = len({end.slot for end in recorder.slots})
 
     def append(self, record: Mapping[str, Any]) -> None:
@@ -221,8 +221,15 @@ class _State:
     def finish_narrow(self) -> None:
         """Mark configurations as finished if all ratios are precise enough, or if they cannot be booted."""
         for config in self._plan.configs:
-            if self._hopeless(config) or narrow(self._of_config(config), self._plan.profile.target):
+            if self._hopeless(config) or (not self._plan.profile.factors and self._is_narrow(config)):
                 self.finished.add(config.index)
+        # Factors are compared with the reference round by round: configurations end together.
+        left = [c for c in self._plan.configs if len(self._plan.arms_of(c)) > 1 and c.index not in self.finished]
+        if self._plan.profile.factors and all(map(self._is_narrow, left)):
+            self.finished |= {config.index for config in self._plan.configs}
+
+    def _is_narrow(self, config: Config) -> bool:
+        return narrow(self._of_config(config), self._plan.profile.target)
 
     def _of_config(self, config: Config) -> list[Sample]:
         found = []
@@ -235,14 +242,15 @@ class _State:
     def _hopeless(self, config: Config) -> bool:
         """Whether at most one arm still boots, so that nothing can be compared."""
         able = 0
-        for arm in self._plan.arms:
+        arms = self._plan.arms_of(config)
+        for arm in arms:
             booted = [
                 end.booted
                 for end in self._recorder.slots
                 if (slot := SlotId.parse(end.slot)) is not None and (slot.config, slot.arm) == (config.index, arm.name)
             ]
             able += not (len(booted) >= _GIVE_UP_AFTER and not any(booted[-_GIVE_UP_AFTER:]))
-        return able < min(2, len(self._plan.arms))
+        return able < min(2, len(arms))
 
     def _of(self) -> int:
         return max(self._total, self._already + self._slots)

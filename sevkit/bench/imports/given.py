@@ -70,6 +70,9 @@ def metric(name: str, unit: str, *, higher: bool) -> Metric:
     return Metric(name, unit, Direction.HIGHER if higher else Direction.LOWER)
 
 
+BITS = metric("throughput", "bit/s", higher=True)
+
+
 def own_name(name: PurePath) -> PurePath:
     """The name of a file without the suffix of a compression."""
     return name.with_suffix("") if name.suffix.lower() in PACKED else name

@@ -6,13 +6,11 @@ from pathlib import PurePath
 from typing import Any
 
 from sevkit.bench import names
-from sevkit.bench.imports.given import Given, Value, metric, numbers, samples_of, settle
+from sevkit.bench.imports.given import BITS, Given, Value, metric, numbers, samples_of, settle
 from sevkit.bench.model import TIME, Boot, Sample
 from sevkit.errors import BadInputError
 
 Reader = Callable[[Any, PurePath, Given], list[Sample]]
-
-_BITS = metric("throughput", "bit/s", higher=True)
 
 
 def failed_runs(document: Any) -> list[tuple[str, int, int, int]]:
@@ -95,7 +93,7 @@ def iperf3(document: Any, name: PurePath, given: Given) -> list[Sample]:
     end = document["end"]
     total = end.get("sum_received") or end.get("sum") or end["sum_sent"]
     named = names.from_path(name)
-    return samples_of([Value(named.workload or "iperf3", _BITS, numbers([total["bits_per_second"]]))], name, given)
+    return samples_of([Value(named.workload or "iperf3", BITS, numbers([total["bits_per_second"]]))], name, given)
 
 
 def phoronix(document: Any, name: PurePath, given: Given) -> list[Sample]:

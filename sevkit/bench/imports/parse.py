@@ -3,8 +3,8 @@
 import csv
 import json
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sevkit.bench.imports import fio
@@ -12,17 +12,19 @@ from sevkit.bench.model import Direction, Metric
 from sevkit.bench.suite import Workload
 from sevkit.errors import BadInputError
 
+_QUANTILE = re.compile(r"^(p\d{1,2}) (\d+(?:\.\d+)?(?:e[+-]?\d+)?)$", re.MULTILINE)
 REDIS_LATENCY = Metric("latency_mean", "ms", Direction.LOWER, primary=False)
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One sample of a workload: its metrics, how long the command took, and what it printed."""
+    """One sample of a workload: its metrics, how long the command took, what it printed, what a hypervisor counted."""
 
     values: tuple[tuple[Metric, float], ...]
     seconds: float
     raw: bytes = b""
     host_seconds: float = 0.0
+    counted: Mapping[str, int] = field(default_factory=dict)
 
 
 def read(workload: Workload, output: bytes, seconds: float) -> list[tuple[Metric, float]]:
@@ -52,6 +54,16 @@ def _number(workload: Workload, output: bytes, seconds: float) -> list[tuple[Met
         return [(workload.main_metric, float(match.group(1)) * workload.amount)]
     except (ValueError, IndexError) as error:
         raise BadInputError(f"{workload.name}: {match.group(0)!r} is not a number") from error
+
+
+def _quantiles(workload: Workload, output: bytes, seconds: float) -> list[tuple[Metric, float]]:
+    """The main value, and its distribution as secondary metrics: ``p99 3`` becomes ``exit_cost_p99``."""
+    main, name = _number(workload, output, seconds), workload.metric.removesuffix("_mean")
+    found = _QUANTILE.findall(output.decode(errors="replace"))
+    return main + [
+        (replace(workload.main_metric, name=f"{name}_{word}", primary=False), float(value) * workload.amount)
+        for word, value in found
+    ]
 
 
 def _fio(workload: Workload, output: bytes, seconds: float) -> list[tuple[Metric, float]]:
@@ -85,6 +97,7 @@ _READERS: dict[str, Callable[[Workload, bytes, float], list[tuple[Metric, float]
     "time": _time,
     "rate": _rate,
     "number": _number,
+    "quantiles": _quantiles,
     "fio": _fio,
     "fio-first": _fio,
     "redis": _redis,

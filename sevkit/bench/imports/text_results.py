@@ -7,7 +7,7 @@ from pathlib import PurePath
 from xml.etree import ElementTree as ET
 
 from sevkit.bench import names
-from sevkit.bench.imports.given import Given, Value, metric, numbers, samples_of
+from sevkit.bench.imports.given import BITS, Given, Value, metric, numbers, samples_of
 from sevkit.bench.model import TIME, Sample
 from sevkit.errors import BadInputError
 
@@ -19,6 +19,15 @@ _SYSBENCH_RATES: tuple[tuple[str, str, str], ...] = (
     ("read", r"read, MiB/s:\s*([\d.]+)", "MiB/s"),
     ("written", r"written, MiB/s:\s*([\d.]+)", "MiB/s"),
 )
+_SYSBENCH_COUNT = re.compile(r"total time:\s*([\d.]+)s\s+total number of events:\s*(\d+)")
+_IPERF_HEAD = re.compile(r"^\[ ?ID\]\s+Interval\s+Transfer\s+(?:Bitrate|Bandwidth)", re.MULTILINE)
+_IPERF = re.compile(
+    r"^\[\s*(\d+|SUM)\]\s+[\d.]+-[\d.]+\s+sec\s+[\d.]+ \w*Bytes\s+([\d.]+) ([KMGT]?)bits/sec.*receiver\s*$",
+    re.MULTILINE,
+)
+_IPERF_UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+_FIO_TEXT = re.compile(r"^fio-\d+\.\d+.*^Run status group", re.MULTILINE | re.DOTALL)
+_FIO_LOG = re.compile(r"(?:\d+, \d+, [0-2], \d+(?:, \d+){0,3}\n){1,3}")
 _MBW = re.compile(
     r"^(\d+)\s+Method:\s*(\w+)\s+Elapsed:\s*[\d.]+\s+MiB:\s*[\d.]+\s+Copy:\s*([\d.]+) MiB/s", re.MULTILINE
 )
@@ -41,7 +50,38 @@ def sysbench(text: str, name: PurePath, given: Given) -> list[Sample]:
         if found:
             workload = named.workload or f"sysbench_{what}"
             return samples_of([Value(workload, metric(what, unit, higher=True), numbers(found))], name, given)
+    if counted := _SYSBENCH_COUNT.findall(text):
+        rates = [float(events) / float(seconds) for seconds, events in counted if float(seconds) > 0]
+        values = [Value(named.workload or "sysbench_events", metric("events", "1/s", higher=True), numbers(rates))]
+        return samples_of(values, name, given)
     raise BadInputError("sysbench's output, but without a rate: was the run stopped?")
+
+
+def iperf3_text(text: str, name: PurePath, given: Given) -> list[Sample]:
+    """Read what iperf3 prints without --json: the receiver's rate over the whole run, the sum of parallel streams."""
+    if failed := re.search(r"^iperf3: (?:error|interrupt) - (.*)$", text, re.MULTILINE):
+        raise BadInputError(f"iperf3 reports: {failed[1]}: a run that failed is no measurement")
+    found = _IPERF.findall(text)
+    if not found:
+        raise BadInputError("iperf3's output, but without the receiver's rate: was the run stopped?")
+    sums = [entry for entry in found if entry[0] == "SUM"]
+    rates = [float(rate) * _IPERF_UNITS[unit] for _, rate, unit in sums or found]
+    if len(rates) > 1:
+        raise BadInputError("several rates of receivers in one file of iperf3's")
+    named = names.from_path(name)
+    return samples_of([Value(named.workload or "iperf3", BITS, numbers(rates))], name, given)
+
+
+def fio_text(text: str, name: PurePath, given: Given) -> list[Sample]:
+    """Refuse what fio prints for people: its figures are rounded, and it leaves out what a check needs."""
+    del text, name, given
+    raise BadInputError("fio's output for people: its figures are rounded; --output-format=json has them exactly")
+
+
+def fio_log(text: str, name: PurePath, given: Given) -> list[Sample]:
+    """Refuse fio's log of single requests: its sums are in the JSON."""
+    del text, name, given
+    raise BadInputError("fio's log of single requests (--write_lat_log and the like): the JSON has their sums")
 
 
 def mbw(text: str, name: PurePath, given: Given) -> list[Sample]:
@@ -74,8 +114,8 @@ def hyperfine_csv(text: str, name: PurePath, given: Given) -> list[Sample]:
     for number, row in enumerate(csv.DictReader(text.splitlines()), 2):
         try:
             command = names.from_name(str(row["command"])[:80])
-            mode = row.get("parameter_mode") or ""
-            values.append(Value(command.workload or "command", TIME, numbers([row["mean"]]), mode))
+            system = row.get("parameter_mode") or str(row["command"])[:80]
+            values.append(Value(command.workload or "command", TIME, numbers([row["mean"]]), system))
         except (KeyError, BadInputError) as error:
             raise BadInputError(f"line {number}: {error}") from error
     return samples_of(values, name, given)
@@ -107,4 +147,7 @@ READERS: tuple[tuple[Callable[[str], object], Reader], ...] = (
     (lambda text: text.lstrip().startswith(_TINY_HEAD), tinymembench),
     (lambda text: text.startswith("command,mean,stddev,median,"), hyperfine_csv),
     (_XML_START.match, phoronix_xml),
+    (_IPERF_HEAD.search, iperf3_text),
+    (lambda text: "{" not in text and _FIO_TEXT.search(text), fio_text),
+    (_FIO_LOG.match, fio_log),
 )

@@ -2,22 +2,33 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from sevkit.bench.analysis import published
-from sevkit.bench.imports.files import Imported
+from sevkit.bench.imports.files import Given, Imported
 from sevkit.bench.model import Sample
 from sevkit.bench.records import SkippedFile
-from sevkit.bench.store import Store
+from sevkit.bench.store import Store, digest
 
 _AT_ONCE = 5000
 
 
-def imported(output: Path, found: Imported, *, source: str) -> None:
-    """Make a results directory from imported samples."""
-    header = {"origin": "import", "title": f"Imported from {source}", "files": found.files, "created": time.time()}
+def imported(output: Path, found: Imported, *, folder: Path, given: Given) -> None:
+    """Make a results directory from the samples in ``folder``, with a copy of each file that they came from."""
+    sources = {name: digest((folder / name).read_bytes()) for name in found.files}
+    header = {
+        "origin": "import",
+        "title": f"Imported from {folder.name}",
+        "files": found.files,
+        "sources": sources,
+        "given": asdict(given),
+        "created": time.time(),
+    }
     with Store.create(output, header) as store:
+        for name in found.files:
+            store.keep_raw(name, (folder / name).read_bytes())
         _samples(store, found.samples)
         store.append(*(SkippedFile(name, reason).record() for name, reason in found.skipped))
 

@@ -1,7 +1,7 @@
 """Options and output functions that the bench commands share."""
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +51,27 @@ def write_text(path: Path, text: str) -> None:
     except OSError as error:
         kind = NoSpaceError if error.errno == errno.ENOSPC else SevkitError
         raise kind(f"{path} could not be written: {error.strerror}") from error
+
+
+def write_figures(figures: Iterable[tuple[str, str]], folder: Path) -> list[str]:
+    """Write charts as SVG, and as PDF where rsvg-convert is; returns the files' paths."""
+    from sevkit import processes
+    from sevkit.render import bench_axes
+
+    written = []
+    for name, svg in figures:
+        path = folder / f"{name}.svg"
+        write_text(path, bench_axes.alone(svg))
+        written.append(str(path))
+        if processes.have_tool("rsvg-convert"):
+            pdf = path.with_suffix(".pdf")
+            processes.run(["rsvg-convert", "-f", "pdf", "-o", str(pdf), str(path)], timeout=60, check=SevkitError)
+            if not pdf.exists():
+                raise SevkitError(f"rsvg-convert ended with status 0, but made no {pdf}")
+            written.append(str(pdf))
+    return written
+
+
+def provenance_of(samples: Iterable[Any]) -> list[str]:
+    """Where samples come from, in order."""
+    return sorted({str(s.at.provenance) for s in samples})

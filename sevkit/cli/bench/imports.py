@@ -38,7 +38,7 @@ def command(
 
     given = imports.Given(Mode(mode) if mode else None, storage, workload, Provenance(provenance))
     found = imports.read_folder(directory, given)
-    write.imported(output, found, source=directory.name)
+    write.imported(output, found, folder=directory, given=given)
     data: Imported = {
         "output": str(output),
         "samples": len(found.samples),

@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from sevkit.bench.payload import ReportData
-from sevkit.cli.bench.common import DIRECTORY, FILE, rule_options, rules_from, write_text
+from sevkit.cli.bench.common import DIRECTORY, FILE, rule_options, rules_from, write_figures, write_text
 from sevkit.cli.output import reporting
-from sevkit.errors import SevkitError, UsageError
+from sevkit.errors import UsageError
 from sevkit.result import Result
 
 
@@ -37,7 +37,9 @@ def command(
         write_text(html, bench_html.render(report))
 
     if figures is not None:
-        data["figures"] = _write_figures(report, figures)
+        from sevkit.render import bench_svg
+
+        data["figures"] = write_figures(bench_svg.files(report), figures)
     return Result("bench report", data, human=_print)
 
 
@@ -71,22 +73,3 @@ def _print(data: ReportData) -> Iterator[str]:
         yield f"report: {data['html']}"
     for name in data.get("figures", ()):
         yield f"figure: {name}"
-
-
-def _write_figures(report: Any, folder: Path) -> list[str]:
-    """Each figure as files; returns their paths."""
-    from sevkit import processes
-    from sevkit.render import bench_svg
-
-    written = []
-    for name, svg in bench_svg.files(report):
-        path = folder / f"{name}.svg"
-        write_text(path, bench_svg.alone(svg))
-        written.append(str(path))
-        if processes.have_tool("rsvg-convert"):
-            pdf = path.with_suffix(".pdf")
-            processes.run(["rsvg-convert", "-f", "pdf", "-o", str(pdf), str(path)], timeout=60, check=SevkitError)
-            if not pdf.exists():
-                raise SevkitError(f"rsvg-convert ended with status 0, but made no {pdf}")
-            written.append(str(pdf))
-    return written

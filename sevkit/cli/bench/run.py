@@ -1,5 +1,6 @@
 """`sevkit bench run`."""
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ _MOST_BLOCKS = 12
 @click.option("--seconds", type=click.FloatRange(0.1), help="Length of a fio run.")
 @click.option("--control/--no-control", default=None, help="Measure the baseline twice, as A/A control.")
 @click.option("--sweep", multiple=True, help="vcpus=1,2,4, memory_mib=…, storage=…, cache=…, guests=…; repeatable.")
+@click.option("--factor", "factors", multiple=True, help="Switch one thing of the reference guest; repeatable.")
 @click.option("--pin", help="CPUs for guests, like 2,3; auto; none.")
 @click.option("--as-published", is_flag=True, help="Keep the study's mistakes, to compare with its numbers.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides the order of workloads, and the mock.")
@@ -58,15 +60,18 @@ def command(**options: Any) -> Result[Measured] | Result[RunPlan]:
 
     Kill it at any moment and give the same command again: it goes on where it stopped.
     """
-    wish = _wish(options)
     from sevkit.bench.campaign import directory as campaign
     from sevkit.bench.campaign import estimate
 
+    wish = wish_from(options)
     line = Line(quiet=json_wanted())
     prepared = campaign.prepare(wish, line.say)
     if options["dry_run"]:
-        estimate.check_budget(prepared.plan)
-        return Result("bench run", _plan(prepared), human=_print_plan)
+        if options["scheduler"]:
+            estimate.check_budget(prepared.plan)
+        else:
+            campaign.check(prepared)
+        return Result("bench run", plan_data(prepared), human=print_plan)
     if options["output"] is None:
         raise UsageError("--output is missing", hint="give a directory for the results: --output results")
     scheduler = _scheduler(options, prepared)
@@ -78,10 +83,13 @@ def command(**options: Any) -> Result[Measured] | Result[RunPlan]:
         line.end()
         if scheduler is not None:
             scheduler.close()
-    return _result(outcome, prepared, options["output"]).shown_as(_print)
+    data, errors = measured(outcome, prepared, options["output"])
+    code = ExitCode.GUEST if errors else ExitCode.DONE
+    return Result("bench run", data if outcome.samples else None, exit_code=code, errors=errors).shown_as(_print)
 
 
-def _wish(options: dict[str, Any]) -> Any:
+def wish_from(options: dict[str, Any]) -> Any:
+    """The request that the options make: a profile with changes."""
     from sevkit.bench import suite
     from sevkit.bench.campaign import directory as campaign
     from sevkit.vocabulary import Mode
@@ -90,6 +98,8 @@ def _wish(options: dict[str, Any]) -> Any:
     changes: dict[str, Any] = {name: options[name] for name in names}
     changes |= campaign.sweeps(options["sweep"])
     base = suite.profile(options["profile_name"])
+    if options["factors"]:
+        changes["factors"] = tuple(options["factors"])
     if options["workloads"]:
         changes["workloads"] = tuple(options["workloads"])
     if options["boots"] and not options["most_boots"]:
@@ -118,7 +128,8 @@ def _scheduler(options: dict[str, Any], prepared: Any) -> Any:
     return Dask(options["scheduler"], prepared.setup, options["resource"])
 
 
-def _plan(prepared: Any) -> RunPlan:
+def plan_data(prepared: Any) -> RunPlan:
+    """What --dry-run shows."""
     from sevkit.bench.campaign import estimate
 
     plan = prepared.plan
@@ -139,7 +150,8 @@ def _plan(prepared: Any) -> RunPlan:
     }
 
 
-def _print_plan(data: RunPlan) -> Iterator[str]:
+def print_plan(data: RunPlan) -> Iterator[str]:
+    """The plan for people."""
     yield f"profile {data['profile']} in {data['where']}: arms {', '.join(data['arms'])}"
     for mode, reason in data["missing_modes"].items():
         yield f"  not here: {mode}: {reason}"
@@ -150,8 +162,7 @@ def _print_plan(data: RunPlan) -> Iterator[str]:
         f"  {least} to {most} boots of each arm, {data['warmups']} warm-ups and {data['iterations']} samples in each; "
         f"until every interval is within {data['target']:.1%}, at most {data['budget_seconds']:.0f} s"
     )
-    arms = len(data["arms"])
-    blocks = [data["order"][i : i + arms] for i in range(0, len(data["order"]), arms)]
+    blocks = [list(group) for _, group in itertools.groupby(data["order"], lambda slot: slot.rpartition(".")[0])]
     minutes = data["estimated_seconds"] / 60
     yield f"  the first {least} boots of each arm take about {minutes:.0f} minutes, in this order:"
     for block in blocks[:_MOST_BLOCKS]:
@@ -160,7 +171,8 @@ def _print_plan(data: RunPlan) -> Iterator[str]:
         yield f"    … and {len(blocks) - _MOST_BLOCKS} more rounds (--json has them all)"
 
 
-def _result(outcome: Any, prepared: Any, output: Path) -> Result[Measured]:
+def measured(outcome: Any, prepared: Any, output: Path) -> tuple[Measured, list[SevkitError]]:
+    """What was measured, and an error for each failure."""
     from sevkit.bench.analysis.compare import compare
     from sevkit.bench.report import summarise
 
@@ -168,7 +180,7 @@ def _result(outcome: Any, prepared: Any, output: Path) -> Result[Measured]:
         GuestError(f"{failure.cell}: {failure.message}", detail=failure.detail) for failure in outcome.failures
     ]
     compared = compare(outcome.samples)
-    data: Measured = {
+    return {
         "output": str(output),
         "stopped": outcome.reason,
         "rounds": outcome.rounds,
@@ -181,9 +193,7 @@ def _result(outcome: Any, prepared: Any, output: Path) -> Result[Measured]:
         "unfinished": _unfinished(outcome, prepared.plan),
         "comparisons": [c.as_dict() for c in compared],
         "summary": summarise(compared),
-    }
-    code = ExitCode.GUEST if errors else ExitCode.DONE
-    return Result("bench run", data if outcome.samples else None, exit_code=code, errors=errors)
+    }, errors
 
 
 def _unfinished(outcome: Any, plan: Any) -> list[str]:
@@ -206,6 +216,15 @@ def _skipped(skipped: list[Any]) -> list[Skipped]:
 def _print(data: Measured) -> Iterator[str]:
     from sevkit.render import bench_tables
 
+    yield from print_head(data)
+    if data["comparisons"]:
+        yield "\n" + bench_tables.text(data["comparisons"])
+        yield "\n" + " ".join(data["summary"])
+    yield f"\nresults: {data['output']}  (sevkit bench report {data['output']} --html report.html)"
+
+
+def print_head(data: Measured) -> Iterator[str]:
+    """How much was measured, and what was not."""
     why = {"narrow": "every interval is narrow enough", "budget": "the budget is spent", "boots": "all boots are done"}
     yield f"{data['samples']} samples (provenance: {', '.join(data['provenance'])}); {why[data['stopped']]}"
     for mode, reason in data["missing_modes"].items():
@@ -214,7 +233,3 @@ def _print(data: Measured) -> Iterator[str]:
         yield f"left out: {entry['workload']}: {entry['reason']}"
     for label in data["unfinished"]:
         yield f"too few boots within the budget: {label} (give the command again with a larger --budget)"
-    if data["comparisons"]:
-        yield "\n" + bench_tables.text(data["comparisons"])
-        yield "\n" + " ".join(data["summary"])
-    yield f"\nresults: {data['output']}  (sevkit bench report {data['output']} --html report.html)"

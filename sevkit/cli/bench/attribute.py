@@ -1,0 +1,48 @@
+"""`sevkit bench attribute`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sevkit.bench.payload import Attribution
+from sevkit.cli.bench.common import DIRECTORY, provenance_of, rule_options, rules_from, write_figures
+from sevkit.cli.output import reporting
+from sevkit.errors import BadInputError
+from sevkit.result import Result
+
+
+@click.command("attribute")
+@click.argument("results", type=DIRECTORY)
+@click.option("--figures", type=DIRECTORY, help="Write a chart per row as SVG there, and as PDF where rsvg-convert is.")
+@rule_options
+@reporting
+def command(results: Path, figures: Path | None, **options: Any) -> Result[Attribution]:
+    """Say what the costs in RESULTS consist of: steps that multiply to the total, and factors that change it.
+
+    `sevkit bench run --profile attribution --output RESULTS` measures it; --factor names the factors.
+    """
+    from sevkit.bench import breakdown, store
+    from sevkit.bench.analysis.attribution import attribute
+    from sevkit.render import bench_parts
+
+    campaign = store.load(results)
+    if not campaign.samples:
+        raise BadInputError(f"{results} holds no samples yet")
+    rows = [breakdown.attributed(row) for row in attribute(campaign.samples, rules_from(options))]
+    data: Attribution = {"provenance": provenance_of(campaign.samples), "rows": rows}
+    if figures is not None:
+        drawn = ((bench_parts.file_name(f"cost of {bench_parts.name_of(row)} {row['metric'] or ''}"),
+                  bench_parts.waterfall(row)) for row in rows)  # fmt: skip
+        data["figures"] = write_figures([(name, svg) for name, svg in drawn if svg], figures)
+    errors = [BadInputError(f"{results}: {text}", hint="the other lines are used") for text in campaign.damage]
+    return Result("bench attribute", data, errors=errors, human=_print)
+
+
+def _print(data: Attribution) -> Iterator[str]:
+    from sevkit.render import bench_parts
+
+    yield f"provenance: {', '.join(data['provenance'])}; 95 % intervals in brackets"
+    yield from bench_parts.attribution(data["rows"])
+    yield from (f"figure: {name}" for name in data.get("figures", ()))

@@ -1,0 +1,48 @@
+"""`sevkit bench curves`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sevkit.bench.payload import Curves
+from sevkit.cli.bench.common import DIRECTORY, provenance_of, rule_options, rules_from, write_figures
+from sevkit.cli.output import reporting
+from sevkit.errors import BadInputError
+from sevkit.result import Result
+
+
+@click.command("curves")
+@click.argument("results", type=DIRECTORY)
+@click.option("--figures", type=DIRECTORY, help="Write each curve as SVG there, and as PDF where rsvg-convert is.")
+@rule_options
+@reporting
+def command(results: Path, figures: Path | None, **options: Any) -> Result[Curves]:
+    """Say how the cost of a mode changes along each sweep in RESULTS, and test whether it does.
+
+    `sevkit bench run --sweep vcpus=1,2,4 --output RESULTS` measures a sweep.
+    """
+    from sevkit.bench import breakdown, store
+    from sevkit.bench.analysis import sweeps
+    from sevkit.render import bench_parts
+
+    campaign = store.load(results)
+    if not campaign.samples:
+        raise BadInputError(f"{results} holds no samples yet")
+    rows = [breakdown.curve(found) for found in sweeps.curves(campaign.samples, rules_from(options))]
+    data: Curves = {"provenance": provenance_of(campaign.samples), "curves": rows}
+    if figures is not None:
+        drawn = [(bench_parts.file_name(title), bench_parts.curve(group))
+                 for title, group in bench_parts.families(rows).items()]  # fmt: skip
+        data["figures"] = write_figures([(name, svg) for name, svg in drawn if svg], figures)
+    errors = [BadInputError(f"{results}: {text}", hint="the other lines are used") for text in campaign.damage]
+    return Result("bench curves", data, errors=errors, human=_print)
+
+
+def _print(data: Curves) -> Iterator[str]:
+    from sevkit.render import bench_parts
+
+    yield f"provenance: {', '.join(data['provenance'])}; 95 % intervals in brackets"
+    yield from bench_parts.curves(data["curves"])
+    yield from (f"figure: {name}" for name in data.get("figures", ()))
