@@ -47,10 +47,12 @@ COMMANDS: dict[str, tuple[str, ...] | str] = {
     "scan": ("--guest", "g", "--secrets-file", "{secrets}", "--wide"),
     "top": ("--once",),
     **dict.fromkeys(("attack explain", "attack list", "lab list", "lab check", "schema", "completion"), HARMLESS),
-    **dict.fromkeys(("bench list", "bench selftest", "bench published"), HARMLESS),
+    **dict.fromkeys(("bench list", "bench selftest", "bench published", "bench exits"), HARMLESS),
     **dict.fromkeys(("bench compare", "bench lint", "bench import", "bench merge", "probe diff", "tcb"), NO_SECRET),
     **dict.fromkeys(("report show", "report verify", "report vectors", "measure explain", "report-check"), NO_SECRET),
-    **dict.fromkeys(("guest launch", "guest run", "emulator build", "container build", "container run"), STARTS),
+    **dict.fromkeys(
+        ("guest launch", "guest restore", "guest run", "emulator build", "container build", "container run"), STARTS
+    ),
     **dict.fromkeys(("guest certificates", "guest reboot", "guest resume", "guest suspend", "guest stop"), NO_SECRET),
     **dict.fromkeys(("guest console", "guest ssh", "guest copy"), PASSES_ON),
     "bench run": STARTS,
