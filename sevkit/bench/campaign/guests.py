@@ -361,6 +361,8 @@ def _boot(guest: Guest, slot: Slot, identity: SlotId, seen: dict[str, Any], pin:
         "guest memory": f"{config.memory_mib} MiB",
         "command line": processes.pasteable(guest.command_line),
     }
+    if compiled := images.sources(config.image):
+        surroundings["sources"] = compiled
     if inherent := [text for text in forced if text not in avoidable]:
         surroundings["belongs to the mode"] = inherent
     return Boot(str(identity), guest.provenance, facts, avoidable, surroundings)
