@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from html import escape
 
+from sevkit import cleantext as clean
+
 WIDTH = 920
 LABEL = 290
 RIGHT = 150
@@ -70,13 +72,13 @@ def ticks(top: float) -> list[float]:
 
 def opened(height: float, title: str) -> str:
     """The start of a drawing."""
-    view = f"0 0 {WIDTH} {height:.0f}"
-    return f'<svg viewBox="{view}" role="img" aria-label="{escape(title)}"><title>{escape(title)}</title>'
+    view, words = f"0 0 {WIDTH} {height:.0f}", escape(clean.line(title))
+    return f'<svg viewBox="{view}" role="img" aria-label="{words}"><title>{words}</title>'
 
 
 def text(x: float, y: float, words: str, kind: str) -> str:
     """A text of a class of the style."""
-    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{escape(words)}</text>'
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{escape(clean.line(words))}</text>'
 
 
 def whisker(left: float, right: float, y: float) -> str:

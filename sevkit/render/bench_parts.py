@@ -143,7 +143,7 @@ def _bar(mode: str, bar: _Bar, scale: axes.Log, y: float) -> list[str]:
     left, right = sorted((scale.at(start), scale.at(end)))
     control = label.startswith("with ")
     kind = f"mode-{mode}" + (" control" if control else "")
-    parts = [f'<g class="{kind}"><title>{escape(f"{label}: {told}")}</title>']
+    parts = [f'<g class="{kind}"><title>{escape(clean.line(f"{label}: {told}"))}</title>']
     parts.append(axes.text(axes.LABEL - 12, y + 4, axes.short(label, 46), "label end"))
     parts.append(f'<rect class="bar" x="{left:.1f}" y="{y - 7}" width="{max(1.0, right - left):.1f}" height="14"/>')
     if reach is not None:
@@ -192,7 +192,7 @@ def _line(row: CurveRow, place: dict[str, float], scale: axes.Log, shift: float)
     points = [(place[p["value"]] + shift, p) for p in row["points"]]
     drawn = [(x, scale.at(p["cost"])) for x, p in points if p["cost"] is not None]
     told = f"{row['mode']}: {row['course']}"
-    parts = [f'<g class="mode-{row["mode"]}"><title>{escape(told)}</title>']
+    parts = [f'<g class="mode-{row["mode"]}"><title>{escape(clean.line(told))}</title>']
     if not drawn:
         return []
     path = "L".join(f"{x:.1f} {y:.1f}" for x, y in drawn)

@@ -6,6 +6,7 @@ Colours are CSS variables of the page, so that one drawing serves light and dark
 import re
 from html import escape
 
+from sevkit import cleantext as clean
 from sevkit.bench.analysis.comparison import Comparison
 from sevkit.bench.model import Direction
 from sevkit.bench.report import Bar, Figure, Forest, Group, Report, forests, label_of
@@ -46,7 +47,7 @@ def _forest_row(c: Comparison, ratio: float, scale: axes.Log, y: float) -> list[
     kind = f"mode-{c.other.mode}" + (" control" if c.control else "")
     again = f"{c.other.mode} again" if c.control else str(c.other.mode)
     tip = f"{label_of(c.series)}, {again}: {ratio:.3f} ({c.outcome})"
-    parts = [f'<g class="{kind}"><title>{escape(tip)}</title>']
+    parts = [f'<g class="{kind}"><title>{escape(clean.line(tip))}</title>']
     parts.append(axes.text(axes.LABEL - 12, y + 4, again, "hint end"))
     x = scale.at(ratio)
     if c.interval is None:
@@ -95,7 +96,7 @@ def _bar(bar: Bar, group: Group, figure: Figure, scale: axes.Linear, y: float) -
     boots = f"{bar.count} samples in {bar.boots} boots or runs"
     tip = f"{group.label}, {bar.arm}: {told}, {boots}"
     kind = f"mode-{bar.mode}" + (" control" if control else "")
-    parts = [f'<g class="{kind}"><title>{escape(tip)}</title>']
+    parts = [f'<g class="{kind}"><title>{escape(clean.line(tip))}</title>']
     parts.append(axes.text(axes.LABEL - 12, middle + 4, f"{bar.mode} again" if control else bar.mode, "hint end"))
     width = max(0.0, scale.at(bar.value) - axes.LABEL)
     parts.append(f'<rect class="bar" x="{axes.LABEL}" y="{y:.1f}" width="{width:.1f}" height="{BAR}" rx="2"/>')

@@ -79,6 +79,8 @@ def compared(series: Series, contrast: Contrast, rules: Rules, rounds: Sequence[
         reasons = confounded(arms, contrast.ignore)
     if len(rounds) < rules.fewest_boots:
         reasons = [*reasons, f"too few rounds with all of it: {len(rounds)}, a verdict needs {rules.fewest_boots}"]
+    if found is not None and found.standard_error == 0:
+        reasons = [*reasons, checks.NO_VARIATION]
     ratio = None if found is None else found.ratio
     made = Comparison(series, COST, first.family, contrast.before, contrast.after, ratio, found, margin=rules.margin)
     return made.refused(reasons) if reasons else made
