@@ -7,7 +7,7 @@ JOBS ?= auto
 
 .PHONY: help
 help: ## Show what can be made
-	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  \033[36m%-18s\033[0m %s\n", $$1, $$2}'
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-18s %s\n", $$1, $$2}'
 
 .venv/ready: pyproject.toml requirements-dev.lock scripts/setup-venv hatch_build.py $(wildcard sevkit/memory/search/*.[ch])
 	@scripts/setup-system
@@ -18,8 +18,16 @@ setup: .venv/ready ## Make .venv and install the system packages (as root; other
 	@scripts/setup-system
 
 .PHONY: demo-leak
-demo-leak: setup ## The published experiment: what the host can read of a guest, with and without encryption
-	@$(SEVKIT) attack run leak --modes nosev,strongest $(ARGS)
+demo-leak: setup ## The published experiment: what the host can read of a guest, with and without encryption (ARGS=--quick builds no emulator)
+	@scripts/demo-leak $(ARGS)
+
+.PHONY: deb
+deb: ## The Debian package, checked with lintian, in dist/
+	@packaging/deb dist
+
+.PHONY: new-user
+new-user: ## A new user's first steps in a fresh container: wheels, Debian package, action (needs an engine; minutes)
+	@scripts/new-user $(ARGS)
 
 .PHONY: emulator
 emulator: ## Build the memory-encrypting QEMU (minutes, once; then both sides of the demo are real guests)
@@ -40,6 +48,10 @@ faults: setup ## Every fault on every main path, real guests included (ARGS=--re
 .PHONY: fuzz
 fuzz: setup ## Fuzz every reader of foreign bytes (ARGS="--seconds 600 core" for one, longer)
 	@$(PY) -m tests.fuzz $(ARGS)
+
+.PHONY: fuzz-million
+fuzz-million: setup ## A million inputs per reader of reports, certificates, policies, IGVM and firmware (ARGS="--seed 7 igvm")
+	@$(PY) -m tests.fuzz.soak $(ARGS)
 
 .PHONY: fuzz-regex
 fuzz-regex: setup ## A million random expressions and texts: the scanner against Python's re (ARGS="PAIRS SEED")

@@ -18,20 +18,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives import serialization
 from sevsnpmeasure import guest as reference
 from sevsnpmeasure.sev_mode import SevMode
 
 from sevkit.attestation.measure.explain import Limits, explain
 from sevkit.attestation.report.case import made_by
-from sevkit.attestation.report.certificates import Certificate, Store, store_of
+from sevkit.attestation.report.certificates import Certificate, load, store_of
 from sevkit.attestation.report.evidence import Evidence, read
 from sevkit.attestation.report.finding import Trust
 from sevkit.attestation.report.parse import parse
 from sevkit.attestation.report.products import Product
 from sevkit.attestation.report.verify import Verifier, setting
 from sevkit.attestation.vectors import cases
-from sevkit.attestation.vectors.authority import NOW, der, make_keys
-from sevkit.attestation.vectors.bench import Bench
+from sevkit.attestation.vectors.authority import NOW, der, make_keys, pem
+from sevkit.attestation.vectors.bench import Bench, Vector
 from sevkit.model.digest import LaunchInputs, launch_digest
 from sevkit.vocabulary import Mode
 
@@ -123,35 +124,79 @@ def omne(bench: Bench) -> Callable[[bytes], object] | None:
     return lambda report: omne_attest.verify(report, bench.vcek, ask, ark, pinned, policy)
 
 
-def differences() -> dict[str, Any]:
-    """What another verifier says of the vectors: accepted though wrong, by check; refused though valid."""
-    try:
-        import omne_attest
-    except ImportError:
-        return {"omne-attest": "not installed: pip install omne-attest"}
-    keys = make_keys(2048)
-    pinned = hashlib.sha256(der(keys.authority(Product.MILAN).ark.certificate)).digest()
-    wrong, refused, total = Counter[str](), list[str](), 0
-    for vector in cases.vectors(keys, (Product.MILAN,)):
-        store = Store()
-        for name, data in vector.certificates.items():
-            store.add(name, data)
-        by_role = {item.role: item.der for item in store.certificates}
-        if vector.policy or not {"VCEK", "ASK", "ARK"} <= set(by_role) or vector.report[:4] == b"HCLA":
-            continue  # policies and containers are each program's own
-        total += 1
-        ark = by_role["ARK"]
+Judge = Callable[[Vector, dict[str, bytes]], bool]  # a vector, and its certificates by role -> accepted
+
+
+def omne_judge(root: bytes) -> Judge:
+    """omne-attest, which takes certificates and a pinned root."""
+    import omne_attest
+
+    pinned = hashlib.sha256(root).digest()
+    policy = omne_attest.Policy(reject_debug=False, max_vmpl=0xFFFFFFFF)
+
+    def judge(vector: Vector, by_role: dict[str, bytes]) -> bool:
         try:
-            policy = omne_attest.Policy(reject_debug=False, max_vmpl=0xFFFFFFFF)
-            omne_attest.verify(vector.report, by_role["VCEK"], by_role["ASK"], ark, pinned, policy)
-            accepted = True
+            omne_attest.verify(vector.report, by_role["VCEK"], by_role["ASK"], by_role["ARK"], pinned, policy)
         except omne_attest.Fail:
-            accepted = False
+            return False
+        return True
+
+    return judge
+
+
+def secretvm_judge(root: bytes) -> Judge:
+    """secretvm-verify, which fetches from AMD: its fetching, and its pinned key, are replaced by the vectors' own."""
+    from secretvm.verify import amd
+
+    pinned = hashlib.sha256(load(root)[0][0].spki).hexdigest()
+
+    def judge(vector: Vector, by_role: dict[str, bytes]) -> bool:
+        chain = b"".join(pem(load(by_role[role])[0][0].x509) for role in ("ASK", "ARK"))
+        leaf = load(by_role["VCEK"])[0][0].x509
+        vars(amd).update(
+            _PINNED_ARK_SPKI_SHA256={"Milan": pinned},
+            _amd_fetch_vcek=lambda *_, **__: (leaf, by_role["VCEK"], "Milan"),
+            _amd_fetch_chain_pem=lambda *_, **__: chain,
+            _amd_fetch_crl=lambda *_, **__: by_role["CRL"],
+        )
+        try:
+            return bool(amd.check_sev_cpu_attestation(vector.report.hex()).valid)
+        except Exception:  # noqa: BLE001 - whatever it raises, it did not accept
+            return False
+
+    return judge
+
+
+def differences() -> dict[str, Any]:
+    """What other verifiers say of the vectors: accepted though wrong, by check; refused though valid."""
+    found = {}
+    for name, make in (("omne-attest", omne_judge), ("secretvm-verify", secretvm_judge)):
+        try:
+            found[name] = compare(make)
+        except ImportError:
+            found[name] = f"not installed: pip install {name}"
+    return found
+
+
+def compare(make: Callable[[bytes], Judge]) -> dict[str, Any]:
+    """Give a verifier the vectors of Milan that apply to any; policies and containers are each program's own."""
+    keys = make_keys(2048)
+    authority = keys.authority(Product.MILAN)
+    judge = make(der(authority.ark.certificate))
+    wrong, refused, total = Counter[str](), list[str](), Counter[str]()
+    for vector in cases.vectors(keys, (Product.MILAN,)):
+        store = store_of(vector.certificates)
+        by_role = {item.role.value: item.der for item in store.certificates}
+        if vector.policy or not {"VCEK", "ASK", "ARK"} <= set(by_role) or vector.report[:4] == b"HCLA":
+            continue
+        lists = [crl.public_bytes(serialization.Encoding.DER) for crl in store.crls]
+        accepted = judge(vector, {**by_role, "CRL": (lists or [authority.crl()])[0]})
+        total[vector.verdict.value] += 1
         if accepted and vector.verdict is Trust.REJECTED:
             wrong[vector.check or "other"] += 1
         elif not accepted and vector.verdict is Trust.ACCEPTED:
             refused.append(vector.name)
-    return {"omne-attest": {"vectors": total, "accepted though wrong": dict(wrong), "refused though valid": refused}}
+    return {"vectors": dict(total), "accepted though wrong": dict(wrong), "refused though valid": refused}
 
 
 def main() -> None:

@@ -94,6 +94,8 @@ need_packages() {
         apt-get update &&
             DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${packages[@]}"
     } >>"$log" 2>&1 || die 4 "apt-get could not install: $missing" "see $log"
+    missing=$(missing_packages | tr '\n' ' ')
+    [[ -z $missing ]] || die 4 "apt-get ended without an error, but there is still no $missing" "see $log"
 }
 
 # Of meson and ninja, as VERSION-VERSION.
@@ -132,7 +134,8 @@ fetch_pinned() {
     for uri in $(debian_repositories); do
         note "fetching $2"
         if /usr/lib/apt/apt-helper download-file \
-            "${uri%/}/pool/main/q/qemu/$escaped" "$downloads/$2.part" "SHA256:$1" >>"$log" 2>&1; then
+            "${uri%/}/pool/main/q/qemu/$escaped" "$downloads/$2.part" "SHA256:$1" >>"$log" 2>&1 &&
+            [[ -f $downloads/$2.part && $(sha "$downloads/$2.part") == "$1" ]]; then
             mv "$downloads/$2.part" "$downloads/$2"
             return 0
         fi
@@ -187,13 +190,28 @@ expect_user_source() {
 }
 
 # copy_changed FROM TO: copy only files that differ, so that ninja rebuilds little.
+# One process for all: QEMU has ten thousand files.
 copy_changed() {
-    (cd "$1" && find . \( -type f -o -type l \) -print0) |
-        while IFS= read -r -d '' file; do
-            cmp -s "$1/$file" "$2/$file" && continue
-            mkdir -p "$2/${file%/*}"
-            cp -P --remove-destination "$1/$file" "$2/$file"
-        done
+    python3 - "$1" "$2" <<'EOF'
+import filecmp, os, shutil, sys
+
+def same(new, old):
+    if os.path.islink(new) or os.path.islink(old):
+        return os.path.islink(new) and os.path.islink(old) and os.readlink(new) == os.readlink(old)
+    return os.path.isfile(old) and filecmp.cmp(new, old, shallow=False)
+
+source, target = sys.argv[1:]
+for folder, below, names in os.walk(source):
+    links = [name for name in below if os.path.islink(os.path.join(folder, name))]
+    for name in names + links:
+        new = os.path.join(folder, name)
+        old = os.path.join(target, os.path.relpath(new, source))
+        if not same(new, old):
+            os.makedirs(os.path.dirname(old), exist_ok=True)
+            if os.path.lexists(old):
+                os.unlink(old)
+            shutil.copy(new, old, follow_symlinks=False)
+EOF
 }
 
 # Patched source in $tree/src: extracted anew when source or patches change.
@@ -217,6 +235,15 @@ prepare_source() {
 
 # ---- the build ----
 
+# dies_with_us CMD...: run it so that it is ended when this script is, even by kill -9.
+# It must be a child of the script itself: from a subshell only after exec.
+dies_with_us() {
+    if setpriv --pdeathsig TERM true 2>/dev/null; then
+        exec setpriv --pdeathsig TERM "$@"
+    fi
+    exec "$@"
+}
+
 failed() {
     tail -n 25 "$log" >&2
     die 5 "$1" "the whole log is $log"
@@ -229,7 +256,7 @@ configure_tree() {
     [[ -f $tree/obj/build.ninja && $(cat "$tree/configure.stamp" 2>/dev/null) == "$stamp" ]] && return 0
     note "configuring"
     rm -rf "$tree/obj" && mkdir -p "$tree/obj"
-    (cd "$tree/obj" && ../src/configure --python="$(command -v python3)" "${flags[@]}") >>"$log" 2>&1 ||
+    (cd "$tree/obj" && dies_with_us ../src/configure --python="$(command -v python3)" "${flags[@]}") >>"$log" 2>&1 ||
         failed "QEMU's configure failed"
     echo "$stamp" >"$tree/configure.stamp"
 }
@@ -248,7 +275,7 @@ progress() {
 
 compile() {
     [[ -t 2 ]] || note "compiling (log: $log)"
-    ninja -C "$tree/obj" -j "$jobs" "$binary" 2>&1 | progress || failed "the build failed"
+    (dies_with_us ninja -C "$tree/obj" -j "$jobs" "$binary") 2>&1 | progress || failed "the build failed"
 }
 
 build_info() {
@@ -267,7 +294,9 @@ EOF
 install_result() {
     local stage=$cache/.stage.$$ version flags object
     mapfile -t flags < <(configure_flags)
-    rm -rf "$stage" && mkdir -p "$stage/bin"
+    rm -rf "$cache"/.stage.*  # of builds that were killed: the lock is ours
+    mkdir -p "$stage/bin"
+    [[ -x $tree/obj/$binary ]] || failed "ninja ended without an error, but there is no $binary"
     cp "$tree/obj/$binary" "$stage/bin/"
     version=$("$stage/bin/$binary" --version | sed -n '1s/.*version \([0-9.]*\).*/\1/p')
     for object in "${objects[@]}"; do
@@ -285,8 +314,7 @@ install_result() {
 point_current() {
     [[ -z $sanitize ]] || return 0
     [[ $(readlink "$cache/current" 2>/dev/null) == "$hash" ]] && return 0
-    ln -s "$hash" "$cache/.current.$$"
-    mv -T "$cache/.current.$$" "$cache/current"
+    ln -sfT "$hash" "$cache/current"  # by rename
 }
 
 # ---- ----
@@ -335,6 +363,8 @@ if [[ -x $result && -f $cache/$hash/build-info.json ]]; then
 fi
 : >"$log"
 trap 'rm -rf "$cache/.stage.$$"' EXIT
+# Without this trap, bash ignores a Ctrl-C if the program that runs just then ends by itself.
+trap 'exit 130' INT
 need_packages
 need_venv
 if [[ -n $source ]]; then take_user_source; else find_pinned_source; fi

@@ -5,6 +5,8 @@
  *
  * attest report VMPL HEX      a report on 64 bytes
  * attest extended VMPL HEX    the same, and the certificate table behind it
+ * attest size                 how many bytes the table takes, as a caller
+ *                             without a buffer learns it, and the VMM's error
  * attest key ROOT FIELDS VMPL SVN TCB
  *
  * Prints "error CODE" (exit information 2) where the request failed.  The
@@ -57,7 +59,8 @@ static void print_hex(const uint8_t *data, size_t size)
     printf("\n");
 }
 
-static int ask(unsigned long what, void *question, void *answer)
+/* Returns exit information 2: 0 is success. */
+static uint64_t try(unsigned long what, void *question, void *answer)
 {
     struct request request = {
         .version = 1, .question = (uintptr_t)question,
@@ -69,10 +72,29 @@ static int ask(unsigned long what, void *question, void *answer)
         perror("/dev/sev-guest");
         exit(2);
     }
-    if (ioctl(device, what, &request)) {
-        printf("error %#llx %s\n", (unsigned long long)request.exit_info_2, strerror(errno));
-        return 1;
+    if (!ioctl(device, what, &request)) {
+        return 0;
     }
+    return request.exit_info_2 ? request.exit_info_2 : ~0ull;
+}
+
+static int ask(unsigned long what, void *question, void *answer)
+{
+    uint64_t error = try(what, question, answer);
+
+    if (error) {
+        printf("error %#llx %s\n", (unsigned long long)error, strerror(errno));
+    }
+    return error != 0;
+}
+
+static int table_size(void)
+{
+    static uint8_t answer[4000];
+    struct extended_request request = { .size = 0 };
+    uint64_t error = try(GET_EXTENDED, &request, answer);
+
+    printf("%u %#llx\n", request.size, (unsigned long long)error);
     return 0;
 }
 
@@ -140,9 +162,12 @@ int main(int argc, char **argv)
     if (argc == 4 && !strcmp(argv[1], "extended")) {
         return report(argv[2], argv[3], 1);
     }
+    if (argc == 2 && !strcmp(argv[1], "size")) {
+        return table_size();
+    }
     if (argc == 7 && !strcmp(argv[1], "key")) {
         return key(argv + 2);
     }
-    fprintf(stderr, "usage: attest report|extended VMPL HEX, attest key ROOT FIELDS VMPL SVN TCB\n");
+    fprintf(stderr, "usage: attest report|extended VMPL HEX, attest size, attest key ROOT FIELDS VMPL SVN TCB\n");
     return 2;
 }

@@ -3,8 +3,8 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- *   xex PATH OP KEYHEX PAGE   PATH is aesni or portable, OP encrypt or decrypt:
- *                             one page from stdin to stdout
+ *   xex PATH OP KEYHEX PAGE   PATH is vaes, aesni or portable, OP encrypt or
+ *                             decrypt: one page from stdin to stdout
  *   xex PATH speed            prints bytes per second of encryption
  *
  * Exit status 2 is wrong usage, 4 that this processor lacks the path.
@@ -44,15 +44,16 @@ int main(int argc, char **argv)
     static uint8_t page[SOC_XEX_PAGE_SIZE] __attribute__((aligned(4096)));
     static SocXex xex;
     uint8_t key[SOC_XEX_KEY_SIZE] = { 0 };
-    bool aesni;
+    bool aesni, vaes;
 
     if (argc != 5 && !(argc == 3 && !strcmp(argv[2], "speed"))) {
-        fprintf(stderr, "usage: xex aesni|portable encrypt|decrypt KEY PAGE\n"
-                        "       xex aesni|portable speed\n");
+        fprintf(stderr, "usage: xex vaes|aesni|portable encrypt|decrypt KEY PAGE\n"
+                        "       xex vaes|aesni|portable speed\n");
         return 2;
     }
-    aesni = !strcmp(argv[1], "aesni");
-    if (aesni && !soc_xex_have_aesni()) {
+    vaes = !strcmp(argv[1], "vaes");
+    aesni = vaes || !strcmp(argv[1], "aesni");
+    if ((aesni && !soc_xex_have_aesni()) || (vaes && !soc_xex_have_vaes())) {
         return 4;
     }
     for (int i = 0; argc == 5 && i < SOC_XEX_KEY_SIZE; i++) {
@@ -64,6 +65,7 @@ int main(int argc, char **argv)
         key[i] = byte;
     }
     soc_xex_init(&xex, key, aesni);
+    xex.wide = vaes;
     if (argc == 3) {
         return speed(&xex, page);
     }

@@ -3,8 +3,7 @@
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Notebook, Observation, Outcome, Source
 from sevkit.attacks.labs import model_lab
 from sevkit.attacks.labs.account import PATIENCE, Account, find, write
-from sevkit.attacks.labs.guest_lab import GuestLab, ended_by_fault
-from sevkit.errors import DeadlineError
+from sevkit.attacks.labs.guest_lab import GuestLab, ended_by_fault, unless_fault
 from sevkit.vocabulary import ENCRYPTED, Level, Mode
 
 
@@ -40,16 +39,20 @@ def guest(lab: GuestLab, note: Notebook) -> Observation:
     write(lab, {limit: 10, buffer: 0})
     note.host(f"The host maps {of_buffer:#x} to the page of {of_limit:#x} as well: two names, one page.")
     lab.host.command("alias", gpa=of_limit, to_gpa=of_buffer)
-    try:
-        write(lab, {buffer: 99}, timeout=PATIENCE)
-        seen = limit.balance(timeout=PATIENCE)
-    except DeadlineError:
+    seen = unless_fault(lab, lambda: _after(lab, buffer, limit))
+    if seen is None:
         return ended_by_fault(lab, note, "An RMP entry has one guest address: the second one faults.")
     lab.host.command("restore")
     note.guest(f"The guest fills its buffer, then reads its limit: {seen}")
     if seen == buffer.record(99):
         return note.works("host-owned-npt", "One write changed two guest addresses.")
     return note.stopped("unknown", "The limit is what the guest wrote.")
+
+
+def _after(lab: GuestLab, buffer: Account, limit: Account) -> str:
+    """The limit as the guest reads it after it has written to the buffer."""
+    write(lab, {buffer: 99}, timeout=PATIENCE)
+    return limit.balance(timeout=PATIENCE)
 
 
 _WORKS = Expectation(Outcome.WORKS, "the host's nested tables are believed")

@@ -24,6 +24,9 @@ _SHOWN = (
 )
 
 
+Place = tuple[str, Mode, bool]  # attack, mode, with mitigations
+
+
 @dataclass(frozen=True)
 class Cell:
     """One attack in one column at one level."""
@@ -32,7 +35,7 @@ class Cell:
     mitigated: bool
 
     @property
-    def place(self) -> tuple[str, Mode, bool]:
+    def place(self) -> Place:
         """Attack and column: cells of different levels with the same place are compared."""
         return self.run.attack.name, self.run.mode, self.mitigated
 
@@ -175,11 +178,18 @@ def _answers(session: Session) -> bool:
         return False
 
 
+def _model_of(cell: Cell, seed: int) -> Cell | None:
+    """The model's cell of the same place, to compare with; None if the attack has no form there."""
+    attack, mode, mitigated = cell.run.attack, cell.run.mode, cell.mitigated
+    return in_model(attack, mode, mitigated, seed=seed) if attack.model is not None else None
+
+
 def as_data(attacks: Sequence[Attack], cells: Iterable[Cell], levels: Sequence[Level], seed: int) -> MatrixData:
     """The matrix as JSON values: ``cells`` in the order of attacks, columns and levels."""
     order = {attack.name: number for number, attack in enumerate(attacks)}
     made = sorted(cells, key=lambda c: (order[c.run.attack.name], COLUMNS.index((c.run.mode, c.mitigated))))
-    models = {cell.place: cell for cell in made if cell.run.level is Level.MODEL}
+    models: dict[Place, Cell | None] = {cell.place: cell for cell in made if cell.run.level is Level.MODEL}
+    models |= {cell.place: _model_of(cell, seed) for cell in made if cell.place not in models}
     shown = [cell.as_dict(models.get(cell.place)) for cell in made]
     provenances = [str(level.provenance) for level in levels]
     return {

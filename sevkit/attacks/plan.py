@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sevkit.attacks.experiment import Attack, Form, Mitigation
 from sevkit.errors import UnsupportedModeError, UsageError
+from sevkit.guest import policy
 from sevkit.guest.spec import Accel, Firmware, GuestSpec
 from sevkit.hypervisor import select
 from sevkit.hypervisor.protocols import Hypervisor
@@ -20,9 +21,10 @@ HYPERVISORS = {Level.HARDWARE: "qemu", Level.EMULATOR: "emulated", Level.MODEL: 
 class Target:
     """What to run an attack on. ``level`` None: the strongest one available for each mode.
 
-    ``hypervisor`` names a hypervisor instead of a level. ``capture`` (``gcore`` or ``live``) and ``keep`` (a folder for
-    cores) are for attacks that capture the VMM's memory; ``mitigations`` and ``seed`` are for the software model.
-    ``timeout``: seconds for the boot of a guest.
+    ``hypervisor`` names a hypervisor instead of a level. ``capture`` (``gcore`` or ``live``), ``keep`` (a folder for
+    cores) and ``as_published`` (also run the article's own commands) are for attacks that capture the VMM's memory;
+    ``sev_options`` and ``policy`` (a number or names, see guest/policy.py) are for guests that are encrypted;
+    ``mitigations`` and ``seed`` are for the software model. ``timeout``: seconds for the boot of a guest.
     """
 
     level: Level | None = None
@@ -33,6 +35,9 @@ class Target:
     timeout: float = 180.0
     mitigations: frozenset[Mitigation] = frozenset()
     seed: int = 1
+    sev_options: str = ""
+    policy: str | None = None
+    as_published: bool = False
 
 
 @dataclass(frozen=True)
@@ -165,6 +170,9 @@ def _planned(attack: Attack, mode: Mode, target: Target, choice: select.Choice |
     if choice is None:
         return Planned(mode, target.level or Level.MODEL, Form.MODEL)
     spec = replace(target.spec, name=f"{attack.name}-{mode}-{randomness.token_hex(4)}", mode=mode)
+    if mode is not Mode.NOSEV:
+        chosen = policy.parse(target.policy, mode) if target.policy else spec.policy
+        spec = replace(spec, sev_options=target.sev_options, policy=chosen)
     if spec.firmware is None and encrypted:  # all guests of a run differ only in the mode
         spec = replace(spec, firmware=Firmware.OVMF)
     if target.level is Level.HARDWARE and spec.accel is Accel.AUTO:

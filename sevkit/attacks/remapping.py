@@ -7,8 +7,7 @@ correctly under the guest's key. SEVered made a guest's own web server send its 
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Notebook, Observation, Outcome, Source
 from sevkit.attacks.labs import model_lab
 from sevkit.attacks.labs.account import PATIENCE, Account, find, write
-from sevkit.attacks.labs.guest_lab import GuestLab, ended_by_fault
-from sevkit.errors import DeadlineError
+from sevkit.attacks.labs.guest_lab import GuestLab, ended_by_fault, unless_fault
 from sevkit.model.launch import Launched
 from sevkit.vocabulary import ENCRYPTED, Level, Mode
 
@@ -60,9 +59,8 @@ def guest(lab: GuestLab, note: Notebook) -> Observation:
     write(lab, {secret: 4711, public: 100})
     note.host(f"The host maps guest address {of_public:#x} to the page of {of_secret:#x} in its nested page table.")
     lab.host.command("remap", gpa=of_public, to_gpa=of_secret)
-    try:
-        served = public.balance(timeout=PATIENCE)
-    except DeadlineError:
+    served = unless_fault(lab, lambda: public.balance(timeout=PATIENCE))
+    if served is None:
         return ended_by_fault(lab, note, "An RMP entry names one guest address for its page: the access faults.")
     lab.host.command("restore")
     note.guest(f"The guest reads its public file: {served}")

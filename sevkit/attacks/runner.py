@@ -170,7 +170,9 @@ def on_guest(
     began = time.monotonic()
     note = Notebook(mode, listener=listener)
     lab = GuestLab(guest, target.capture, target.keep, session.boot_seconds, session.pages, progress)
+    lab.as_published = target.as_published
     details, log = _before(session, guest)
+    boot, session.boot_seconds = session.boot_seconds, 0.0
     assert attack.guest is not None
     try:
         observation = attack.guest(lab, note)
@@ -185,7 +187,7 @@ def on_guest(
         attack.expectation(mode, level=level),
         observation,
         tuple(note.steps),
-        session.boot_seconds + time.monotonic() - began,
+        boot + time.monotonic() - began,
         details,
         log,
     )

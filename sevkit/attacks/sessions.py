@@ -10,9 +10,12 @@ from sevkit.hypervisor.protocols import Guest
 from sevkit.vocabulary import Mode
 
 
-@dataclass(frozen=True)
+@dataclass
 class Session:
-    """A running guest for a planned mode, its boot time in seconds, and the pages found in it so far."""
+    """A running guest for a planned mode, its boot time in seconds, and the pages found in it so far.
+
+    ``boot_seconds`` becomes 0 when the first attack has been performed: only its time includes the boot.
+    """
 
     planned: Planned
     guest: Guest

@@ -116,6 +116,48 @@ class Measured(TypedDict):
     summary: list[str]
 
 
+class SourceRow(TypedDict):
+    """A source tarball that is not in the cache yet; ``size`` in bytes."""
+
+    file: str
+    sha256: str
+    size: int
+
+
+class ReproducePlan(RunPlan):
+    """What `bench reproduce --dry-run` would do: fetch, build, measure; ``notes`` say what differs from the study."""
+
+    to_fetch: list[SourceRow]
+    to_build: list[str]
+    notes: list[str]
+
+
+class ReproducedRow(TypedDict):
+    """One row of the study beside what was measured here; ``here`` is null, with ``reason``, if nothing was.
+
+    ``study_in_interval`` is null unless the interval comes from hardware. ``differs``: in what the workload differs.
+    """
+
+    family: str
+    workload: str
+    storage: str | None
+    metric: str
+    study_ratio: float | None
+    article_ratio: float | None
+    here: ComparisonRow | None
+    study_in_interval: bool | None
+    differs: str
+    reason: str
+
+
+class Reproduced(Measured):
+    """What `bench reproduce` measured, row by row of the study."""
+
+    rows: list[ReproducedRow]
+    notes: list[str]
+    html: str | None
+
+
 class LintRules(TypedDict):
     """The rules, with a description of each."""
 

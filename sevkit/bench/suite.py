@@ -28,7 +28,10 @@ class Workload:
     copied to WORK. ``needs`` are programs that must be installed, ``device`` a file that must be there. A workload of
     the ``network`` finds address and port of a server on the host in NETWORK. ``after`` ends what ``prepare`` started.
     A workload that ``warms_itself`` (fio's ramp) needs no warm-ups. ``seconds`` is the approximate duration of a sample
-    on hardware, 0 if its value is the duration.
+    on hardware, 0 if its value is the duration; ``jobs`` is the number of CPUs that this duration took, and
+    ``memory_mib`` the guest memory up to which the work grows, 0 if it does not. ``study`` is the study's row that the
+    workload answers to, as WORKLOAD/METRIC, empty for the row of its own name; ``differs`` says in what it is not the
+    study's.
     """
 
     name: str
@@ -57,6 +60,16 @@ class Workload:
     mock_value: float = 1.0
     mock_cost: float = 0.0
     published: str = ""
+    jobs: int = 1
+    memory_mib: int = 0
+    study: str = ""
+    differs: str = ""
+
+    @property
+    def study_row(self) -> tuple[str, str]:
+        """Workload and metric of the study's row that this one answers to, whether or not there is one."""
+        workload, _, metric = self.study.partition("/")
+        return (workload, metric) if self.study else (self.name, self.metric)
 
     @property
     def main_metric(self) -> Metric:

@@ -1,5 +1,6 @@
 """``sevkit probe``: what this CPU and host can do for encrypted guests, and why not."""
 
+import json
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +13,7 @@ from sevkit.probe.answer import MODES, Request, answer
 from sevkit.probe.payload import Difference, Fleet, LogReport, Report
 from sevkit.result import Result
 
-FORMATS = ("human", "json", "cpuid", "prometheus", "nfd", "junit")
+FORMATS = ("human", "json", "cpuid", "prometheus", "nfd", "junit", "jsonl")
 _HOSTS_HELP = "Probe another host: ssh://, docker://, podman://, kubectl://, ansible://; repeatable."
 _REQUIRE_HELP = "Exit 1, naming what blocks it, unless this mode can be used."
 
@@ -77,7 +78,8 @@ def _refuse_contradictions(form: str, hosts: tuple[str, ...], asked: dict[str, s
         raise UsageError(f"{' and '.join(given)} exclude each other", hint="ask about one thing at a time")
     if (hosts or asked["log"] is not None) and (asked["save"] or asked["require"]):
         raise UsageError(f"--save and --require do not go with {given[0]}", hint="leave them out")
-    if (hosts or asked["log"] is not None) and form not in ("human", "short", "json"):
+    fits = ("human", "short", "json", *(("prometheus", "jsonl") if hosts else ()))
+    if (hosts or asked["log"] is not None) and form not in fits:
         raise UsageError(f"--format {form} does not go with {given[0]}", hint="use --json")
 
 
@@ -85,10 +87,12 @@ def text(data: Mapping[str, Any], form: str, *, everything: bool = False) -> str
     """The report in one of the text formats."""
     if form == "cpuid":
         return _cpuid(data)
+    if form == "jsonl":
+        return "".join(f"{json.dumps(row)}\n" for row in data.get("hosts", [data]))
     if form == "prometheus":
-        from sevkit.render.prometheus import render as prometheus
+        from sevkit.render import prometheus
 
-        return prometheus(data)
+        return prometheus.fleet(data) if "hosts" in data else prometheus.render(data)
     if form == "nfd":
         from sevkit.render.nfd import render as nfd
 

@@ -1,5 +1,6 @@
 """Build the images from docker/Dockerfile, on a base that is pulled or, without a registry, built locally."""
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sevkit import processes
-from sevkit.container.context import context
+from sevkit.container.context import context, source_root
 from sevkit.container.engine import Engine
 from sevkit.errors import MissingToolError, SevkitError, UsageError
 from sevkit.paths import work_dir
@@ -74,7 +75,9 @@ def _build(engine: Engine, target: str, stream: Any, progress: Progress) -> Buil
         timeout=1800,
     )
     log: list[str] = []
+    made = ""
     for step in steps:
+        made = str((step.get("aux") or {}).get("ID") or made)
         text = str(step.get("stream") or step.get("error") or "").rstrip()
         log += text.splitlines()
         if text.startswith("Step "):
@@ -82,23 +85,31 @@ def _build(engine: Engine, target: str, stream: Any, progress: Progress) -> Buil
         if "error" in step:
             raise BuildError(f"the image {target} could not be built", detail="\n".join(log[-20:]))
     image = engine.client.images.get(tag(target))
+    if made != str(image.id):  # a log that just ends is no success: the name may still be that of an older image
+        raise BuildError(
+            f"the engine ended without an image {target}: the one of that name is another", detail="\n".join(log[-20:])
+        )
     return Built(tag(target), str(image.id), int(image.attrs["Size"]), round(time.monotonic() - started, 1))
 
 
 def base(engine: Engine, progress: Progress) -> str:
-    """Make sure that the base image exists: present, pulled, or built from Debian's packages. Returns which."""
+    """Make sure that the base image exists: present, pulled by digest, or built from packages. Returns which."""
     from docker.errors import APIError, ImageNotFound
     from requests.exceptions import RequestException
 
+    name, _, label = BASE.partition(":")
+    digest = pinned()
     try:
-        engine.client.images.get(BASE)
+        there = engine.client.images.get(BASE)
     except ImageNotFound:
         pass
     else:
+        if f"{name}@{digest}" not in (there.attrs.get("RepoDigests") or []):
+            progress(f"{BASE} is there already, but it is not the pinned {digest[:19]}: made here, or of another date")
         return "there"
     try:
-        progress(f"pulling {BASE}")
-        engine.client.images.pull(BASE)
+        progress(f"pulling {name}@{digest[:19]}")
+        engine.client.images.pull(f"{name}@{digest}").tag(name, label)
     except (APIError, RequestException) as error:
         progress(f"no registry answers: making {BASE} from packages")
         _make_base(engine, str(error))
@@ -106,8 +117,19 @@ def base(engine: Engine, progress: Progress) -> str:
     return "pulled"
 
 
+def pinned() -> str:
+    """The digest of the base image (``sha256:...``), which scripts/base-image renews; raises BuildError."""
+    text = (source_root() / "docker/base.pin").read_text().strip()
+    found = re.fullmatch(re.escape(BASE) + "@(sha256:[0-9a-f]{64})", text)
+    if found is None:
+        raise BuildError(f"docker/base.pin does not name {BASE} and a digest", hint="scripts/base-image writes it")
+    return found[1]
+
+
 def _make_base(engine: Engine, why: str) -> None:
     """Build a minimal Debian as the image of that name (mmdebstrap), with the package sources of this machine."""
+    from docker.errors import ImageNotFound
+
     if not processes.have_tool("mmdebstrap"):
         raise MissingToolError(
             f"{BASE} cannot be pulled, and mmdebstrap, which could make it, is not installed",
@@ -125,7 +147,11 @@ def _make_base(engine: Engine, why: str) -> None:
             check=BuildError,
         )
         name, _, label = BASE.partition(":")
-        engine.client.api.import_image_from_file(str(archive), repository=name, tag=label)
+        said = engine.client.api.import_image_from_file(str(archive), repository=name, tag=label)
+    try:
+        engine.client.images.get(BASE)
+    except ImageNotFound as error:
+        raise BuildError(f"the engine did not take the image {BASE}", detail=str(said)[-500:]) from error
 
 
 def _merged_usr() -> list[str]:

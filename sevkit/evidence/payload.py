@@ -28,7 +28,11 @@ class HashedFile(TypedDict):
 
 
 class Record(TypedDict):
-    """All that is embedded. ``result_sha256`` is over ``result`` as canonical JSON."""
+    """All that is embedded.
+
+    ``result_sha256`` is over ``result`` as canonical JSON, ``page_sha256`` over the page without this record,
+    ``record_sha256`` over all of this with an empty ``record_sha256``.
+    """
 
     sevkit: str
     host: Host
@@ -37,6 +41,8 @@ class Record(TypedDict):
     files: list[HashedFile]
     result: dict[str, Any]
     result_sha256: str
+    page_sha256: str
+    record_sha256: str
 
 
 class Finding(TypedDict):

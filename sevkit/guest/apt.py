@@ -75,10 +75,23 @@ def with_backports(progress: Progress) -> Apt:
     return apt
 
 
-def _configuration(folder: Path, wanted: list[Suite]) -> Path:
+def with_sources(progress: Progress) -> Apt:
+    """The source packages of the machine's suites, in sevkit's own configuration; raises MissingToolError."""
+    known = suites()
+    if not known or not _KEYRING.exists():
+        raise MissingToolError("apt knows no Debian mirror, from which to take source packages", hint="use Debian")
+    folder = cache_dir("apt", f"{known[0].name}-sources")
+    with (folder / "lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        apt = Apt(_configuration(folder, list(dict.fromkeys(known)), kind="deb-src"))
+        _update(apt, folder / "updated", progress)
+    return apt
+
+
+def _configuration(folder: Path, wanted: list[Suite], kind: str = "deb") -> Path:
     (folder / "lists/partial").mkdir(parents=True, exist_ok=True)
     sources = folder / "sources.list"
-    sources.write_text("".join(f"deb [signed-by={_KEYRING}] {suite.uri} {suite.name} main\n" for suite in wanted))
+    sources.write_text("".join(f"{kind} [signed-by={_KEYRING}] {suite.uri} {suite.name} main\n" for suite in wanted))
     config = folder / "apt.conf"
     config.write_text(
         f'Dir::Etc::sourcelist "{sources}";\nDir::Etc::sourceparts "/dev/null";\n'
@@ -91,10 +104,11 @@ def _configuration(folder: Path, wanted: list[Suite]) -> Path:
 def _update(apt: Apt, stamp: Path, progress: Progress) -> None:
     if stamp.exists() and time.time() - stamp.stat().st_mtime < _FRESH:
         return
-    progress("fetching the package lists of the backports")
-    done = apt.run("apt-get", "update", "-q", timeout=_TIMEOUT)
+    progress("fetching the package lists")
+    # By default apt-get exits with status 0 although lists could not be fetched: "ignored, or old ones used instead".
+    done = apt.run("apt-get", "update", "-q", "-o", "APT::Update::Error-Mode=any", timeout=_TIMEOUT)
     if done.status != 0:
-        raise MissingToolError("the package lists of the backports cannot be fetched", detail=done.error_text)
+        raise MissingToolError("the package lists cannot be fetched", detail=done.error_text)
     stamp.touch()
 
 
@@ -106,14 +120,15 @@ def download_pinned(pool_path: str, sha256: str, target: Path) -> bool:
     """
     if not Path(_HELPER).exists():
         return False
-    escaped = pool_path.replace("+", "%2b")
-    for uri in dict.fromkeys(suite.uri for suite in suites() if suite.uri.rstrip("/").endswith("/debian")):
+    escaped = pool_path.replace("+", "%2b").replace("~", "%7e")
+    archive = "/debian-security" if pool_path.startswith("pool/updates/") else "/debian"
+    for uri in dict.fromkeys(suite.uri for suite in suites() if suite.uri.rstrip("/").endswith(archive)):
         partial = target.with_name(f".{target.name}.part")
         done = processes.run(
             [_HELPER, "download-file", f"{uri.rstrip('/')}/{escaped}", str(partial), f"SHA256:{sha256}"],
             timeout=_TIMEOUT,
         )
-        if done.status == 0:
+        if done.status == 0 and partial.exists():
             partial.rename(target)
             return True
         partial.unlink(missing_ok=True)

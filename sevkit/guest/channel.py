@@ -18,6 +18,8 @@ from sevkit.errors import DeadlineError, GuestError, HypervisorError
 from sevkit.guest.result import CommandResult
 
 _CHUNK = 1 << 20
+# What ssh itself says when it ends with status 255, which a command in the guest can have too.
+_SSH_FAILED = (b"onnect", b"Permission denied (", b"verification failed", b"kex_exchange", b"Broken pipe", b"timed out")
 _MOST = 1 << 30  # bytes; a guest that answers with more is broken or hostile
 
 
@@ -86,8 +88,10 @@ class AgentChannel:
         with source.open("rb") as stream:
             while piece := stream.read(_CHUNK):
                 self._ok(f"cat >>{quoted}", piece, timeout)
-        mode = source.stat().st_mode & 0o777
-        self._ok(f"chmod {mode:o} {quoted}", b"", timeout)
+        status = source.stat()
+        there = self._ok(f"chmod {status.st_mode & 0o777:o} {quoted}; stat -L -c %s {quoted}", b"", timeout).strip()
+        if there != str(status.st_size).encode():
+            raise GuestError(f"{target} has {there[:20].decode(errors='replace')} bytes, {source} {status.st_size}")
 
     def get(self, source: str, target: Path, *, timeout: float = 600.0) -> None:
         """Copy a file out of the guest, in pieces."""
@@ -102,6 +106,8 @@ class AgentChannel:
                 if len(piece) > _CHUNK:
                     raise GuestError(f"the guest answered with more of {source} than was asked for")
                 stream.write(piece)
+            if stream.tell() != int(answer):
+                raise GuestError(f"the guest sent {stream.tell()} of {int(answer)} bytes of {source}")
 
     def _ok(self, line: str, stdin: bytes, timeout: float) -> bytes:
         done = self.run(line, stdin=stdin, timeout=timeout)
@@ -186,7 +192,7 @@ class SshChannel:
         ssh = processes.find_tool("ssh", package="openssh-client")
         argv = [ssh, *self.options(), "root@127.0.0.1", shell_line(command)]
         done = processes.run(argv, stdin=stdin, timeout=timeout)
-        if done.status == 255 and b"onnect" in done.stderr:
+        if done.status == 255 and any(word in done.stderr for word in _SSH_FAILED):
             raise GuestError("ssh into the guest failed", detail=done.error_text)
         return CommandResult(done.status, done.stdout, done.stderr)
 
@@ -204,6 +210,8 @@ class SshChannel:
         processes.run(
             [keygen, "-q", "-t", "ed25519", "-N", "", "-C", "sevkit", "-f", str(key)], timeout=30, check=GuestError
         )
+        if not key.exists() or not key.with_suffix(".pub").exists():
+            raise GuestError("ssh-keygen ended with status 0, but made no key")
         script = (
             "mkdir -p -m 700 /root/.ssh /etc/dropbear && cat >/root/.ssh/authorized_keys && "
             "if command -v dropbear >/dev/null; then "

@@ -60,6 +60,8 @@ def copy_out(guest: Reached, source: str, target: Path) -> tuple[Path, int]:
     if target.is_dir() and name not in ("", ".", ".."):
         target = target / name
     if not _is_folder(guest, source):
+        if guest.run(f"[ -e {shlex.quote(source)} ]", timeout=_TIMEOUT).status:
+            raise UsageError(f"there is no {source} in the guest")
         guest.get(source, target)
         return target, target.stat().st_size
     there = f"/tmp/.sevkit-copy-{abs(hash(source)):x}.tar"  # noqa: S108 - in the guest

@@ -3,6 +3,7 @@
 Works without root: apt-get download checks the packages against the signed index of the machine's configuration.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -69,14 +70,35 @@ def fetch(packages: Iterable[str], into: Path, apt: Apt | None = None) -> list[s
             detail=done.error_text,
         )
     names = sorted(path.name for path in debs.glob("*.deb"))
+    wanted = {re.split("[:=/]", package)[0] for package in packages}
+    if missing := wanted - {name.partition("_")[0] for name in names}:
+        raise MissingToolError(
+            f"apt-get ended with status 0, but did not download {' '.join(sorted(missing))}", detail=done.error_text
+        )
     for name in names:
         unpack(debs / name, into / "root")
     return names
 
 
 def unpack(package: Path, into: Path) -> None:
-    """Unpack a package's files below ``into``."""
+    """Unpack a package's files below ``into``; raises BadInputError if one of them is missing or damaged."""
     processes.run(["dpkg-deb", "-x", str(package), str(into)], timeout=_TIMEOUT, check=BadInputError)
+    sums = processes.run(["dpkg-deb", "-I", str(package), "md5sums"], timeout=_TIMEOUT)  # few packages have none
+    for line in sums.text.splitlines():
+        digest, _, name = line.partition("  ")
+        if digest != _md5(into / name):
+            raise BadInputError(
+                f"{name} of {package.name} is not what the package says, although dpkg-deb said nothing"
+            )
+
+
+def _md5(path: Path) -> str | None:
+    """Against accidents: the packages themselves are checked by SHA-256."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    except (FileNotFoundError, IsADirectoryError):
+        return None
 
 
 def needed_libraries(program: Path, root: Path) -> dict[str, Path]:

@@ -66,7 +66,7 @@ def find(mode: Mode, *, emulated: bool = False, fetch: bool = True, progress: Pr
     have, for a command line that is not executed. Raises MissingToolError if there is none.
     """
     candidates = [os.environ[VARIABLE]] if VARIABLE in os.environ else []
-    snp, whole = mode is Mode.SEV_SNP, mode is Mode.SEV_ES and emulated
+    snp, whole = mode is Mode.SEV_SNP, mode is Mode.SEV_ES
     candidates += [] if snp and emulated else _AMDSEV if snp else _WHOLE if whole else _INSTALLED
     for path in candidates:
         if Path(path).exists():

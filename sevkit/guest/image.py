@@ -8,23 +8,23 @@ import re
 import shlex
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from sevkit import processes
 from sevkit.errors import BadInputError, MissingToolError, UsageError
-from sevkit.guest import cloud, cpio, debian, media
+from sevkit.guest import cloud, cpio, debian, ext4, media, study
 from sevkit.paths import cache_dir
 
 Progress = Callable[[str], None]
 
 _HASHED = 256 << 20  # bytes; larger files are identified by their size
 
-_RECIPE = 2  # to be raised when the code below, or cpio.py, changes what comes out
+_RECIPE = 3  # to be raised when the code below, or cpio.py, changes what comes out
 # What the mini image loads at boot, in Linux' own module names; built-in ones are passed over.
-_MODULES = (
+MODULES = (
     *("virtio_pci", "virtio_console", "virtio_blk", "virtio_scsi", "sd_mod", "virtio_net", "virtio_rng"),
     *("nvme", "ext4", "msr", "cpuid"),
     # The attestation driver requests gcm(aes) by name, and busybox has no modprobe that the kernel could call.
@@ -65,6 +65,7 @@ _BENCH_PACKAGES = (
     ),
     *("dropbear-bin", "iproute2", "nvme-cli", "procps", "psmisc", "systemd", "time", "util-linux"),
 )
+_ROOT_TIMEOUT = 3600.0
 _PROGRAMS = ("usr/sbin/dropbear", "usr/bin/dropbearkey", "bin/lsblk")
 
 
@@ -103,7 +104,7 @@ def get(name: str, *, progress: Progress | None = None) -> Image:
 
 def parts(name: str) -> tuple[str, str | None]:
     """An image's name without its kernel series, and the series: ``mini-6.12`` is ``mini`` with a kernel 6.12."""
-    match = re.fullmatch(r"(\w+)-(\d{1,3}\.\d{1,3})", name)
+    match = re.fullmatch(r"(\w+|study-small)-(\d{1,3}\.\d{1,3})", name)
     return (match[1], match[2]) if match else (name, None)
 
 
@@ -142,9 +143,11 @@ def _image(name: str, folder: Path, info: dict[str, object]) -> Image:
 def _recipe_hash(name: str) -> str:
     """A hash of everything in this package that determines the content of the image."""
     kind, series = parts(name)
-    recipe = [name, _RECIPE, _MODULES, _USER_PACKAGES, _PROGRAMS]
-    if kind == "bench":
+    recipe = [name, _RECIPE, MODULES, _USER_PACKAGES, _PROGRAMS]
+    if kind in {"bench", *study.NAMES}:
         recipe += [_BENCH_PACKAGES, _BENCH_SIZE]
+    if kind in study.NAMES:
+        recipe += study.recipe(kind)
     digest = hashlib.sha256(json.dumps(recipe).encode())
     for entry in sorted(resources.files("sevkit.guest").joinpath("rootfs").iterdir(), key=lambda e: e.name):
         digest.update(entry.name.encode() + entry.read_bytes())
@@ -174,7 +177,7 @@ def _fingerprint(path: Path) -> list[object]:
 
 
 def _build(name: str, folder: Path, progress: Progress) -> dict[str, object]:
-    lock = folder.with_suffix(".lock")
+    lock = folder.with_name(f"{folder.name}.lock")  # with_suffix would cut the name at the point of "mini-6.12"
     with lock.open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)  # another process may be building the same image: wait for it
         info = _whole(folder)
@@ -216,6 +219,8 @@ def _base_entries(kernel_root: Path, user_root: Path) -> list[cpio.Entry]:
     """The common content of every initramfs: busybox, modules, the ssh server and our two scripts."""
     busybox = user_root / "bin/busybox"
     applets = processes.run([str(busybox), "--list"], timeout=10, check=BadInputError).text.split()
+    if not {"sh", "mount", "insmod"} <= set(applets):
+        raise BadInputError("busybox ended with status 0, but did not list its programs")
     entries = [cpio.directory(name) for name in ("dev", "proc", "sys", "run", "tmp", "root", "etc", "mnt")]
     entries.append(cpio.character_device("dev/console", 5, 1))
     entries.append(cpio.file("bin/busybox", busybox.read_bytes(), 0o755))
@@ -227,7 +232,11 @@ def _base_entries(kernel_root: Path, user_root: Path) -> list[cpio.Entry]:
     entries.append(cpio.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n"))
     entries.append(cpio.file("etc/group", b"root:x:0:\n"))
     entries.append(cpio.file("etc/shells", b"/bin/sh\n"))
-    modules = debian.module_closure(_MODULES, kernel_root)
+    entries.append(cpio.file("etc/hosts", b"127.0.0.1 localhost\n"))
+    entries.append(
+        cpio.file("etc/nsswitch.conf", b"hosts: files dns\n")
+    )  # without it, names would be asked of DNS only
+    modules = debian.module_closure(MODULES, kernel_root)
     plain = [path.name.split(".")[0] + ".ko" for path in modules]
     entries += [
         cpio.file(f"lib/modules/{name}", debian.read_module(path)) for name, path in zip(plain, modules, strict=True)
@@ -257,27 +266,44 @@ def _build_mini(work: Path, made: Path, series: str | None, progress: Progress) 
 def _build_bench(work: Path, made: Path, series: str | None, progress: Progress) -> dict[str, object]:
     """Build the mini image's kernel and initramfs, and a Debian root file system with the needs of benchmarks."""
     info = _build_mini(work, made, series, progress)
+    _root_disk(made / "root.img", _BENCH_PACKAGES, _BENCH_SIZE, [], progress)
+    return {**info, "image": "bench", "root_packages": list(_BENCH_PACKAGES)}
+
+
+def _study_builder(name: str) -> "_Builder":
+    def build(work: Path, made: Path, series: str | None, progress: Progress) -> dict[str, object]:
+        """Build the bench image with the sources that the study compiles."""
+        found = study.fetched(progress)
+        info = _build_mini(work, made, series, progress)
+        included = (*_BENCH_PACKAGES, *study.packages(name))
+        _root_disk(made / "root.img", included, study.SIZES[name], [study.hook(name, found, work)], progress)
+        files = {source.file: source.sha256 for source, _ in found.values()}
+        return {**info, "image": name, "root_packages": list(included), "sources": files}
+
+    return build
+
+
+def _root_disk(disk: Path, packages: Iterable[str], size: str, hooks: list[str], progress: Progress) -> None:
+    """Build a disk with a Debian root file system; ``hooks`` are shell commands with the tree as $1."""
     progress("building a Debian root file system (minutes, once)")
     builder = processes.find_tool("mmdebstrap")
     processes.find_tool("mke2fs", package="e2fsprogs")
-    disk = made / "root.img"
     # The hook runs where the files have their owners, in the user namespace too: no root is needed. It copies first,
-    # since /proc and /sys are mounted in the tree while hooks run.
-    copy = 't=$(mktemp -d) && tar --one-file-system -C "$1" -cf - . | tar -C "$t" -xf -'
-    pack = f'mke2fs -q -t ext4 -L sevkit-root -E lazy_itable_init=0 -d "$t" {shlex.quote(str(disk))} {_BENCH_SIZE}'
+    # since /proc and /sys are mounted in the tree while hooks run. Not through a pipe:
+    # the shell would ignore that its first part failed.
+    copy = 't=$(mktemp -d) && cp -ax "$1/." "$t/"'
+    pack = f'mke2fs -q -t ext4 -L sevkit-root -E lazy_itable_init=0 -d "$t" {shlex.quote(str(disk))} {size}'
+    own = 'mkdir -p "$1/run" "$1/mnt" && rm -rf "$1"/var/cache/apt/*'
     processes.run(
         [
-            *(builder, "--quiet", "--variant=minbase", "--format=null", f"--include={','.join(_BENCH_PACKAGES)}"),
-            *(
-                '--customize-hook=mkdir -p "$1/run" "$1/mnt" && rm -rf "$1"/var/cache/apt/*',
-                f'--customize-hook={copy} && {pack} && rm -rf "$t"',
-            ),
+            *(builder, "--quiet", "--variant=minbase", "--format=null", f"--include={','.join(packages)}"),
+            *(f"--customize-hook={hook}" for hook in (*hooks, own, f'{copy} && {pack} && rm -rf "$t"')),
             *(_release(), "/dev/null"),
         ],
-        timeout=1800,
+        timeout=_ROOT_TIMEOUT,
         check=MissingToolError,
     )
-    return {**info, "image": "bench", "root_packages": list(_BENCH_PACKAGES)}
+    ext4.check_files(disk, ("usr/bin/fio", "usr/bin/make", "usr/bin/gcc"))
 
 
 def _release() -> str:
@@ -287,7 +313,9 @@ def _release() -> str:
     return match[1] if match else "stable"
 
 
-_BUILDERS: dict[str, Callable[[Path, Path, str | None, Progress], dict[str, object]]] = {
+_Builder = Callable[[Path, Path, str | None, Progress], dict[str, object]]
+_BUILDERS: dict[str, _Builder] = {
     "mini": _build_mini,
     "bench": _build_bench,
+    **{name: _study_builder(name) for name in study.NAMES},
 }

@@ -130,8 +130,8 @@ class GuestSpec:
         return self.initrd is None and self.cdrom is None
 
     def with_mode(self, mode: Mode) -> "GuestSpec":
-        """The same guest in another mode."""
-        return replace(self, mode=mode)
+        """The same guest in another mode; a plain one without the options of an encryption object."""
+        return replace(self, mode=mode, sev_options="" if mode is Mode.NOSEV else self.sev_options)
 
 
 def check_name(name: str) -> str:

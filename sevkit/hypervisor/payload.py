@@ -157,6 +157,14 @@ class Rebooted(TypedDict):
     guest: GuestRow
 
 
+class SavedGuest(TypedDict):
+    """A guest that was saved to a file."""
+
+    guest: str
+    file: str
+    bytes: int
+
+
 class Copied(TypedDict):
     """What was copied."""
 

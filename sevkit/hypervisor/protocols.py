@@ -112,6 +112,13 @@ class Guest(Protocol):
         """The guest's RAM as the VMM has it, from the hypervisor itself; in order of ``gpa``."""
         ...
 
+    def private_blocks(self) -> Sequence[RamBlock]:
+        """A second mapping of the same guest addresses, where the VMM maps the ciphertext of private pages; else none.
+
+        Only an SEV-SNP guest has one: its private pages are not in ``ram_blocks``.
+        """
+        ...
+
     def console(self) -> str:
         """What the guest has printed on its console so far."""
         ...

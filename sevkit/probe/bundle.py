@@ -10,8 +10,9 @@ from sevkit import textfile
 from sevkit.errors import BadInputError, SevkitError
 from sevkit.probe.collect import FACTS_VERSION
 from sevkit.probe.facts import Facts, checked, from_dump
-from sevkit.probe.foreign import Said, said
+from sevkit.probe.foreign import said
 from sevkit.probe.leaf import LEAF, decode
+from sevkit.probe.oklists import Said
 
 _MAX_MEMBERS = 500_000
 _MAX_TAKEN = 400
@@ -20,6 +21,7 @@ _MAX_TOTAL = 512 << 20
 # Names of files that may contain facts. Others are not opened, since a report may have gigabytes.
 _WANTED = re.compile(
     r"(?:dmesg|journal|kern\.log|messages|syslog|console|cpuid|x86info|lscpu|cpuinfo|cmdline|capabilit|snphost|sevctl"
+    r"|snpguest|fwupd|host-validate"
     r"|qmp|query-sev|misc\.(?:capacity|current)|/config(?:-|\.gz|$)|modprobe\.d/|kvm(?:_amd)?/parameters/|smt/control"
     r"|dmi/id/|amd-iommu/features)[^/]*$|kvm(?:_amd)?/parameters/\w+$",
     re.IGNORECASE,
@@ -87,7 +89,7 @@ class _Gathered:
         self.used.append({"file": name, "what": found.what})
         for reading, value in found.readings.items():
             old = self.readings.setdefault(reading, {"from": name, "value": value})
-            if old["value"] == value:
+            if _same(old["value"], value):
                 continue
             if reading == "modprobe.kvm_amd":
                 old["value"] = [*old["value"], *(line for line in value if line not in old["value"])]
@@ -130,6 +132,12 @@ class _Gathered:
             "readings": self.readings,
         }
         return Facts(checked(raw, path))
+
+
+def _same(old: Any, new: Any) -> bool:
+    """Whether two readings agree; a module's parameter is "Y" or "1", depending on the kernel."""
+    switches = {"1": "Y", "0": "N"}
+    return bool(old == new) or (isinstance(old, str) and switches.get(old, old) == switches.get(new, new))
 
 
 def _first_leaf(cpuid: dict[str, Any]) -> list[int] | None:

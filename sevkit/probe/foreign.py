@@ -7,22 +7,15 @@ misc.capacity, kernel configurations, module parameters, kernel logs. A reading 
 import json
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from sevkit.errors import SevkitError
+from sevkit.probe import oklists
 from sevkit.probe.collect.kernel import CMDLINE_WORDS, LOG_WORDS
-from sevkit.probe.undress import uncoloured
+from sevkit.probe.oklists import C_BIT, Said
+from sevkit.probe.undress import uncoloured, unquoted
 
 FLAGS = ("sme", "sev", "sev_es", "sev_snp", "svm", "npt", "debug_swap", "hypervisor")
-C_BIT = "c_bit_position"  # several programs report it: it is compared, not taken as a reading
-
-
-class Said(NamedTuple):
-    """The content of a text: its kind, its readings by name, and its values for fields of the leaf."""
-
-    what: str
-    readings: dict[str, Any]
-    fields: dict[str, int] = {}  # noqa: RUF012 - never changed
 
 
 # Files of /proc, /sys and /etc as sosreport, supportconfig and hand-made archives lay them out.
@@ -40,26 +33,30 @@ _TEXTS: tuple[tuple[str, str], ...] = (
     (r"dmi/id/bios_version$", "dmi.bios_version"),
     (r"iommu/ivhd\d+/amd-iommu/features$", "iommu.features"),
 )
-_OK_LINE = re.compile(r"\s*\[ ?(PASS|FAIL|SKIP) ?\]\s*-\s*(.+?)\s*")
-_OK_WORDS: tuple[tuple[str, str], ...] = (
-    (r"SEV enabled in KVM", "kvm_amd.sev"),
-    (r"SEV-ES enabled in KVM", "kvm_amd.sev_es"),
-    (r"SEV-SNP enabled in KVM", "kvm_amd.sev_snp"),
+_CPU_FLAGS = re.compile(r"^flags\s*: ((?:\w+ )*\w+)\s*$", re.MULTILINE)
+_LSCPU_JSON = re.compile(r'"field":\s*"[^"]{1,40}",\s*"data":\s*"((?:\w+ ){8,}\w+|(?:\w+ )*\bsvm\b[\w ]*)"')
+_LSCPU_BEGIN = re.compile(
+    r"^[^\n:\uff1a]{2,60}[:\uff1a]\s+(?:AuthenticAMD|HygonGenuine|GenuineIntel|x86_64)\s*$", re.MULTILINE
 )
-_OK_FIELDS: tuple[tuple[str, str], ...] = (
-    (r"C-bit location: (\d+)", C_BIT),
-    (r"Physical address bit reduction: (\d+)", "phys_addr_reduction"),
-    (r"Number of VMPLs: (\d+)", "num_vmpl"),
-    (r"Number of encrypted guests supported simultaneously: (\d+)", "num_encrypted_guests"),
-    (r"Minimum ASID value for SEV-enabled, SEV-ES disabled guest: (\d+)", "min_sev_no_es_asid"),
-)
+_LSCPU_TEXT = re.compile(r"^[^\n:\uff1a]{2,60}[:\uff1a]\s+((?:fpu|\w+ svm) (?:\w+ )*\w+)\s*$", re.MULTILINE)
+_OBJECT = re.compile(r"^[^{\n]{0,40}\{", re.MULTILINE)
+_QMP_LIMIT = 1 << 20
+_UNDRESSED = 4 << 20  # characters
 _MISC = re.compile(r"(?:(?:sev|sev_es|tdx|sgx_epc) \d+\s*)+")
 _SECTYPE = re.compile(r"<enum name=['\"]sectype['\"]>(.*?)</enum>", re.DOTALL)
 
 
 def said(name: str, text: str) -> Said | None:
-    """Return the content of one text, or None for an unknown text."""
-    for reader in (_file, _cmdline, _config, _modprobe, _cpuinfo, _lscpu, _ok, _libvirt, _qmp, _misc, _log):
+    """Return the content of one text, or None for an unknown text. Marks of quotation and colour do not matter."""
+    found = _said(name, text)
+    if found is None and len(text) < _UNDRESSED:
+        plain = "\n".join(unquoted(uncoloured(line)) for line in text.split("\n"))
+        found = _said(name, plain) if plain != text else None
+    return found
+
+
+def _said(name: str, text: str) -> Said | None:
+    for reader in (_file, _cmdline, _config, _modprobe, _cpuinfo, _lscpu, _list, _libvirt, _qmp, _misc, _log):
         found = reader(name, text)
         if found is not None:
             return found
@@ -103,44 +100,31 @@ def _flags(words: str) -> list[str]:
 
 def _cpuinfo(name: str, text: str) -> Said | None:
     del name
-    found = re.search(r"^flags\t+: (.+)$", text, re.MULTILINE)
-    return (
-        Said("/proc/cpuinfo", {"cpuinfo.flags": _flags(found[1])}) if found and "\nvendor_id" in f"\n{text}" else None
-    )
+    found = _CPU_FLAGS.search(text) if "vendor_id" in text else None
+    return Said("/proc/cpuinfo", {"cpuinfo.flags": _flags(found[1])}) if found else None
 
 
 def _lscpu(name: str, text: str) -> Said | None:
+    """lscpu, as text or JSON. Its labels are translated, so the flags are found by the first of them."""
     del name
-    if text.lstrip().startswith("{") and '"lscpu"' in text[:200]:
-        found = re.search(r'"field":\s*"Flags:",\s*"data":\s*"([^"]+)"', text)
-    else:
-        found = re.search(r"^Flags:\s+(.+)$", text, re.MULTILINE) if "\nVendor ID" in text else None
+    found = None
+    if '"lscpu"' in text[:2000]:
+        found = _LSCPU_JSON.search(text)
+    elif "vendor_id" not in text and _LSCPU_BEGIN.search(text):
+        found = _LSCPU_TEXT.search(text)
     return Said("lscpu", {"cpuinfo.flags": _flags(found[1])}) if found else None
 
 
-def _ok(name: str, text: str) -> Said | None:
-    """Lines of `snphost ok` and `sevctl ok`. A failed line does not say whether the feature is off or unreadable."""
+def _list(name: str, text: str) -> Said | None:
     del name
-    if "PASS" not in text:
-        return None
-    rows = [m.groups() for line in text.split("\n") if (m := _OK_LINE.fullmatch(uncoloured(line)))]
-    if len(rows) < 3:
-        return None
-    passed = [words for verdict, words in rows if verdict == "PASS"]
-    readings = {reading: "Y" for words, reading in _OK_WORDS if any(row.startswith(words) for row in passed)}
-    fields = {}
-    for pattern, field in _OK_FIELDS:
-        found = next((m for row in passed if (m := re.match(pattern, row))), None)
-        if found:
-            fields[field] = int(found[1])
-    api = next((m for row in passed if (m := re.match(r"KVM supported: API version: (\d+)", row))), None)
-    return Said("snphost ok or sevctl ok", readings | ({"kvm.api_version": int(api[1])} if api else {}), fields)
+    return oklists.read(text)
 
 
 def _libvirt(name: str, text: str) -> Said | None:
     """The list of launch securities says what QEMU can launch; "supported='no'" has many causes."""
     del name
-    if "<domainCapabilities" not in text and not ("<capabilities>" in text and "<guest>" in text):
+    whole = "<domainCapabilities" in text or ("<capabilities>" in text and "<guest>" in text)
+    if not whole and not re.search(r"<(?:sev|launchSecurity) supported=", text):
         return None
     readings: dict[str, Any] = {}
     types = _SECTYPE.search(text)
@@ -154,22 +138,29 @@ def _libvirt(name: str, text: str) -> Said | None:
 def _qmp(name: str, text: str) -> Said | None:
     """The answer of query-sev-capabilities: QEMU asks KVM and the firmware."""
     del name
-    for line in _objects(text):
-        answer, error = line.get("return"), line.get("error")
-        if isinstance(answer, dict) and isinstance(answer.get("cbitpos"), int):
-            return Said("query-sev-capabilities", {}, {C_BIT: answer["cbitpos"]})
-        if isinstance(error, dict) and "SEV is not enabled in KVM" in str(error.get("desc")):
+    for answer in _objects(text):
+        inner, error = answer.get("return", answer), answer.get("error")
+        if isinstance(inner, dict) and isinstance(inner.get("cbitpos"), int) and "reduced-phys-bits" in inner:
+            return Said("query-sev-capabilities", {}, {C_BIT: inner["cbitpos"]})
+        words = str(error.get("desc")) if isinstance(error, dict) else ""
+        if "SEV is not enabled in KVM" in words:
             return Said("query-sev-capabilities", {"kvm_amd.sev": "N"})
+        if "SEV" in words or "/dev/sev" in words:
+            return Said("query-sev-capabilities", {})
     return None
 
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:
-    if '"return"' not in text and '"error"' not in text:
+    """The JSON objects that begin a line, whatever stands between them: greetings, events, prompts."""
+    if not any(word in text for word in ('"return"', '"error"', '"cbitpos"')) or len(text) >= _QMP_LIMIT:
         return
-    candidates = [text, *text.split("\n")] if len(text) < 1 << 20 else []
-    for candidate in candidates:
+    decoder = json.JSONDecoder()
+    end = 0
+    for begin in _OBJECT.finditer(text):
+        if begin.end() <= end:
+            continue
         try:
-            found = json.loads(candidate)
+            found, end = decoder.raw_decode(text, begin.end() - 1)
         except (ValueError, RecursionError):
             continue
         if isinstance(found, dict):
@@ -178,8 +169,9 @@ def _objects(text: str) -> Iterator[dict[str, Any]]:
 
 def _misc(name: str, text: str) -> Said | None:
     del name
-    found = _MISC.fullmatch(text.strip() + "\n")
-    return Said("misc.capacity", {"cgroup.misc_capacity": text.strip()}) if found else None
+    lines = [line for line in text.split("\n") if line.strip() and not line.rstrip().endswith("misc.capacity")]
+    plain = "\n".join(lines).strip()
+    return Said("misc.capacity", {"cgroup.misc_capacity": plain}) if _MISC.fullmatch(plain + "\n") else None
 
 
 def _log(name: str, text: str) -> Said | None:

@@ -34,12 +34,15 @@ def _in_guest(facts: Facts, kernel_log: Mapping[str, Any]) -> bool | None:
     bit = facts.identity.hypervisor_bit
     if bit is not None:
         return bit
+    said = facts.reading("guest.modes").value
+    if said and any(said.values()):
+        return True
     return {"guest": True, "host": False}.get(kernel_log["role"])
 
 
 def _active(facts: Facts, kernel_log: Mapping[str, Any], evidence: list[dict[str, str]]) -> dict[str, bool | None]:
     """The strongest evidence decides: the MSR, which no host can intercept, then the kernel's log, then CPUID."""
-    for judge in (_by_msr, _by_hyperv, _by_log, _by_cpuid, _by_silence):
+    for judge in (_by_msr, _by_tool, _by_hyperv, _by_log, _by_cpuid, _by_silence):
         found = judge(facts, kernel_log, evidence)
         if found is not None:
             return found
@@ -59,6 +62,19 @@ def _by_msr(
     differs = " (differs between CPUs)" if len(values) > 1 else ""
     evidence.append({"from": "msr", "says": f"SEV_STATUS (MSR C001_0131) is {value:#x}{differs}"})
     return {mode: all(v >> bit & 1 for v in values) for mode, bit in _BITS.items()}
+
+
+def _by_tool(
+    facts: Facts, kernel_log: Mapping[str, Any], evidence: list[dict[str, str]]
+) -> dict[str, bool | None] | None:
+    """The list of `snpguest ok`, which reads the MSR of one CPU."""
+    del kernel_log
+    said = facts.reading("guest.modes").value
+    if not said:
+        return None
+    on = [mode for mode in MODES if said.get(mode)]
+    evidence.append({"from": "snpguest", "says": f"SEV_STATUS names {', '.join(on) or 'no protection'}"})
+    return {mode: said.get(mode) for mode in MODES}
 
 
 def _by_hyperv(

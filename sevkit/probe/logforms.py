@@ -29,14 +29,17 @@ _RFC_5424 = re.compile(r"\S{1,255} (\S{1,48}) \S{1,128} \S{1,32} (?:-|(?:\[[^\]]
 _CONTAINER = re.compile(r"std(?:out|err) [FP] ")
 _ANDROID = re.compile(r"(?:root +)?0 +0 [VDIWEF] ")
 _COMPOSE = re.compile(r"[\w./-]{1,100} +\| ")
+# Only before a stamp: the host's name that pdsh, clush and ansible add, and the prompt of a serial console.
+_HOST = re.compile(r"[\w.-]{1,100}(?: login)?: (?=\[ *\d{1,9}\.\d)")
 _STAMP = re.compile(r"\[[^\]]{1,40}\][ :]{0,2}")
 _SECONDS = re.compile(r"\[ *(\d{1,9}\.\d{1,9})[\] <,]")
+_KERNEL = re.compile(r"kernel(?:\[\d+\])?: ")
 _NAMED = re.compile(r"(?:\S{0,255}[^\s:\]] )?kernel(?:\[\d+\])?: ")
 _BOOT = re.compile(r"\s*--.{0,40}\b(?:re)?boot\b.{0,80}--\s*$", re.IGNORECASE)
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _JSON_BEGIN = re.compile(r"\{\s*(?:\"|$)|\[\s*\{|\"dmesg\"")
 # One line of a log as a string of JSON or YAML: "msg": "…",
-_STRING = re.compile(r"(?:\"?(?:msg|message|stdout|line)\"?: )?\"(.*)\",?$")
+_STRING = re.compile(r"(?:\[\s*|\"?(?:msg|message|stdout|line)\"?: )?\"(.*)\"(?:,|\s*\],?)?$")
 _AFTER_DATE = re.compile(r"\| |\{[^{}]{0,200}\} ")
 _LEVEL = re.compile(r"(?:emerg|alert|crit|err|error|warn|warning|notice|info|debug): (?=\[)")
 _JSON_GAP = re.compile(r"[\s,\[\]]*")
@@ -119,7 +122,7 @@ class _Taken:
     def _before(self) -> None:
         """The raw ring buffer, priorities, dmesg -x, talosctl, and names of containers."""
         if not self.rest.startswith("["):
-            self._cut(_COMPOSE)
+            self._cut(_COMPOSE) or self._cut(_HOST)
         level = self._cut(_RAW) or self._cut(_PRIORITY)
         facility = self._cut(_FACILITY)
         self.user = bool((level and int(level[1]) >= 8) or (facility and facility[1] != "kern"))
@@ -132,7 +135,7 @@ class _Taken:
         self.wall = _wall(found)
         if self._cut(_CONTAINER):
             self._dated()
-        elif self._cut(_AFTER_DATE):
+        elif self._cut(_AFTER_DATE) or _KERNEL.match(self.rest):  # the latter: journalctl --no-hostname
             return
         elif found["android"]:
             self._cut(_ANDROID)

@@ -80,6 +80,8 @@ RULES: tuple[Rule, ...] = (
     Rule(("SEV Guest triggered AMD Erratum", "KVM: SEV Guest triggered", "KVM_SET_GUEST_DEBUG for SEV-ES guest"), None, "KVM had trouble with a guest", _HOST, "5.8"),
     Rule(("SEV: ",), r"SEV: \d+ locked pages exceed", "a guest may not lock its memory: RLIMIT_MEMLOCK", _HOST, "4.16"),
     Rule(("SEV: DF_FLUSH failed, ret=", "SEV: Unexpected RMP fault", "SEV: Unable to split RMP", "SEV: Failed to", "SEV: Failure locking", "Failed to create SEV-SNP context", "SEV: SNP_PLATFORM_STATUS failed", "SEV-SNP: DF_FLUSH failed"), None, "KVM had trouble with a guest", _HOST, "4.16"),
+    Rule(("SEV-SNP requires private memory support",), None, "KVM refused a guest's memory: SNP needs guest_memfd", _HOST, "AMD"),
+    Rule(("SEV-TIO status: ", "SEV-TIO STATUS failed", "Failed to enable SEV-TIO"), None, "trusted I/O of devices; nothing is said of guests", _HOST, "6.19"),
     Rule(("SEV-SNP ciphertext hiding enabled",), None, "the host cannot read the ciphertext of SNP guests", _HOST, "6.18"),
     # Guests: arch/x86/coco/sev, arch/x86/hyperv, drivers/virt/coco
     Rule(("SEV: Using SNP CPUID table", "SEV: SNP running at VMPL", "SEV: SNP guest platform device"), None, "the guest kernel runs with SEV-SNP", _IN_SNP, "5.19"),
@@ -92,6 +94,7 @@ RULES: tuple[Rule, ...] = (
     Rule(("DMI: Amazon EC2 ",), r"(?!.*metal)", "the machine is a virtual one", _GUEST, ""),
     Rule(("AMD Secure Memory Encryption (SME) active",), None, "SME is active", ("active:sme", "role:weak-host"), "4.14", "5.9"),
     Rule(("AMD Secure Encrypted Virtualization (SEV) active",), None, "SEV is active in this guest", ("active:sev", "role:guest"), "4.15", "5.9"),
+    Rule(("SEV is active and system is using DMA bounce buffers", "software IO TLB: SEV is active and system is using DMA bounce buffers"), None, "SEV is active in this guest", ("active:sev", "role:guest"), "4.15"),
     Rule(("HYGON CSV3",), r"\S+ CSV3$", "CSV3 is active in this guest", _GUEST, "Hygon"),
     Rule(("HYGON CSV2",), r"\S+ CSV2$", "CSV2, Hygon's SEV-ES, is active in this guest", ("active:sev-es", "role:guest"), "Hygon"),
     Rule(("HYGON CSV",), r"\S+ CSV$", "CSV, Hygon's SEV, is active in this guest", ("active:sev", "role:guest"), "Hygon"),

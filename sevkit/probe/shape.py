@@ -39,6 +39,7 @@ READINGS: Mapping[str, Any] = {
     "kvm.vmsa_features": int,
     "guest.dev_sev_guest": bool,
     "guest.tsm": bool,
+    "guest.modes": {"*": bool},
     "limits.memlock": {"soft": _OPTIONAL, "hard": _OPTIONAL},
     "user.root": bool,
     "modprobe.kvm_amd": [str],

@@ -106,7 +106,7 @@ def forced_differences(spec: GuestSpec, *, emulated: bool = False) -> list[str]:
     if spec.mode is Mode.SEV_SNP:
         own = "sealed memory of the engine's" if emulated else "guest_memfd"
         found.append(f"memory backing: private pages in {own}, the plain guest's in a memfd")
-    if _by_bios(spec.mode, emulated=emulated):
+    if _by_bios(spec.mode):
         found.append("firmware is mapped by -bios, the plain guest's as pflash")
     return found
 
@@ -126,7 +126,7 @@ def build(
     argv += ["-object", f"memory-backend-memfd,id=ram0,size={spec.memory_mib}M,share=on"]
     if spec.mode is not Mode.NOSEV:
         argv += ["-object", _encryption_object(spec, capabilities, place, encryption)]
-    argv += _boot(spec, place, flash=not _by_bios(spec.mode, emulated=capabilities.emulates_sev))
+    argv += _boot(spec, place, flash=not _by_bios(spec.mode))
     argv += [] if place.kernel is None else _kernel(spec, place, accel)
     argv += _control(place)
     argv += _disks(spec, place)
@@ -197,13 +197,14 @@ def _encryption_object(
     return ",".join(parts)
 
 
-def _by_bios(mode: Mode, *, emulated: bool) -> bool:
-    """Whether to map firmware with -bios and not as flash: SEV-SNP refuses flash, emulated SEV-ES cannot use ours.
+def _by_bios(mode: Mode) -> bool:
+    """Whether to map firmware with -bios and not as flash: QEMU refuses flash for SEV-SNP, and SEV-ES cannot use ours.
 
-    If the flash contains only code, OVMF reads the missing variable store as MMIO, with an instruction that its #VC
-    handler does not support.
+    Our flash contains only code, and OVMF reads the missing variable store as MMIO, with an instruction that its #VC
+    handler does not support. That is the guest's code, so hardware does not differ: an access to an address without
+    memory is a non-automatic exit there too (APM volume 2, 15.35.5). The image with code and variables has no such gap.
     """
-    return mode is Mode.SEV_SNP or (emulated and mode is Mode.SEV_ES)
+    return mode in (Mode.SEV_ES, Mode.SEV_SNP)
 
 
 def _boot(spec: GuestSpec, place: LaunchFiles, *, flash: bool) -> list[str]:

@@ -67,12 +67,50 @@ def row(comparison: Mapping[str, Any]) -> list[str]:
 def text(comparisons: Sequence[Mapping[str, Any]]) -> str:
     """A table for a terminal, columns aligned, with the reasons below it."""
     cells = [list(COLUMNS), *([clean.line(cell) for cell in row(c)] for c in comparisons)]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(COLUMNS))]
-    right = {4, 5, 6}
+    notes = _notes(comparisons)
+    return "\n".join([*_aligned(cells, right={4, 5, 6}), *(["", *notes] if notes else [])]) + "\n"
+
+
+def beside_study(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Each row of the published study beside what was measured here, for a terminal; reasons where nothing was."""
+    head = [
+        "family",
+        "workload",
+        "storage",
+        "metric",
+        "study",
+        "here",
+        "95 % interval",
+        "better",
+        "verdict",
+        "measured as",
+    ]
+    return (
+        "\n".join(_aligned([head, *([clean.line(cell) for cell in _study_row(r)] for r in rows)], right={4, 5})) + "\n"
+    )
+
+
+def _study_row(row: Mapping[str, Any]) -> list[str]:
+    here = row["here"]
+    cells = [row["family"], row["workload"], row["storage"] or "", row["metric"], ratio(row["study_ratio"])]
+    if here is None:
+        return [*cells, "-", "-", "-", "-", row["reason"]]
+    same = here["workload"] == row["workload"]
+    return [
+        *cells,
+        ratio(here["ratio"]),
+        interval(here["interval"]) + (" (90 %)" if here["confidence"] == 0.9 else ""),
+        here["direction"].split()[0],
+        here["verdict"],
+        "" if same else here["workload"],
+    ]
+
+
+def _aligned(cells: Sequence[Sequence[str]], right: set[int]) -> list[str]:
+    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
     lines = ["  ".join(_pad(cell, widths[i], i in right) for i, cell in enumerate(line)).rstrip() for line in cells]
     lines.insert(1, "  ".join("-" * width for width in widths))
-    notes = _notes(comparisons)
-    return "\n".join([*lines, *(["", *notes] if notes else [])]) + "\n"
+    return lines
 
 
 def _pad(cell: str, width: int, right: bool) -> str:

@@ -28,4 +28,5 @@ def attach(html: str, found: Record) -> str:
         digest=found["result_sha256"],
     )
     before, main, after = html.rpartition("</main>")
-    return f"{before}{section}{evidence.embedded(found)}\n{main}{after}"
+    whole = evidence.sealed(found, f"{before}{section}\n{main}{after}")
+    return f"{before}{section}{evidence.embedded(whole)}\n{main}{after}"

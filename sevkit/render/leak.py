@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sevkit.guest.secrets import PLACES
 from sevkit.render import provenance
 
 _COLOURS = {"leaked": "bold red", "protected": "bold green", "inconclusive": "bold yellow"}
 _HYPERVISORS = {"qemu": "QEMU", "emulated": "QEMU with engine", "mock": "software model"}
+_TEXT = '"$TEXT"'
 _WORTH_SHOWING = ("plaintext", "ciphertext", "zero", "hole")
 
 
@@ -49,6 +49,8 @@ def _reasons(console: Console, e: dict[str, Any]) -> None:
     console.print(line, Text(f"— {'; '.join(e['reasons'])}"))
     for logged in e["guest_log"]:
         console.print(Text(f"  guest's dmesg: {logged}"), style="cyan", soft_wrap=True)
+    for name, pages in e["details"].get("mappings", {}).items():
+        console.print(f"  {name} as the VMM maps it: {', '.join(_shares(pages))}", style="cyan")
     for reason in e["details"]["passed_over"]:
         console.print(f"  passed over {reason}", style="dim")
     for note in e["details"]["notes"]:
@@ -83,9 +85,13 @@ def _first_hit(e: dict[str, Any]) -> str:
 
 
 def _pages(e: dict[str, Any]) -> str:
-    total = sum(e["pages"].values()) or 1
-    shown = [(word, e["pages"].get(word, 0)) for word in _WORTH_SHOWING]
-    return "\n".join(f"{count / total:6.1%} {word}" for word, count in shown if count)
+    return "\n".join(_shares(e["pages"]))
+
+
+def _shares(pages: Mapping[str, int]) -> list[str]:
+    """The share of each class of pages that occurs, as text."""
+    total = sum(pages.values()) or 1
+    return [f"{pages[word] / total:.1%} {word}" for word in _WORTH_SHOWING if pages.get(word)]
 
 
 def _coverage(e: dict[str, Any]) -> str:
@@ -124,27 +130,38 @@ _ROWS: tuple[tuple[str, Callable[[dict[str, Any]], str | Text]], ...] = (
 
 
 def as_published(data: Mapping[str, Any]) -> Iterator[str]:
-    """The published article's own commands, with the PIDs of this run and the result of each.
+    """The published article's own commands, with the PIDs of this run and what each gave.
 
     The guest generates the text itself: typed text would pass through the VMM, and would be in its
     memory regardless of the guest's protection.
     """
     for e in data["experiments"]:
-        pid, core = e["details"]["vmm_pid"], f"core.{e['details']['vmm_pid']}"
-        found = [hit for hit in e["hits"] if hit["secret"] == PLACES[0]]
         yield f"\n# {e['mode']} [{e['provenance']}], guest {e['details']['guest']}"
-        yield "guest$ dmesg | grep -i -E 'SEV|Memory Encryption'"
-        yield from (f"  {line}" for line in e["guest_log"] or ["(nothing)"])
-        yield 'guest$ echo "$TEXT" > /root/sevkit-secret      # TEXT is made in the guest from a public nonce'
-        yield "guest$ cat /root/sevkit-secret"
-        yield f"  (the text; the host computes it too, from nonce {e['details']['nonce']})"
-        yield f"host$  gcore {pid}"
-        yield f"  {core}: {_size(e)}"
-        yield f'host$  grep -a -o -b "$TEXT" {core}'
-        yield from (f"  a match, at {hit['address']:#x} in the VMM: {hit['region']}" for hit in found)
-        if not found:
-            yield "  (nothing)"
+        yield from _in_guest(e["details"]["capture"]["guest"], e["details"]["nonce"])
+        yield from _on_host(e)
         yield f"=> {e['verdict']}" + (f" ({e['evidence']})" if e["evidence"] else "") + f": {'; '.join(e['reasons'])}"
+
+
+def _in_guest(ran: Mapping[str, Any], nonce: str) -> Iterator[str]:
+    yield f"guest$ {ran['dmesg']['command']}"
+    yield from (f"  {line}" for line in ran["dmesg"]["lines"] or ["(nothing)"])
+    yield f"guest$ echo {_TEXT} > /root/sevkit-secret      # made in the guest from the public nonce {nonce}"
+    yield f"guest$ {ran['cat']['command']}"
+    yield from (f"  {line}" for line in ran["cat"]["lines"] or ["(nothing)"])
+
+
+def _on_host(e: dict[str, Any]) -> Iterator[str]:
+    capture, pid = e["details"]["capture"], e["details"]["vmm_pid"]
+    core = f"core.{pid}"
+    yield f"host$  gcore {pid}"
+    yield f"  {core}: {_size(e)}"
+    yield f"host$  grep -a -o -b {_TEXT} {core}"
+    if capture.get("grep") is None:
+        yield "  not run: " + ("there is no core" if capture["method"] == "live" else "there is no grep here")
+        return
+    yield from (f"  a match, at byte {at:,} of the core" for at in capture["grep"])
+    if not capture["grep"]:
+        yield "  (nothing)"
 
 
 def _size(e: dict[str, Any]) -> str:

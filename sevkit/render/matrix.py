@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -30,10 +31,22 @@ def _rows(data: Mapping[str, Any]) -> list[Row]:
     ]
 
 
+_TABLE_WIDTH = 112  # a narrower terminal would break the words in the cells
+
+
 def text(data: Mapping[str, Any], *, colour: bool = False, width: int = 100) -> str:
-    """The matrix as a table; with several levels, every cell has one line per level."""
+    """The matrix as a table, or as a list where a table does not fit."""
     console = Console(file=io.StringIO(), force_terminal=colour, width=width, highlight=False, no_color=not colour)
     title = f"Attacks by mode, at level {' and '.join(data['levels'])}"
+    (_table if width >= _TABLE_WIDTH else _list)(console, data, title, width)
+    _summary(console, data)
+    output = console.file
+    assert isinstance(output, io.StringIO)
+    return output.getvalue()
+
+
+def _table(console: Console, data: Mapping[str, Any], title: str, width: int) -> None:
+    """One row per attack; with several levels, every cell has one line per level."""
     table = Table(title=title, title_justify="left", pad_edge=False)
     table.add_column("attack", no_wrap=True)
     for column in data["columns"]:
@@ -41,10 +54,23 @@ def text(data: Mapping[str, Any], *, colour: bool = False, width: int = 100) -> 
     for attack, columns in _rows(data):
         table.add_row(attack["name"], *[_cells(cells, len(data["levels"]) > 1, width) for cells in columns])
     console.print(table)
-    _summary(console, data)
-    output = console.file
-    assert isinstance(output, io.StringIO)
-    return output.getvalue()
+
+
+def _list(console: Console, data: Mapping[str, Any], title: str, _: int) -> None:
+    """One paragraph per attack, in which modes with the same outcome share a line."""
+    console.print(title, end="\n\n")
+    named = len(data["levels"]) > 1
+    for attack, columns in _rows(data):
+        console.print(attack["name"], style="bold")
+        same: dict[str, tuple[Text, list[str]]] = {}
+        for column, cells in zip(data["columns"], columns, strict=True):
+            for cell in cells:
+                shown = _cell(cell, named, 2000)
+                same.setdefault(shown.plain, (shown, []))[1].append(column)
+        for shown, where in same.values():
+            what, _, check = shown.plain.partition("\n")
+            line = Text.assemble(shown[: len(what)], ": ", ", ".join(where), (f" ({check})" if check else "", "dim"))
+            console.print(Padding(line, (0, 0, 0, 2), expand=False))
 
 
 def _cells(cells: list[dict[str, Any]], named: bool, width: int) -> Text:
@@ -69,9 +95,9 @@ def _summary(console: Console, data: Mapping[str, Any]) -> None:
     )
     for line in _comparison(data):
         console.print(line)
-    for cell in data["contradicted_claims"]:
-        if cell["mode"] == "sev-snp":
-            console.print(f"SEV-SNP is claimed to stop {cell['attack']}, and does not: {cell['cites']}", style="yellow")
+    broken = [cell for cell in data["contradicted_claims"] if cell["mode"] == "sev-snp"]
+    for line in dict.fromkeys(f"SEV-SNP is claimed to stop {c['attack']}, and does not: {c['cites']}" for c in broken):
+        console.print(line, style="yellow")
     for words in provenance.lines(cell["provenance"] for cell in data["cells"]):
         console.print(words, style="dim")
 

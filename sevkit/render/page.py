@@ -1,6 +1,12 @@
 """HTML pages from the templates beside this module."""
 
-from typing import Any
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+_LINK = re.compile(r"&lt;(https?://[^\s&<>\"']+(?:&amp;[^\s&<>\"']+)*)&gt;")
 
 
 def page(template: str, **values: Any) -> str:
@@ -14,4 +20,12 @@ def page(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["linked"] = linked
     return environment.get_template(template).render(**values)
+
+
+def linked(text: str) -> "Markup":
+    """Text for HTML, in which each address in angle brackets is a link."""
+    from markupsafe import Markup, escape
+
+    return Markup(_LINK.sub(r'<a href="\1">\1</a>', str(escape(text))))  # noqa: S704 - escaped before

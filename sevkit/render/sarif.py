@@ -5,6 +5,7 @@ from typing import Any
 from sevkit import __version__
 from sevkit.attestation.payload import BulletinRow, BulletinTable
 
+_PRECISION = {"confirmed": "very-high", "authors": "high", "secondary": "medium"}
 _LEVELS = {"yes": "error", "unknown": "note"}
 _SCHEMA = "https://json.schemastore.org/sarif-2.1.0.json"
 
@@ -29,7 +30,7 @@ def _rule(item: BulletinRow) -> dict[str, Any]:
         "name": item["name"],
         "shortDescription": {"text": item["what"]},
         "help": {"text": f"Fixed by: {help_text}. Sources: {'; '.join(item['sources'])}"},
-        "properties": {"tags": ["security", *item["cves"]], "precision": item["how_sure"]},
+        "properties": {"tags": ["security", *item["cves"]], "precision": _PRECISION[item["how_sure"]]},
     }
 
 

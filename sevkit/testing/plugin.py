@@ -79,7 +79,7 @@ def sev_host(sev_guest: "Guest") -> Any:
 @pytest.fixture
 def snp_report(sev_guest: "Guest") -> "Callable[..., Evidence]":
     """Ask the guest for an attestation report: ``snp_report(report_data)``, up to 64 bytes that it must contain."""
-    from sevkit.attestation.attest import NONCE, fetch_evidence
+    from sevkit.attestation.ask import NONCE, fetch_evidence
 
     return lambda report_data=b"": fetch_evidence(sev_guest, report_data.ljust(NONCE, b"\0"))
 

@@ -108,15 +108,18 @@ def test_four_modes_fit_into_100_columns(sevkit: Run, monkeypatch: pytest.Monkey
 
 
 def test_as_published_prints_the_articles_commands(sevkit: Run) -> None:
-    status, out, _ = sevkit(*MOCK, "--modes", "nosev,strongest", "--capture", "live", "--as-published")
+    status, out, _ = sevkit(*MOCK, "--modes", "nosev,strongest", "--as-published")
     assert status == 0
     assert re.search(r"host\$  gcore \d+", out)
     plain, encrypted = out.split("# sev-snp [mock]")
-    assert "a match, at 0x" in plain
+    assert "a match, at byte" in plain
+    assert re.search(r"^  SEVKIT-file-[0-9a-f]{64}$", plain, re.MULTILINE)
     assert "guest$ cat /root/sevkit-secret" in plain
     assert "=> leaked (plaintext)" in plain
     assert "a match" not in encrypted
     assert "=> protected" in encrypted
+    _, live, _ = sevkit(*MOCK, "--modes", "nosev", "--capture", "live", "--as-published")
+    assert "not run: there is no core" in live
     for refused in ("--json", "--step"):
         assert sevkit(*MOCK, "--as-published", refused)[0] == 2
     assert sevkit("attack", "run", "replay", "--level", "model", "--as-published")[0] == 2

@@ -163,7 +163,7 @@ def test_what_applies_to_a_generation(sevkit_json: RunJson, sevkit: Run) -> None
     assert answers == ["yes", "no", "unknown"]
     for each in old:
         assert set(each["attacks"]) <= set(NAMES)
-        assert each["how_sure"] in {"confirmed", "secondary"}
+        assert each["how_sure"] in {"confirmed", "authors", "secondary"}
     assert "[sevkit attack explain rmpocalypse]" in sevkit("attack", "list", "--generation", "milan")[1]
     for wrong in (["--tcb", "snp=1"], ["--generation", "milan", "--tcb", "snp"], ["--generation", "epyc"]):
         assert sevkit("attack", "list", *wrong)[0] == 2

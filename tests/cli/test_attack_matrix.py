@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import Run, RunJson
 
 
@@ -28,6 +30,18 @@ def test_matrix_of_some_attacks_for_people(sevkit: Run, tmp_path: Path) -> None:
     status, out, _ = sevkit("attack", "matrix", "badram", "--markdown")
     assert status == 0
     assert "CVE-2024-21944" in out
+
+
+def test_a_narrow_terminal_gets_a_list_with_whole_words(
+    sevkit: Run, sevkit_json: RunJson, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    _, out, _ = sevkit("attack", "matrix")
+    assert max(map(len, out.splitlines())) <= 60
+    words = set(out.replace("(", " ").replace(")", " ").split())
+    for cell in sevkit_json("attack", "matrix")[1]["data"]["cells"]:
+        assert cell["attack"] in words
+        assert cell["observed"] == "n/a" or cell["check"] in words
 
 
 def test_same_seed_same_bytes(sevkit: Run) -> None:

@@ -287,6 +287,47 @@ def test_results_of_several_hosts_are_summarised(results: Path, tmp_path: Path, 
     assert call(capsys, "merge", results, results)[0] == 2
 
 
+def test_reproduce_shows_what_it_would_fetch_build_and_measure(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEVKIT_CACHE_DIR", str(tmp_path / "cache"))  # so that nothing is there yet
+    options = ["study", "--small", "--hypervisor", "qemu", "--mode", "nosev", "--output", tmp_path / "r", "--dry-run"]
+    data = envelope(capsys, "reproduce", *options)["data"]
+    assert data["order"] == ["c0.b0.nosev", "c1.b0.nosev", "c2.b0.nosev"]
+    assert data["to_build"] == ["study-small"]
+    assert {source["file"].split("_")[0] for source in data["to_fetch"]} == {
+        "linux",
+        "llvm-toolchain-16",
+        "godot",
+        "imagemagick",
+    }
+    assert 0 < data["estimated_seconds"] < 600
+    assert any("tinymembench" in note for note in data["notes"])
+    assert not (tmp_path / "r").exists()
+    status, out, _ = call(capsys, "reproduce", *options)
+    assert status == 0
+    assert "fetch linux_6.1" in out
+    assert "three files of Linux" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (["study", "--small", "--as-published", "--output", "r"], "exclude each other"),
+        (["study", "--small", "--mode", "nosev", "--hypervisor", "qemu"], "--output is missing"),
+        (["another"], "'another' is not 'study'"),
+        (
+            ["study", "--small", "--mode", "nosev", "--hypervisor", "qemu", "--budget", "5", "--dry-run"],
+            "the budget is",
+        ),
+    ],
+)
+def test_reproduce_refuses_what_makes_no_sense(capsys: Capture, options: list[str], word: str) -> None:
+    status, _, err = call(capsys, "reproduce", *options)
+    assert status == 2
+    assert word in err
+
+
 def test_attribution_and_curves_as_called_by_a_user(capsys: Capture, tmp_path: Path) -> None:
     out, charts = tmp_path / "r", tmp_path / "charts"
     options = ["--where", "mock", "--boots", "4", "--most-boots", "4", "--workload", "disk-read", "--factor", "bounce"]

@@ -8,11 +8,12 @@ from html import unescape
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sevkit import evidence
 from sevkit.errors import SevkitError
+from sevkit.evidence import consistent
 from sevkit.render.evidence import attach
 from tests.cli.conftest import Run, RunJson
 
@@ -55,6 +56,87 @@ def test_a_result_that_was_changed_is_wrong(report: Path, sevkit_json: RunJson) 
     assert status == 1
     assert states(envelope)["the embedded result"] == "wrong"
     assert states(envelope)["the summary of the experiments"] == "wrong"
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None)
+def test_any_edit_of_a_report_is_found(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+    row = {"attack": "leak", "mode": "sev", "expected": "stopped", "observed": "stopped", "as_expected": True}
+    found = evidence.record({"experiments": [row], "as_predicted": True}, operator="A", ticket="T")
+    html = attach("<html><main><b>protected</b> \u00e4</main></html>", found)
+    path = tmp_path_factory.mktemp("edit") / "r.html"
+    at = data.draw(st.integers(0, len(html) - 1))
+    new = data.draw(st.characters(exclude_categories=["Cs"]) | st.just(""))
+    path.write_text(html[:at] + new + html[at + 1 :], newline="")
+    try:
+        sound = evidence.check(path)["sound"]
+    except SevkitError:
+        return
+    same = unescape(path.read_bytes().decode()) == unescape(html)  # such as another spelling of the same JSON
+    assert sound == same or _record_in(path.read_text()) == _record_in(html), (at, new)
+
+
+def _record_in(html: str) -> object:
+    before, _, rest = html.rpartition('<template id="sevkit-evidence">')
+    inside, _, after = rest.partition("</template>")
+    return before, json.loads(unescape(inside)), after
+
+
+CAPTURED = {
+    "attack": "leak",
+    "mode": "sev",
+    "expected": "stopped",
+    "observed": "stopped",
+    "as_expected": True,
+    "verdict": "protected",
+    "hits": [],
+    "controls": {"positive": True},
+    "coverage": {"unreadable_bytes": 0},
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"observed": "works"},
+        {"expected": "works"},
+        {"as_expected": False},
+        {"verdict": "leaked"},
+        {"hits": [1]},
+        {"controls": {"positive": False}},
+        {"controls": None},
+        {"coverage": {"unreadable_bytes": 4096}},
+        {"coverage": None},
+    ],
+)
+def test_an_experiment_that_contradicts_itself_is_wrong(change: dict[str, object]) -> None:
+    assert not list(consistent.contradictions(CAPTURED))
+    assert list(consistent.contradictions({**CAPTURED, **change}))
+    result = {"experiments": [{**CAPTURED, **change}], "as_predicted": True}
+    assert "wrong" in {each["state"] for each in consistent.findings(result)}
+
+
+def test_a_signature_by_ssh_keygen(report: Path, sevkit_json: RunJson, tmp_path: Path) -> None:
+    if shutil.which("ssh-keygen") is None:
+        pytest.skip("ssh-keygen is not installed")
+    keys = [tmp_path / "key", tmp_path / "other"]
+    for key in keys:
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    subprocess.run(["ssh-keygen", "-q", "-Y", "sign", "-f", keys[0], "-n", "file", report], check=True)
+    signature = report.with_name(report.name + ".sig")
+    for key, state in zip(keys, ("confirmed", "wrong"), strict=True):
+        _, envelope = sevkit_json("report-check", str(report), "--key", str(key.with_suffix(".pub")))
+        assert states(envelope)["the signature"] == state
+    whole = signature.read_text()
+    for damaged in (
+        whole[:60],
+        whole.replace("U1NIU0lH", "U1NIU0lI"),
+        "",
+        "-----BEGIN SSH SIGNATURE-----\nAAAA\n-----END",
+    ):
+        signature.write_text(damaged)
+        status, envelope = sevkit_json("report-check", str(report), "--key", str(keys[0].with_suffix(".pub")))
+        assert (status, states(envelope)["the signature"]) == (1, "wrong")
 
 
 @pytest.mark.parametrize("kind", ["pem", "openssh"])

@@ -229,6 +229,21 @@ def test_hosts_in_a_table_and_one_that_fails_is_a_row() -> None:
     done = run("--host", "local://", "--host", "ssh://nobody@127.0.0.1:1")
     assert done.returncode == 0
     assert b"failed" in done.stdout
+    assert (done.stdout + done.stderr).count(b"ssh: ") == 1, "the cause is said once"
+
+
+def test_metrics_and_lines_of_a_fleet() -> None:
+    hosts = ("--host", "local://", "--host", "ssh://nobody@127.0.0.1:1")
+    metrics = run("--format", "prometheus", *hosts).stdout.decode()
+    assert 'sevkit_host_up{host="local://"} 1.0' in metrics
+    assert 'sevkit_host_up{host="ssh://nobody@127.0.0.1:1"} 0.0' in metrics
+    samples = [line for line in metrics.splitlines() if not line.startswith("#")]
+    assert all('host="' in line for line in samples)
+    assert any(line.startswith("sevkit_check_status{") and 'host="local://"' in line for line in samples)
+    lines = [json.loads(line) for line in run("--format", "jsonl", *hosts).stdout.splitlines()]
+    assert [(line["host"], line["status"]) for line in lines] == [("local://", "ok"), (hosts[3], "error")]
+    (alone,) = run("--format", "jsonl").stdout.splitlines()
+    assert json.loads(alone)["readiness"]
 
 
 def test_when_every_host_fails() -> None:

@@ -2,12 +2,12 @@
 
 import re
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 from sevkit import processes
 
-from .emulator_guest import FIRMWARE_FOLDERS, SOURCES
+from .emulator_guest import SOURCES
+from .snp_machine import Machine
 
 BARE = SOURCES / "bare"
 _CFLAGS = (
@@ -15,7 +15,6 @@ _CFLAGS = (
     *("-fno-stack-protector", "-fcf-protection=none", "-nostdlib", "-no-pie", "-static"),
     *("-Wl,--build-id=none", "-Wl,--no-warn-rwx-segments"),
 )
-_PORT = 0x402
 
 
 def build(program: str, folder: Path, *defines: str) -> Path:
@@ -37,43 +36,26 @@ def _run(*command: str) -> None:
     assert done.status == 0, f"{command}\n{done.error_text}"
 
 
-@dataclass(frozen=True)
-class Said:
-    """What a bare guest printed, and what QEMU did: the VMM must have survived whatever the guest did."""
+class BareGuest(Machine):
+    """A SEV-ES machine with two vCPUs and a bare program's image for firmware."""
 
-    text: str
-    log: str
-    vmm_lived: bool
+    def __init__(self, binary: Path, image: Path, *, options: str = "", extra: tuple[str, ...] = ()) -> None:
+        home = image.parent / f"run-{time.monotonic_ns()}"
+        options = f",policy=5,cbitpos=51,reduced-phys-bits=1{options}"
+        super().__init__(binary, image, home, kind="sev-tcg-guest", options=options, vcpus=2, extra=extra)
 
-    @property
     def lines(self) -> list[str]:
-        return self.text.splitlines()
+        """What the program has printed."""
+        return self.out().splitlines()
 
-
-def run(binary: Path, image: Path, *, timeout: float = 120.0) -> Said:
-    """Run an image until its line ``done``, or until it is silent for ``timeout`` seconds."""
-    console = image.parent / f"console-{time.monotonic_ns()}"
-    command = [
-        *(str(binary), "-nodefaults", "-no-user-config", "-display", "none", "-vga", "none", "-m", "64", "-smp", "2"),
-        *("-accel", "tcg", "-cpu", "max,monitor=off,la57=off", "-bios", str(image)),
-        *("-machine", "q35,smm=off,vmport=off,confidential-guest-support=sev0"),
-        *("-object", "sev-tcg-guest,id=sev0,policy=5,cbitpos=51,reduced-phys-bits=1"),
-        *("-chardev", f"file,id=con,path={console}", "-device", f"isa-debugcon,iobase={_PORT},chardev=con"),
-        *(word for folder in FIRMWARE_FOLDERS for word in ("-L", str(folder))),
-    ]
-    log = console.with_suffix(".log")
-    with log.open("wb") as stream, processes.running(command, stdout=stream, stderr=stream) as process:
-        deadline, size = time.monotonic() + timeout, 0
-        while time.monotonic() < deadline and process.poll() is None:
-            text = _text(console)
+    def wait_done(self, *, silence: float = 120.0) -> bool:
+        """Wait for the line ``done``, until the guest is silent for so many seconds; whether the VMM is still there."""
+        deadline, size = time.monotonic() + silence, 0
+        while time.monotonic() < deadline and self.process.poll() is None:
+            text = self.out()
             if re.search(r"^done .*\n", text, re.MULTILINE):
                 break
             if len(text) != size:
-                deadline, size = time.monotonic() + timeout, len(text)
+                deadline, size = time.monotonic() + silence, len(text)
             time.sleep(0.05)
-        lived = process.poll() is None
-    return Said(_text(console), _text(log), lived)
-
-
-def _text(path: Path) -> str:
-    return path.read_text(errors="replace") if path.exists() else ""
+        return self.process.poll() is None

@@ -1,10 +1,14 @@
 """A cloud image as distributions make them, small: systemd, cloud-init, and a kernel that UEFI boots by itself."""
 
+import fcntl
+import hashlib
+import tempfile
 from pathlib import Path
 
 from sevkit import processes
 from sevkit.errors import MissingToolError
 from sevkit.guest.image import _release
+from sevkit.paths import cache_dir
 
 PACKAGES = "linux-image-cloud-amd64,initramfs-tools,systemd-sysv,systemd-resolved,udev,cloud-init,openssh-server,systemd-boot,dbus,iproute2"
 _ESP_MIB, _ROOT_MIB = 128, 1600
@@ -20,6 +24,9 @@ objcopy \
     --add-section .linux="$(ls "$root"/boot/vmlinuz-*)" --change-section-vma .linux=0x2000000 \
     --add-section .initrd="$(ls "$root"/boot/initrd.img-*)" --change-section-vma .initrd=0x4000000 \
     "$root/usr/lib/systemd/boot/efi/linuxx64.efi.stub" "$out/BOOTX64.EFI"
+# Configures the network card by DHCP, as distributions' images do.
+printf '[Match]\nName=e*\n[Network]\nDHCP=yes\n' >"$root/etc/systemd/network/80-dhcp.network"
+chroot "$root" systemctl enable systemd-networkd >/dev/null 2>&1
 rm -rf "$root"/var/cache/apt/*
 t=$(mktemp -d)
 tar --one-file-system -C "$root" -cf - . | tar -C "$t" -xf -
@@ -28,8 +35,22 @@ rm -rf "$t"
 """
 
 
-def build(folder: Path) -> Path:
-    """Build the image in ``folder``; raises MissingToolError with what the tools said."""
+def cached() -> Path:
+    """The image, built once for each state of this file and release of Debian; raises MissingToolError."""
+    recipe = Path(__file__).read_bytes() + _release().encode()
+    place = cache_dir("test-images")
+    disk = place / f"cloud-{hashlib.sha256(recipe).hexdigest()[:16]}.img"
+    with (place / "cloud.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not disk.exists():
+            with tempfile.TemporaryDirectory(dir=place) as scratch:
+                for old in place.glob("cloud-*.img"):
+                    old.unlink()
+                _build(Path(scratch)).rename(disk)
+    return disk
+
+
+def _build(folder: Path) -> Path:
     hook = folder / "hook"
     hook.write_text("#!/bin/sh" + _HOOK.format(out=folder, size=_ROOT_MIB))
     hook.chmod(0o755)

@@ -1,12 +1,15 @@
 """Guests for the emulator's tests: launched with a cache size of our choice, talked to through sevkit's own agent."""
 
 import contextlib
+import os
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from sevkit import processes
 from sevkit.errors import SevkitError
@@ -16,11 +19,22 @@ from sevkit.guest.spec import Accel, Firmware, GuestSpec, StorageKind
 from sevkit.qemu import argv, capabilities, qmp
 from sevkit.vocabulary import Mode
 
+BUILD = Path(__file__).parents[2] / "emulator/build.sh"
 SOURCES = Path(__file__).parents[2] / "emulator/tests"
 OVMF = [Path(p) for p in ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_CODE_4M.fd")]
 FIRMWARE_FOLDERS = tuple(p for p in map(Path, ("/usr/share/seabios", "/usr/share/qemu")) if p.is_dir())
 BOOT_DEADLINE = 120.0
 PAGE = 4096
+
+
+def engine() -> Path:
+    """The binary under test: the one that SEVKIT_EMULATOR names, or the build of this source; skips if there is none."""
+    if named := os.environ.get("SEVKIT_EMULATOR"):
+        return Path(named)
+    done = processes.run([str(BUILD), "--print-path"], timeout=60)
+    if done.status != 0:
+        pytest.skip(f"the emulator of this source is not built: {done.error_text}")
+    return Path(done.text.strip())
 
 
 @dataclass

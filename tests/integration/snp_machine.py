@@ -2,6 +2,7 @@
 
 import base64
 import os
+import socket
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +14,12 @@ from sevkit.qemu import qmp
 
 FIRMWARE = Path(__file__).parents[2] / "emulator/tests/guest"
 FOLDERS = [path for path in ("/usr/share/seabios", "/usr/share/qemu") if Path(path).is_dir()]
-CPU = "max,monitor=off,la57=off"
+CPU = ",monitor=off,la57=off"  # what every model must do without
 DEADLINE = 60.0
 
 # What the firmware is to do: main.c.
 ALL, FUZZ, VMPL_WRITE, VMSA_WRITE, PRIVATE_GHCB, _, UNREGISTERED_GHCB, VICTIM = range(8)
+UNSUPPORTED, UNKNOWN_REQUEST, RESET = range(8, 11)
 # Where it keeps the pages of VICTIM.
 FIRST = 0x820000
 SECOND = FIRST + 0x1000
@@ -52,6 +54,7 @@ class Machine:
         kind: str = "sev-snp-tcg-guest",
         options: str = "",
         vcpus: int = 1,
+        cpu: str = "max",
         extra: Sequence[str] = (),
     ) -> None:
         home.mkdir(parents=True, exist_ok=True)
@@ -59,8 +62,13 @@ class Machine:
         wanted = base64.b64encode(bytes([run]) + thousands.to_bytes(2, "little") + bytes(13)).decode()
         if kind == "sev-snp-tcg-guest":
             options += f",guest-visible-workarounds={wanted}"
-        command = [str(binary), "-accel", "tcg", "-cpu", CPU, "-m", "64", "-smp", str(vcpus)]
-        command += ["-machine", "q35,confidential-guest-support=sev0", "-object", f"{kind},id=sev0{options}"]
+        command = [str(binary), "-accel", "tcg", "-cpu", cpu + CPU, "-m", "64", "-smp", str(vcpus)]
+        command += [
+            "-machine",
+            "q35,smm=off,vmport=off,confidential-guest-support=sev0",
+            "-object",
+            f"{kind},id=sev0{options}",
+        ]
         command += ["-bios", str(firmware), *(word for folder in FOLDERS for word in ("-L", folder)), "-nodefaults"]
         command += ["-display", "none", "-vga", "none", "-debugcon", f"file:{home / 'out'}"]
         command += ["-qmp", f"unix:{home / 'qmp'},server=on,wait=off", *extra]
@@ -96,9 +104,14 @@ class Machine:
 
     def ask(self, command: str, **arguments: Any) -> Any:
         """A QMP command; keyword ``to_gpa`` is the argument to-gpa."""
-        wait_for("the QMP socket", lambda: (self.home / "qmp").exists() or self.process.poll() is not None)
+        wait_for("the QMP socket", lambda: self._listens() or self.process.poll() is not None)
         named = {name.replace("_", "-"): value for name, value in arguments.items()}
         return qmp.execute(self.home / "qmp", command, named or None, timeout=DEADLINE)
+
+    def _listens(self) -> bool:
+        """Whether QEMU's socket accepts connections: it exists a moment before."""
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self.home / "qmp")) == 0
 
     def refusal(self, command: str, **arguments: Any) -> str:
         """The error of a command that must be refused."""

@@ -5,21 +5,18 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from sevkit import processes
 from sevkit.errors import SevkitError
 from sevkit.guest import image
 from sevkit.guest.spec import Storage, StorageKind
 from sevkit.vocabulary import Mode
 
-from .emulator_guest import OVMF, SOURCES, Emulator, EmulatorGuest, compile_static, spec
+from .emulator_guest import OVMF, SOURCES, Emulator, EmulatorGuest, compile_static, engine, spec
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(600)]
 
-BUILD = Path(__file__).parents[2] / "emulator/build.sh"
 # 4 MiB: every page of a 384 MiB guest leaves it many times.
 SMALL = "cache-pages=1024"
 WORK = ("faith memory 150", "faith code", "faith switch 3000", "faith atomic 100000")
@@ -28,16 +25,14 @@ WORK = ("faith memory 150", "faith code", "faith switch 3000", "faith atomic 100
 @pytest.fixture(scope="session")
 def emulator(tmp_path_factory: pytest.TempPathFactory) -> Emulator:
     """The built emulator with Debian's stable kernel and the test programs."""
-    done = processes.run([str(BUILD), "--print-path"], timeout=60)
-    if done.status != 0:
-        pytest.skip(f"the emulator of this source is not built: {done.error_text}")
+    binary = engine()
     if not any(path.exists() for path in OVMF) or shutil.which("gcc") is None:
         pytest.skip("OVMF (package ovmf) and gcc are needed")
     try:
         mini = image.get("mini")
     except SevkitError as error:
         pytest.skip(f"the mini image cannot be built: {error.message}")
-    made = Emulator(Path(done.text.strip()), mini, tmp_path_factory.mktemp("emu"))
+    made = Emulator(binary, mini, tmp_path_factory.mktemp("emu"))
     made.programs["faith"] = made.folder / "faith"
     compile_static(SOURCES / "faith.c", made.programs["faith"])
     return made

@@ -9,15 +9,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from sevkit import processes
+from sevkit.attestation.measure.cpus import signature_of
+from sevkit.attestation.measure.idblock import IdBlock, sign
 from sevkit.errors import HypervisorError
+from sevkit.hypervisor.qemu import firmware_model
 from sevkit.model.digest import LaunchInputs, launch_digest
 from sevkit.vocabulary import Mode
 
 from . import snp_machine
+from .emulator_guest import engine
 from .snp_machine import FIRST, SECOND, Machine, build_firmware
-from .test_emulator_faith import BUILD
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(300)]
 
@@ -26,10 +30,7 @@ Start = Callable[..., Machine]
 
 @pytest.fixture(scope="module")
 def binary() -> Path:
-    done = processes.run([str(BUILD), "--print-path"], timeout=60)
-    if done.status != 0:
-        pytest.skip(f"the emulator of this source is not built: {done.error_text}")
-    return Path(done.text.strip())
+    return engine()
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def test_every_exit_and_instruction(start: Start) -> None:
     lines = start().wait_end().splitlines()
     assert [line for line in lines if line.startswith("FAILED")] == []
     assert lines[-1] == "end: all ok"
-    assert len(lines) > 85
+    assert len(lines) > 100
 
 
 def test_malformed_ghcbs_do_not_harm_the_vmm(start: Start) -> None:
@@ -86,6 +87,8 @@ def test_malformed_ghcbs_do_not_harm_the_vmm(start: Start) -> None:
         (snp_machine.VMSA_WRITE, 1, "RMP_VMSA"),
         (snp_machine.PRIVATE_GHCB, 1, "GHCB"),
         (snp_machine.UNREGISTERED_GHCB, 1, "GHCB"),
+        (snp_machine.UNSUPPORTED, 1, "GHCB"),
+        (snp_machine.UNKNOWN_REQUEST, 1, "GHCB"),
     ],
 )
 def test_what_the_host_cannot_resolve_stops_the_machine(start: Start, run: int, vcpus: int, check: str) -> None:
@@ -136,6 +139,8 @@ def test_query_sev_answers_as_for_hardware(start: Start) -> None:
         ("sev-snp-tcg-guest", ",firmware-socket=/nonexistent", "cannot connect"),
         ("sev-snp-tcg-guest", ",id-block=" + "A" * 128, "BAD_MEASUREMENT"),
         ("sev-tcg-guest", ",policy=0x45", "reserved"),
+        ("sev-tcg-guest", ",debug-swap=on", "save area of SEV-ES and SEV-SNP"),
+        ("sev-snp-tcg-guest", ",secure-tsc=on", "times have no meaning"),
     ],
 )
 def test_bad_settings_are_refused_with_the_reason(start: Start, kind: str, options: str, words: str) -> None:
@@ -143,6 +148,44 @@ def test_bad_settings_are_refused_with_the_reason(start: Start, kind: str, optio
     machine.wait_end()
     assert machine.process.returncode == 1
     assert words in machine.log()
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (None, None),
+        ("block", "BAD_MEASUREMENT"),
+        ("policy", "POLICY_FAILURE"),
+        ("signature", "BAD_SIGNATURE"),
+        ("author", "BAD_SIGNATURE"),
+    ],
+)
+def test_the_firmware_model_checks_an_identity_block(
+    start: Start, firmware: Path, tmp_path: Path, damage: str | None, words: str | None
+) -> None:
+    keys = [ec.generate_private_key(ec.SECP384R1()) for _ in range(2)]
+    digest = launch_digest(LaunchInputs(Mode.SEV_SNP, firmware.read_bytes(), signature=signature_of("EPYC-v4")))
+    if damage == "block":
+        digest = digest[:-1] + bytes([digest[-1] ^ 1])
+    signed = sign(IdBlock(digest, policy=0xB0000 if damage == "policy" else 0x30000), keys[0], keys[1])
+    auth = bytearray(signed.auth)
+    auth[{"signature": 0x40, "author": 0x680}.get(damage or "", 0xFFF)] ^= 1
+    options = ",".join(
+        [
+            f",firmware-socket={tmp_path / firmware_model.SOCKET},author-key-enabled=on",
+            f"id-block={base64.b64encode(signed.block).decode()},id-auth={base64.b64encode(auth).decode()}",
+        ]
+    )
+    model = firmware_model.start(tmp_path, "a seed", detach=False)
+    try:
+        machine = start(cpu="EPYC-v4", options=options, extra=["-S"])
+        if words is None:
+            assert machine.read("launch-digest") == digest.hex()
+        else:
+            machine.wait_end()
+            assert words in machine.log()
+    finally:
+        processes.stop(model)
 
 
 def test_an_object_that_the_machine_does_not_use_is_refused(binary: Path) -> None:
@@ -158,6 +201,12 @@ def test_a_reset_ends_the_machine(victim: Machine) -> None:
         victim.ask("system_reset")
     victim.wait_end()
     assert "not resettable" in victim.log()
+
+
+def test_the_guests_own_reset_ends_the_machine(start: Start) -> None:
+    machine = start(run=snp_machine.RESET)
+    machine.wait_end()
+    assert "not resettable" in machine.log()
 
 
 # ---- the hostile host ----

@@ -4,13 +4,16 @@ import hashlib
 import json
 import os
 import struct
+from base64 import b64encode
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from sevkit.attestation.attest import fetch_evidence
+from sevkit.attestation.ask import fetch_evidence
+from sevkit.attestation.measure.idblock import IdBlock, sign
 from sevkit.attestation.relying_party import Guest, NotTrustedError, Offer, RelyingParty
 from sevkit.attestation.report import certtable
 from sevkit.attestation.report.certificates import Store, load
@@ -25,7 +28,7 @@ from sevkit.hypervisor.qemu import firmware_model
 from sevkit.hypervisor.qemu.emulated import emulated
 from sevkit.hypervisor.qemu.guest import QemuGuest
 from sevkit.hypervisor.qemu.hypervisor import QemuHypervisor
-from sevkit.model import report
+from sevkit.model import endorsement, report
 from sevkit.model.digest import LaunchInputs, launch_digest
 from sevkit.model.endorsement import GUIDS
 from sevkit.vocabulary import Mode
@@ -186,6 +189,74 @@ def test_the_extended_report_brings_its_certificates(snp: QemuGuest) -> None:
     assert report.verify(bytes.fromhex(first), certificates)
 
 
+def test_a_caller_without_a_buffer_learns_the_size_of_the_table(snp: QemuGuest) -> None:
+    size, error = run(snp, "attest size").split()
+    keys = firmware_model.endorser(snp.folder)
+    assert keys is not None
+    assert int(size) == -(-len(keys.certificate_table()) // 4096) * 4096
+    assert int(error, 16) == 1 << 32  # SNP_GUEST_VMM_ERR_INVALID_LEN
+    check_report(snp, bytes.fromhex(run(snp, f"attest report 0 {'ab' * 64}")), b"\xab" * 64)
+
+
+def test_configfs_has_privilege_levels_and_generations(snp: QemuGuest) -> None:
+    place = "/sys/kernel/config/tsm/report/levels"
+    run(snp, f"mkdir {place}")
+    try:
+        assert snp.run(f"cat {place}/outblob").status != 0  # nothing asked yet
+        first = int(run(snp, f"cat {place}/generation"))
+        assert run(snp, f"cat {place}/privlevel_floor").strip() == "0"
+        run(snp, f"head -c 64 /dev/zero >{place}/inblob && echo 3 >{place}/privlevel")
+        assert int(run(snp, f"cat {place}/generation")) == first + 2
+        data = snp.run(f"cat {place}/outblob").stdout
+        assert report.verify(data, chain(snp))
+        assert report.parse(data)["vmpl"] == 3
+        assert snp.run(f"echo 4 >{place}/privlevel").status != 0
+    finally:
+        run(snp, f"rmdir {place}")
+
+
+def test_an_identity_block_reaches_reports_and_keys(
+    snp: QemuGuest, hypervisor: QemuHypervisor, programs: dict[str, Path]
+) -> None:
+    """The firmware model checks both signatures; the report and each derived key then depend on the owner's keys."""
+    owner, author = (ec.generate_private_key(ec.SECP384R1()) for _ in range(2))
+    wanted = IdBlock(expected_measurement(snp), family_id=b"f" * 16, image_id=b"i" * 16, guest_svn=3)
+    signed = sign(wanted, owner, author)
+    options = f"id-block={base64(signed.block)},id-auth={base64(signed.auth)},author-key-enabled=on"
+    spec = GuestSpec(
+        name="own", mode=Mode.SEV_SNP, image="mini-6.12", vcpus=2, platform_seed=SEED,
+        sev_options=f"{options},host-data={base64(b'h' * 32)}",
+    )  # fmt: skip
+    guest = hypervisor.launch(spec, timeout=300)
+    try:
+        guest.put(programs["attest"], "/bin/attest")
+        run(guest, "chmod 755 /bin/attest")
+        fields = report.parse(bytes.fromhex(run(guest, "attest report 0 00")))
+        keys = firmware_model.endorser(guest.folder)
+        assert keys is not None
+        select = (1 << len(endorsement.KeyField)) - 1
+        key = run(guest, f"attest key 0 {select:#x} 2 3 {keys.info.tcb:#x}")
+        refused = guest.run("attest key 0 0x10 0 4 0")  # an SVN above the block's
+    finally:
+        guest.stop()
+    assert fields["family_id"] == wanted.family_id
+    assert fields["image_id"] == wanted.image_id
+    assert fields["guest_svn"] == 3
+    assert fields["host_data"] == b"h" * 32
+    assert fields["id_key_digest"] == signed.id_key_digest
+    assert fields["author_key_digest"] == signed.author_key_digest
+    names = ("measurement", "host_data", "id_key_digest", "author_key_digest", "family_id", "image_id")
+    identity = endorsement.IDENTITY.pack(*(fields[name] for name in names), 3, 0x30000)
+    question = endorsement.KEY_REQUEST.pack(0, 0, select, 2, 3, keys.info.tcb) + identity
+    assert key.strip() == keys.derive(question)[1].hex()
+    assert refused.status == 1
+    assert "0x16" in refused.text
+
+
+def base64(data: bytes) -> str:
+    return b64encode(data).decode()
+
+
 def test_derived_keys(snp: QemuGuest) -> None:
     keys = {name: run(snp, f"attest key {words}").strip() for name, words in {
         "plain": "0 0 0 0 0", "again": "0 0 0 0 0", "measurement": "0 8 0 0 0", "policy": "0 1 0 0 0", "vmpl": "0 0 1 0 0",
@@ -220,16 +291,19 @@ def test_the_chain_is_written_for_verifiers(snp: QemuGuest, tmp_path: Path, caps
 # --- work, devices, memory
 
 
+@pytest.mark.parametrize("how", ["", "--interface configfs", "--interface device", "--interface device --vmpl 2"])
 def test_a_guest_is_attested_and_measures_what_its_launch_should(
-    snp: QemuGuest, capsys: pytest.CaptureFixture[str]
+    how: str, snp: QemuGuest, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
-        main(["guest", "attest", snp.name, "--json"])
+        main(["guest", "attest", snp.name, *how.split(), "--json"])
     assert ended.value.code == 0
     data = json.loads(capsys.readouterr().out)["data"]
     assert data["verdict"] == "accepted", data["reasons"]
     assert data["equal"]
     assert data["measurement"] == expected_measurement(snp).hex()
+    assert data["report"]["vmpl"] == (2 if "2" in how else 0)
+    assert len(data["chain"]) == 3  # the host's certificate table came with the report
 
 
 def test_a_secret_reaches_the_guest_that_is_attested_and_no_relay(snp: QemuGuest) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from sevkit.hypervisor.qemu.emulated import find
 from tests.unit.test_media import ESP, gpt
 
 pytestmark = pytest.mark.guest
@@ -92,9 +93,35 @@ def test_ssh_passes_the_status_on(guest: str) -> None:
 
 def test_a_suspended_guest_waits(guest: str) -> None:
     assert sevkit("guest", "suspend", guest).returncode == 0
-    assert sevkit("guest", "exec", guest, "--timeout", "2", "--", "true").returncode == 5
+    done = sevkit("guest", "exec", guest, "--timeout", "2", "--", "true")
+    assert done.returncode == 5
+    assert f"guest resume {guest}" in done.stderr
     assert sevkit("guest", "resume", guest).returncode == 0
     assert sevkit("guest", "exec", guest, "--", "true").returncode == 0
+
+
+def test_a_guest_with_a_disk_has_no_snapshot(guest: str, tmp_path: Path) -> None:
+    done = sevkit("guest", "snapshot", guest, str(tmp_path / "s"))
+    assert done.returncode == 2
+    assert "disk" in done.stderr
+
+
+@pytest.mark.skipif(find() is None, reason="needs the emulator: make emulator")
+def test_a_snapshot_goes_on_where_it_was(tmp_path: Path) -> None:
+    state = str(tmp_path / "s.state")
+    launch = ("guest", "launch", "--hypervisor", "emulated", "--name", "snap", "--detach")
+    assert sevkit(*launch).returncode == 0
+    try:
+        sevkit("guest", "exec", "snap", "--", "sh", "-c", "echo before >/tmp/x")
+        assert sevkit("guest", "snapshot", "snap", state).returncode == 0
+        assert Path(state).stat().st_mode & 0o777 == 0o600
+        sevkit("guest", "exec", "snap", "--", "sh", "-c", "echo after >/tmp/x")
+        assert sevkit("guest", "restore", state).returncode == 2  # one of that name runs
+        assert sevkit("guest", "restore", state, "--name", "snap2").returncode == 0
+        assert sevkit("guest", "exec", "snap2", "--", "cat", "/tmp/x").stdout == "before\n"
+        assert sevkit("guest", "exec", "snap", "--", "cat", "/tmp/x").stdout == "after\n"
+    finally:
+        sevkit("guest", "stop", "snap", "snap2")
 
 
 def test_memory_by_name_is_exact(guest: str) -> None:

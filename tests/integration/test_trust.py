@@ -1,13 +1,11 @@
 """Trust: what sevkit is given to keep, it keeps; what others could have written, it does not believe."""
 
-import base64
 import json
 import os
 import re
 import stat
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,62 +23,9 @@ from sevkit.hypervisor.mock.hypervisor import MockHypervisor
 from sevkit.paths import cache_dir, private_dir
 from tests.integration.sandbox import Sandbox, until
 from tests.integration.table import Row
+from tests.integration.watch import Watch, contents, shapes
 
 HYPERVISORS = ["mock", pytest.param("qemu", marks=pytest.mark.guest)]
-
-
-class Watch:
-    """Looks at the processes and files of a world again and again while something runs in it."""
-
-    def __init__(self, box: Sandbox) -> None:
-        self.box = box
-        self.seen: set[bytes] = set()
-        self.open_to_others: set[str] = set()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
-
-    def __enter__(self) -> "Watch":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        while not self._stop.wait(0.05):
-            for pid, line in self.box.processes().items():
-                self.seen.add(line.encode())
-                try:
-                    self.seen.add(Path(f"/proc/{pid}/environ").read_bytes())
-                except OSError:
-                    continue
-            self._files()
-
-    def _files(self) -> None:
-        for folder, names, files in os.walk(self.box.path):
-            for name in [*names, *files]:
-                path = Path(folder) / name
-                try:
-                    info = path.lstat()
-                    small = stat.S_ISREG(info.st_mode) and info.st_size < 1 << 20
-                    if small:
-                        self.seen.add(path.read_bytes())
-                    elif stat.S_ISREG(info.st_mode) and info.st_mode & 0o077 and "image" not in str(path):
-                        self.open_to_others.add(str(path))
-                except OSError:
-                    continue
-
-
-def _shapes(secret: bytes) -> Iterator[bytes]:
-    """How a secret could stand in an output: as it is, its random part, in base64 at any offset, in hex, reversed."""
-    yield secret
-    yield secret.rpartition(b"-")[2]
-    yield secret.hex().encode()
-    yield secret[::-1]
-    yield secret.decode().encode("utf-16-le")
-    for skip in range(3):
-        yield base64.b64encode(secret[skip : skip + 60])[4:-4]
 
 
 @pytest.mark.parametrize("hypervisor", HYPERVISORS)
@@ -103,21 +48,16 @@ def test_no_output_and_no_leftover_holds_a_secret(
     assert experiment["verdict"] == "leaked"
     assert len(experiment["hits"]) >= 4
     box.settle()
-    everything = [done.out, done.err, text.out, text.err, report.read_bytes(), *watch.seen, *_contents(box)]
+    everything = [done.out, done.err, text.out, text.err, report.read_bytes(), *watch.seen, *contents(box)]
     nonce = bytes.fromhex(experiment["details"]["nonce"])
     for place in secrets.PLACES:
-        for shape in _shapes(secrets.secret(nonce, place)):
+        for shape in shapes(secrets.secret(nonce, place)):
             assert not any(shape in each for each in everything), f"the secret of {place} got out, as {shape[:20]!r}…"
     assert not any(secrets.secret(b"", "file")[:12] in each for each in (text.out, text.err, report.read_bytes()))
     assert len(watch.seen) > 5
     assert watch.open_to_others == set()
     report.unlink()
     assert box.left() == "nothing"
-
-
-def _contents(box: Sandbox) -> list[bytes]:
-    shared = [path for path in Path("/dev/shm").rglob("*") if path.is_file()]
-    return [path.read_bytes() for path in [*box.path.rglob("*"), *shared] if path.is_file()]
 
 
 def test_a_kept_core_is_the_only_file_with_the_secret(box: Sandbox) -> None:

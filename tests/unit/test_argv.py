@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from sevkit import processes
-from sevkit.errors import UnsupportedModeError, UsageError
+from sevkit.errors import MissingToolError, UnsupportedModeError, UsageError
 from sevkit.guest.spec import Accel, Firmware, GuestSpec, Storage, StorageKind
+from sevkit.hypervisor.qemu import prepare
 from sevkit.qemu import argv
 from sevkit.vocabulary import Mode
+from tests.support.firmware_image import SECTIONS, firmware_image
 
 QEMU = argv.Capabilities("qemu-system-x86_64", "10.0.0", frozenset({"sev-guest", "sev-snp-guest", "iothread"}))
 OLD_EMULATOR = argv.Capabilities("qemu-system-x86_64", "10.0.0", frozenset({"sev-tcg-guest"}))
@@ -112,6 +114,17 @@ def test_a_missing_object_is_an_error_before_launch() -> None:
 def test_a_refused_policy_is_an_error_before_launch() -> None:
     with pytest.raises(UsageError, match="bit 17"):
         argv.build(GuestSpec(mode=Mode.SEV_SNP, policy=0x24), QEMU, Accel.KVM, PLACE, STUDY)
+
+
+def test_measured_boot_needs_firmware_with_a_place_for_the_hashes(tmp_path: Path) -> None:
+    spec = GuestSpec(mode=Mode.SEV_SNP, kernel_hashes=True)
+    place = replace(PLACE, firmware=tmp_path / "OVMF.fd")
+    (tmp_path / "OVMF.fd").write_bytes(firmware_image(b"", SECTIONS[:4], hashes=0))
+    with pytest.raises(MissingToolError, match="no place for the hashes"):
+        prepare.check_hashes(spec, place)
+    prepare.check_hashes(replace(spec, kernel_hashes=False), place)
+    (tmp_path / "OVMF.fd").write_bytes(firmware_image(b"", SECTIONS))
+    prepare.check_hashes(spec, place)
 
 
 def test_seabios_cannot_start_an_encrypted_guest() -> None:

@@ -165,8 +165,31 @@ def test_a_search_that_was_cut_short_says_so(folder: Path) -> None:
     assert not answer.complete
 
 
-def test_a_digest_of_another_mode_is_refused(folder: Path) -> None:
-    with pytest.raises(UsageError, match="48 bytes"):
-        explain(inputs(folder), bytes(32))
-    with pytest.raises(UsageError):
-        explain(inputs(folder), b"")
+@pytest.mark.parametrize(
+    ("theirs", "changed", "names"),
+    [
+        (SevMode.SEV, {}, {"mode"}),
+        (SevMode.SEV_ES, {}, {"mode"}),
+        (SevMode.SEV_ES, {"vcpus": 2}, {"mode", "vcpus"}),
+        (SevMode.SEV_ES, {"append": "", "type": "EPYC-Milan"}, {"mode", "append", "vcpu-type"}),
+    ],
+)
+def test_a_digest_of_another_size_is_of_another_mode(
+    folder: Path, theirs: SevMode, changed: dict[str, Any], names: set[str]
+) -> None:
+    answer = explain(inputs(folder), measured(folder, theirs, **changed), limits=Limits(vcpus=8))
+    assert named(answer) == names, answer.found
+    assert answer.found is not None
+    assert answer.found[0].given == "sev-snp"
+    back = explain(inputs(folder, Mode.SEV_ES), measured(folder), limits=Limits(vcpus=8))
+    assert [(change.input, change.actual) for change in back.found or ()] == [("mode", "sev-snp")]
+
+
+def test_what_no_mode_has_is_refused_or_ruled_out(folder: Path) -> None:
+    answer = explain(inputs(folder), bytes(32), limits=Limits(changes=2, vcpus=4))
+    assert (answer.found, answer.complete) == (None, True)
+    assert "a digest of sev or sev-es" in answer.note
+    assert len(answer.ruled_out) == 2
+    for size in (0, 20, 49):
+        with pytest.raises(UsageError, match="48 bytes"):
+            explain(inputs(folder), bytes(size))

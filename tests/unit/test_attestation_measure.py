@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import json
 import struct
 import zlib
 from pathlib import Path
@@ -16,7 +17,7 @@ from sevsnpmeasure import id_block as reference_block
 from sevsnpmeasure import vcpu_types
 from sevsnpmeasure.sev_mode import SevMode
 
-from sevkit.attestation.measure import cpus, idblock, igvm
+from sevkit.attestation.measure import cpus, idblock, igvm, qemu_line
 from sevkit.attestation.measure.trace import trace
 from sevkit.errors import BadInputError, UsageError
 from sevkit.model import endorsement, ovmf, vmsa
@@ -179,6 +180,13 @@ def test_a_changed_id_block_is_found() -> None:
     auth = bytearray(signed.auth)
     auth[0x680] ^= 1
     assert idblock.verify(signed.block, bytes(auth)) == ["the ID key is not signed by the author key"]
+    for at, words in ((0, "ID key's algorithm is 3"), (4, "author key's algorithm is 3")):
+        auth = bytearray(signed.auth)
+        auth[at] = 3
+        assert [words in line for line in idblock.verify(signed.block, bytes(auth))] == [True]
+    block = bytearray(signed.block)
+    block[0x50] = 2
+    assert "version 2" in idblock.verify(bytes(block), signed.auth)[0]
     alone = idblock.sign(idblock.IdBlock(bytes(48)), key)
     assert alone.author_key_digest is None
     assert idblock.verify(alone.block, alone.auth) == []
@@ -289,6 +297,51 @@ def test_an_igvm_files_id_block_and_kvms_objections() -> None:
     assert all(text in words for text in ("several", "0x1000", "CR0", "pages follow"))
 
 
+def test_another_programs_digest_of_an_igvm_file() -> None:
+    """The file and the digest of a test of microsoft/openvmm (b4e2eb58a468): igvmfilegen, signed_measurement/snp.rs."""
+    file, some = Igvm([(1, 2)]), b"\0\5".ljust(PAGE, b"\0")
+    file.add(0x101, struct.pack("<QII", 0x3001F, 1, 0))
+    for number in range(5):
+        file.page(number * PAGE, b"" if number else some)
+    for number in range(5, 10):
+        file.page(number * PAGE, b"" if number > 5 else some, flags=2)
+    file.page(10 * PAGE, some)
+    file.page(20 * PAGE, some, flags=4)
+    found = igvm.measure(igvm.parse(file.bytes()))
+    digest = "889a19386c82e2219bded3e92a764e8c00c29b966d04a662bca6cfdfec647b9051995653390783846557913263d71c4f"
+    assert found.digest.hex() == digest
+    assert found.policy == 0x3001F
+
+
+def test_an_unknown_kind_of_page_in_an_igvm_file_is_refused() -> None:
+    file = Igvm([(1, 2)])
+    file.page(0x1000, kind=4)
+    with pytest.raises(BadInputError, match="data type 4"):
+        igvm.measure(igvm.parse(file.bytes()))
+
+
+@pytest.mark.parametrize("flags", [0, 1])
+def test_pages_beyond_64_bits_of_address_are_refused(flags: int) -> None:
+    file = Igvm([(1, 2)])
+    file.page((1 << 64) - PAGE, flags=flags)
+    if flags:
+        with pytest.raises(BadInputError, match="64 bits"):
+            igvm.measure(igvm.parse(file.bytes()))
+    else:
+        assert igvm.measure(igvm.parse(file.bytes()))
+    many = Igvm([(1, 2)])
+    many.add(0x301, struct.pack("<QII", 1 << 29, 7, 0))
+    for _ in range(3):  # small files must not make long work
+        many.add(0x303, struct.pack("<QII", 0, 1, 7))
+    with pytest.raises(BadInputError, match="make no sense"):
+        igvm.measure(igvm.parse(many.bytes()))
+    area = Igvm([(1, 2)])
+    area.add(0x301, struct.pack("<QII", 2 * PAGE, 7, 0))
+    area.add(0x303, struct.pack("<QII", (1 << 64) - PAGE, 1, 7))
+    with pytest.raises(BadInputError, match="64 bits"):
+        igvm.measure(igvm.parse(area.bytes()))
+
+
 def test_zero_pages_of_an_igvm_file() -> None:
     file = Igvm([(1, 2)])
     file.page(0x1000)
@@ -338,3 +391,45 @@ def test_any_igvm_bytes_are_parsed_or_refused(body: bytes) -> None:
         igvm.measure(igvm.parse(data))
     except BadInputError:
         return
+
+
+LINE = """#!/bin/sh
+exec qemu-system-x86_64 -enable-kvm -cpu EPYC-v4 -smp 4,maxcpus=8 \\
+  -machine q35,confidential-guest-support=sev0 -bios {bios} \\
+  -object '{object}'
+"""
+SNP_OBJECT = '{"qom-type":"sev-snp-guest","id":"sev0","policy":196608,"cbitpos":51,"kernel-hashes":false}'
+
+
+def test_the_launch_of_a_command_line_in_a_file() -> None:
+    image = firmware_image(b"", SECTIONS)
+    wanted = LaunchInputs(Mode.SEV_SNP, image, 4, cpus.signature_of("EPYC-v4"))
+    lines = {
+        "script": LINE.replace("{object}", SNP_OBJECT).replace("{bios}", "fw"),
+        "plain": LINE.replace("{object}", "sev-snp-guest,id=sev0,policy=0x30000").replace("{bios}", "fw"),
+    }
+    for text in lines.values():
+        assert qemu_line.launch_of(qemu_line.line_in(text.encode(), "x"), {"fw": image}.__getitem__) == wanted
+    words = qemu_line.line_in(lines["plain"].encode(), "x")
+    envelope = json.dumps({"data": {"command_lines": [["qemu", *words]]}}).encode()
+    assert qemu_line.launch_of(qemu_line.line_in(envelope, "x"), {"fw": image}.__getitem__) == wanted
+    es = lines["plain"].replace("sev-snp-guest,id=sev0,policy=0x30000", "sev-guest,id=sev0,policy=5")
+    assert qemu_line.launch_of(qemu_line.line_in(es.encode(), "x"), {"fw": image}.__getitem__).mode is Mode.SEV_ES
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "no command line"),
+        ("{}", "not what"),
+        ('{"data": {"command_lines": []}}', "0 command lines"),
+        ('{"data": {"command_lines": 3}}', "not what"),
+        (LINE.replace("{object}", "sev-snp-guest,id=s") * 2, "2 command lines"),
+        (LINE.replace("{object}", "memory-backend-ram,id=s"), "not encrypted"),
+        (LINE.replace("{object}", SNP_OBJECT).replace("EPYC-v4", "host"), "host's signature"),
+        (LINE.replace("{object}", SNP_OBJECT).replace("EPYC-v4", "max"), "host's signature"),
+    ],
+)
+def test_a_command_line_without_a_digest_is_refused(text: str, words: str) -> None:
+    with pytest.raises((BadInputError, UsageError), match=words):
+        qemu_line.launch_of(qemu_line.line_in(text.encode(), "x"), lambda _: b"")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,6 +35,7 @@ GENUINE = {
     "milan-v3.bin": ("milan-v3-vcek.pem", 3, Product.MILAN, "Milan"),
     "genoa-v3.bin": ("genoa-v3-vcek.pem", 3, Product.GENOA, "Genoa"),
     "genoa-azure-evidence.json": (None, 3, Product.GENOA, "Genoa"),
+    "milan-v2-nested.json": (None, 2, Product.MILAN, None),
     "genoa-v3-tsm.json": (None, 3, Product.GENOA, "Genoa"),
     "milan-v5.bin": ("milan-v5-vcek.pem", 5, Product.MILAN, "Milan"),
     "siena-v5.bin": ("siena-v5-vcek.der", 5, Product.GENOA, "Bergamo or Siena"),
@@ -70,6 +72,42 @@ def test_a_genuine_report_is_accepted(name: str) -> None:
     assert found.chain is not None
     assert [item.role for item in found.chain.certificates] == [Role.VCEK, Role.ASK, Role.ARK]
     assert statuses(found).keys() <= {"chain.revocation", "report.debug"}
+
+
+def test_the_report_may_stand_anywhere_in_json() -> None:
+    raw, other = data("milan-v3.bin"), data("genoa-v3.bin")
+    pem = data("milan-v3-vcek.pem").decode()
+    forms: list[object] = [
+        {"SnpReport": base64.urlsafe_b64encode(raw).decode().rstrip("="), "VcekCertChain": pem},
+        {"a": {"b": [{"snp-report": raw.hex(), "vcek_cert": base64.b64encode(load(pem.encode())[0][0].der).decode()}]}},
+        {"claims": [1, {"attestation_report": list(raw), "vcek": list(load(pem.encode())[0][0].der)}]},
+        {"report": raw.hex(), "again": {"report": raw.hex(), "certs": pem}},
+    ]
+    for form in forms:
+        found = read(json.dumps(form).encode())
+        assert found.report == raw
+        assert verify(found, Store(), now=NOW).verdict is Trust.ACCEPTED
+    assert read(", ".join(f"0x{byte:02x}" for byte in raw).encode()).report == raw
+    with pytest.raises(BadInputError, match="2 different reports"):
+        read(json.dumps([{"x": 1}, {"report": raw.hex(), "y": {"report": other.hex()}}]).encode())
+    deep: object = {"report": raw.hex()}
+    for _ in range(6):
+        deep = {"in": deep}
+    for hopeless in (deep, {"report": [True, 300]}, {"report": "zz"}, {str(n): {"x": 1} for n in range(1000)}):
+        with pytest.raises(BadInputError, match="no attestation report"):
+            read(json.dumps(hopeless).encode())
+
+
+def test_certificates_in_json_as_a_cloud_gives_them() -> None:
+    chain = roots.builtin().role(Role.ASK)[0].x509.public_bytes(serialization.Encoding.PEM).decode()
+    pem = data("milan-v3-vcek.pem").decode()
+    answer = json.dumps({"vcekCert": pem, "tcbm": "DB18000000000004", "certificateChain": chain, "cacheControl": 86400})
+    assert [item.role for item in load(answer.encode())[0]] == [Role.VCEK, Role.ASK]
+    found = verify(Evidence(data("milan-v3.bin"), "raw"), store_of({"thim.json": answer.encode()}), now=NOW)
+    assert found.verdict is Trust.ACCEPTED
+    for wrong in (b"{", b'{"a": 1}', b'{"a": "-----BEGIN CERTIFICATE-----"}', b"{" * 5000, b'{"a": "x", "a": "y"}'):
+        with pytest.raises(BadInputError):
+            load(wrong)
 
 
 @pytest.mark.parametrize("name", GENUINE)
@@ -240,6 +278,7 @@ def test_a_policy_of_minimum_tcb_by_product() -> None:
     assert judged("milan-v3.bin", "milan-v3-vcek.pem", policy=policy).verdict is Trust.ACCEPTED
     only_genoa = read_policy(b'{"minimum_tcb": {"Genoa": {"snp": 1}}}')
     assert judged("milan-v3.bin", "milan-v3-vcek.pem", policy=only_genoa).verdict is Trust.REJECTED
+    assert read_policy(b"\xef\xbb\xbfvmpls = [0]").vmpls == {0}  # as editors on Windows write it
     no_fmc = read_policy(b"minimum_tcb = {fmc = 1}")
     assert judged("milan-v3.bin", "milan-v3-vcek.pem", policy=no_fmc).verdict is Trust.REJECTED
 
@@ -248,6 +287,8 @@ def test_a_policy_of_minimum_tcb_by_product() -> None:
     ("text", "words"),
     [
         (b"minimun_tcb = {snp = 1}", "did you mean|unknown key"),
+        (b'{"products": ["Milan"], "products": ["Genoa"]}', "'products' stands twice"),
+        (b'{"minimum_tcb": {"snp": 9, "snp": 1}}', "'snp' stands twice"),
         (b"minimum_tcb = {spl = 1}", "unknown component"),
         (b"minimum_tcb = {snp = 256}", "0 to 255"),
         (b"minimum_tcb = {snp = true}", "0 to 255"),

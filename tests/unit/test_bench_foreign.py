@@ -132,6 +132,90 @@ def test_terse_that_is_not_read_names_the_way_on(tmp_path: Path, text: str) -> N
     assert "damaged" in rules(tmp_path)
 
 
+@pytest.mark.parametrize("version", [3, 4, 5])
+def test_terse_lines_of_one_name_may_be_runs_or_jobs(tmp_path: Path, version: int) -> None:
+    with pytest.raises(BadInputError) as caught:
+        samples(tmp_path, "a.csv", terse(version) * 2)
+    assert "several runs, or of several jobs" in str(caught.value.detail)
+
+
+TEXT = """read: (g=0): rw=randread, bs=(R) 4096B-4096B, (W) 4096B-4096B, ioengine=libaio, iodepth=4
+fio-3.36
+Starting 1 process
+
+read: (groupid=0, jobs=1): err= {error}: pid={pid}: Thu Nov 26 17:31:03 2026
+  read: IOPS=1000k, BW=3906KiB/s (4000kB/s)(229MiB/60000msec)
+    slat (nsec): min=1000, max=9000, avg=1500.00, stdev=10.00
+    clat (usec): min=22, max=7149, avg=250.50, stdev= 3.50
+     lat (usec): min=22, max=7149, avg=252.00, stdev= 3.60
+    clat percentiles (usec):
+     |  1.00th=[   80], 50.00th=[  240],
+     | 99.00th=[  800]
+  cpu          : usr=0.00%, sys=21.95%, ctx=1023, majf=0, minf=11
+     issued rwts: total=60000,0,0,0 short=0,0,0,0 dropped=0,0,0,0
+
+Run status group 0 (all jobs):
+   READ: bw=3906KiB/s (4000kB/s), 3906KiB/s-3906KiB/s (4000kB/s-4000kB/s), io=229MiB (240MB), run=60000-60000msec
+"""
+TEXT_2 = """read: (groupid=0, jobs=1): err= 0: pid=2024: Mon Feb  1 10:00:00 2016
+  read : io=234375KB, bw=3906.3KB/s, iops=1000, runtime= 60000msec
+    clat (usec): min=100, max=2000, avg=250.50, stdev= 3.50
+    clat percentiles (usec):
+     |  1.00th=[   80], 50.00th=[  240], 99.00th=[  800]
+  issued    : total=r=60000/w=0/d=0, short=r=0/w=0/d=0, drop=r=0/w=0/d=0
+"""
+
+
+@pytest.mark.parametrize("text", [TEXT.format(error=0, pid=7), TEXT_2, "<host1> " + TEXT_2], ids=["3", "2", "client"])
+@pytest.mark.parametrize("file", ["a.txt", "a.log", "a.json"])
+def test_fios_output_for_people(tmp_path: Path, text: str, file: str) -> None:
+    found = {s.metric.name: round(s.value) for s in samples(tmp_path, file, "$ fio x.fio\n" + text)}
+    assert found.pop("bandwidth") in (3906 * 1024, round(3906.3 * 1024))
+    assert found == {"iops": 1000, "latency_mean": 250500, "latency_p50": 240000, "latency_p99": 800000}
+    assert not {"damaged", "page-cache", "no-device-io", "short-run"} & set(rules(tmp_path))
+
+
+def test_fios_output_for_people_says_when_a_job_failed(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError) as caught:
+        samples(tmp_path, "a.txt", TEXT.format(error="5 (file:io_u.c:1896, func=io_u error)", pid=7))
+    assert "fio reports error 5 in 1 of" in str(caught.value.detail)
+    assert "job-error" in rules(tmp_path)
+
+
+APPENDED = {
+    "text": TEXT.format(error=0, pid=7) + TEXT.format(error=0, pid=9),
+    "JSON": fio(job(), timestamp_ms=100_000) + fio(job(), timestamp_ms=161_000),
+    "JSON without times, the second run was slower": fio(job(1000.0)) + fio(job(999.0)),
+}
+
+
+@pytest.mark.parametrize("form", APPENDED)
+def test_runs_that_were_appended_are_repetitions(tmp_path: Path, form: str) -> None:
+    found = [s for s in samples(tmp_path, "a.json", APPENDED[form]) if s.metric.name == "iops"]
+    assert [round(s.value, -1) for s in found] == [1000, 1000]
+    assert len({s.at.identity for s in found if s.at}) == 2
+
+
+def test_reports_on_one_run_are_not_repetitions(tmp_path: Path) -> None:
+    first = job(direction="read")
+    first["read"] |= {"runtime": 30000, "total_ios": 30000}
+    text = fio(first, timestamp_ms=130_000) + fio(job(), timestamp_ms=160_000)
+    assert len([s for s in samples(tmp_path, "a.json", text) if s.metric.name == "iops"]) == 1
+    assert (
+        iops(tmp_path, TEXT.format(error=0, pid=7) + TEXT.format(error=0, pid=7).partition("process\n")[2], "b.txt")
+        == 1000.0
+    )
+
+
+def test_an_unknown_end_is_not_an_unfinished_run(tmp_path: Path) -> None:
+    assert iops(tmp_path, fio(job(eta=2**31 - 1))) == 1000.0
+    assert "unfinished-run" not in rules(tmp_path)
+
+
+def test_unified_both_counts_once(tmp_path: Path) -> None:
+    assert iops(tmp_path, fio(job(400.0, write=side(600.0), mixed=side(1000.0)))) == 1000.0
+
+
 def hyperfine(*codes: int | None) -> str:
     return json.dumps({"results": [{"command": "make", "mean": 2.0, "times": [2.0] * len(codes), "exit_codes": codes}]})
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from sevkit import cleantext as clean
 from sevkit.render import bench_tables
+from sevkit.render.page import linked
 from tests.unit.elf import Load, core, nt_file
 
 HOSTILE = "\x1b]0;PWNED\x07\u202eevil\nerror: forged\r\x9b2J"
@@ -108,3 +109,16 @@ def test_names_of_files_in_messages_do_not_either(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "\x1b" not in done.stderr
     assert "cannot open" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        ("Paper <https://a.b/c?d=1&e=2>.", 'Paper <a href="https://a.b/c?d=1&amp;e=2">https://a.b/c?d=1&amp;e=2</a>.'),
+        ("<script>alert(1)</script>", "&lt;script&gt;alert(1)&lt;/script&gt;"),
+        ('<https://a" onclick="x>', "&lt;https://a&#34; onclick=&#34;x&gt;"),
+        ("<javascript:alert(1)>", "&lt;javascript:alert(1)&gt;"),
+    ],
+)
+def test_links_in_pages_are_addresses_and_nothing_else(text: str, html: str) -> None:
+    assert str(linked(text)) == html

@@ -103,6 +103,9 @@ def test_a_changed_package_or_file_is_never_taken(archive: Path) -> None:
 def test_which_file_a_mode_takes(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = firmware.find(Mode.SEV_SNP, emulated=True, fetch=False)
     assert expected == firmware.SNP_PINS[0].cached
+    for emulated in (False, True):
+        # SEV-ES by -bios: code and variables in one file, wherever it runs.
+        assert "CODE" not in firmware.find(Mode.SEV_ES, emulated=emulated, fetch=False).name
     own = tmp_path / "own.fd"
     monkeypatch.setenv(firmware.VARIABLE, str(own))
     with pytest.raises(MissingToolError, match=r"own\.fd, which does not exist"):

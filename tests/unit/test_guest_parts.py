@@ -1,11 +1,12 @@
 """The small parts of a guest: specs, secrets, the initramfs, the registry, the agent's protocol."""
 
+import json
 import os
 import shutil
 import socket
 import stat
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -13,12 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sevkit import processes, procfs
-from sevkit.errors import DeadlineError, GuestError, UsageError
-from sevkit.guest import cloud, cpio, secrets
+from sevkit.errors import BadInputError, DeadlineError, GuestError, SevkitError, UsageError
+from sevkit.guest import cloud, cpio, kernel, secrets
 from sevkit.guest import spec as specs
 from sevkit.guest.channel import AgentChannel, shell_line
 from sevkit.guest.spec import Accel, Firmware, GuestSpec, Storage, StorageKind
 from sevkit.hypervisor import registry
+from sevkit.hypervisor.qemu import snapshot
 from sevkit.vocabulary import Mode
 
 
@@ -159,3 +161,71 @@ def test_the_seed_is_what_cloud_init_looks_for(tmp_path: Path) -> None:
             text = stream.read().decode()
         assert text == cloud.user_data() if name == "user-data" else json.loads(text)["local-hostname"] == "vm"
     iso.close()
+
+
+def bzimage(version: bytes, at: int = 0x300) -> bytes:
+    head = bytearray(0x600)
+    head[0x202:0x206] = b"HdrS"
+    head[0x20E:0x210] = (at - 0x200).to_bytes(2, "little")
+    head[at : at + len(version)] = version
+    return bytes(head)
+
+
+def test_a_kernel_of_ones_own_brings_its_modules(tmp_path: Path) -> None:
+    (tmp_path / "boot").mkdir()
+    image_file = tmp_path / "boot/vmlinuz"
+    image_file.write_bytes(bzimage(b"9.8.7-mine (me@here) #1 SMP\0"))
+    assert kernel.release(image_file) == "9.8.7-mine"
+    assert kernel.modules(image_file) is None
+    assert "must have virtio" in kernel.note(image_file)
+    folder = tmp_path / "lib/modules/9.8.7-mine"
+    folder.mkdir(parents=True)
+    assert kernel.modules(image_file) == folder
+    (folder / "msr.ko").write_bytes(Path("/bin/true").read_bytes())  # an ELF file without .modinfo: no dependencies
+    base = cpio.pack([cpio.file("etc/sevkit/modules", b"old.ko\n")])
+    packed = kernel.initrd(base, ("msr", "nvme"), folder)
+    assert packed.startswith(base)
+    assert b"msr.ko\n" in packed[len(base) :]
+    assert b"old.ko" not in kernel.initrd(base, ("msr",), None)[len(base) :]
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 0x20F, bzimage(b""), bzimage(b"../../etc\0"), bzimage(b"6", 0x5FF)])
+def test_a_kernel_without_a_release_has_no_modules(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "vmlinuz"
+    path.write_bytes(content)
+    assert kernel.modules(path) is None
+
+
+def saved_guest(**change: object) -> snapshot.Snapshot:
+    plain = specs.to_dict(GuestSpec(name="s"))
+    return snapshot.Snapshot("sevkit snapshot 1", "emulated", "tcg", "10.0", None, {**plain, **change})
+
+
+def test_a_snapshot_says_how_to_start_it_again(tmp_path: Path) -> None:
+    path = tmp_path / "s.state"
+    path.write_bytes(json.dumps(asdict(saved_guest())).encode().ljust(snapshot.HEADER, b"\n") + b"QEVM")
+    found = snapshot.load(path)
+    spec = snapshot.spec_of(found, "other")
+    assert (spec.name, spec.accel, spec.mode) == ("other", Accel.TCG, Mode.NOSEV)
+    with pytest.raises(BadInputError):
+        snapshot.spec_of(replace(found, kernel="/no/such/vmlinuz"), "other")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{}",
+        b"[1]".ljust(snapshot.HEADER),
+        json.dumps(asdict(saved_guest())).encode(),  # cut off
+        json.dumps(asdict(replace(saved_guest(), magic="x"))).encode().ljust(snapshot.HEADER),
+        json.dumps(asdict(saved_guest(mode="sev"))).encode().ljust(snapshot.HEADER),
+        json.dumps(asdict(saved_guest(name="../x"))).encode().ljust(snapshot.HEADER),
+        json.dumps(asdict(saved_guest(vcpus="x"))).encode().ljust(snapshot.HEADER),
+    ],
+)
+def test_other_files_are_no_snapshots(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "s.state"
+    path.write_bytes(content)
+    with pytest.raises(SevkitError):
+        snapshot.load(path)

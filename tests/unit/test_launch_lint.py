@@ -1,5 +1,6 @@
 """The linter of launches: QEMU's command lines, libvirt's domains, and QEMU's own errors."""
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -168,6 +169,17 @@ def test_a_running_process(tmp_path: Path) -> None:
         ("SEV: Failed to open /dev/sev 'No such file or directory'", "not loaded"),
         ("qemu-system-x86_64: SEV is not enabled in KVM", "kvm_amd runs without SEV"),
         ("kernel specified but guest firmware has no hashes table GUID", "no table"),
+        ("sev_snp_launch_start: SNP_LAUNCH_START ret=-25 fw_error=0 ''", "ENOTTY"),
+        ("-accel kvm: sev_kvm_init: failed to initialize ret=-16 fw_error=0 ''", "no ASID"),
+        ("SEV: Failed to export PDH cert ret=-1 fw_err=3 (Platform configuration is invalid)", "INVALID_CONFIG"),
+        ("sev_guest_init: failed to get platform status ret=-1fw_error='0: '", "does not answer"),
+        ("guest policy requires SEV-ES, but host SEV-ES support unavailable", "asks for SEV-ES"),
+        (
+            "-object sev-snp-guest,id=a,reduced-phys-bits=1: Parameter 'qom-type' does not accept value 'sev-snp-guest'",
+            "no such object",
+        ),
+        ("sev_kvm_init: reduced_phys_bits check failed, it should be >=1, requested '0'", "out of range"),
+        ("SEV-SNP: CPUID validation failed for function 0x7, index: 0x0.", "CPUID page"),
     ],
 )
 def test_errors_are_explained(line: str, words: str) -> None:
@@ -175,6 +187,80 @@ def test_errors_are_explained(line: str, words: str) -> None:
     assert cause.line == 2
     assert words in cause.means
     assert cause.fix
+
+
+IGVM = (
+    SNP.replace("-bios OVMF.amdsev.fd", "").replace("ram0 -smp", "ram0,igvm-cfg=i -smp")
+    + " -object igvm-cfg,id=i,file=a"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "mode"),
+    [
+        (SEV.replace("policy=0x7", "policy=$POLICY"), "unknown"),  # SEV or SEV-ES
+        (SNP.replace("-object sev-snp-guest,id=sev0,policy=0x30000,cbitpos=51,reduced-phys-bits=1", "-object $OBJECT"), "unknown"),
+        (SNP.replace("iommu_platform=on", "iommu_platform=$IOMMU").replace("cbitpos=51", "cbitpos={{ c_bit }}"), "sev-snp"),
+        (PLAIN.replace("q35,", "q35,confidential-guest-support=t,") + " -object tdx-guest,id=t", "unknown"),
+        (IGVM, "sev-snp"),
+        (SNP.replace("-bios", "$EXTRA -bios"), "sev-snp"),
+    ],
+)  # fmt: skip
+def test_a_variable_is_not_judged_but_named(text: str, mode: str) -> None:
+    data = answer.lint([("x", text)], [], "", HOST)
+    assert {row["kind"] for row in data["findings"]} == {"note"}
+    assert {row["rule"] for row in data["findings"]} == {"unknown"}
+    assert [row["mode"] for row in data["launches"]] == [mode]
+
+
+def test_a_guest_of_another_kind_is_no_plain_one() -> None:
+    tdx = PLAIN.replace("q35,", "q35,confidential-guest-support=t,") + " -object tdx-guest,id=t -smp 8"
+    assert not [
+        row for row in answer.lint([("a", SNP), ("b", tdx)], [], "", HOST)["findings"] if row["kind"] == "unfair"
+    ]
+
+
+OTHER_FORMS = {
+    "bash array": 'args=(\n  {}\n)\nqemu-system-x86_64 "${{args[@]}}"\n',
+    "Kata Containers": 'level=info msg="launching /usr/bin/qemu-system-x86_64 with: [{}]"',
+    "a template": "run:\n  sudo {{{{QEMU_SNP}}}} \\\n {}\n",
+    "ps": "root 1274 198 2.1 543 211 ? Sl 09:12 1:02 qemu-system-x86_64 {}",
+    "systemd": "[Service]\nExecStart=/usr/bin/qemu-system-x86_64 {}\n",
+}
+
+
+@pytest.mark.parametrize("form", OTHER_FORMS)
+def test_command_lines_in_other_forms(form: str) -> None:
+    text = OTHER_FORMS[form].format(SNP.partition(" ")[2])
+    assert [launch.mode for launch in answer.read(text, "x")] == [Mode.SEV_SNP]
+    assert found(text) == set()
+    assert ("policy", "fails") in found(text.replace("0x30000", "0x10000"))
+
+
+def test_json_configuration_files_and_libvirts_own_arguments() -> None:
+    assert found(json.dumps(SNP.split())) == set()
+    config = """[machine]
+type = "q35"
+confidential-guest-support = "sev0"
+[object "sev0"]
+qom-type = "sev-guest"
+cbitpos = "51"
+reduced-phys-bits = "0"
+policy = "0x7"
+session-file = "s"
+"""
+    assert answer.read(config, "x")[0].mode is Mode.SEV_ES
+    assert {row for row in found(config) if row[1] != "note"} == {("phys-bits", "fails")}
+    arguments = SNP.split()[1:]
+    domain = "".join(f"<qemu:arg value='{word}'/>" for word in arguments)
+    text = f"<domain xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'><qemu:commandline>{domain}</qemu:commandline></domain>"
+    assert answer.read(text, "x")[0].mode is Mode.SEV_SNP
+
+
+def test_the_better_policy_passes() -> None:
+    rows = answer.lint([("x", SEV.replace("0x7", "0xc"))], [], "", HOST)["findings"]
+    assert {row["fix"] for row in rows if row["rule"] == "policy"} == {"policy=0xf"}
+    assert found(SEV.replace("0x7", "0xf")) == set()
 
 
 def test_other_lines_are_not_explained() -> None:

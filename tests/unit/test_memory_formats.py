@@ -1,5 +1,6 @@
 """Files with memory in them, other than plain ELF cores: read, or named with the way on."""
 
+import bz2
 import gzip
 import lzma
 import struct
@@ -44,7 +45,9 @@ def test_raw_images_are_taken_by_their_name(tmp_path: Path, suffix: str) -> None
         assert memory.read(4096, 18) == SECRET
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress, zstandard.compress], ids=["gzip", "xz", "zstd"])
+@pytest.mark.parametrize(
+    "pack", [gzip.compress, bz2.compress, lzma.compress, zstandard.compress], ids=["gzip", "bzip2", "xz", "zstd"]
+)
 @pytest.mark.parametrize("make", [lambda: core([Load(0x1000, PAGE)]), lambda: lime((0x1000, PAGE + bytes(1 << 20)))])
 def test_compressed_files_are_read(tmp_path: Path, pack: object, make: object) -> None:
     data = pack(make())  # type: ignore[operator]
@@ -67,6 +70,13 @@ def test_compressed_files_are_read(tmp_path: Path, pack: object, make: object) -
         (b"AVML\2\0\0\0" + bytes(64), "compressed by AVML"),
         (b"KDUMP   " + bytes(64), "kdump-compressed"),
         (b"QFI\xfb" + bytes(64), "a qcow2 image"),
+        (b"\xd2\xbe\xd2\xbe" + bytes(64), "a suspended guest of VMware"),
+        (b"\x7fVirtualBox SavedState V2.0" + bytes(64), "saved by VirtualBox"),
+        (b"LibxlFmt" + bytes(64), "saved by Xen"),
+        (b"HIBR" + bytes(64), "hibernation file"),
+        (b"PK\x03\x04" + bytes(64), "zip archive"),
+        (b"core".ljust(257, b"\0") + b"ustar" + bytes(300), "tar archive"),
+        (b"BZh9" + bytes(64), "damaged or cut off"),
         (lime((0, PAGE), version=2), "LiME file of version 2"),
         (lime((0, PAGE)) + b"more", "damaged at byte 4128"),
         (struct.pack("<4sIQQQ", b"EMiL", 1, 4096, 0, 0), "ends before it begins"),

@@ -14,7 +14,7 @@ from sevkit.errors import BadInputError, CaptureError
 from sevkit.memory.guest_ram.classes import PageClass
 from sevkit.memory.guest_ram.extract import Format, extract
 from sevkit.memory.guest_ram.layout import GIB, GuestMap, GuestRange
-from sevkit.memory.guest_ram.picture import MAX_POINTS, Picture, draw, from_dict, guest_pages, shrink
+from sevkit.memory.guest_ram.picture import MAX_POINTS, GuestPages, Picture, draw, from_dict, guest_pages, shrink
 from sevkit.memory.search import report
 from sevkit.memory.search.patterns import Pattern
 from sevkit.memory.search.regexes import Expression
@@ -53,6 +53,26 @@ def test_every_page_of_the_guest_has_a_class(memory: CoreMemory) -> None:
 def test_ram_that_is_not_mapped_is_a_hole(memory: CoreMemory) -> None:
     pages = guest_pages(memory, GuestMap([GuestRange("private", 0, 3 * PAGE, None)]))
     assert pages.counts()["hole"] == 3
+
+
+def test_private_pages_show_where_the_shared_mapping_is_empty(memory: CoreMemory) -> None:
+    shared = guest_pages(memory, GUEST)
+    blocks = (
+        GuestRange("private memory", PAGE, 2 * PAGE, 0x90000),
+        GuestRange("private memory", 4 * GIB, PAGE, 0x99000),
+    )
+    private = GuestPages(blocks, np.array([PageClass.CIPHERTEXT, PageClass.HOLE, PageClass.CIPHERTEXT], dtype=np.uint8))
+    kinds = [PageClass(kind).word for kind in shared.with_private(private).classes]
+    assert kinds == ["plaintext", "ciphertext", "ciphertext", "unread", "hole", "plaintext"]
+    assert shared.counts()["zero"] == 1
+
+
+def test_zeros_of_pages_that_were_never_populated_are_holes(memory: CoreMemory) -> None:
+    pages = guest_pages(memory, GUEST)
+    spans = [(0x10000, 0x10000 + PAGE), (0x10000 + PAGE, 0x10000 + 3 * PAGE)]
+    assert pages.with_holes(spans).counts() == {"hole": 2, "zero": 0, "plaintext": 2, "ciphertext": 1, "unread": 1}
+    part = [(0x10000 + PAGE + 1, 0x10000 + 2 * PAGE)]
+    assert pages.with_holes(part).counts() == pages.counts()
 
 
 @given(st.lists(st.sampled_from(list(PageClass)), min_size=1, max_size=300), st.integers(1, 50))

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import struct
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,44 +18,10 @@ from sevkit.model import ovmf
 from sevkit.model.digest import Kernel, LaunchInputs, launch_digest
 from sevkit.model.measure import PAGE, PageType, SnpDigest, VmplPerms
 from sevkit.vocabulary import Mode
+from tests.support.firmware_image import SECTIONS, firmware_image
 
 REFERENCE_MODES = {Mode.SEV: SevMode.SEV, Mode.SEV_ES: SevMode.SEV_ES, Mode.SEV_SNP: SevMode.SEV_SNP}
 REFERENCE_VMMS = {"qemu": VMMType.QEMU, "ec2": VMMType.ec2, "gce": VMMType.gce}
-
-
-def firmware_image(
-    body: bytes,
-    sections: list[tuple[int, int, int]],
-    *,
-    reset: int = 0x80B004,
-    hashes: int = 0x810C00,
-    size: int = 16 * PAGE,
-) -> bytes:
-    """An image with the tables that OVMF has, made here so that the tests need no firmware package."""
-
-    def entry(guid: str, data: bytes) -> bytes:
-        return data + struct.pack("<H16s", len(data) + 18, uuid.UUID(guid).bytes_le)
-
-    meta = struct.pack("<4sIII", b"ASEV", 16 + 12 * len(sections), 1, len(sections))
-    meta += b"".join(struct.pack("<III", *section) for section in sections)
-    image = bytearray(size)
-    image[: len(body)] = body
-    at = size - 2048
-    image[at : at + len(meta)] = meta
-    table = entry(ovmf.METADATA, struct.pack("<I", size - at)) + entry(ovmf.RESET_BLOCK, struct.pack("<I", reset))
-    table += entry(ovmf.HASH_TABLE, struct.pack("<II", hashes, 0x400))
-    table += struct.pack("<H16s", len(table) + 18, uuid.UUID(ovmf.FOOTER).bytes_le)
-    image[size - 32 - len(table) : size - 32] = table
-    return bytes(image)
-
-
-SECTIONS = [
-    (0x800000, 0x9000, 1),
-    (0x80D000, 0x1000, 2),
-    (0x80E000, 0x1000, 3),
-    (0x811000, 0x1000, 4),
-    (0x810000, 0x1000, 0x10),
-]
 
 
 @pytest.fixture(scope="module")

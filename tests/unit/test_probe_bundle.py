@@ -59,6 +59,85 @@ def test_what_a_text_says(name: str, text: str, readings: dict[str, Any]) -> Non
     assert found.readings == readings
 
 
+VERBOSE = """
+=== KVM Config ===
+  [ PASS ] AMD CPU
+           Checks CPU vendor string
+  [ PASS ] SEV enabled in KVM
+  [ FAIL ] SEV-SNP enabled in KVM: Error - contents read from /sys/module/kvm_amd/parameters/sev_snp: N
+           Recommended: kvm_amd.sev_snp=1
+  [ FAIL ] SEV-ES enabled in KVM: Error - /sys/module/kvm_amd/parameters/sev_es does not exist
+"""
+OK_JSON = {
+    "tests": [
+        {"name": "AMD CPU", "status": "pass"},
+        {"name": "SEV enabled in KVM", "status": "pass"},
+        {"name": "Compare TCB values", "status": "pass", "message": {"match": True}},
+        {"name": "SEV-SNP enabled in KVM", "status": "fail", "message": "Error - contents read from /sys/module/kvm_amd/parameters/sev_snp: N"},
+    ],
+    "skipped": [],
+}  # fmt: skip
+DEVICE = """[ PASS ] - AMD CPU
+[ PASS ]   - Reading /dev/sev: /dev/sev readable
+[ FAIL ]   - Writing /dev/sev: /dev/sev not writable: Permission denied (os error 13)
+[ PASS ] - Memlock resource limit: Soft: 8388608 | Hard: 18446744073709551615
+"""
+VALIDATE = """  QEMU: Checking for hardware virtualization         : PASS
+  QEMU: Checking if device /dev/kvm exists           : PASS
+  QEMU: Checking for secure guest support            : {}
+  QEMU: Checking for device assignment IOMMU support : PASS
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "readings"),
+    [
+        (VERBOSE, "snphost ok or sevctl ok", {"kvm_amd.sev": "Y", "kvm_amd.sev_snp": "N"}),
+        (json.dumps(OK_JSON, indent=2), "snphost ok or sevctl ok", {"kvm_amd.sev": "Y", "kvm_amd.sev_snp": "N"}),
+        (DEVICE, "snphost ok or sevctl ok", {
+            "sev.device": {"readable": "yes", "writable": "permission denied"}, "limits.memlock": {"soft": 8388608, "hard": None}}),
+        (VALIDATE.format("PASS"), "virt-host-validate", {}),
+        (VALIDATE.format("WARN (AMD Secure Encrypted Virtualization appears to be disabled in kernel. Add"), "virt-host-validate", {"kvm_amd.sev": "N"}),
+        (VALIDATE.format("WARN (AMD Secure Encrypted Virtualization appears to be disabled in firmware.)"), "virt-host-validate", {"kvm_amd.sev": "Y"}),
+        ("Host Security ID: HSI:4\n✔ Encrypted RAM:   Encrypted\n", "fwupd's security report: memory encrypted", {}),
+        ("> Host Security ID: HSI:0!\n> ✘ Encrypted RAM:  Not supported: https://x/y\n", "fwupd's security report: memory not supported", {}),
+        ('{"SecurityAttributes": [{"AppstreamId" : "org.fwupd.hsi.EncryptedRam", "HsiLevel" : 4, "HsiResult" : "not-encrypted"}]}',
+         "fwupd's security report: memory not encrypted", {}),
+        (f"Anbieterkennung:  AuthenticAMD\nMarkierungen:   {'fpu svm npt sme sev sev_es'}\n", "lscpu", FLAGS),
+        (f"厂商 ID\uff1a  AuthenticAMD\n标记\uff1a   {'fpu svm npt sme sev sev_es'}\n", "lscpu", FLAGS),
+        ("> vendor_id : AuthenticAMD\n> flags : fpu svm npt sme sev sev_es\n", "/proc/cpuinfo", FLAGS),
+        ('(QEMU) query-sev-capabilities\n{\n "return": {\n "cbitpos": 51,\n "reduced-phys-bits": 1}\n}\n', "query-sev-capabilities", {}),
+        ("$ cat misc.capacity\nsev 410\nsev_es 99\n", "misc.capacity", {"cgroup.misc_capacity": "sev 410\nsev_es 99"}),
+    ],
+)  # fmt: skip
+def test_each_form_of_other_programs(text: str, what: str, readings: dict[str, Any]) -> None:
+    found = said("x", text)
+    assert found is not None
+    assert (found.what, found.readings) == (what, readings)
+
+
+@pytest.mark.parametrize(
+    ("text", "modes"),
+    [
+        (
+            "[ PASS ] - SEV: ENABLED\n[ PASS ] - SEV-ES: ENABLED\n[ PASS ] - SNP: ENABLED\n",
+            ["sev", "sev-es", "sev-snp"],
+        ),
+        ("[PASS] - SEV: ENABLED\n[PASS] - SEV-ES: ENABLED\n[FAIL] - SNP: DISABLED\n", ["sev", "sev-es"]),
+        ("[ FAIL ] - SEV: DISABLED\n[ SKIP ]   - SEV-ES\n[ SKIP ]   - SNP\n", []),
+    ],
+)
+def test_snpguest_says_what_is_active_in_a_guest(text: str, modes: list[str]) -> None:
+    state = report(facts_from(text.encode(), "ok.txt"))["guest"]
+    assert [mode for mode, active in state["active"].items() if active] == modes
+    assert state["in_guest"] is (True if modes else None)  # a host reads zeros too
+
+
+def test_y_and_1_are_no_contradiction(tmp_path: Path) -> None:
+    (tmp_path / "x.tar").write_bytes(tar(FILES | {"z/module/kvm_amd/parameters/sev": b"1\n"}))
+    assert report(read_source(str(tmp_path / "x.tar")))["source"]["contradictions"] == []
+
+
 @pytest.mark.parametrize(
     "text", ["", "hello", "sev is fine\n", "[ PASS ] - one line\n", '{"return": {}}', "{", "<sev/>"]
 )

@@ -354,3 +354,24 @@ def test_snp_off_leaves_sev_es_alone() -> None:
     status = {**sample.SNP_STATUS, "current_tcb": 0x541B000000000A04, "state": "uninit"}
     raw["readings"]["sev.snp_platform_status"]["value"] = status
     assert results(raw)["firmware.es_beside_snp"]["status"] == "pass"
+
+
+@pytest.mark.parametrize(
+    ("config", "status"),
+    [
+        (
+            {"KVM": "y", "KVM_AMD": "n", "KVM_AMD_SEV": "absent"},
+            FAIL,
+        ),  # Kconfig omits what depends on an option that is off
+        ({"KVM": "n", "KVM_AMD": "absent", "KVM_AMD_SEV": "absent"}, FAIL),
+        ({"CRYPTO_DEV_CCP_DD": "n", "CRYPTO_DEV_SP_PSP": "absent", "KVM_AMD_SEV": "y"}, FAIL),
+        ({"KVM": "y", "KVM_AMD": "m", "KVM_AMD_SEV": "absent"}, UNKNOWN),  # a later kernel may have renamed it
+        ({}, UNKNOWN),
+    ],
+)
+def test_an_option_that_the_configuration_omits_is_off_if_what_it_needs_is_off(
+    config: dict[str, str], status: str
+) -> None:
+    raw = sample.ready()
+    put("kernel.config", config)(raw)
+    assert results(raw)["kernel.config_sev"]["status"] == status

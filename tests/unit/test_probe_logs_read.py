@@ -47,6 +47,12 @@ def test_each_message_of_the_kernels_is_known(message: str) -> None:
 FRAMES = {
     "short-monotonic without host": "[  126.228774] kernel: {}",
     "kernel alone": "kernel: {}",
+    "short-full without host": "Thu 2025-02-27 19:33:10 UTC kernel: {}",
+    "short without host": "Feb 27 19:33:10 kernel: {}",
+    "pdsh": "node1: [    4.000000] {}",
+    "serial console": "node1 login: [    4.000000] {}",
+    "web page": "<pre>[    4.000000] {}<br/>",
+    "JSON list of lines": '["[    4.000000] {}",',
     "short-full": "Thu 2025-02-27 19:33:10 UTC node kernel: {}",
     "short-full, German": "Do 2025-02-27 19:33:10 CET node kernel: {}",
     "short-unix": "1740684793.000000 node kernel: {}",

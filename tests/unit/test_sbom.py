@@ -6,6 +6,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -22,3 +23,22 @@ def test_each_dependency_is_a_component_and_each_reference_has_one() -> None:
     known = {component["bom-ref"] for component in [*document["components"], document["metadata"]["component"]]}
     for entry in document["dependencies"]:
         assert {entry["ref"], *entry["dependsOn"]} <= known
+
+
+def test_an_image_lists_its_debian_packages_too() -> None:
+    """Read from standard input, as in a container, which has the sources nowhere."""
+    if not Path("/var/lib/dpkg/status").exists():
+        pytest.skip("not a Debian-based system")
+    code = (ROOT / "scripts/sbom").read_bytes()
+    done = subprocess.run([sys.executable, "-", "--image"], input=code, capture_output=True, check=True, timeout=60)
+    document = json.loads(done.stdout)
+    components = {component["bom-ref"]: component for component in document["components"]}
+    assert len(components) == len(document["components"])
+    shown = subprocess.run(
+        ["dpkg-query", "-W", "-f", "${db:Status-Status} ${Package} ${Version}\n"], capture_output=True, check=True
+    )
+    wanted = {tuple(line.split()[1:]) for line in shown.stdout.decode().splitlines() if line.startswith("installed ")}
+    found = {(c["name"], c["version"]) for ref, c in components.items() if ref.startswith("pkg:deb/")}
+    assert wanted
+    assert found == wanted
+    assert any(ref.startswith("pkg:pypi/click@") for ref in components)

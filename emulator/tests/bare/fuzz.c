@@ -18,9 +18,9 @@
 #define FREE_PORTS 0xe00            /* 256 ports without a device */
 #define OPEN_MEMORY 0xfee00000ul
 
-static u64 state = SEED;
+static uint64_t state = SEED;
 
-static u64 draw(void)
+static uint64_t draw(void)
 {
     state ^= state << 13;
     state ^= state >> 7;
@@ -28,33 +28,33 @@ static u64 draw(void)
     return state * 0x2545f4914f6cdd1d;
 }
 
-static u64 below(u64 limit)
+static uint64_t below(uint64_t limit)
 {
     return draw() % limit;
 }
 
-static const u32 codes[] = {
-    EXIT_IOIO, EXIT_MSR, EXIT_CPUID, EXIT_MMIO_READ, EXIT_MMIO_WRITE, EXIT_PSC,
+static const uint32_t codes[] = {
+    EXIT_IOIO, EXIT_MSR, EXIT_CPUID, EXIT_MMIO_READ, EXIT_MMIO_WRITE, EXIT_PAGE_STATE,
     EXIT_GUEST_REQUEST, EXIT_EXT_GUEST_REQUEST, EXIT_HV_FEATURES,
     0x27, 0x37, 0x6e, 0x6f, 0x76, 0x87, 0x89, 0x8a, 0x8b,
     0x80000003, 0x80000005, 0x80000014, 0x80000017, 0x80000018, 0x8000001a,
 };
 
 /* Addresses that a VMM has to look at twice. */
-static u64 address(void)
+static uint64_t address(void)
 {
-    static const u64 odd[] = {
+    static const uint64_t odd[] = {
         0, 0xfff, 0x110000, 0x1c0000, 0x200000, 0x201000, GHCB_GPA,
         GHCB_GPA + GHCB_BUFFER, GHCB_GPA + PAGE, 0x3fff000, 0x4000000,
         0xa0000, 0xc0000, 0xfffff000, 0xffff0000, 1ul << 51, 1ul << 52,
         0x7ffffffffffff000, ~0ul, ~0xffful,
     };
-    u64 at = odd[below(sizeof(odd) / sizeof(odd[0]))];
+    uint64_t at = odd[below(sizeof(odd) / sizeof(odd[0]))];
 
     return below(3) ? at : at + below(2 * PAGE) - PAGE;
 }
 
-static u64 number(void)
+static uint64_t number(void)
 {
     switch (below(4)) {
     case 0:
@@ -69,7 +69,7 @@ static u64 number(void)
 }
 
 /* What the guest must not do to devices: only ports and registers that bear it. */
-static u64 first_information(u32 code)
+static uint64_t first_information(uint32_t code)
 {
     switch (code) {
     case EXIT_IOIO:
@@ -84,9 +84,9 @@ static u64 first_information(u32 code)
     }
 }
 
-static void fill(u32 code)
+static void fill(uint32_t code)
 {
-    static const u16 fields[] = {
+    static const uint16_t fields[] = {
         GHCB_RAX, GHCB_RBX, GHCB_RCX, GHCB_RDX, GHCB_XCR0, GHCB_XSS,
     };
 
@@ -104,42 +104,42 @@ static void fill(u32 code)
     }
     if (below(4) == 0) {
         for (unsigned i = GHCB_BUFFER; i < GHCB_BUFFER + GHCB_BUFFER_SIZE; i += 8) {
-            *(volatile u64 *)(ghcb() + i) = number();
+            *(volatile uint64_t *)(ghcb() + i) = number();
         }
     }
     if (below(16) == 0) {
-        *(volatile u32 *)(ghcb() + GHCB_USAGE) = number();
+        *(volatile uint32_t *)(ghcb() + GHCB_USAGE) = number();
     }
     if (below(16) == 0) {
-        *(volatile u16 *)(ghcb() + GHCB_VERSION) = number();
+        *(volatile uint16_t *)(ghcb() + GHCB_VERSION) = number();
     }
 }
 
 static void by_page(void)
 {
-    u32 code = below(8) ? codes[below(sizeof(codes) / sizeof(codes[0]))] : 0x90000000 + below(1 << 20);
-    u64 second = below(3) ? below(64) : number();
+    uint32_t code = below(8) ? codes[below(sizeof(codes) / sizeof(codes[0]))] : 0x90000000 + below(1 << 20);
+    uint64_t second = below(3) ? below(64) : number();
 
     fill(code);
-    ghcb_exit(code, first_information(code), second);
+    ghcb_leave(code, first_information(code), second);
 }
 
 /* By the MSR: information, CPUID, and what nobody asks without SNP. */
 static void by_msr(void)
 {
-    static const u64 known[] = { 0x002, 0x004, 0x010, 0x080 };
+    static const uint64_t known[] = { 0x002, 0x004, 0x010, 0x080 };
 
-    msr_protocol(known[below(4)] | (draw() & ~0xffful));
+    ask_msr(known[below(4)] | (draw() & ~0xffful));
 }
 
 void bare_main(void)
 {
     traps_init();
-    for (u64 i = 0; i < ROUNDS; i++) {
+    for (uint64_t i = 0; i < ROUNDS; i++) {
         if (i % 10000 == 0) {
-            put("at ");
-            put_hex(i);
-            put("\n");
+            print("at ");
+            print_number(i);
+            print("\n");
         }
         if (below(8)) {
             by_page();
@@ -147,9 +147,9 @@ void bare_main(void)
             by_msr();
         }
     }
-    put("done ");
-    put_hex(ROUNDS);
-    put("\n");
+    print("done ");
+    print_number(ROUNDS);
+    print("\n");
     for (;;) {
     }
 }

@@ -8,7 +8,7 @@
 struct trap trap;
 
 static struct {
-    u64 low, high;
+    uint64_t low, high;
 } idt[32] __attribute__((aligned(16)));
 
 /* One stub of 16 bytes for each vector: number, then the common part. */
@@ -42,12 +42,12 @@ extern char stubs[];
 void traps_init(void)
 {
     struct {
-        u16 limit;
-        u64 base;
-    } __attribute__((packed)) pointer = { sizeof(idt) - 1, (u64)idt };
+        uint16_t limit;
+        uint64_t base;
+    } __attribute__((packed)) pointer = { sizeof(idt) - 1, (uint64_t)idt };
 
     for (unsigned i = 0; i < 32; i++) {
-        u64 at = (u64)stubs + 16 * i;
+        uint64_t at = (uint64_t)stubs + 16 * i;
 
         idt[i].low = (at & 0xffff) | 0x18ul << 16 | 0x8e00ul << 32 |
                      (at >> 16 & 0xffff) << 48;
@@ -66,7 +66,7 @@ asm(".section .entry, \"ax\"\n"
     "    jmp 1b\n");
 
 /* The compiler may ask for it. */
-void *memset(void *to, int value, u64 size)
+void *memset(void *to, int value, uint64_t size)
 {
     asm volatile("rep stosb" : "+D"(to), "+c"(size) : "a"(value) : "memory");
     return to;

@@ -6,56 +6,21 @@
 #ifndef SEV_TEST_GUEST_H
 #define SEV_TEST_GUEST_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
 #pragma GCC visibility push(hidden)
-
-#define PAGE 4096ull
-#define LARGE (512 * PAGE)
 
 /* Memory map (start.S). */
 #define SECRETS 0x110000ull
 #define SHARED 0x200000ull      /* 2 MiB without the C-bit */
-#define GHCB SHARED
+#define GHCB_GPA SHARED
+#define GHCB_VA SHARED
+#include "../ghcb.h"
 #define SCRATCH (SHARED + PAGE)
 #define PRIVATE 0x800000ull     /* nobody has validated what follows */
-
-#define MSR_GHCB 0xc0010130
-#define MSR_SEV_STATUS 0xc0010131
-
-/* GHCB fields. */
-#define F_CPL 0x0cb
-#define F_RAX 0x1f8
-#define F_RCX 0x308
-#define F_RDX 0x310
-#define F_RBX 0x318
-#define F_CODE 0x390
-#define F_INFO1 0x398
-#define F_INFO2 0x3a0
-#define F_SCRATCH 0x3a8
-#define F_XCR0 0x3e8
-#define F_VALID 0x3f0
-#define F_BUFFER 0x800
+#define LARGE (512 * PAGE)
 
 extern volatile uint64_t vc_code, vc_skip;
 void vc_entry(void);
 void ap_entry(void);
-
-static inline uint64_t read_msr(uint32_t msr)
-{
-    uint32_t low, high;
-
-    asm volatile("rdmsr" : "=a"(low), "=d"(high) : "c"(msr));
-    return low | (uint64_t)high << 32;
-}
-
-static inline void write_msr(uint32_t msr, uint64_t value)
-{
-    asm volatile("wrmsr" : : "c"(msr), "a"((uint32_t)value),
-                 "d"((uint32_t)(value >> 32)) : "memory");
-}
 
 static inline uint64_t read_tsc(void)
 {
@@ -63,19 +28,6 @@ static inline uint64_t read_tsc(void)
 
     asm volatile("rdtsc" : "=a"(low), "=d"(high));
     return low | (uint64_t)high << 32;
-}
-
-static inline void vmgexit(void)
-{
-    asm volatile("rep; vmmcall" : : : "memory");
-}
-
-/* A request of the MSR protocol. */
-static inline uint64_t ask_msr(uint64_t request)
-{
-    write_msr(MSR_GHCB, request);
-    vmgexit();
-    return read_msr(MSR_GHCB);
 }
 
 /* EAX, with the carry flag as bit 8. */
@@ -119,15 +71,11 @@ static inline void poke(uint64_t at, uint64_t value)
 /* ---- lib.c ---- */
 
 void *memset(void *to, int value, size_t size);
-void ghcb_clear(void);
-void ghcb_set(unsigned field, uint64_t value);
+/* The answer to the last ghcb_exit(): printing uses the GHCB too. */
 uint64_t ghcb_get(unsigned field);
 bool ghcb_valid(unsigned field);
 /* VMGEXIT; returns exit information 1. */
 uint64_t ghcb_exit(uint64_t code, uint64_t info1, uint64_t info2);
-void port_out(uint16_t port, uint8_t value);
-void print(const char *text);
-void print_number(uint64_t value);
 /* One line per expectation: ok or FAILED. */
 void expect(const char *what, uint64_t got, uint64_t wanted);
 /* A page-state change; 1 private, 2 shared. Returns the answer's error. */

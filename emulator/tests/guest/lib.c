@@ -5,8 +5,6 @@
  */
 #include "guest.h"
 
-#define DEBUG_PORT 0xe9
-
 volatile uint64_t vc_code, vc_skip;
 unsigned failures;
 
@@ -18,19 +16,6 @@ void *memset(void *to, int value, size_t size)
     return to;
 }
 
-void ghcb_clear(void)
-{
-    memset((void *)GHCB, 0, PAGE);
-    *(volatile uint16_t *)(GHCB + 0xffa) = 2;
-}
-
-void ghcb_set(unsigned field, uint64_t value)
-{
-    poke(GHCB + field, value);
-    *(volatile uint8_t *)(GHCB + F_VALID + field / 64) |= 1 << (field / 8 % 8);
-}
-
-/* The answer to the last ghcb_exit(): printing uses the GHCB too. */
 static uint64_t answer[PAGE / 8];
 
 uint64_t ghcb_get(unsigned field)
@@ -40,49 +25,16 @@ uint64_t ghcb_get(unsigned field)
 
 bool ghcb_valid(unsigned field)
 {
-    return answer[F_VALID / 8 + field / 512] >> (field / 8 % 64) & 1;
-}
-
-static void leave(uint64_t code, uint64_t info1, uint64_t info2)
-{
-    ghcb_set(F_CODE, code);
-    ghcb_set(F_INFO1, info1);
-    ghcb_set(F_INFO2, info2);
-    write_msr(MSR_GHCB, GHCB);
-    vmgexit();
+    return answer[GHCB_VALID / 8 + field / 512] >> (field / 8 % 64) & 1;
 }
 
 uint64_t ghcb_exit(uint64_t code, uint64_t info1, uint64_t info2)
 {
-    leave(code, info1, info2);
+    ghcb_leave(code, info1, info2);
     for (unsigned i = 0; i < PAGE / 8; i++) {
-        answer[i] = peek(GHCB + 8 * i);
+        answer[i] = peek(GHCB_VA + 8 * i);
     }
-    return ghcb_get(F_INFO1);
-}
-
-void port_out(uint16_t port, uint8_t value)
-{
-    ghcb_clear();
-    ghcb_set(F_RAX, value);
-    leave(0x7b, (uint64_t)port << 16 | 1 << 4, 0);
-}
-
-void print(const char *text)
-{
-    while (*text) {
-        port_out(DEBUG_PORT, *text++);
-    }
-}
-
-void print_number(uint64_t value)
-{
-    print("0x");
-    for (int shift = 60; shift >= 0; shift -= 4) {
-        if (value >> shift || !shift) {
-            port_out(DEBUG_PORT, "0123456789abcdef"[value >> shift & 15]);
-        }
-    }
+    return ghcb_get(GHCB_INFO_1);
 }
 
 void expect(const char *what, uint64_t got, uint64_t wanted)

@@ -9,6 +9,8 @@
  */
 #include "guest.h"
 
+#define RESTRICTED_INJECTION (1 << 3)   /* in SEV_FEATURES */
+
 enum {
     RUN_ALL = 0,
     RUN_FUZZ = 1,
@@ -17,6 +19,9 @@ enum {
     RUN_PRIVATE_GHCB = 4,
     RUN_UNREGISTERED_GHCB = 6,
     RUN_VICTIM = 7,             /* read two pages until something happens */
+    RUN_UNSUPPORTED = 8,        /* the guest says that it cannot handle an exit */
+    RUN_UNKNOWN_REQUEST = 9,    /* MSR protocol: run another VMPL */
+    RUN_RESET = 10,
 };
 
 /* ---- #VC ---- */
@@ -120,58 +125,105 @@ static void test_rmpadjust(void)
 
 static void test_page_state(void)
 {
-    uint64_t at = PRIVATE + 4 * PAGE, list = GHCB + F_BUFFER;
+    uint64_t at = PRIVATE + 4 * PAGE, list = GHCB_GPA + GHCB_BUFFER;
 
     ghcb_clear();
-    ghcb_set(F_SCRATCH, list);
+    ghcb_set(GHCB_SCRATCH, list);
     poke(list, 1ull << 16);             /* entries 0 and 1 */
     poke(list + 8, at | 2ull << 52);
     poke(list + 16, (PRIVATE + 5 * PAGE) | 2ull << 52);
     expect("list: result", ghcb_exit(0x80000010, 0, 0), 0);
-    expect("list: no error", ghcb_get(F_INFO2), 0);
-    expect("list: header moved on", ghcb_get(F_BUFFER) & 0xffff, 2);
+    expect("list: no error", ghcb_get(GHCB_INFO_2), 0);
+    expect("list: header moved on", ghcb_get(GHCB_BUFFER) & 0xffff, 2);
     expect("a shared page at a private address: converted, unvalidated",
            VC_OF(3, "mov (%%rax), %%rax", "a"(at)), 0x404);
     expect("validate it", pvalidate(at, 0, 1), 0);
     expect("its contents are gone", peek(at) != 4712, 1);
 
     ghcb_clear();
-    ghcb_set(F_SCRATCH, list);
+    ghcb_set(GHCB_SCRATCH, list);
     poke(list, 300ull << 16);
-    expect("bad header", (ghcb_exit(0x80000010, 0, 0), ghcb_get(F_INFO2)), 1ull << 32 | 1);
+    expect("bad header", (ghcb_exit(0x80000010, 0, 0), ghcb_get(GHCB_INFO_2)), 1ull << 32 | 1);
     ghcb_clear();
-    ghcb_set(F_SCRATCH, list);
+    ghcb_set(GHCB_SCRATCH, list);
     poke(list, 0);
     poke(list + 8, 0xfee00000ull | 1ull << 52);
-    expect("bad entry", (ghcb_exit(0x80000010, 0, 0), ghcb_get(F_INFO2)), 1ull << 32 | 2);
+    expect("bad entry", (ghcb_exit(0x80000010, 0, 0), ghcb_get(GHCB_INFO_2)), 1ull << 32 | 2);
     ghcb_clear();
-    expect("no scratch area", (ghcb_exit(0x80000010, 0, 0), ghcb_get(F_INFO2)), 4);
+    expect("no scratch area", (ghcb_exit(0x80000010, 0, 0), ghcb_get(GHCB_INFO_2)), 4);
 }
 
 /* ---- NAE events ---- */
 
 static void expect_malformed(const char *what, uint64_t info1, uint64_t reason)
 {
-    expect(what, info1 | ghcb_get(F_INFO2) << 32, 2 | reason << 32);
+    expect(what, info1 | ghcb_get(GHCB_INFO_2) << 32, 2 | reason << 32);
+}
+
+#define STRING_IN IO(DEBUG_PORT, IO_8 | IO_IN | IO_STRING | IO_REP)
+
+static void test_scratch_areas(void)
+{
+    uint64_t page_end = SCRATCH + PAGE - 4, shared_end = SHARED + 8 * PAGE - 4;
+
+    poke(page_end, 0);
+    ghcb_clear();
+    ghcb_set(GHCB_SCRATCH, page_end);
+    expect("scratch over the end of a page", ghcb_exit(EXIT_IOIO, STRING_IN, 8), 0);
+    expect("its contents", peek(page_end), 0xe9e9e9e9e9e9e9e9);
+    ghcb_clear();
+    ghcb_set(GHCB_SCRATCH, shared_end);
+    expect_malformed("scratch that ends in private memory", ghcb_exit(EXIT_IOIO, STRING_IN, 8), INVALID_SCRATCH);
+    ghcb_clear();
+    ghcb_set(GHCB_SCRATCH, shared_end);
+    expect("scratch up to there", ghcb_exit(EXIT_IOIO, STRING_IN, 4), 0);
+    ghcb_clear();
+    ghcb_set(GHCB_SCRATCH, ~3ull);
+    expect_malformed("scratch over the end of everything", ghcb_exit(EXIT_IOIO, STRING_IN, 8), INVALID_SCRATCH);
+}
+
+/* What the feature bits do not announce is answered as an event that nobody knows. */
+static void test_events_not_offered(void)
+{
+    static const struct { const char *name; uint64_t code; } events[] = {
+        { "event: #HV doorbell page", EXIT_DOORBELL_PAGE },
+        { "event: #HV IPI", EXIT_HV_IPI },
+        { "event: #HV timer", EXIT_HV_TIMER },
+        { "event: APIC ids", EXIT_APIC_IDS },
+        { "event: run VMPL", EXIT_RUN_VMPL },
+    };
+
+    for (unsigned i = 0; i < sizeof(events) / sizeof(events[0]); i++) {
+        ghcb_clear();
+        ghcb_set(GHCB_RAX, 1);
+        expect_malformed(events[i].name, ghcb_exit(events[i].code, 0, 0), INVALID_EVENT);
+    }
+    ghcb_clear();
+    ghcb_set(GHCB_RAX, 1 | RESTRICTED_INJECTION);
+    expect_malformed("event: a vCPU with restricted injection",
+                     ghcb_exit(EXIT_AP_CREATION, 1, PRIVATE + 17 * PAGE), INVALID_INPUT);
+    ghcb_clear();
+    expect("event: rdtscp", ghcb_exit(EXIT_RDTSCP, 0, 0), 0);
+    expect("event: rdtscp answers", ghcb_valid(GHCB_RAX) && ghcb_valid(GHCB_RCX) && ghcb_valid(GHCB_RDX), 1);
 }
 
 static void test_events(void)
 {
     ghcb_clear();
-    ghcb_set(F_RAX, 0);
-    ghcb_set(F_RCX, 0);
+    ghcb_set(GHCB_RAX, 0);
+    ghcb_set(GHCB_RCX, 0);
     expect("event: cpuid", ghcb_exit(0x72, 0, 0), 0);
-    expect("event: cpuid answers", ghcb_valid(F_RAX) && ghcb_valid(F_RDX) && ghcb_get(F_RAX) > 0, 1);
+    expect("event: cpuid answers", ghcb_valid(GHCB_RAX) && ghcb_valid(GHCB_RDX) && ghcb_get(GHCB_RAX) > 0, 1);
     ghcb_clear();
     expect_malformed("event: cpuid without RAX", ghcb_exit(0x72, 0, 0), 4);
     ghcb_clear();
-    ghcb_set(F_RCX, 0x1b);
+    ghcb_set(GHCB_RCX, 0x1b);
     expect("event: rdmsr", ghcb_exit(0x7c, 0, 0), 0);
-    expect("event: rdmsr answers", ghcb_get(F_RAX) & 0xfffff000, 0xfee00000);
+    expect("event: rdmsr answers", ghcb_get(GHCB_RAX) & 0xfffff000, 0xfee00000);
     ghcb_clear();
-    ghcb_set(F_RCX, 0);
+    ghcb_set(GHCB_RCX, 0);
     expect("event: rdpmc is #GP", ghcb_exit(0x6f, 0, 0), 1);
-    expect("event: which exception", ghcb_get(F_INFO2), 0x80000b0d);
+    expect("event: which exception", ghcb_get(GHCB_INFO_2), 0x80000b0d);
     ghcb_clear();
     expect("event: rdtsc", ghcb_exit(0x6e, 0, 0), 0);
     expect("event: wbinvd", (ghcb_clear(), ghcb_exit(0x89, 0, 0)), 0);
@@ -179,49 +231,52 @@ static void test_events(void)
     expect("event: monitor", (ghcb_clear(), ghcb_exit(0x8a, 0, 0)), 0);
     expect("event: mwait", (ghcb_clear(), ghcb_exit(0x8b, 0, 0)), 0);
     expect("event: nmi complete", (ghcb_clear(), ghcb_exit(0x80000003, 0, 0)), 0);
-    expect("event: features", (ghcb_clear(), ghcb_exit(0x8000fffd, 0, 0), ghcb_get(F_INFO2)), 3);
+    expect("event: features", (ghcb_clear(), ghcb_exit(0x8000fffd, 0, 0), ghcb_get(GHCB_INFO_2)), 3);
     ghcb_clear();
-    ghcb_set(F_RAX, 0x600);
+    ghcb_set(GHCB_RAX, 0x600);
     expect("event: write DR7", ghcb_exit(0x37, 0, 0), 0);
-    expect("event: read DR7", (ghcb_clear(), ghcb_exit(0x27, 0, 0), ghcb_get(F_RAX)), 0x600);
+    expect("event: read DR7", (ghcb_clear(), ghcb_exit(0x27, 0, 0), ghcb_get(GHCB_RAX)), 0x600);
     ghcb_clear();
-    ghcb_set(F_RAX, 1);
-    ghcb_set(F_CPL, 0);
+    ghcb_set(GHCB_RAX, 1);
+    ghcb_set(GHCB_CPL, 0);
     expect("event: vmmcall", ghcb_exit(0x81, 0, 0), 0);
-    expect("event: hypercalls: none", ghcb_get(F_RAX), -1000ull);
+    expect("event: hypercalls: none", ghcb_get(GHCB_RAX), -1000ull);
     ghcb_clear();
-    ghcb_set(F_SCRATCH, GHCB + F_BUFFER);
+    ghcb_set(GHCB_SCRATCH, GHCB_GPA + GHCB_BUFFER);
     expect("event: mmio read", ghcb_exit(0x80000001, 0xfee00030, 4), 0);
-    expect("event: LAPIC version", ghcb_get(F_BUFFER) & 0xff, 0x14);
+    expect("event: LAPIC version", ghcb_get(GHCB_BUFFER) & 0xff, 0x14);
     ghcb_clear();
-    ghcb_set(F_SCRATCH, GHCB + F_BUFFER);
-    expect_malformed("event: mmio of RAM", ghcb_exit(0x80000001, PRIVATE, 4), 5);
+    ghcb_set(GHCB_SCRATCH, GHCB_GPA + GHCB_BUFFER);
+    expect("event: mmio of RAM: its shared side", ghcb_exit(EXIT_MMIO_READ, PRIVATE, 4), 0);
     ghcb_clear();
-    ghcb_set(F_SCRATCH, GHCB + F_BUFFER);
-    expect_malformed("event: mmio, too long", ghcb_exit(0x80000001, 0xfee00030, 99), 5);
+    ghcb_set(GHCB_SCRATCH, GHCB_GPA + GHCB_BUFFER);
+    expect("event: mmio of 16 bytes", ghcb_exit(EXIT_MMIO_READ, 0xfee00030, 16), 0);
     ghcb_clear();
-    ghcb_set(F_SCRATCH, PRIVATE + 4 * PAGE);
+    ghcb_set(GHCB_SCRATCH, SCRATCH);
+    expect_malformed("event: mmio, too long", ghcb_exit(EXIT_MMIO_READ, 0xfee00030, 0x4001), INVALID_SCRATCH);
+    ghcb_clear();
+    ghcb_set(GHCB_SCRATCH, PRIVATE + 4 * PAGE);
     expect_malformed("event: scratch in private memory", ghcb_exit(0x80000001, 0xfee00030, 4), 3);
     ghcb_clear();
-    ghcb_set(F_SCRATCH, GHCB + 0x10);
+    ghcb_set(GHCB_SCRATCH, GHCB_GPA + 0x10);
     expect_malformed("event: scratch on top of the fields", ghcb_exit(0x80000001, 0xfee00030, 4), 3);
     ghcb_clear();
-    ghcb_set(F_SCRATCH, SCRATCH);
+    ghcb_set(GHCB_SCRATCH, SCRATCH);
     expect_malformed("event: string of 2^60 bytes", ghcb_exit(0x7b, 0xe9 << 16 | 1 << 4 | 4, 1ull << 60), 3);
     ghcb_clear();
     expect_malformed("event: unknown", ghcb_exit(0x80000099, 0, 0), 6);
     ghcb_clear();
-    *(volatile uint32_t *)(GHCB + 0xffc) = 1;
+    *(volatile uint32_t *)(GHCB_GPA + 0xffc) = 1;
     expect_malformed("event: unknown usage", ghcb_exit(0x72, 0, 0), 2);
     ghcb_clear();
-    ghcb_set(F_RAX, 1);
+    ghcb_set(GHCB_RAX, 1);
     expect_malformed("event: create a vCPU that is not there", ghcb_exit(0x80000013, 99ull << 32 | 1, PRIVATE), 5);
     ghcb_clear();
     expect_malformed("event: guest request to a private page", ghcb_exit(0x80000011, PRIVATE, SCRATCH), 5);
     ghcb_clear();
     expect_malformed("event: guest request, one page twice", ghcb_exit(0x80000011, SCRATCH, SCRATCH), 5);
     ghcb_clear();
-    expect("event: guest request, nonsense", (ghcb_exit(0x80000011, SCRATCH, SCRATCH + PAGE), ghcb_get(F_INFO2)), 0x16);
+    expect("event: guest request, nonsense", (ghcb_exit(0x80000011, SCRATCH, SCRATCH + PAGE), ghcb_get(GHCB_INFO_2)), 0x16);
 }
 
 /* ---- malformed events, at random ---- */
@@ -229,7 +284,7 @@ static void test_events(void)
 static uint64_t odd_value(void)
 {
     static const uint64_t values[] = {
-        0, 1, 2, 8, 0x10, PAGE, GHCB, GHCB + F_BUFFER, GHCB + 0xff8, SCRATCH,
+        0, 1, 2, 8, 0x10, PAGE, GHCB_GPA, GHCB_GPA + GHCB_BUFFER, GHCB_GPA + 0xff8, SCRATCH,
         SCRATCH + 0xffc, PRIVATE, 0xfee00000, 0xfec00000, 0xffc00000, ~0ull,
         1ull << 63, 1ull << 51, 0xfffffffff000, 0x100000000, 0xe91 << 4,
     };
@@ -259,7 +314,7 @@ static uint64_t odd_code(void)
 static bool ends_the_machine(uint64_t code, uint64_t info1)
 {
     return code == 0x8000fffe || code == 0x80000004 || code == 0x80000002 ||
-           (code == 0x80000013 && !(info1 >> 32)) ||
+           code == EXIT_UNSUPPORTED || (code == 0x80000013 && !(info1 >> 32)) ||
            (code == 0x7b && !(info1 & 1) && info1 >> 16 != 0xe9) ||
            (code == 0x7c && info1 & 1);
 }
@@ -267,7 +322,7 @@ static bool ends_the_machine(uint64_t code, uint64_t info1)
 static void fuzz(uint64_t count)
 {
     static const uint16_t fields[] = {
-        F_RAX, F_RBX, F_RCX, F_RDX, F_SCRATCH, F_XCR0, F_CPL & ~7, F_CODE, F_INFO1, F_INFO2,
+        GHCB_RAX, GHCB_RBX, GHCB_RCX, GHCB_RDX, GHCB_SCRATCH, GHCB_XCR0, GHCB_CPL & ~7, GHCB_CODE, GHCB_INFO_1, GHCB_INFO_2,
     };
 
     for (uint64_t i = 0; i < count; i++) {
@@ -282,16 +337,16 @@ static void fuzz(uint64_t count)
                 ghcb_set(fields[f], odd_value());
             }
         }
-        for (unsigned at = F_BUFFER; at < F_BUFFER + 64; at += 8) {
-            poke(GHCB + at, odd_value());
+        for (unsigned at = GHCB_BUFFER; at < GHCB_BUFFER + 64; at += 8) {
+            poke(GHCB_GPA + at, odd_value());
         }
-        ghcb_set(F_CODE, code);
-        ghcb_set(F_INFO1, info1);
-        ghcb_set(F_INFO2, info2);
+        ghcb_set(GHCB_CODE, code);
+        ghcb_set(GHCB_INFO_1, info1);
+        ghcb_set(GHCB_INFO_2, info2);
         if (random_number() % 64 == 0) {
-            *(volatile uint8_t *)(GHCB + F_VALID + random_number() % 16) = random_number();
+            *(volatile uint8_t *)(GHCB_GPA + GHCB_VALID + random_number() % 16) = random_number();
         }
-        write_msr(MSR_GHCB, GHCB);
+        write_msr(MSR_GHCB, GHCB_GPA);
         vmgexit();
         /* A page-state change may have taken the GHCB or the scratch pages. */
         for (uint64_t page = SHARED; page < SHARED + 8 * PAGE; page += PAGE) {
@@ -308,7 +363,7 @@ static void fuzz(uint64_t count)
 
 void ap_main(void)
 {
-    *(volatile uint8_t *)GHCB = 0;      /* shared memory is no matter of VMPLs */
+    *(volatile uint8_t *)GHCB_GPA = 0;      /* shared memory is no matter of VMPLs */
     (void)peek(VICTIM);
     poke(VICTIM, 1);
     for (;;) {
@@ -352,7 +407,7 @@ static void start_vmpl1(void)
     poke(VMSA + 0x3e8, 1);
     expect("save area", rmpadjust(VMSA, 0, 0x10001), 0);
     ghcb_clear();
-    ghcb_set(F_RAX, 1);
+    ghcb_set(GHCB_RAX, 1);
     expect("start a vCPU in VMPL1", ghcb_exit(0x80000013, 1ull << 32 | 1, VMSA), 0);
     for (;;) {
     }
@@ -422,7 +477,7 @@ void main(void)
     for (uint64_t page = SHARED; page < SHARED + 8 * PAGE; page += PAGE) {
         page_state(page, 2);
     }
-    ask_msr(GHCB | 0x012);
+    ask_msr(GHCB_GPA | 0x012);
     set_up_vc();
     run = *(volatile uint8_t *)(SECRETS + 0x10);
     thousands = *(volatile uint16_t *)(SECRETS + 0x11);
@@ -434,6 +489,8 @@ void main(void)
         test_rmpadjust();
         test_page_state();
         test_events();
+        test_scratch_areas();
+        test_events_not_offered();
         break;
     case RUN_FUZZ:
         fuzz(thousands * 1000ull);
@@ -450,11 +507,21 @@ void main(void)
     case RUN_VICTIM:
         be_a_victim();
         break;
+    case RUN_UNSUPPORTED:
+        ghcb_clear();
+        ghcb_exit(EXIT_UNSUPPORTED, EXIT_NPF, 0);
+        break;
+    case RUN_UNKNOWN_REQUEST:
+        ask_msr(1ull << 32 | 0x016);
+        break;
+    case RUN_RESET:
+        reset_machine();
+        break;
     case RUN_UNREGISTERED_GHCB:
         write_msr(MSR_GHCB, SCRATCH);
         vmgexit();
         break;
     }
     print(failures ? "end: some failed\n" : "end: all ok\n");
-    ask_msr(0x100 | 1ull << 12 | 0x42ull << 16);
+    terminate(0x42);
 }

@@ -17,7 +17,7 @@ from sevkit.memory.sources.base import PAGE
 BLOCK = 16  # bytes that the memory controller encrypts at once
 RECORD = 64  # bytes of one record of the account: a page holds 64 of them
 BALANCES = (100, 0)
-PATIENCE = 20.0  # seconds for an answer that may never come
+PATIENCE = 90.0  # seconds for an answer that may never come
 _LOOKS = 40
 _ENOUGH = 5  # observations at least: fewer could match by chance
 # Other pages would change together with the account: the file that it was made from, freed buffers, the shell's copy of

@@ -1,16 +1,20 @@
 """What experiments on a real guest use: the guest, the host's operations on it, and how to capture its memory."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sevkit.attacks.labs.host import Host
 from sevkit.attacks.notebook import Notebook, Observation
-from sevkit.errors import InconclusiveError, UsageError
+from sevkit.errors import InconclusiveError, SevkitError, UsageError
 from sevkit.hypervisor.protocols import Guest
 from sevkit.hypervisor.qemu.guest import QemuGuest
+
+T = TypeVar("T")
+_LOOK_EVERY = 0.5  # seconds
 
 
 @dataclass
@@ -19,7 +23,8 @@ class GuestLab:
 
     ``capture`` is ``gcore`` or ``live``; ``keep`` is a folder for cores. ``progress`` is called with one line before
     each part that takes time. ``boot_seconds`` is the boot time of the guest. ``pages`` has the host addresses of pages
-    found in this guest, by the name of the file, for the next attack on it.
+    found in this guest, by the name of the file, for the next attack on it. ``as_published``: also run the published
+    article's own commands.
     """
 
     guest: Guest
@@ -28,6 +33,7 @@ class GuestLab:
     boot_seconds: float = 0.0
     pages: dict[str, int] = field(default_factory=dict)
     progress: Callable[[str], None] = field(default=lambda _: None)
+    as_published: bool = False
 
     @cached_property
     def host(self) -> Host:
@@ -57,6 +63,31 @@ def describe(guest: Guest) -> dict[str, Any]:
         "notes": list(guest.notes),
         "versions": dict(guest.versions),
     }
+
+
+def unless_fault(lab: GuestLab, action: Callable[[], T]) -> T | None:
+    """What an action on the guest returns; None as soon as a fault has stopped the guest, which then never answers.
+
+    The action waits in a thread of its own, which ends with the guest. Raises what the action raises.
+    """
+    results: list[T] = []
+    errors: list[Exception] = []
+
+    def perform() -> None:
+        try:
+            results.append(action())
+        except SevkitError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=perform, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(_LOOK_EVERY)
+        if thread.is_alive() and lab.host.fault() is not None:
+            return None
+    if errors:
+        raise errors[0]
+    return results[0]
 
 
 def ended_by_fault(lab: GuestLab, note: Notebook, why: str) -> Observation:

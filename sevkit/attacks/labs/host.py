@@ -7,11 +7,10 @@ from typing import Any
 
 from sevkit.errors import HypervisorError, InconclusiveError
 from sevkit.hypervisor.qemu.guest import QemuGuest
-from sevkit.memory.guest_ram.layout import GuestMap, GuestRange
+from sevkit.memory.guest_ram.layout import GuestMap
 from sevkit.memory.sources import poke
 from sevkit.memory.sources.base import PAGE, State, intersect, normalise
 from sevkit.memory.sources.process import LiveMemory
-from sevkit.vocabulary import Mode
 
 _WINDOW = 8 << 20
 
@@ -43,10 +42,7 @@ class Host:
 
     def ram(self) -> GuestMap:
         """The layout of guest RAM in the VMM; an SEV-SNP guest's private memory is separate from its shared memory."""
-        if self._guest.spec.mode is Mode.SEV_SNP and self._guest.encrypted_by_engine:
-            address, size = (self.engine(f"private-{word}") for word in ("address", "size"))
-            return GuestMap([GuestRange("private memory", 0, min(size, self.engine("dram-size")), address)])
-        return GuestMap(self._guest.ram_blocks())
+        return GuestMap(self._guest.private_blocks() or self._guest.ram_blocks())
 
     def gpa(self, address: int) -> int:
         """The guest-physical address of a byte of guest RAM; raises InconclusiveError if it is not guest RAM."""
@@ -54,10 +50,6 @@ class Host:
         if place is None:
             raise InconclusiveError(f"{address:#x} is not in the guest's RAM")
         return place.gpa
-
-    def engine(self, name: str) -> int:
-        """A number that the emulator's engine offers (docs/emulator.md has the list)."""
-        return int(self._guest.ask("qom-get", path="/objects/sev0", property=name))
 
     def command(self, name: str, **arguments: object) -> Any:
         """A command of the emulator's hostile host; raises RefusedError when the processor refuses it."""

@@ -18,7 +18,7 @@ ATTACK = Attack(
         Mode.NOSEV: Expectation(Outcome.WORKS, "memory is plaintext"),
         Mode.SEV: Expectation(Outcome.STOPPED, "ciphertext"),
         Mode.SEV_ES: Expectation(Outcome.STOPPED, "ciphertext"),
-        Mode.SEV_SNP: Expectation(Outcome.STOPPED, "private pages are not mapped by the VMM (guest_memfd)"),
+        Mode.SEV_SNP: Expectation(Outcome.STOPPED, "private pages are ciphertext or not mapped by the VMM"),
     },
     mitigations=(),
     mitigated=None,

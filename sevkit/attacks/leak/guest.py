@@ -7,19 +7,21 @@ process's environment and in the kernel's log. docs/leak.md explains how the ver
 import contextlib
 import secrets as randomness
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from sevkit.attacks.labs.guest_lab import GuestLab
+from sevkit.attacks.leak import published
 from sevkit.attacks.leak import verdict as judge
+from sevkit.attacks.leak.pages import by_mapping, unpopulated
 from sevkit.attacks.leak.seen import PlacedHit, SecondLook, Seen, coverage, secret_pages, weigh
 from sevkit.attacks.notebook import Notebook, Observation, Outcome
 from sevkit.errors import GuestError, NotPermittedError
 from sevkit.guest import secrets
 from sevkit.memory import capture
 from sevkit.memory.guest_ram.layout import GuestMap
-from sevkit.memory.guest_ram.picture import draw, guest_pages
+from sevkit.memory.guest_ram.picture import draw
 from sevkit.memory.search.patterns import Pattern
 from sevkit.memory.search.scan import scan
 from sevkit.memory.search.workers import Hit
@@ -58,6 +60,8 @@ def guest(lab: GuestLab, note: Notebook) -> Observation:
         seen = _look(lab, nonce, clock)
         alive = lab.guest.holds(nonce)
         clock.lap("read back")
+        if lab.as_published:
+            seen.what["guest"] = published.in_guest(lab)
     except SourceGoneError as error:
         raise GuestError(f"the VMM of {lab.guest.name} ended during the experiment", detail=error.message) from error
     note.host(f"The host captures the VMM's memory and searches it: {seen.what['command']}.")
@@ -67,25 +71,27 @@ def guest(lab: GuestLab, note: Notebook) -> Observation:
 
 def _look(lab: GuestLab, nonce: bytes, clock: "_Clock") -> Seen:
     """Capture, search, and classify every page of guest RAM."""
-    ram = GuestMap(lab.guest.ram_blocks())
+    ram, private = GuestMap(lab.guest.ram_blocks()), GuestMap(lab.guest.private_blocks())
     word = lab.guest.word()
     lab.guest.write_back()  # a secret that is only in a cache is never found in DRAM, even without protection
+    never = unpopulated(lab.guest.pid, ram)
     lab.say(f"capturing the VMM's memory ({lab.capture})")
-    with _captured(lab) as (source, what):
+    with _captured(lab, nonce) as (source, what):
         clock.lap("capture")
         lab.say("searching")
         patterns = _patterns(nonce, lab.guest.name)
         found = scan(source, patterns)
         clock.lap("search")
         lab.say("looking at every page of guest RAM")
-        pages = guest_pages(source, ram)
+        mappings = by_mapping(source, ram, private, never)
+        pages = mappings.together
         covered = coverage(source, ram, found, pages.counts())
-        placed = [_place(hit, patterns[hit.pattern].name, source, ram) for hit in found.hits]
+        placed = [_place(hit, patterns[hit.pattern].name, source, (ram, private)) for hit in found.hits]
         clock.lap("classify")
-    seen = Seen(what, found, pages, covered, placed, word)
+    seen = Seen(what, found, pages, covered, placed, word, mappings.counts())
     if not any(hit.secret in secrets.PLACES for hit in placed):
         lab.say("looking again, at the VMM held still")
-        seen.second_look = _second_look(lab.guest.pid, ram, patterns)
+        seen.second_look = _second_look(lab.guest.pid, GuestMap([*ram.blocks, *private.blocks]), patterns)
         clock.lap("second look")
     return seen
 
@@ -128,7 +134,7 @@ def _patterns(nonce: bytes, name: str) -> list[Pattern]:
 
 
 @contextlib.contextmanager
-def _captured(lab: GuestLab) -> Iterator[tuple[MemorySource, dict[str, Any]]]:
+def _captured(lab: GuestLab, nonce: bytes) -> Iterator[tuple[MemorySource, dict[str, Any]]]:
     """The VMM's memory: by gcore, into a file without a name unless the core is to be kept; or live, without a file."""
     pid = lab.guest.pid
     if lab.capture == "live":
@@ -140,16 +146,19 @@ def _captured(lab: GuestLab) -> Iterator[tuple[MemorySource, dict[str, Any]]]:
             path = stack.enter_context(capture.captured(pid))
         else:
             path = capture.capture(pid, lab.keep).rename(lab.keep / f"{lab.guest.name}.core")
-        what = {"method": "gcore", "dump_bytes": path.stat().st_size, "command": f"gcore {pid}"}
+        what: dict[str, Any] = {"method": "gcore", "dump_bytes": path.stat().st_size, "command": f"gcore {pid}"}
+        what["kept"] = str(path) if lab.keep else None
+        if lab.as_published:
+            what["grep"] = published.grep(path, published.text(nonce))
         with CoreMemory(path) as core:
-            yield core, {**what, "kept": str(path) if lab.keep else None}
+            yield core, what
 
 
-def _place(hit: Hit, secret: str, source: MemorySource, ram: GuestMap) -> PlacedHit:
+def _place(hit: Hit, secret: str, source: MemorySource, maps: Sequence[GuestMap]) -> PlacedHit:
     """The place of a hit: its guest-physical address if it is in guest RAM, else the VMM's own mapping."""
-    place = ram.place(hit.address)
-    if place is not None:
-        return PlacedHit(secret, hit.address, place.gpa, f"guest RAM ({place.block})")
+    for ram in maps:
+        if (place := ram.place(hit.address)) is not None:
+            return PlacedHit(secret, hit.address, place.gpa, f"guest RAM ({place.block})")
     region = region_at(source.regions(), hit.address)
     return PlacedHit(secret, hit.address, None, f"VMM: {region.label if region else 'unknown mapping'}")
 
@@ -206,6 +215,7 @@ def _conclude(
             "dump_coverage": seen.found.coverage.as_dict(),
             "controls": _control_details(seen, in_ram, in_vmm, alive),
             "guest_used_pages": seen.word.used_pages,
+            "mappings": seen.mappings,
         },
     }
     picture = draw(seen.pages, str(mode), f"{lab.guest.provenance}, {decision.verdict}", marks)

@@ -1,7 +1,7 @@
 """The observations of a capture, and the verdict on them. Pure: no guest, no host."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sevkit.attacks.leak import verdict as judge
@@ -39,7 +39,8 @@ class SecondLook:
 class Seen:
     """The observations of a capture, before the verdict. ``what`` says how the memory was captured.
 
-    ``word`` is what the guest reported about its memory.
+    ``word`` is what the guest reported about its memory. ``mappings`` counts the pages of each mapping of guest RAM by
+    class, where the VMM has more than one.
     """
 
     what: dict[str, Any]
@@ -48,6 +49,7 @@ class Seen:
     coverage: dict[str, int]
     placed: list[PlacedHit]
     word: secrets.GuestWord
+    mappings: dict[str, dict[str, int]] = field(default_factory=dict)
     second_look: SecondLook = SecondLook()
 
 

@@ -5,7 +5,7 @@ it returns, so the result is a smallest change, with all other changes of the sa
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations, product
 from math import prod
 
@@ -84,12 +84,14 @@ def explain(
     limits: Limits | None = None,
     progress: Progress | None = None,
 ) -> Answer:
-    """Search for the change; raises UsageError if the expected digest does not have the size of a requested mode."""
+    """Search for the change; raises UsageError if no mode has digests of the expected one's size.
+
+    A digest of another size than the mode has is of another mode: that is the first change, then come the others.
+    """
     check(inputs)
+    limits = limits or Limits()
     if len(expected) != SIZES[inputs.mode]:
-        kinds = ", ".join(mode for mode, size in SIZES.items() if size == len(expected))
-        hint = f"a digest of {len(expected)} bytes is of {kinds}" if kinds else "give the digest in hex"
-        raise UsageError(f"a launch digest of {inputs.mode} has {SIZES[inputs.mode]} bytes", hint=hint)
+        return _of_other_mode(inputs, expected, material, limits, progress)
     answer = Answer(expected, launch_digest(inputs))
     if answer.computed == expected:
         answer.found = []
@@ -98,8 +100,33 @@ def explain(
     if step:
         answer.found, answer.note = [Change("steps", "all", step)], step
         return answer
-    search = _Search(inputs, answer, material or Material(), limits or Limits(), progress)
+    search = _Search(inputs, answer, material or Material(), limits, progress)
     search.run()
+    return answer
+
+
+def _of_other_mode(
+    inputs: LaunchInputs, expected: bytes, material: Material | None, limits: Limits, progress: Progress | None
+) -> Answer:
+    modes = [mode for mode, size in SIZES.items() if size == len(expected)]
+    if not modes:
+        hint = "give the digest in hex"
+        raise UsageError(f"a launch digest of {inputs.mode} has {SIZES[inputs.mode]} bytes", hint=hint)
+    sizes = f"{len(expected)} bytes: a digest of {' or '.join(modes)}, not of {inputs.mode}"
+    answer = Answer(expected, launch_digest(inputs), note=sizes)
+    rest = replace(limits, changes=max(1, limits.changes - 1))
+    ways: list[list[Change]] = []
+    for mode in modes:
+        part = explain(replace(inputs, mode=mode), expected, material=material, limits=rest, progress=progress)
+        found = [part.found, *part.others] if part.found is not None else []
+        first = Change("mode", inputs.mode, mode)
+        ways += [[first, *changes] for changes in found if all(item.input != "mode" for item in changes)]
+        answer.tried += part.tried
+        answer.complete &= part.complete
+        answer.ruled_out += [f"{mode}: {line}" for line in part.ruled_out]
+    ways.sort(key=len)
+    if ways:
+        answer.found, *answer.others = [way for way in ways if len(way) == len(ways[0])]
     return answer
 
 

@@ -6,6 +6,7 @@ signatures and public keys are in its appendix.
 
 import hashlib
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -128,11 +129,23 @@ def sign(
     return Signed(packed, bytes(auth), key_digest(id_key.public_key()), author_digest)
 
 
+def _form(block: bytes, auth: bytes) -> Iterator[str]:
+    """Errors of the fields that name versions and algorithms."""
+    version = _BLOCK.unpack(block)[3]
+    id_algorithm, author_algorithm = struct.unpack_from("<II", auth)
+    if version != 1:
+        yield f"the block has version {version}, not 1"
+    if id_algorithm != _ECDSA_P384:
+        yield f"the ID key's algorithm is {id_algorithm}, not ECDSA P-384 (1)"
+    if any(auth[_AUTHOR_KEY : _AUTHOR_KEY + KEY_SIZE]) and author_algorithm != _ECDSA_P384:
+        yield f"the author key's algorithm is {author_algorithm}, not ECDSA P-384 (1)"
+
+
 def verify(block: bytes, auth: bytes) -> list[str]:
     """Check a signed ID block as the firmware would: return all errors, empty if it is valid."""
     if len(block) != BLOCK_SIZE or len(auth) != AUTH_SIZE:
         return [f"an ID block has {BLOCK_SIZE} bytes and its authentication {AUTH_SIZE}"]
-    faults = []
+    faults = list(_form(block, auth))
     public = auth[_ID_KEY : _ID_KEY + KEY_SIZE]
     if not _fits(unpack_key(public), block, auth[_BLOCK_SIGNATURE : _BLOCK_SIGNATURE + SIGNATURE_SIZE]):
         faults.append("the block is not signed by the ID key")

@@ -1,7 +1,7 @@
 """IGVM files: the headers, and the launch digest of the guest that they describe. Pure.
 
 Format: microsoft/igvm, igvm_defs/src/lib.rs. Rules of the measurement: coconut-svsm, tools/igvmmeasure, which measures
-in the file's order; KVM's restrictions on save areas are reported as warnings.
+in the file's order; KVM's restrictions on save areas are reported as warnings. A test has a digest by igvmfilegen.
 """
 
 import hashlib
@@ -141,28 +141,36 @@ def snp_runs(file: Igvm, *, native_zero: bool = False) -> Iterator[PageRun]:
     """The measured pages of an SNP guest in the file's order; shared pages are not measured."""
     mask = file.mask(Mode.SEV_SNP)
     areas = {v[1]: v[0] for kind, v, _ in file.headers if kind == _AREA}
+    inserted = 0
     for kind, values, data in file.headers:
         if kind == _PAGE and values[1] & mask:
             yield from _page_runs(values, data, native_zero=native_zero)
         elif kind == _INSERT and values[1] & mask:
             if values[2] not in areas:
                 raise BadInputError(f"the IGVM file inserts parameter area {values[2]}, which it does not define")
-            yield span_run("parameter", PageType.UNMEASURED, values[0], _area(areas[values[2]]))
+            size = areas[values[2]]
+            inserted += size
+            if not 0 < size <= MOST_BYTES or inserted > MOST_BYTES:
+                raise BadInputError(f"parameter areas of {inserted} bytes make no sense")
+            yield span_run("parameter", PageType.UNMEASURED, _addresses(values[0], size), size)
         elif kind == _CONTEXT and values[1] & mask:
             yield PageRun("vmsa", PageType.VMSA, values[0], (vmsa_digest(data or bytes(PAGE)),))
 
 
-def _area(size: int) -> int:
-    if not 0 < size <= MOST_BYTES:
-        raise BadInputError(f"a parameter area of {size} bytes makes no sense")
-    return size
+def _addresses(gpa: int, size: int) -> int:
+    if gpa + size > 1 << 64:
+        raise BadInputError(f"pages of the IGVM file lie beyond 64 bits of address: {gpa:#x}")
+    return gpa
 
 
 def _page_runs(values: tuple[int, ...], data: bytes, *, native_zero: bool) -> Iterator[PageRun]:
     gpa, _, _, flags, data_type, _ = values
     size = 512 * PAGE if flags & _LARGE else PAGE
-    if flags & _SHARED or data_type not in DataType.__members__.values():
+    if flags & _SHARED:
         return
+    _addresses(gpa, size)
+    if data_type not in DataType.__members__.values():
+        raise BadInputError(f"the page at {gpa:#x} of the IGVM file has data type {data_type}, which is not known")
     if data_type != DataType.NORMAL:
         yield span_run(DataType(data_type).name, _KINDS[DataType(data_type)], gpa, size)
     elif flags & _UNMEASURED:

@@ -1,17 +1,38 @@
 """The launch inputs that a QEMU command line describes. Pure except for the function that reads files."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 
 from sevkit.attestation.measure import cpus
-from sevkit.errors import UsageError
+from sevkit.errors import BadInputError, UsageError
+from sevkit.hypervisor.lint import command_line
+from sevkit.hypervisor.lint.model import SEV_OBJECTS
 from sevkit.model.digest import Kernel, LaunchInputs
 from sevkit.vocabulary import Mode
 
-_OBJECTS = ("sev-guest", "sev-snp-guest", "sev-tcg-guest", "sev-snp-tcg-guest")
 _ES = 1 << 2  # of the policy of SEV (SEV API 55766, guest policy)
 _SNP_ACTIVE, _DEBUG_SWAP = 1 << 0, 1 << 5
 
 Reader = Callable[[str], bytes]
+
+
+def line_in(data: bytes, origin: str) -> list[str]:
+    """The one command line in a file: as text, or as `guest launch --dry-run --json` prints it.
+
+    Raises BadInputError if there is none, UsageError if there are several.
+    """
+    text = data.decode("utf-8-sig", "replace")
+    if text.lstrip().startswith("{"):
+        try:
+            found = json.loads(text)["data"]["command_lines"]
+            lines = [[str(word) for word in line] for line in found]
+        except (ValueError, RecursionError, LookupError, TypeError) as error:
+            raise BadInputError(f"{origin}: not what `guest launch --dry-run --json` prints") from error
+    else:
+        lines = command_line.arguments(text, origin)
+    if len(lines) != 1:
+        raise UsageError(f"{origin}: {len(lines)} command lines", hint="give a file with one")
+    return lines[0]
 
 
 def launch_of(argv: Sequence[str], read: Reader) -> LaunchInputs:
@@ -29,18 +50,27 @@ def launch_of(argv: Sequence[str], read: Reader) -> LaunchInputs:
         mode,
         read(_firmware(argv)),
         vcpus=_vcpus(argv),
-        signature=cpus.signature_of(_last(argv, "-cpu", "qemu64").partition(",")[0]),
+        signature=_signature(argv, emulated="tcg" in kind),
         features=features or 1,
         kernel=_kernel(argv, read) if properties.get("kernel-hashes") == "on" else None,
     )
 
 
 def _encryption(argv: Sequence[str]) -> tuple[str, dict[str, str]]:
-    for value in _values(argv, "-object"):
-        kind, _, rest = value.partition(",")
-        if kind in _OBJECTS:
-            return kind, dict(part.partition("=")[::2] for part in rest.split(","))
+    for item in command_line.launch(argv, "").objects:
+        if item.kind in SEV_OBJECTS:
+            return item.kind, dict(item.options)
     raise UsageError("this guest is not encrypted: it has no launch digest")
+
+
+def _signature(argv: Sequence[str], *, emulated: bool) -> int:
+    """That of the CPU model; ``host``, and ``max`` under KVM, is whatever the host has."""
+    model = _last(argv, "-cpu", "qemu64").partition(",")[0]
+    if model == "host" or (model == "max" and not emulated):
+        raise UsageError(
+            f"-cpu {model} has the host's signature", hint="give the options of the launch, with --vcpu-sig"
+        )
+    return cpus.signature_of(model)
 
 
 def _values(argv: Sequence[str], option: str) -> Iterator[str]:

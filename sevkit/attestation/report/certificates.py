@@ -15,7 +15,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
-from sevkit.attestation.report import certtable, products
+from sevkit.attestation.report import certtable, products, strictjson
 from sevkit.attestation.report.products import Product, TcbVersion
 from sevkit.errors import BadInputError
 
@@ -238,12 +238,23 @@ def load(data: bytes) -> tuple[list[Certificate], list[x509.CertificateRevocatio
         raise BadInputError(f"{len(data)} bytes are too many for certificates")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # every VCEK has serial number 0, which RFC 5280 does not allow
+        if data.lstrip()[:1] == b"{":
+            return _pem(_strings(data))
         if b"-----BEGIN " in data:
             return _pem(data)
         if certtable.looks_like_one(data):
             parts = [load(part) for part in certtable.read(data).values()]
             return [c for found, _ in parts for c in found], [crl for _, crls in parts for crl in crls]
         return _der(data)
+
+
+def _strings(data: bytes) -> bytes:
+    """The strings of a JSON object, as Azure's metadata service gives certificates (vcekCert, certificateChain)."""
+    try:
+        document = strictjson.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise BadInputError(f"no certificates, and not valid JSON: {error}") from error
+    return "\n".join(value for value in document.values() if isinstance(value, str)).encode(errors="replace")
 
 
 _PEM_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.+?-----END \1-----", re.DOTALL)

@@ -2,18 +2,18 @@
 
 Forms: the 1184 bytes alone; the answer of the firmware with its header of 32 bytes (MSG_REPORT_RSP, SEV-SNP firmware
 ABI), padded or not; a report with a certificate table behind it (extended report); the blob that Azure keeps in the
-vTPM ("HCLA"); JSON of configfs-tsm blobs; hex and base64 of all of these.
+vTPM ("HCLA"); the protobuf messages of go-sev-guest; JSON that holds any of these; hex and base64 of all of these.
 """
 
 import base64
 import binascii
 import hashlib
-import json
 import re
 import struct
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
-from sevkit.attestation.report import certtable, layout
+from sevkit.attestation.report import certtable, layout, protobuf, strictjson
 from sevkit.errors import BadInputError
 
 MOST_BYTES = 4 << 20
@@ -22,7 +22,9 @@ _HCL_HEADER = struct.Struct("<4sIII16s")
 _HCL_RUNTIME = struct.Struct("<IIIII")
 _HCL_HASHES = {1: "sha256", 2: "sha384", 3: "sha512"}
 _HCL_SNP = 2
-_FORMS = "known: 1184 bytes, firmware response, report with certificate table, Azure HCL blob, JSON, hex, base64"
+_FORMS = (
+    "known: 1184 bytes, firmware response, report with certificate table, Azure HCL blob, protobuf, JSON, hex, base64"
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,9 @@ def _binary(data: bytes) -> Evidence | None:
         return Evidence(data, "raw")
     if data[:4] == b"HCLA":
         return _hcl(data)
+    if protobuf.looks_like_one(data):
+        report, certificates = protobuf.read(data)
+        return Evidence(report, "protobuf of go-sev-guest", certificates)
     if len(data) > _RESPONSE.size:
         status, size, reserved = _RESPONSE.unpack_from(data)
         if size == layout.SIZE and not any(reserved):
@@ -110,7 +115,7 @@ def _text(data: bytes) -> Evidence | None:
     if not _is_text(data):
         return None
     text = data.decode("ascii").strip()
-    if text.startswith("{"):
+    if text.startswith(("{", "[")):
         return _json(text)
     raw = decode(text)
     found = _binary(raw) if raw is not None else None
@@ -122,11 +127,11 @@ def _text(data: bytes) -> Evidence | None:
     )
 
 
-_HEX = re.compile(r"(?:0x)?(?:[0-9a-fA-F]{2}[\s:,]*)+")
+_HEX = re.compile(r"(?:(?:0x)?[0-9a-fA-F]{2}[\s:,]*)+")
 
 
 def decode(text: str) -> bytes | None:
-    """Decode hex (also with 0x, spaces, colons) or base64 (either alphabet, padded or not); None otherwise."""
+    """Decode hex (also with 0x, spaces, colons, commas) or base64 (either alphabet, padded or not); None otherwise."""
     if _HEX.fullmatch(text):
         return bytes.fromhex(re.sub(r"0x|[\s:,]", "", text))
     packed = re.sub(r"\s", "", text).replace("-", "+").replace("_", "/").rstrip("=")
@@ -136,37 +141,76 @@ def decode(text: str) -> bytes | None:
         return None
 
 
+# Names of the fields, in lower case and without "_" and "-": programs write snp_report, SnpReport, snpReport.
+_REPORTS = ("outblob", "attestationreport", "snpreport", "report", "hclreport", "evidence", "quote")
+_CERTIFICATES = (
+    *("auxblob", "vcek", "vlek", "vekcert", "vcekcert", "vlekcert", "ask", "asvk", "ark"),
+    *("certchain", "vcekcertchain", "certificatechain", "certs", "certificates"),
+)
+_MOST_DEPTH, _MOST_HOLDERS = 4, 256
+
+
 def _json(text: str) -> Evidence | None:
-    """Attributes of configfs-tsm, or a claim that contains the report, as other programs write them."""
+    """Attributes of configfs-tsm, or a claim that contains the report, as other programs write them.
+
+    The report may stand deeper, in objects or lists. Two different reports in one file are refused: which one is meant?
+    """
     try:
-        document = json.loads(text)
+        document = strictjson.loads(text)
     except (ValueError, RecursionError) as error:
         raise BadInputError(f"not valid JSON: {error}") from error
-    for holder in (document, document.get("evidence"), document.get("cvm")):
-        if not isinstance(holder, dict):
-            continue
-        for key in ("outblob", "attestation_report", "report", "hcl_report"):
+    found: dict[bytes, Evidence] = {}
+    for holder in _holders(document):
+        for key in _REPORTS:
             raw = _bytes_in(holder.get(key))
-            found = _binary(raw) if raw is not None else None
-            if found is not None:
-                table = _bytes_in(holder.get("auxblob"))
-                beside = certtable.read(table) if table else found.certificates
-                beside = beside or _pem_in(holder)
-                return Evidence(found.report, f"{found.form} in JSON", beside, found.runtime_data, found.runtime_hash)
-    return None
+            item = _binary(raw) if raw is not None else None
+            if item is not None:
+                beside = _beside(holder) or item.certificates
+                known = found.get(item.report)
+                if known is None or not known.certificates:
+                    found[item.report] = replace(item, form=f"{item.form} in JSON", certificates=beside)
+    if len(found) > 1:
+        raise BadInputError(f"{len(found)} different reports are in this JSON", hint="give one of them alone")
+    return next(iter(found.values()), None)
+
+
+def _holders(document: object) -> Iterator[dict[str, object]]:
+    """The objects of a document, outer ones first, with their keys as in ``_REPORTS``."""
+    level, count = [document], 0
+    for _ in range(_MOST_DEPTH):
+        below: list[object] = []
+        for item in level:
+            if isinstance(item, dict):
+                count += 1
+                if count > _MOST_HOLDERS:
+                    return
+                yield {re.sub("[_-]", "", key.lower()): value for key, value in item.items()}
+                below += item.values()
+            elif isinstance(item, list):
+                below += item
+        level = [item for item in below if isinstance(item, dict | list)]
 
 
 def _bytes_in(value: object) -> bytes | None:
     if isinstance(value, str):
-        return decode(value)
+        return decode(value.strip()) if value.isascii() else None
     if isinstance(value, list) and all(isinstance(byte, int) and 0 <= byte < 256 for byte in value):
         return bytes(value)
     return None
 
 
-def _pem_in(holder: dict[str, object]) -> dict[str, bytes]:
-    vcek = holder.get("vcek")
-    return {"VCEK": vcek.encode()} if isinstance(vcek, str) and "BEGIN CERTIFICATE" in vcek else {}
+def _beside(holder: dict[str, object]) -> dict[str, bytes]:
+    """The certificates in the same object: tables, PEM, or DER in hex or base64."""
+    found: dict[str, bytes] = {}
+    for key in _CERTIFICATES:
+        value = holder.get(key)
+        pem = isinstance(value, str) and "-----BEGIN" in value
+        raw = value.encode(errors="replace") if isinstance(value, str) and pem else _bytes_in(value)
+        if raw and key == "auxblob":
+            found |= certtable.read(raw)
+        elif raw:
+            found[key] = raw
+    return found
 
 
 def _guess(data: bytes) -> str:

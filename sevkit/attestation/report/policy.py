@@ -4,13 +4,12 @@ Every key is optional. An unknown key is an error, because a misspelt demand wou
 """
 
 import difflib
-import json
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from sevkit.attestation.report import layout, products
+from sevkit.attestation.report import layout, products, strictjson
 from sevkit.attestation.report.products import COMPONENTS, Product
 from sevkit.errors import BadInputError
 
@@ -74,8 +73,8 @@ def read(data: bytes, name: str = "policy") -> Policy:
 
 def _document(data: bytes, name: str) -> dict[str, Any]:
     try:
-        text = data.decode("utf-8")
-        document = json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
+        text = data.decode("utf-8-sig")
+        document = strictjson.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError and both decoders' errors are ValueErrors
         raise BadInputError(f"{name}: neither TOML nor JSON: {error}") from error
     if not isinstance(document, dict):

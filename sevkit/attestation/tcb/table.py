@@ -42,6 +42,9 @@ class Condition:
         return f"{self.platform or self.policy} {'set' if self.wanted else 'clear'} in the {where}"
 
 
+HOW_SURE = ("confirmed", "authors", "secondary")  # the head of bulletins.toml says what they mean
+
+
 @dataclass(frozen=True)
 class Bulletin:
     """An entry: the affected products, the fixes, the confidence, and the sources."""
@@ -100,7 +103,7 @@ def _bulletin(entry: dict[str, Any]) -> Bulletin:
     except (KeyError, TypeError, ValueError) as error:
         raise BadInputError(f"bulletin {entry.get('id')}: {error}") from error
     unknown = set(conditions) - set(LINES)
-    if unknown or bulletin.severity not in SEVERITIES or bulletin.how_sure not in {"confirmed", "secondary"}:
+    if unknown or bulletin.severity not in SEVERITIES or bulletin.how_sure not in HOW_SURE:
         raise BadInputError(f"bulletin {bulletin.id}: unknown product, severity or certainty")
     return bulletin
 

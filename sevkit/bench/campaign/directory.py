@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sevkit.bench import suite
-from sevkit.bench.campaign import estimate, executors, hostlock, plan
+from sevkit.bench.campaign import estimate, executors, hostlock, plan, room
 from sevkit.bench.campaign.plan import Plan
 from sevkit.bench.campaign.run import Ending, Local, Progress, Scheduler, open_store, run
 from sevkit.bench.suite import Profile
@@ -85,6 +85,12 @@ def as_published(profile: Profile) -> Profile:
     return replace(profile, cache=("writeback",), warmups=0, control=False, boots=1, most_boots=1, iterations=1)
 
 
+def check(prepared: Prepared) -> None:
+    """Refuse what cannot fit: the budget, the time limits of workloads, the memory and disks of this host."""
+    estimate.check_budget(prepared.plan)
+    room.check(prepared.plan)
+
+
 def measure(
     prepared: Prepared,
     output: Path,
@@ -92,8 +98,11 @@ def measure(
     scheduler: Scheduler | None = None,
     report: Callable[[Progress], None] | None = None,
 ) -> Ending:
-    """Run or resume a campaign."""
-    estimate.check_budget(prepared.plan)
+    """Run or resume a campaign; raises UsageError or NoSpaceError if it cannot fit."""
+    if scheduler is None:
+        check(prepared)
+    else:
+        estimate.check_budget(prepared.plan)
     title = f"Campaign {prepared.plan.profile.name}"
     header = {
         "title": title,

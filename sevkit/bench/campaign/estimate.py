@@ -1,7 +1,9 @@
 """Estimate a plan's duration before the measurement: rough, but enough to refuse plans beyond their budget."""
 
+import os
+
 from sevkit.bench.campaign.plan import Config, Plan, Slot
-from sevkit.bench.suite import Workload
+from sevkit.bench.suite import Workload, workloads
 from sevkit.errors import UsageError
 
 # Seconds from the start of a guest until it answers; the images without and with benchmark programs.
@@ -26,6 +28,7 @@ def seconds(plan: Plan, rounds: int) -> float:
 
 def check_budget(plan: Plan) -> None:
     """Refuse a plan whose minimum number of rounds exceeds its budget; raises UsageError with what would fit."""
+    check_limits(plan)
     profile = plan.profile
     wanted = seconds(plan, profile.boots)
     if wanted <= profile.budget:
@@ -53,7 +56,7 @@ def _round_up(value: float) -> int:
 
 def _slot_seconds(plan: Plan, config: Config) -> float:
     profile = plan.profile
-    each = sum(_workload_seconds(w, plan) for w in config.workloads)
+    each = sum(_workload_seconds(w, plan, config) for w in config.workloads)
     if plan.where == "mock":
         return each
     boot = _BOOT.get(config.image, _LARGER_BOOT * (2 if plan.emulated else 1)) if plan.where == "guest" else 0.0
@@ -61,16 +64,37 @@ def _slot_seconds(plan: Plan, config: Config) -> float:
     return boot + each + config.guests * disk
 
 
-def _workload_seconds(workload: Workload, plan: Plan) -> float:
+def _workload_seconds(workload: Workload, plan: Plan, config: Config) -> float:
     samples = plan.profile.iterations + plan.warmups(workload)
     if plan.where == "mock":
         return samples * plan.mock_delay
+    return samples * (sample_seconds(workload, plan, config) + _BETWEEN)
+
+
+def sample_seconds(workload: Workload, plan: Plan, config: Config) -> float:
+    """The duration of one sample in a guest of this configuration, from the known one."""
     if "$SECONDS_EACH" in workload.command:
-        one = plan.profile.seconds + _FIO_EXTRA
-    elif workload.seconds:
-        one = workload.seconds
-    else:
-        one = workload.mock_value if workload.parse == "time" else _OTHERS
-    if plan.emulated and workload.image != "mini" and "$SECONDS_EACH" not in workload.command:
-        one *= _EMULATED
-    return samples * (one + _BETWEEN)
+        return plan.profile.seconds + _FIO_EXTRA
+    one = workload.seconds or (workload.mock_value if workload.parse == "time" else _OTHERS)
+    one *= workload.jobs / min(config.vcpus, len(os.sched_getaffinity(0)), workload.jobs)
+    if workload.memory_mib:
+        one *= min(1.0, config.memory_mib / workload.memory_mib)
+    # Without KVM everything takes longer, except for workloads that do less there.
+    same = workload.image == "mini" or "SCALE" in workload.command + workload.prepare
+    return one * _EMULATED if plan.emulated and not same else one
+
+
+def check_limits(plan: Plan) -> None:
+    """Refuse a plan with a sample that cannot end within its time limit; raises UsageError."""
+    if plan.where == "mock":
+        return
+    for config in plan.configs:
+        for workload in config.workloads:
+            one = sample_seconds(workload, plan, config)
+            if one > workload.timeout:
+                limit = span(workload.timeout)
+                raise UsageError(
+                    f"one sample of {workload.name} takes about {span(one)} here; its limit is {limit}",
+                    hint="use a machine with KVM and more CPUs"
+                    + (" (or give --small)" if f"{workload.name}-small" in workloads() else ", or leave it out"),
+                )

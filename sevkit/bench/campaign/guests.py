@@ -270,7 +270,7 @@ class GuestPlace:
                 place.run_untimed(self._shell(guest), "", f"installing {source}", f"chmod +x {target}")
             if workload.prepare:
                 what = f"preparing {workload.name}"
-                place.run_untimed(self._shell(guest), self._setup, what, workload.prepare)
+                place.run_untimed(self._shell(guest), self._setup, what, workload.prepare, workload.timeout)
 
     def measure(self, workload: Workload, slot: Slot, iteration: int) -> list[Measured]:
         """One sample of each guest, all at the same time."""
@@ -278,7 +278,7 @@ class GuestPlace:
         if workload.before:
             for guest in self._guests:
                 what = f"what comes before {workload.name}"
-                place.run_untimed(self._shell(guest), self._setup, what, workload.before)
+                place.run_untimed(self._shell(guest), self._setup, what, workload.before, workload.timeout)
         counted = [counters.read(guest) for guest in self._guests]
         jobs = [
             self._pool.submit(place.run_timed, self._shell(guest), self._clock, self._setup, workload)

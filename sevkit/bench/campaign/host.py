@@ -82,13 +82,17 @@ class HostPlace:
             (self._work / Path(source).stem).write_bytes(sources.compiled(source).read_bytes())
             (self._work / Path(source).stem).chmod(0o755)
         if workload.prepare:
-            place.run_untimed(self._shell, self._setup, f"preparing {workload.name}", workload.prepare)
+            place.run_untimed(
+                self._shell, self._setup, f"preparing {workload.name}", workload.prepare, workload.timeout
+            )
 
     def measure(self, workload: Workload, slot: Slot, iteration: int) -> list[Measured]:
         """One sample."""
         del slot, iteration
         if workload.before:
-            place.run_untimed(self._shell, self._setup, f"what comes before {workload.name}", workload.before)
+            place.run_untimed(
+                self._shell, self._setup, f"what comes before {workload.name}", workload.before, workload.timeout
+            )
         return [place.run_timed(self._shell, self._clock, self._setup, workload)]
 
     def finish(self, workload: Workload) -> None:

@@ -152,9 +152,9 @@ def command_seconds(shell: Shell, clock: str) -> float:
     return max(0.0, sorted(times)[1])
 
 
-def run_untimed(shell: Shell, setup: str, what: str, command: str) -> None:
-    """Run a command that prepares something; raises GuestError with its output when it fails."""
-    result = shell(setup + command, _UNTIMED)
+def run_untimed(shell: Shell, setup: str, what: str, command: str, timeout: float = 0.0) -> None:
+    """Run a command that prepares something, two minutes at least; raises GuestError with its output if it fails."""
+    result = shell(setup + command, max(timeout, _UNTIMED))
     if result.status != 0:
         raise GuestError(f"{what} failed with status {result.status}", detail=_words(result))
 

@@ -19,6 +19,7 @@ from sevkit.errors import UsageError
 from sevkit.guest.spec import StorageKind
 from sevkit.vocabulary import Mode
 
+_IMAGES = ("mini", "bench", "study", "study-small")  # the last two have all of bench
 SWEEPS = ("vcpus", "memory_mib", "storage", "cache", "guests")
 
 
@@ -144,8 +145,7 @@ def make(
 def _configs(profile: Profile, workloads: Sequence[Workload]) -> list[Config]:
     """All combinations; workloads without a disk run with the first storage and cache only."""
     found: list[Config] = []
-    images = {w.image for w in workloads if w.image != "mini"} or {profile.image}
-    image = min(images) if profile.image == "mini" else profile.image
+    image = _image(profile.image, workloads)
     axes = (profile.vcpus, profile.memory_mib, profile.storage, profile.cache, profile.guests)
     for vcpus, memory, storage, cache, guests in itertools.product(*axes):
         first = storage == profile.storage[0] and cache == profile.cache[0]
@@ -183,6 +183,18 @@ def _switched(config: Config, switch: Switch) -> Config:
     cache = switch.value if switch.factor.name == "cache" else config.cache
     conditions = tuple(sorted((*config.conditions, (factors.CONDITION, str(switch)))))
     return replace(config, cache=cache, workloads=workloads, conditions=conditions, switch=switch)
+
+
+def _image(of_profile: str, workloads: Sequence[Workload]) -> str:
+    """The image that has what all workloads need; an image of the user's own is left as it is."""
+    wanted = {w.image for w in workloads} | {of_profile}
+    if of_profile not in _IMAGES:
+        return of_profile
+    if set(_IMAGES[2:]) <= wanted:
+        raise UsageError(
+            "some of these workloads need the image study, others study-small", hint="measure them in two campaigns"
+        )
+    return max(wanted, key=lambda image: _IMAGES.index(image) if image in _IMAGES else len(_IMAGES))
 
 
 def arm_order(arms: Sequence[Arm], boot: int) -> list[Arm]:

@@ -1,13 +1,13 @@
 """Import results of other programs as samples: find the files of a folder, and the reader for each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePath
 
 from sevkit.bench import names
 from sevkit.bench.analysis import tables
-from sevkit.bench.imports import documents, fio, json_results, terse, text_results
+from sevkit.bench.imports import documents, fio, fio_text, json_results, terse, text_results
 from sevkit.bench.imports.given import Given, own_name, settle
 from sevkit.bench.model import BANDWIDTH, IOPS, LATENCY, Boot, Metric, Sample
 from sevkit.errors import BadInputError, UsageError
@@ -104,6 +104,8 @@ def _read(path: Path, name: PurePath, given: Given) -> tuple[list[Sample], bool]
             return _guarded(path, partial(reader, text, own, given)), False
     if terse.looks_like(text):
         return _from_fio(terse.parse(text, path), own, given), False
+    if fio_text.looks_like(text):
+        return _from_runs(fio_text.parse(text, path), own, given), False
     if suffix_of(path) == ".csv":
         rows = tables.parse(text, Path(own_name(path)))
         return _from_table(rows, own, given), rows.derived
@@ -113,9 +115,10 @@ def _read(path: Path, name: PurePath, given: Given) -> tuple[list[Sample], bool]
 
 
 def _from_json(path: Path, text: str, name: PurePath, given: Given) -> list[Sample]:
-    document = fio.last(documents.split(text, path), path)
+    ended = fio.ended(documents.split(text, path), path)
+    document = ended[-1]
     if fio.looks_like_fio(document):
-        return _from_fio(fio.parse(document, path), name, given)
+        return _from_runs([fio.parse(each, path) for each in ended], name, given)
     for matches, reader in json_results.READERS:
         if matches(document):
             return reader(document, name, given)
@@ -149,6 +152,18 @@ def _in_order(samples: list[Sample]) -> list[Sample]:
     """By wall clock where it is known; the order of the files otherwise."""
     timed = sorted(samples, key=lambda s: s.time) if all(s.time for s in samples) else samples
     return [replace(sample, order=index) for index, sample in enumerate(timed)]
+
+
+def _from_runs(runs: Sequence[fio.FioRun], name: PurePath, given: Given) -> list[Sample]:
+    """Several runs in one file are repetitions, each with an identity of its own."""
+    if len(runs) == 1:
+        return _from_fio(runs[0], name, given)
+    found = []
+    for number, run in enumerate(runs, 1):
+        for sample in _from_fio(run, name, given):
+            at = sample.at and replace(sample.at, identity=f"{sample.at.identity} run {number}")
+            found.append(replace(sample, at=at, iteration=number - 1))
+    return found
 
 
 def _from_fio(run: fio.FioRun, name: PurePath, given: Given) -> list[Sample]:

@@ -4,14 +4,15 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sevkit.bench.imports import documents
 from sevkit.bench.model import BANDWIDTH, IOPS, LATENCY, LATENCY_P50, LATENCY_P99, Metric
 from sevkit.errors import BadInputError
 
 SIDES = ("read", "write", "trim", "mixed")  # "mixed" with unified_rw_reporting
-_ALL_CLIENTS = "All clients"  # the sum that fio adds for several servers
+_NO_ETA = 2**31 - 1  # not known, also in the last report of a run
+ALL_CLIENTS = "All clients"  # the sum that fio adds for several servers
 
 
 @dataclass(frozen=True)
@@ -114,26 +115,57 @@ def looks_like_fio(document: Any) -> bool:
 
 
 def read(path: Path) -> FioRun:
-    """Read a file; raises BadInputError when it is not fio's JSON."""
-    return parse(read_json(path), path)
+    """Read a file of one run; raises BadInputError when it is not fio's JSON."""
+    return parse(ended(documents.read(path), path)[-1], path)
 
 
-def read_json(path: Path) -> Any:
-    """Read the document of a file, also with messages around it; raises BadInputError.
+def ended(found: documents.Documents, path: Path) -> list[Any]:
+    """The documents that count: the last one of each run, since fio reports from a run's start (--status-interval).
 
-    Of several (``--status-interval``) the last is used: fio counts from the start of the run.
+    Raises BadInputError for several documents of which one is not fio's.
     """
-    return last(documents.read(path), path)
-
-
-def last(found: documents.Documents, path: Path) -> Any:
-    """The document that is used: the last one."""
     several = found.found
     if len(several) > 1 and not all(looks_like_fio(document) for document in several):
         raise BadInputError(
             f"{path} holds {len(several)} JSON documents that are not fio's", hint="one result per file"
         )
-    return several[-1]
+    kept: list[Any] = []
+    for document in several:
+        if kept and _same_run(kept[-1], document):
+            kept[-1] = document
+        else:
+            kept.append(document)
+    return kept
+
+
+def _same_run(old: Any, new: Any) -> bool:
+    """Whether a document is a later report on the same run: the run began before the older report was written."""
+    try:
+        before, after = _progress(old), _progress(new)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        return True  # the damaged document is refused when it is read
+    if before.jobs != after.jobs or after.ios < before.ios or after.milliseconds < before.milliseconds:
+        return False
+    known = bool(before.written and after.written)
+    return not known or after.written - after.milliseconds < before.written
+
+
+class _Progress(NamedTuple):
+    jobs: list[str]
+    ios: int
+    milliseconds: float
+    written: float
+
+
+def _progress(document: Mapping[str, Any]) -> _Progress:
+    entries = _entries(document)
+    sides = [entry[name] for entry in entries for name in SIDES if isinstance(entry.get(name), dict)]
+    return _Progress(
+        [str(entry.get("jobname")) for entry in entries],
+        sum(int(side.get("total_ios") or 0) for side in sides),
+        max((float(side.get("runtime") or 0) for side in sides), default=0.0),
+        float(document.get("timestamp_ms") or 1000 * (document.get("timestamp") or 0)),
+    )
 
 
 def parse(document: Any, path: Path) -> FioRun:
@@ -157,7 +189,7 @@ def _run(document: Mapping[str, Any], path: Path) -> FioRun:
         tuple(_job(entry, shared) for entry in entries),
         disks,
         options_known=all("job options" in entry for entry in entries),
-        unfinished=any((entry.get("eta") or 0) > 0 for entry in entries),
+        unfinished=any(0 < (entry.get("eta") or 0) < _NO_ETA for entry in entries),
     )
 
 
@@ -166,18 +198,20 @@ def _entries(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     if "client_stats" not in document:
         return list(document["jobs"])
     entries = list(document["client_stats"])
-    return [entry for entry in entries if entry.get("jobname") != _ALL_CLIENTS] or entries
+    return [entry for entry in entries if entry.get("jobname") != ALL_CLIENTS] or entries
 
 
 def _job(entry: Mapping[str, Any], shared: Mapping[str, Any]) -> Job:
     options = {str(k): str(v) for k, v in {**shared, **entry.get("job options", {})}.items()}
-    sides = tuple(_side(name, entry[name]) for name in SIDES if (entry.get(name, {}).get("total_ios") or 0) > 0)
+    moved = [name for name in SIDES if (entry.get(name, {}).get("total_ios") or 0) > 0]
+    if moved != ["mixed"]:  # unified_rw_reporting=both: "mixed" is the sum of the others
+        moved = [name for name in moved if name != "mixed"]
     return Job(
         name=str(entry.get("jobname", "")),
         group=int(entry.get("groupid", 0)),
         error=int(entry.get("error", 0)),
         options=options,
-        sides=sides,
+        sides=tuple(_side(name, entry[name]) for name in moved),
         depth_levels={str(k): float(v) for k, v in entry.get("iodepth_level", {}).items()},
         elapsed=float(entry.get("elapsed", 0)),
     )
@@ -187,12 +221,12 @@ def _side(name: str, entry: Mapping[str, Any]) -> Side:
     latency, scale = _latency(entry)
     return Side(
         name=name,
-        iops=_finite(entry["iops"]),
-        bandwidth=_finite(entry.get("bw_bytes", float(entry.get("bw", 0)) * 1024)),
+        iops=finite(entry["iops"]),
+        bandwidth=finite(entry.get("bw_bytes", float(entry.get("bw", 0)) * 1024)),
         ios=int(entry["total_ios"]),
-        runtime=_finite(entry["runtime"]) / 1000,
-        latency_mean=_finite(latency.get("mean") or 0) * scale,
-        latency_deviation=_finite(latency.get("stddev") or 0) * scale,
+        runtime=finite(entry["runtime"]) / 1000,
+        latency_mean=finite(latency.get("mean") or 0) * scale,
+        latency_deviation=finite(latency.get("stddev") or 0) * scale,
         percentiles={float(k): float(v) * scale for k, v in latency.get("percentile", {}).items() if v is not None},
         short_ios=int(entry.get("short_ios") or 0) + int(entry.get("drop_ios") or 0),
     )
@@ -205,7 +239,8 @@ def _latency(entry: Mapping[str, Any]) -> tuple[Mapping[str, Any], float]:
     return entry.get("clat", {}), 1000.0
 
 
-def _finite(value: Any) -> float:
+def finite(value: Any) -> float:
+    """The number; raises ValueError for one that no measurement can give (nan, infinite, below zero)."""
     if value is None:
         raise ValueError("nan or null where a figure must be")
     number = float(value)

@@ -78,7 +78,10 @@ def _fio(workload: Workload, output: bytes, seconds: float) -> list[tuple[Metric
         run = replace(run, jobs=run.jobs[:1])
     if failed := [job.error for job in run.jobs if job.error]:
         raise BadInputError(f"{workload.name}: fio reports error {failed[0]}")
-    return [(replace(m, primary=m.name == workload.metric), value) for m, value in run.metrics()]
+    values = [(replace(m, primary=m.name == workload.metric), value) for m, value in run.metrics()]
+    if not any(metric.primary for metric, _ in values):
+        raise BadInputError(f"{workload.name}: fio ended with status 0, but measured no {workload.metric}")
+    return values
 
 
 def _redis(workload: Workload, output: bytes, seconds: float) -> list[tuple[Metric, float]]:

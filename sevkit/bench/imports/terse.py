@@ -36,6 +36,11 @@ def parse(text: str, path: Path) -> FioRun:
             raise BadInputError(
                 f"{path}, line {number}: fio's terse output, but damaged: {error}; use --output-format=json"
             ) from error
+    if len({(job.name, job.group) for job in jobs}) < len(jobs):
+        raise BadInputError(
+            f"{path}: fio's terse output of several runs, or of several jobs of one name: which, it does not say",
+            hint="one run per file with --group_reporting, or --output-format=json",
+        )
     if not jobs:
         raise BadInputError(
             f"{path}: fio's terse output of a version that is not read", hint="use --output-format=json"

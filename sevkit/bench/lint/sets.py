@@ -2,7 +2,7 @@
 
 import csv
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
@@ -12,7 +12,7 @@ from sevkit.bench import names
 from sevkit.bench.analysis import checks, stats
 from sevkit.bench.analysis.compare import arms_of
 from sevkit.bench.analysis.comparison import FEWEST_BOOTS, Series
-from sevkit.bench.imports import documents, fio, json_results, terse
+from sevkit.bench.imports import documents, fio, fio_text, json_results, terse
 from sevkit.bench.imports import files as imports
 from sevkit.bench.lint import fio as lint_fio
 from sevkit.bench.lint.rules import Finding, Report, Severity
@@ -62,15 +62,22 @@ class Loaded:
         text = documents.read_text(path)
         if terse.looks_like(text):
             self.runs[name] = terse.parse(text, path)
+        elif fio_text.looks_like(text):
+            self._keep(name, fio_text.parse(text, path))
         elif imports.suffix_of(path) == ".csv":
             self.tables[name] = [line for line in csv.reader(text.splitlines()) if line]
         elif imports.suffix_of(path) == ".json" or '"fio version"' in text:
-            document = fio.last(documents.split(text, path), path)
+            ended = fio.ended(documents.split(text, path), path)
+            document = ended[-1]
             if fio.looks_like_fio(document):
-                self.runs[name] = fio.parse(document, path)
+                self._keep(name, [fio.parse(each, path) for each in ended])
             elif json_results.is_hyperfine(document):
                 return [_failed(name, *row) for row in json_results.failed_runs(document)]
         return []
+
+    def _keep(self, name: str, runs: Sequence[fio.FioRun]) -> None:
+        for number, run in enumerate(runs, 1):
+            self.runs[name if len(runs) == 1 else f"{name} run {number}"] = run
 
 
 def _failed(name: str, command: str, bad: int, runs: int, code: int) -> Finding:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 # Options that only some attacks or levels support; the others refuse them.
 _OF_CAPTURES = ("capture", "keep", "as_published")
 _OF_GUESTS = (
-    *("image", "memory_mib", "vcpus", "accel", "cpu", "firmware", "qemu_machine", "cmdline", "policy_text"),
+    *("image", "memory_mib", "vcpus", "accel", "cpu", "firmware", "qemu_machine", "cmdline"),
     *("kernel", "initrd"),
     *("kernel_hashes", "timeout"),
 )
@@ -128,12 +128,15 @@ def _target(attack: "Attack", options: dict[str, Any]) -> "Target":
     return Target(
         level=None if options["level"] == "auto" else Level(options["level"]),
         hypervisor=None if options["hypervisor"] == "auto" else options["hypervisor"],
-        spec=make_spec(attack.name, Mode.NOSEV, {**options, "policy_text": options["policy_text"]}),
+        spec=make_spec(attack.name, Mode.NOSEV, {**options, "sev_options": "", "policy_text": None}),
         capture=options["capture"],
         keep=options["keep"],
         timeout=options["timeout"],
         mitigations=parse_mitigations(options["mitigations"]),
         seed=options["seed"],
+        sev_options=options["sev_options"],
+        policy=options["policy_text"],
+        as_published=options["as_published"],
     )
 
 
@@ -152,6 +155,8 @@ def _refuse(attack: "Attack", planned: "Sequence[Planned]") -> None:
         _none_given(_OF_CAPTURES, f"{attack.name} captures no memory here")
     if not on_guest:
         _none_given(_OF_GUESTS, f"{attack.name} is performed in the software model here, without a guest")
+    if not any(each.spec is not None and each.mode is not Mode.NOSEV for each in planned):
+        _none_given(("sev_options", "policy_text", "platform_seed"), "no guest with encryption is launched here")
     if all(each.spec is not None for each in planned):
         _none_given(("mitigations", "seed"), "no mode is performed in the software model here")
 

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 @click.group("measure", invoke_without_command=True)
 @launch_options
 @click.option("--guest", metavar="NAME", help="A guest that sevkit runs, in place of the options of a launch.")
+@click.option(
+    "--launch",
+    type=FILE,
+    help="QEMU's command line, or what `guest launch --dry-run --json` printed, in place of the options of a launch.",
+)
 @click.option("--igvm", type=FILE, help="An IGVM file in place of firmware and vCPUs.")
 @click.option("--native-zero", is_flag=True, help="Pages without data count as zero pages, with --igvm.")
 @click.option("--trace", "with_trace", is_flag=True, help="Print each page with the digest after it.")
@@ -64,7 +69,7 @@ def _launch(options: dict[str, Any]) -> Measurement:
         raise UsageError("--native-zero is for --igvm")
     if options["mode"] == "snp:ovmf-hash":
         options = {**options, "vcpus": options["vcpus"] or 1, "vcpu_sig": options["vcpu_sig"] or 0}
-    inputs = _of_guest(options) if options["guest"] is not None else launch_inputs(options)
+    inputs = _inputs(options)
     digest = launch_digest(inputs)
     if options["mode"] == "snp:ovmf-hash":
         digest = fold(bytes(48), [firmware_run("firmware", parse(inputs.firmware))])
@@ -99,6 +104,23 @@ def _warnings(inputs: "LaunchInputs") -> Iterator[str]:
 
     if inputs.mode is Mode.SEV_SNP and not parse(inputs.firmware).sections:
         yield "this firmware has no SEV metadata: QEMU starts no SEV-SNP guest with it"
+
+
+def _inputs(options: dict[str, Any]) -> "LaunchInputs":
+    if options["guest"] is not None:
+        return _of_guest(options)
+    if options["launch"] is not None:
+        return _of_line(options)
+    return launch_inputs(options)
+
+
+def _of_line(options: dict[str, Any]) -> "LaunchInputs":
+    """The launch that a command line in a file describes; relative paths are taken from here."""
+    from sevkit.attestation.measure.qemu_line import launch_of, line_in
+
+    _refuse_others(options, _WITH_LAUNCH, "--launch: the command line says it all")
+    path = options["launch"]
+    return launch_of(line_in(files.read(path, _MOST_LINE), str(path)), lambda name: files.read(Path(name)))
 
 
 def _of_guest(options: dict[str, Any]) -> "LaunchInputs":
@@ -138,6 +160,8 @@ def _of_id_block(measured: "Measured") -> Iterator[str]:
         yield f"the file's ID block expects another digest: {(measured.id_block_digest or b'').hex()}"
 
 
+_MOST_LINE = 1 << 22
+_WITH_LAUNCH = {"launch", "with_trace", "dump_vmsa", "output_format"}
 _WITH_GUEST = {"guest", "with_trace", "dump_vmsa", "output_format"}
 _WITH_IGVM = {"igvm", "mode", "native_zero", "with_trace", "output_format"}
 

@@ -23,6 +23,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "list": ("listing", "The suites, workloads and profiles."),
     "merge": ("merge", "Results of several hosts as one figure per row, and how much hosts differ."),
     "selftest": ("selftest", "Try the statistics on simulated campaigns whose truth is known."),
+    "reproduce": ("reproduce", "The published study, measured again in guests, beside its numbers."),
     "published": ("published", "The published study's numbers, and what others published."),
 }
 

@@ -66,6 +66,8 @@ def write_figures(figures: Iterable[tuple[str, str]], folder: Path) -> list[str]
         if processes.have_tool("rsvg-convert"):
             pdf = path.with_suffix(".pdf")
             processes.run(["rsvg-convert", "-f", "pdf", "-o", str(pdf), str(path)], timeout=60, check=SevkitError)
+            if not pdf.exists():
+                raise SevkitError(f"rsvg-convert ended with status 0, but made no {pdf}")
             written.append(str(pdf))
     return written
 

@@ -60,15 +60,18 @@ def command(**options: Any) -> Result[Measured] | Result[RunPlan]:
 
     Kill it at any moment and give the same command again: it goes on where it stopped.
     """
-    wish = _wish(options)
     from sevkit.bench.campaign import directory as campaign
     from sevkit.bench.campaign import estimate
 
+    wish = wish_from(options)
     line = Line(quiet=json_wanted())
     prepared = campaign.prepare(wish, line.say)
     if options["dry_run"]:
-        estimate.check_budget(prepared.plan)
-        return Result("bench run", _plan(prepared), human=_print_plan)
+        if options["scheduler"]:
+            estimate.check_budget(prepared.plan)
+        else:
+            campaign.check(prepared)
+        return Result("bench run", plan_data(prepared), human=print_plan)
     if options["output"] is None:
         raise UsageError("--output is missing", hint="give a directory for the results: --output results")
     scheduler = _scheduler(options, prepared)
@@ -80,10 +83,13 @@ def command(**options: Any) -> Result[Measured] | Result[RunPlan]:
         line.end()
         if scheduler is not None:
             scheduler.close()
-    return _result(outcome, prepared, options["output"]).shown_as(_print)
+    data, errors = measured(outcome, prepared, options["output"])
+    code = ExitCode.GUEST if errors else ExitCode.DONE
+    return Result("bench run", data if outcome.samples else None, exit_code=code, errors=errors).shown_as(_print)
 
 
-def _wish(options: dict[str, Any]) -> Any:
+def wish_from(options: dict[str, Any]) -> Any:
+    """The request that the options make: a profile with changes."""
     from sevkit.bench import suite
     from sevkit.bench.campaign import directory as campaign
     from sevkit.vocabulary import Mode
@@ -122,7 +128,8 @@ def _scheduler(options: dict[str, Any], prepared: Any) -> Any:
     return Dask(options["scheduler"], prepared.setup, options["resource"])
 
 
-def _plan(prepared: Any) -> RunPlan:
+def plan_data(prepared: Any) -> RunPlan:
+    """What --dry-run shows."""
     from sevkit.bench.campaign import estimate
 
     plan = prepared.plan
@@ -143,7 +150,8 @@ def _plan(prepared: Any) -> RunPlan:
     }
 
 
-def _print_plan(data: RunPlan) -> Iterator[str]:
+def print_plan(data: RunPlan) -> Iterator[str]:
+    """The plan for people."""
     yield f"profile {data['profile']} in {data['where']}: arms {', '.join(data['arms'])}"
     for mode, reason in data["missing_modes"].items():
         yield f"  not here: {mode}: {reason}"
@@ -163,7 +171,8 @@ def _print_plan(data: RunPlan) -> Iterator[str]:
         yield f"    … and {len(blocks) - _MOST_BLOCKS} more rounds (--json has them all)"
 
 
-def _result(outcome: Any, prepared: Any, output: Path) -> Result[Measured]:
+def measured(outcome: Any, prepared: Any, output: Path) -> tuple[Measured, list[SevkitError]]:
+    """What was measured, and an error for each failure."""
     from sevkit.bench.analysis.compare import compare
     from sevkit.bench.report import summarise
 
@@ -171,7 +180,7 @@ def _result(outcome: Any, prepared: Any, output: Path) -> Result[Measured]:
         GuestError(f"{failure.cell}: {failure.message}", detail=failure.detail) for failure in outcome.failures
     ]
     compared = compare(outcome.samples)
-    data: Measured = {
+    return {
         "output": str(output),
         "stopped": outcome.reason,
         "rounds": outcome.rounds,
@@ -184,9 +193,7 @@ def _result(outcome: Any, prepared: Any, output: Path) -> Result[Measured]:
         "unfinished": _unfinished(outcome, prepared.plan),
         "comparisons": [c.as_dict() for c in compared],
         "summary": summarise(compared),
-    }
-    code = ExitCode.GUEST if errors else ExitCode.DONE
-    return Result("bench run", data if outcome.samples else None, exit_code=code, errors=errors)
+    }, errors
 
 
 def _unfinished(outcome: Any, plan: Any) -> list[str]:
@@ -209,6 +216,15 @@ def _skipped(skipped: list[Any]) -> list[Skipped]:
 def _print(data: Measured) -> Iterator[str]:
     from sevkit.render import bench_tables
 
+    yield from print_head(data)
+    if data["comparisons"]:
+        yield "\n" + bench_tables.text(data["comparisons"])
+        yield "\n" + " ".join(data["summary"])
+    yield f"\nresults: {data['output']}  (sevkit bench report {data['output']} --html report.html)"
+
+
+def print_head(data: Measured) -> Iterator[str]:
+    """How much was measured, and what was not."""
     why = {"narrow": "every interval is narrow enough", "budget": "the budget is spent", "boots": "all boots are done"}
     yield f"{data['samples']} samples (provenance: {', '.join(data['provenance'])}); {why[data['stopped']]}"
     for mode, reason in data["missing_modes"].items():
@@ -217,7 +233,3 @@ def _print(data: Measured) -> Iterator[str]:
         yield f"left out: {entry['workload']}: {entry['reason']}"
     for label in data["unfinished"]:
         yield f"too few boots within the budget: {label} (give the command again with a larger --budget)"
-    if data["comparisons"]:
-        yield "\n" + bench_tables.text(data["comparisons"])
-        yield "\n" + " ".join(data["summary"])
-    yield f"\nresults: {data['output']}  (sevkit bench report {data['output']} --html report.html)"

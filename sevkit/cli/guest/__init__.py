@@ -9,7 +9,7 @@ from sevkit.cli.guest.lint import lint
 from sevkit.cli.guest.manage import list_guests, stop, verify
 from sevkit.cli.guest.run import run
 from sevkit.cli.guest.shell import ssh
-from sevkit.cli.guest.state import reboot, resume, suspend
+from sevkit.cli.guest.state import reboot, restore, resume, snapshot, suspend
 from sevkit.cli.guest.use import console, copy, execute, log
 
 
@@ -19,5 +19,5 @@ def command() -> None:
 
 
 _USE = (execute, ssh, copy, console, log, verify, attest, certificates)
-for each in (launch, run, lint, list_guests, *_USE, suspend, resume, reboot, stop):
+for each in (launch, run, lint, list_guests, *_USE, suspend, resume, reboot, snapshot, restore, stop):
     command.add_command(each)

@@ -24,14 +24,25 @@ _CODES = {"accepted": ExitCode.DONE, "rejected": ExitCode.NO, "inconclusive": Ex
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="More demands on the report (TOML or JSON).",
 )
+@click.option(
+    "--interface",
+    type=click.Choice(["auto", "configfs", "device"]),
+    default="auto",
+    show_default=True,
+    help="How the guest asks: configfs-tsm (Linux 6.7), or /dev/sev-guest (Linux 5.19).",
+)
+@click.option("--vmpl", type=click.IntRange(0, 3), help="The VMPL that the report must name [default: the kernel's].")
 @click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="Keep the report in a file.")
 @reporting
-def attest(name: str, policy_file: Path | None, save: Path | None) -> Result[AttestedGuest]:
+def attest(
+    name: str, policy_file: Path | None, interface: str, vmpl: int | None, save: Path | None
+) -> Result[AttestedGuest]:
     """Ask a SEV-SNP guest for a report, judge it, and compare its measurement with the digest of its launch.
 
     Exits 0 when it is accepted, 1 when it is rejected, 3 when the verdict stays open. A report of an emulated guest is
     judged by the emulated chip's own root: it shows how attestation works, and is evidence of no hardware.
     """
+    from sevkit.attestation.ask import Interface
     from sevkit.attestation.attest import attest as ask
     from sevkit.attestation.report.policy import Policy, read
     from sevkit.hypervisor import registry
@@ -40,7 +51,7 @@ def attest(name: str, policy_file: Path | None, save: Path | None) -> Result[Att
 
     policy = read(policy_file.read_bytes(), str(policy_file)) if policy_file is not None else Policy()
     record = registry.read(name)
-    found = ask(attach(name), record.command_line, _roots(name), policy)
+    found = ask(attach(name), record.command_line, _roots(name), policy, interface=Interface(interface), vmpl=vmpl)
     if save is not None:
         save.write_bytes(found.evidence.report)
     data: AttestedGuest = {

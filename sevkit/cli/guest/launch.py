@@ -153,4 +153,5 @@ def _show(data: Launched) -> Iterator[str]:
     chosen = data["hypervisor"]
     for reason in chosen["passed_over"]:
         yield f"  passed over {reason}"
-    yield f"up in {data['seconds']:.1f} s on {chosen['name']} ({chosen['reason']})"
+    why = f" ({chosen['reason']})" if chosen["reason"] != chosen["name"] else ""
+    yield f"up in {data['seconds']:.1f} s on {chosen['name']}{why}"

@@ -1,6 +1,7 @@
-"""``sevkit guest suspend``, ``resume`` and ``reboot``."""
+"""``sevkit guest suspend``, ``resume``, ``reboot``, ``snapshot`` and ``restore``."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 
@@ -9,7 +10,7 @@ from sevkit.cli.output import reporting
 from sevkit.cli.progress import progress
 from sevkit.cli.sizes import SECONDS
 from sevkit.errors import UnsupportedModeError
-from sevkit.hypervisor.payload import GuestState, Rebooted
+from sevkit.hypervisor.payload import GuestState, Rebooted, SavedGuest
 from sevkit.hypervisor.qemu.guest import QemuGuest
 from sevkit.result import Result
 
@@ -54,6 +55,45 @@ def reboot(name: str, timeout: float) -> Result[Rebooted]:
     return Result("guest reboot", {"guest": describe(guest)}, human=_show_rebooted)
 
 
+@click.command()
+@click.argument("name")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--timeout", type=SECONDS, default=600.0, show_default=True, metavar="SECONDS", help="To write it.")
+@reporting
+def snapshot(name: str, file: Path, timeout: float) -> Result[SavedGuest]:
+    """Save a guest's memory and devices to a new file; the guest goes on.
+
+    Only for mode nosev, and for guests without a disk: encrypted memory is sealed to its launch.
+    """
+    from sevkit.hypervisor import registry
+    from sevkit.hypervisor.qemu import snapshot as snapshots
+
+    guest = _in_qemu(name, "saved")
+    with progress(f"saving {name}"):
+        size = snapshots.save(guest, file, hypervisor=registry.read(name).hypervisor, timeout=timeout)
+    data: SavedGuest = {"guest": name, "file": str(file), "bytes": size}
+    return Result("guest snapshot", data, human=_show_saved)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--name", help="Default: the name that it had.")
+@click.option("--timeout", type=SECONDS, default=120.0, show_default=True, metavar="SECONDS", help="To come up.")
+@reporting
+def restore(file: Path, name: str | None, timeout: float) -> Result[Rebooted]:
+    """Start a guest, detached, from the file of a snapshot; several may start from one file."""
+    from sevkit.hypervisor.qemu import snapshot as snapshots
+    from sevkit.hypervisor.qemu.emulated import emulated
+    from sevkit.hypervisor.qemu.hypervisor import QemuHypervisor
+
+    found = snapshots.load(file)
+    spec = snapshots.spec_of(found, name or found.spec["name"])
+    with progress(f"restoring {spec.name}") as say:
+        runner = emulated(say) if found.hypervisor == "emulated" else QemuHypervisor(progress=say)
+        guest = runner.restore(spec, f"file:{file.absolute()},offset={snapshots.HEADER}", timeout=timeout)
+    return Result("guest restore", {"guest": describe(guest)}, human=_show_rebooted)
+
+
 def _in_qemu(name: str, done: str) -> QemuGuest:
     from sevkit.hypervisor import select
 
@@ -65,6 +105,10 @@ def _in_qemu(name: str, done: str) -> QemuGuest:
 
 def _show(data: GuestState) -> Iterator[str]:
     yield f"{data['guest']}: {data['state']}"
+
+
+def _show_saved(data: SavedGuest) -> Iterator[str]:
+    yield f"{data['guest']}: saved to {data['file']} ({data['bytes'] >> 20} MiB; it holds the guest's secrets)"
 
 
 def _show_rebooted(data: Rebooted) -> Iterator[str]:

@@ -14,7 +14,9 @@ def lint(texts: Sequence[tuple[str, str]], pids: Sequence[int], log: str, host: 
     findings = [finding for launch in launches for finding in rules.check(launch, host)]
     findings += rules.compare(launches)
     return {
-        "launches": [{"origin": launch.origin, "mode": str(launch.mode)} for launch in launches],
+        "launches": [
+            {"origin": launch.origin, "mode": "unknown" if launch.unclear else str(launch.mode)} for launch in launches
+        ],
         "findings": [finding.as_dict() for finding in findings],
         "errors_explained": [cause._asdict() for cause in errors.explain(log)],
         "c_bit_position": host.c_bit_position,
@@ -22,7 +24,9 @@ def lint(texts: Sequence[tuple[str, str]], pids: Sequence[int], log: str, host: 
 
 
 def read(text: str, name: str) -> list[Launch]:
-    """The launches in one text: a domain's XML, or command lines."""
+    """The launches in one text: a domain's XML, a file for -readconfig, or command lines."""
     if text.lstrip().startswith("<"):
         return [domain.launch(text, name)]
+    if command_line.is_config(text):
+        return [command_line.of_config(text, name)]
     return command_line.launches(text, name)

@@ -7,33 +7,96 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sevkit.errors import BadInputError, UsageError
-from sevkit.hypervisor.lint.model import Launch, Part
+from sevkit.hypervisor.lint.model import Launch, Part, is_variable
 
 _PROGRAM = re.compile(r"(?:^|/)(?:qemu-system-\w+|qemu-kvm|qemu|kvm)$")
 _IMPLICIT = {"machine": "type", "object": "qom-type", "device": "driver", "accel": "accel", "drive": "file"}
 _CONTINUED = re.compile(r"\\\r?\n[ \t]*")
+_BROAD = ("object", "device", "machine", "M", "drive")  # options whose value may be anything
+_FLAGS = (
+    "enable-kvm", "nographic", "no-reboot", "no-shutdown", "nodefaults", "no-user-config", "daemonize", "snapshot", "S",
+    "no-acpi", "no-hpet", "full-screen", "usb", "sdl",
+)  # fmt: skip
 _COMMENT = re.compile(r"^\s*#.*$", re.MULTILINE)
+_ARRAY = re.compile(r"^[ \t]*(?:declare -a |local -a )?(\w+)\+?=\(([^()]*)\)", re.MULTILINE)
+_BLANKS = re.compile(r"\{\{[^{}\n]{0,200}\}\}|\$\([^()\n]{0,200}\)|\$\{[^{}\n]{0,200}\}")
+_KATA = re.compile(r"(\S*qemu[\w-]*) with: \[([^\]\n]*)\]")
+_SECTION = re.compile(r"\[(\w[\w-]*)(?: \"([^\"]*)\")?\]\s*$")
+_SETTING = re.compile(r"([\w.-]+) = \"(.*)\"\s*$")
+_CONFIG = {"memory": "m", "smp-opts": "smp"}
+_CONFIG_FIRST = {"memory": "size", "smp-opts": "cpus"}
+_MORE = ("$OTHER_OPTIONS",)  # a configuration file is never all of a command line
 _LONG = re.compile(r"^--?([a-zA-Z][\w-]*)$")
 
 
 def launches(text: str, origin: str) -> list[Launch]:
     """The command lines of QEMU in a text; raises BadInputError if there is none."""
-    joined = _CONTINUED.sub(" ", _COMMENT.sub("", text))
+    return [launch(words, origin) for words in arguments(text, origin)]
+
+
+def arguments(text: str, origin: str) -> list[list[str]]:
+    """The arguments of each QEMU in a text, without the program; raises BadInputError if there is none."""
+    joined = _CONTINUED.sub(" ", _COMMENT.sub("", _expanded(text)))
     found = []
-    for line in joined.split("\n"):
-        words = _words(line)
+    for words in [_argv_in_json(text), *map(_words, joined.split("\n"))]:
         start = next((n for n, word in enumerate(words) if _PROGRAM.search(word) or _variable(word)), None)
         if start is not None and len(words) > start + 2 and any(word.startswith("-") for word in words[start + 1 :]):
-            found.append(launch(words[start + 1 :], origin))
+            found.append(words[start + 1 :])
     if not found:
+        built = "-object" in text and "sev" in text
         raise BadInputError(
-            f"{origin}: no command line of QEMU", hint="give a script, a log of libvirt, or a domain's XML"
+            f"{origin}: no command line of QEMU",
+            hint="the script puts it together: lint what it prints, or the running process (--pid)"
+            if built
+            else "give a script, a log of libvirt, or a domain's XML",
         )
     return found
 
 
+def _expanded(text: str) -> str:
+    """The text with each variable as one word, and with bash arrays and Kata's log lines written out as commands."""
+    text = _BLANKS.sub(lambda found: "".join(found[0].split()), text)
+    arrays: dict[str, str] = {}
+    for name, body in _ARRAY.findall(_COMMENT.sub("", text)) if "=(" in text else ():
+        arrays[name] = f"{arrays.get(name, '')} {' '.join(body.split(chr(10)))}"
+    for name, body in arrays.items():
+        for use in (f'"${{{name}[@]}}"', f"${{{name}[@]}}", f"${{{name}[*]}}"):
+            text = text.replace(use, body)
+    return _KATA.sub(r"\n\1 \2\n", text) if " with: [" in text else text
+
+
+def _argv_in_json(text: str) -> list[str]:
+    if not text.lstrip().startswith("["):
+        return []
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return []
+    return found if isinstance(found, list) and all(isinstance(word, str) for word in found) else []
+
+
+def is_config(text: str) -> bool:
+    """Whether a text is a file for -readconfig, as Incus and others write it."""
+    return any(_SECTION.match(line) for line in text.split("\n")[:50]) and "qom-type" in text + "[machine]"
+
+
+def of_config(text: str, origin: str) -> Launch:
+    """The launch that a file for -readconfig describes; other options may be given beside it."""
+    argv: list[str] = []
+    kind, options = "", ""
+    for line in [*text.split("\n"), "[end]"]:
+        section, setting = _SECTION.match(line.strip()), _SETTING.match(line.strip())
+        if section:
+            argv += [f"-{_CONFIG.get(kind, kind)}", options.lstrip(",")] if options else []
+            kind, options = section[1], f",id={section[2]}" if section[2] else ""
+        elif setting:
+            name = "" if setting[1] == _CONFIG_FIRST.get(kind) else f"{setting[1]}="
+            options += f",{name}{setting[2].replace(',', ',,')}"
+    return launch([*argv, *_MORE], origin)
+
+
 def _variable(word: str) -> bool:
-    return bool(re.fullmatch(r"\$\{?\w*QEMU\w*\}?", word, re.IGNORECASE))
+    return bool(re.fullmatch(r"\$\{?\w*QEMU\w*\}?|\{\{ ?\w*QEMU\w* ?\}\}", word, re.IGNORECASE))
 
 
 def _words(line: str) -> list[str]:
@@ -62,9 +125,12 @@ def launch(argv: Sequence[str], origin: str) -> Launch:
     machine: dict[str, str] = {}
     parts: dict[str, list[Part]] = {"object": [], "device": [], "drive": []}
     single: dict[str, str] = {}
+    unknown: list[str] = []
     for name, value in _pairs(argv):
         if name in ("machine", "M"):
             machine |= _options(value, "machine")
+        elif not name or (name in _BROAD and value.startswith(("$", "{{"))):
+            unknown.append(value)
         elif name in parts:
             options = _options(value, name)
             kind = "drive" if name == "drive" else options.pop(_IMPLICIT[name], "")
@@ -84,19 +150,23 @@ def launch(argv: Sequence[str], origin: str) -> Launch:
         tuple(parts["drive"]),
         single.get("bios", ""),
         single.get("kernel", ""),
-        tuple(word for word in argv if re.match(r"\$|-readconfig", word)),
+        tuple(unknown),
+        tuple(word for word in argv if is_variable(word) and word not in unknown),
     )
 
 
 def _pairs(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
-    at = 0
-    while at < len(argv):
-        found = _LONG.match(argv[at])
-        at += 1
-        if not found:
+    """Options with their values; ("", word) for a word that may be any options."""
+    words = iter(range(len(argv)))
+    for at in words:
+        word = argv[at]
+        found = _LONG.match(word)
+        if not found or word == "-readconfig":
+            if found or is_variable(word):
+                yield "", word
             continue
-        value = argv[at] if at < len(argv) and not _LONG.match(argv[at]) else ""
-        yield found[1], value
+        follows = at + 1 < len(argv) and not _LONG.match(argv[at + 1]) and found[1] not in _FLAGS
+        yield found[1], argv[next(words)] if follows else ""
 
 
 def _options(text: str, option: str) -> dict[str, str]:

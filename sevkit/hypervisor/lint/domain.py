@@ -1,8 +1,10 @@
 """libvirt domains (formatdomain) as launches. Pure."""
 
+from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 from sevkit.errors import BadInputError
+from sevkit.hypervisor.lint import command_line
 from sevkit.hypervisor.lint.model import Launch, Part
 
 _VIRTIO = {
@@ -10,6 +12,7 @@ _VIRTIO = {
     "memballoon": "virtio-balloon-pci", "filesystem": "virtio-fs-pci", "video": "virtio-gpu-pci",
     "input": "virtio-input-pci",
 }  # fmt: skip
+_QEMU = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 _SEV = {"sev": "sev-guest", "sev-snp": "sev-snp-guest"}
 _NAMES = {"cbitpos": "cbitpos", "reducedPhysBits": "reduced-phys-bits", "policy": "policy", "session": "session-file"}
 
@@ -25,7 +28,25 @@ def launch(text: str, origin: str) -> Launch:
     domain = root if root.tag == "domain" else root.find(".//domain")
     if domain is None:
         raise BadInputError(f"{origin}: XML, but no libvirt domain", hint="virsh dumpxml NAME > FILE")
-    return _launch(domain, origin)
+    return _with_arguments(_launch(domain, origin), domain, origin)
+
+
+def _with_arguments(found: Launch, domain: ET.Element, origin: str) -> Launch:
+    """Add the arguments for QEMU that a domain carries through (qemu:commandline)."""
+    argv = [argument.get("value") or "" for argument in domain.findall(f"{_QEMU}commandline/{_QEMU}arg")]
+    if not argv:
+        return found
+    more = command_line.launch(argv, origin)
+    return replace(
+        found,
+        machine={**found.machine, **more.machine},
+        cpu=more.cpu or found.cpu,
+        objects=found.objects + more.objects,
+        devices=found.devices + more.devices,
+        drives=found.drives + more.drives,
+        bios=more.bios or found.bios,
+        kernel=more.kernel or found.kernel,
+    )
 
 
 def _launch(domain: ET.Element, origin: str) -> Launch:

@@ -46,23 +46,47 @@ class Cause(NamedTuple):
     fix: str
 
 
-_CODE = re.compile(r"fw_error=(0x[0-9a-fA-F]+|\d+)|fw_ret=(0x[0-9a-fA-F]+|\d+)|fw_error:? \(?(0x[0-9a-fA-F]+)\)?")
+# What KVM returned: with fw_error=0 the firmware was not asked, and this is the reason.
+KERNEL_CODES = {
+    5: ("EIO", "the firmware failed", "look at the kernel log for ccp"),
+    12: ("ENOMEM", "no memory, or no more of it may be locked", "memlock: ulimit -l unlimited; libvirt: <memtune><hard_limit>"),
+    16: ("EBUSY", "no ASID of this kind is free, or the command comes too late", "end other guests; BIOS: SEV-ES ASID Space Limit"),
+    19: ("ENODEV", "the kernel has no SEV", "look at `sevkit probe`"),
+    22: ("EINVAL", "KVM does not take the arguments: QEMU and kernel do not fit together, SNP with pflash, or a policy it refuses", "QEMU 9.1 and Linux 6.11 or later for SNP; -bios instead of pflash"),
+    25: ("ENOTTY", "KVM does not know the command: SEV or SNP is off in kvm_amd, or the kernel is not the one this QEMU is for", "modprobe -r kvm_amd; modprobe kvm_amd sev=1 sev_es=1 sev_snp=1; QEMU and kernel of one age"),
+    95: ("EOPNOTSUPP", "KVM does not support it on this host", "look at `sevkit probe`"),
+    110: ("ETIMEDOUT", "the secure processor did not answer", "switch the machine off and on again"),
+}  # fmt: skip
+_CODE = re.compile(r"fw_(?:error|err|ret)(?:=|:? )[('\"]*(0x[0-9a-fA-F]{1,8}|\d{1,10})", re.IGNORECASE)
+_RETURNED = re.compile(r"\bret(?:=|:? )-(\d{1,4})")
+_BY_CODE = "the firmware's code says why"
 _SIGNS: tuple[tuple[str, str, str], ...] = (
     (r"KVM_SET_USER_MEMORY_REGION2? failed|pflash.* not supported.*SNP", "KVM refuses a memory region: flash memory with SEV-SNP", "-bios OVMF.amdsev.fd instead of pflash"),
     (r"failed to create encryption context|sev_kvm_init: failed", "KVM did not set the guest up for SEV; the line before says why", "look at fw_error there, and at `sevkit probe`"),
-    (r"SEV is not enabled in KVM", "kvm_amd runs without SEV", "modprobe -r kvm_amd; modprobe kvm_amd sev=1 sev_es=1 sev_snp=1"),
-    (r"Failed to open /dev/sev.*No such file|/dev/sev.*No such file", "the driver of the secure processor is not loaded, or this is a guest", "modprobe ccp; BIOS: SMEE"),
-    (r"Failed to open /dev/sev.*Permission denied|/dev/sev.*Permission denied", "this user may not open /dev/sev", "group and mode of /dev/sev; libvirt: qemu.conf cgroup_device_acl"),
+    (r"SEV is not enabled in KVM|SEV not enabled for guest", "kvm_amd runs without SEV", "modprobe -r kvm_amd; modprobe kvm_amd sev=1 sev_es=1 sev_snp=1"),
+    (r"(?i)/dev/sev.*No such file", "the driver of the secure processor is not loaded, or this is a guest", "modprobe ccp; BIOS: SMEE"),
+    (r"(?i)/dev/sev.*Permission denied", "this user may not open /dev/sev", "group and mode of /dev/sev; libvirt: qemu.conf cgroup_device_acl"),
     (r"cbitpos check failed|C-bit.* not match|cbitpos .* requested", "cbitpos is not this CPU's", "sevkit probe says c_bit_position"),
-    (r"reduced.phys.bits", "reduced-phys-bits is out of range", "reduced-phys-bits=1"),
+    (r"reduced.phys.bits.{0,20}(?:check failed|should be|must be|out of range)", "reduced-phys-bits is out of range", "reduced-phys-bits=1"),
     (r"SEV-ES.* (?:kernel_irqchip|in-kernel)|in-kernel irqchip", "SEV-ES needs KVM's interrupt controller", "leave kernel_irqchip at its default"),
-    (r"System Management Mode not supported", "SEV-ES and SEV-SNP guests have no system management mode", "-machine …,smm=off"),
+    (r"System Management Mode not supported|does not support SMM", "SEV-ES and SEV-SNP guests have no system management mode", "-machine …,smm=off"),
     (r"Cannot allocate memory.*(?:SEV|sev|lock)|sev_ram_block_added: failed to register", "the guest's memory may not be locked", "memlock: ulimit -l unlimited; libvirt: <memtune><hard_limit>"),
     (r"guest policy requires API version|SEV policy .* not supported", "the policy asks for a newer firmware", "update the firmware, or take the version out of the policy"),
-    (r"kernel.hashes.*(?:not support|no hashes|OVMF)|kernel specified but guest firmware has no hashes table", "this firmware has no table for kernel-hashes", "an OVMF built as OVMF.amdsev.fd"),
-    (r"does not support launchSecurity|SEV launch security is not supported|launch security is not supported", "libvirt finds no SEV in this QEMU or on this host", "virsh domcapabilities; delete /var/cache/libvirt/qemu/capabilities"),
+    (r"kernel.hashes.*(?:not support|no hashes|OVMF)|kernel specified but guest firmware has no hashes table|firmware hashes table area is invalid", "this firmware has no table for kernel-hashes", "an OVMF built as OVMF.amdsev.fd"),
+    (r"does not support launchSecurity|launch security is not supported|SEV(?:-ES|-SNP)? is not supported on this host", "libvirt finds no SEV in this QEMU or on this host", "virsh domcapabilities; delete /var/cache/libvirt/qemu/capabilities"),
     (r"(?:invalid object type|'sev-snp-guest' is not a valid|Parameter 'qom-type' does not accept value 'sev)", "this QEMU has no such object", "QEMU 9.1 or later for SNP, built with SEV"),
-    (r"KVM_MEMORY_ENCRYPT_OP|KVM_SEV_SNP_LAUNCH_(?:START|UPDATE|FINISH)|SNP_LAUNCH_(?:START|UPDATE|FINISH)|sev_launch_\w+|LAUNCH_\w+ ret=", "a command of the launch failed", "the firmware's code says why"),
+    (r"CPUID validation failed|unable to query CPUID values|failed to.{0,20} CPUID page", "the firmware refuses the CPUID page: -cpu promises what this CPU has not", "-cpu EPYC-v4, or the model of this CPU"),
+    (r"host SEV-ES support unavailable|SEV-ES guests require|SEV-ES support unavailable", "the policy asks for SEV-ES, which this host does not have", "BIOS: SEV-ES ASID Space Limit; modprobe kvm_amd sev_es=1"),
+    (r"VMSA features .* not supported|debug.swap .*not supported", "this kernel or CPU lacks a feature that the guest is to have", "leave debug-swap out; sevkit probe says kvm.vmsa_features"),
+    (r"SEV: Failed to read '|SEV: Failed to decode", "the session or certificate file is missing or damaged", "sevctl session; session-file=…,dh-cert-file=…"),
+    (r"pflash rom|Failed to locate SEV metadata|reset address is zero|SEV information block", "the firmware image lacks the tables for SEV-ES and SEV-SNP guests", "an OVMF built with SEV-ES, such as Debian's OVMF or OVMF.amdsev.fd"),
+    (r"memory-backend-memfd-private|Property '[\w.-]*(?:sev|snp|lsec|igvm)[\w.-]*' not found|Property 'sev[\w-]*\.[\w-]+' not found", "the command line is for another version of QEMU, such as AMD's before SNP was merged", "QEMU 9.1 or later, with its own options"),
+    (r"Invalid platform header count in IGVM|IGVM file", "the IGVM file does not go with this QEMU", "an IGVM file made for it, and QEMU 10.1 or later"),
+    (r"host kernel does not support (?:the )?requested|KVM does not support|KVM_CREATE_VM.*(?:SEV|SNP)|vm-type .* not supported by KVM", "this kernel's KVM does not run guests of this kind", "Linux 6.11 or later for SNP; -object sev-guest,…,legacy-vm-type=auto on older kernels"),
+    (r"cannot disable RAM discard", "memory that something gives back cannot be encrypted", "leave out virtio-balloon, virtio-mem and VFIO with discard"),
+    (r"Migration is not implemented", "encrypted guests cannot be migrated or saved by this QEMU", "stop the guest, and start it elsewhere"),
+    (r"failed to get platform status", "the firmware does not answer", "look at the kernel log for ccp, and at `sevkit probe`"),
+    (r"KVM_MEMORY_ENCRYPT_OP|KVM_SEV_SNP_LAUNCH_(?:START|UPDATE|FINISH)|SNP_LAUNCH_(?:START|UPDATE|FINISH)|sev_launch_\w+|LAUNCH_\w+ ret=", "a command of the launch failed", _BY_CODE),
 )  # fmt: skip
 
 
@@ -78,12 +102,21 @@ def explain(text: str) -> list[Cause]:
 
 def _cause(line: str) -> tuple[str, str] | None:
     sign = next(((means, fix) for pattern, means, fix in _SIGNS if re.search(pattern, line)), None)
-    code = _CODE.search(line)
-    digits = next((group for group in code.groups() if group), "0") if code else "0"
-    value = int(digits, 16 if digits.startswith("0x") else 10)
+    found = _CODE.search(line)
+    if not found:
+        return sign
+    value = int(found[1], 0) if found[1].startswith("0x") else int(found[1])
     if value in FIRMWARE_CODES:
         name, words = FIRMWARE_CODES[value]
-        return f"firmware error {value:#x}, {name}: {words}", sign[
-            1
-        ] if sign else "`sevkit probe` says what is not ready on this host"
-    return sign
+        fix = sign[1] if sign and sign[1] != _BY_CODE else "`sevkit probe` says what is not ready on this host"
+        return f"firmware error {value:#x}, {name}: {words}", fix
+    return _by_kernel(line, value) or sign
+
+
+def _by_kernel(line: str, firmware: int) -> tuple[str, str] | None:
+    """The reason if the firmware said nothing."""
+    returned = _RETURNED.search(line)
+    if firmware or not returned or int(returned[1]) not in KERNEL_CODES:
+        return None
+    name, words, fix = KERNEL_CODES[int(returned[1])]
+    return f"the firmware reports no error; the kernel returned {name}: {words}", fix

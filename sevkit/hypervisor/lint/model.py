@@ -1,5 +1,6 @@
 """A launch in the form that the rules check, independent of its source format. Pure."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -12,6 +13,7 @@ SEV_OBJECTS = {
     "sev-snp-tcg-guest": Mode.SEV_SNP,
 }
 Options = Mapping[str, str]
+_VARIABLE = re.compile(r"\$[\w({@*]|\{\{|%\w+%|<[A-Za-z][\w -]*>")
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class Launch:
     drives: tuple[Part, ...] = ()
     bios: str = ""
     kernel: str = ""
-    unknown: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()  # words that may be any options
+    variables: tuple[str, ...] = ()  # words of which only a value is not known
 
     @property
     def encryption(self) -> Part | None:
@@ -60,6 +63,25 @@ class Launch:
         return Mode.SEV_ES if mode is Mode.SEV and policy is not None and policy & 4 else mode
 
     @property
+    def unclear(self) -> str:
+        """Why the mode is not known, or ""."""
+        found, used = self.encryption, self.protected_by
+        if found is None and used:
+            other = next((part.kind for part in self.objects if part.options.get("id") == used), "")
+            if other:
+                return f"{other} is none of SEV's objects"
+            return self.unknown[0] if self.unknown else ""
+        if found is None:
+            return next((word for word in self.unknown if is_variable(word)), "")
+        policy = found.options.get("policy", "0")
+        return f"policy={policy}" if SEV_OBJECTS[found.kind] is Mode.SEV and number(policy) is None else ""
+
+    @property
+    def igvm(self) -> bool:
+        """Whether an IGVM file brings the firmware and the policy."""
+        return "igvm-cfg" in self.machine or "igvm-file" in (self.encryption or Part("")).options
+
+    @property
     def pflash(self) -> bool:
         """Whether firmware is mapped as flash memory."""
         return any(drive.options.get("if") == "pflash" for drive in self.drives) or any(
@@ -75,6 +97,13 @@ def number(text: str) -> int | None:
         return None
 
 
-def is_on(value: str) -> bool:
-    """Whether a boolean option is on."""
+def is_variable(text: str) -> bool:
+    """Whether a text holds a variable of a script or of a template."""
+    return bool(_VARIABLE.search(text))
+
+
+def switched(value: str | None) -> bool | None:
+    """Whether a boolean option is on; None if it is not given or a variable."""
+    if value is None or is_variable(value):
+        return None
     return value.lower() in ("on", "yes", "true", "1", "")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sevkit.guest import policy
-from sevkit.hypervisor.lint.model import Launch, is_on, number
+from sevkit.hypervisor.lint.model import Launch, number, switched
 from sevkit.vocabulary import Mode
 
 
@@ -50,6 +50,8 @@ class Host:
     c_bit_position: int | None = None
 
 
+_KEEP_OUT = 0b11  # SEV policy: NODBG, NOKS
+_KEPT = 0xFFFF003F  # SEV policy: all bits that are defined
 Row = tuple[str, Kind, str, str]  # rule, kind, message, fix
 Rule = Callable[[Launch, Host], Iterator[Row]]
 
@@ -102,9 +104,13 @@ def _policy(launch: Launch, _: Host) -> Iterator[Row]:
     text = found.options.get("policy")
     default = "0x30000" if launch.mode is Mode.SEV_SNP else "0x1"
     value = number(text if text is not None else default)
-    for item in policy.lint(value, launch.mode) if value is not None else ():
+    if value is None or launch.igvm:
+        return
+    name = f"policy {value:#x}" + ("" if text is not None else " (the default)")
+    better = 0x30000 if launch.mode is Mode.SEV_SNP else policy.DEFAULTS[launch.mode] | _KEEP_OUT | value & _KEPT
+    for item in policy.lint(value, launch.mode):
         kind = Kind.FAILS if item.fatal else Kind.NOTE if "older" in item.text else Kind.WEAKENS
-        yield "policy", kind, f"policy {value:#x}: {item.text}", f"policy={policy.DEFAULTS[launch.mode]:#x}"
+        yield "policy", kind, f"{name}: {item.text}", f"policy={better:#x}"
     if launch.mode is Mode.SEV:
         message = "the host sees and can change the guest's registers at each exit"
         yield "registers", Kind.WEAKENS, message, "set policy bit 2 (SEV-ES), or use sev-snp-guest"
@@ -116,7 +122,7 @@ def _firmware(launch: Launch, _: Host) -> Iterator[Row]:
     if launch.mode is Mode.SEV_SNP and launch.pflash:
         message = "pflash with SEV-SNP: KVM refuses its memory (KVM_SET_USER_MEMORY_REGION2)"
         yield "pflash", Kind.FAILS, message, "-bios OVMF.amdsev.fd (libvirt: <loader type='rom' stateless='yes'/>)"
-    elif not launch.pflash and not launch.bios:
+    elif not launch.pflash and not launch.bios and not launch.igvm:
         message = "no firmware is named: SeaBIOS, the default, cannot start an encrypted guest"
         yield "no-firmware", Kind.FAILS, message, "-bios OVMF.amdsev.fd, or -drive if=pflash,… for SEV and SEV-ES"
 
@@ -150,10 +156,11 @@ def _machine(launch: Launch, _: Host) -> Iterator[Row]:
         return
     if launch.accel == "tcg" and "-tcg-" not in found.kind:
         yield "accel", Kind.FAILS, "accel=tcg: QEMU's own emulation does not encrypt", "-accel kvm"
-    smm = launch.machine.get("smm")
-    if smm is not None and is_on(smm) and launch.mode in (Mode.SEV_ES, Mode.SEV_SNP):
+    if switched(launch.machine.get("smm")) and launch.mode in (Mode.SEV_ES, Mode.SEV_SNP):
         yield "smm", Kind.FAILS, f"smm=on with {launch.mode}", "-machine …,smm=off"
     model = launch.cpu.split(",")[0]
+    if not model and launch.unknown:
+        return
     if launch.mode is Mode.SEV_SNP and model == "host":
         message = "-cpu host with SEV-SNP: refused before QEMU 9.1, and no two machines are alike"
         yield "cpu-model", Kind.NOTE, message, "-cpu EPYC-v4"
@@ -169,14 +176,12 @@ def _devices(launch: Launch, _: Host) -> Iterator[Row]:
         return
     for device in launch.devices:
         words = f"{device.kind} in {launch.mode}"
-        off = device.options.get("iommu_platform", device.options.get("iommu-platform"))
-        legacy = device.options.get("disable-legacy")
-        if "virtio" in device.kind and (
-            (off is not None and not is_on(off)) or (legacy is not None and not is_on(legacy))
-        ):
+        given = device.options.get("iommu_platform", device.options.get("iommu-platform"))
+        states = switched(given), switched(device.options.get("disable-legacy"))
+        if "virtio" in device.kind and False in states:
             message = f"{words}: iommu_platform or disable-legacy is off, so that it reads ciphertext"
             yield "iommu-platform", Kind.FAILS, message, f"{device.kind},disable-legacy=on,iommu_platform=on"
-        elif device.kind.startswith("virtio") and "pci" in device.kind and off is None:
+        elif device.kind.startswith("virtio") and "pci" in device.kind and given is None:
             message = f"{words}: iommu_platform is not set; QEMU sets it from 6.0 on, older ones do not"
             yield "iommu-platform", Kind.NOTE, message, f"{device.kind},disable-legacy=on,iommu_platform=on"
         if device.kind.startswith("virtio-balloon"):
@@ -197,7 +202,7 @@ def _measured(launch: Launch, _: Host) -> Iterator[Row]:
     if found is None:
         return
     hashes = found.options.get("kernel-hashes")
-    if launch.kernel and (hashes is None or not is_on(hashes)):
+    if launch.kernel and not launch.igvm and (hashes is None or switched(hashes) is False):
         message = "-kernel without kernel-hashes: the host can change kernel, initrd and command line unnoticed"
         yield (
             "kernel-hashes",
@@ -211,8 +216,13 @@ def _measured(launch: Launch, _: Host) -> Iterator[Row]:
 
 
 def _left_out(launch: Launch, _: Host) -> Iterator[Row]:
-    if launch.unknown:
-        yield "unknown", Kind.NOTE, f"not judged: {', '.join(launch.unknown[:5])}", "lint the running process: --pid"
+    words = (*launch.unknown, *(word[:80] for word in launch.variables))
+    if words:
+        yield "unknown", Kind.NOTE, f"not judged: {', '.join(words[:5])}", "lint the running process: --pid"
+    if launch.unclear:
+        yield "unknown", Kind.NOTE, f"the mode is not known: {launch.unclear}", "lint the running process: --pid"
+    if launch.igvm and launch.encryption is not None:
+        yield "unknown", Kind.NOTE, "firmware and policy are in an IGVM file, which is not read", "sevkit measure"
 
 
 _RULES: tuple[Rule, ...] = (_use, _policy, _firmware, _address, _machine, _devices, _measured, _left_out)
@@ -270,5 +280,6 @@ def _shape(launch: Launch) -> str:
 
 def compare(launches: Sequence[Launch]) -> list[Finding]:
     """Compare each plain launch with each encrypted one."""
-    plain = [each for each in launches if each.mode is Mode.NOSEV]
-    return [finding for a in launches if a.mode is not Mode.NOSEV for b in plain for finding in pair(a, b)]
+    known = [each for each in launches if not each.unclear]
+    plain = [each for each in known if each.mode is Mode.NOSEV]
+    return [finding for a in known if a.mode is not Mode.NOSEV for b in plain for finding in pair(a, b)]

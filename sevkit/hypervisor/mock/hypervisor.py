@@ -94,6 +94,10 @@ class MockGuest:
             RamBlock("mock.ram.shared", private, SHARED_SIZE, address + private),
         ]
 
+    def private_blocks(self) -> Sequence[RamBlock]:
+        """The mock's VMM maps no private pages."""
+        return []
+
     def console(self) -> str:
         """The console so far."""
         return str(self._ask({"op": "console"})["text"])

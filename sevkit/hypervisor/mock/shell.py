@@ -181,7 +181,9 @@ class MockShell:
         options = "".join(word[1:] for word in arguments if word[:1] == "-")
         pattern, *paths = [word for word in arguments if word[:1] != "-"]
         data = b"".join(self.kernel.read_file(path) for path in paths) if paths else stdin
-        hits = [line for line in data.splitlines(keepends=True) if pattern.encode() in line]
+        fold = bytes.lower if "i" in options else bytes
+        wanted = fold(pattern.encode())
+        hits = [line for line in data.splitlines(keepends=True) if wanted in fold(line)]
         if "c" in options:
             return int(not hits), f"{len(hits)}\n".encode(), b""
         return int(not hits), b"" if "q" in options else b"".join(hits), b""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sevkit import processes
 from sevkit.errors import DeadlineError, GuestError, HypervisorError
-from sevkit.guest import diagnosis, secrets
+from sevkit.guest import diagnosis, kernel, secrets
 from sevkit.guest.channel import AgentChannel, SshChannel
 from sevkit.guest.result import CommandResult
 from sevkit.guest.spec import GuestSpec
@@ -20,7 +20,7 @@ from sevkit.memory.guest_ram.qemu_layout import guest_map
 from sevkit.qemu import argv as argv_builder
 from sevkit.qemu import capabilities as capabilities_of
 from sevkit.qemu import qmp
-from sevkit.vocabulary import Provenance
+from sevkit.vocabulary import Mode, Provenance
 
 if TYPE_CHECKING:
     import subprocess
@@ -54,15 +54,24 @@ class QemuGuest:
     @property
     def versions(self) -> dict[str, str]:
         """The versions of QEMU and, as reported by the guest, of its kernel."""
-        able = capabilities_of.of_binary(self._record.command_line[0])
-        return {"QEMU": able.version, "guest kernel": self.run("uname -r", timeout=30).text.strip()}
+        return {"QEMU": self.qemu_version, "guest kernel": self.run("uname -r", timeout=30).text.strip()}
+
+    @property
+    def qemu_version(self) -> str:
+        """The version of the QEMU that runs the guest."""
+        return capabilities_of.of_binary(self._record.command_line[0]).version
 
     def run(
         self, command: str | Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0, private: bool = False
     ) -> CommandResult:
         """Run a command in the guest, by the agent or, when ``private``, by ssh."""
         channel = self._ssh if private else self._agent
-        return channel.run(command, stdin=stdin, timeout=timeout)
+        try:
+            return channel.run(command, stdin=stdin, timeout=timeout)
+        except DeadlineError as error:
+            if self.ask("query-status")["status"] != "paused":
+                raise
+            raise DeadlineError(error.message, hint=f"it is suspended: sevkit guest resume {self.name}") from error
 
     def plant(self, nonce: bytes) -> None:
         """Plant the secrets; a marker passes through the guest's shared buffers before that, and one after it."""
@@ -99,6 +108,26 @@ class QemuGuest:
     def ram_blocks(self) -> Sequence[RamBlock]:
         """The guest's RAM, as reported by QEMU."""
         return list(guest_map(self._folder / "qmp").blocks)
+
+    def private_blocks(self) -> Sequence[RamBlock]:
+        """Where the emulator's engine maps the private pages of an SEV-SNP guest; none with ``private-memory=hole``.
+
+        A page has the same offset there as in DRAM, which is QEMU's RAM block.
+        """
+        if self._spec.mode is not Mode.SEV_SNP or not self.encrypted_by_engine:
+            return []
+        private, dram, size = (self.engine(name) for name in ("private-address", "dram-address", "dram-size"))
+        blocks = [block for block in self.ram_blocks() if block.host_address is not None]
+        inside = [(block, (block.host_address or 0) - dram) for block in blocks] if private else []
+        return [
+            RamBlock("private memory", block.gpa, block.size, private + offset)
+            for block, offset in inside
+            if 0 <= offset < size
+        ]
+
+    def engine(self, name: str) -> int:
+        """A number that the emulator's engine offers (docs/emulator.md has the list)."""
+        return int(self.ask("qom-get", path="/objects/sev0", property=name))
 
     def console(self) -> str:
         """The console so far."""
@@ -153,7 +182,8 @@ class QemuGuest:
             self._agent.wait_ready(time.monotonic() + timeout, check=self.check)
         except DeadlineError as error:
             why = diagnosis.late(self.console(), timeout)
-            raise DeadlineError(why.message, hint=why.hint, detail=self._last_words()) from error
+            hint = why.hint if self._spec.kernel is None else f"{kernel.note(self._spec.kernel)}; {why.hint}"
+            raise DeadlineError(why.message, hint=hint, detail=self._last_words()) from error
         except HypervisorError:
             self._await_end()
             raise

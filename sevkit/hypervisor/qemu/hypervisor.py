@@ -11,6 +11,7 @@ from sevkit.errors import HypervisorError, MissingToolError, UsageError
 from sevkit.guest import cloud, policy
 from sevkit.guest import firmware as firmwares
 from sevkit.guest import image as images
+from sevkit.guest import kernel as kernels
 from sevkit.guest import spec as spec_module
 from sevkit.guest.spec import Accel, Firmware, GuestSpec, StorageKind
 from sevkit.hypervisor import registry
@@ -113,6 +114,16 @@ class QemuHypervisor:
             raise
         return guests
 
+    def restore(self, spec: GuestSpec, state: str, *, timeout: float = 120.0) -> QemuGuest:
+        """Start a detached guest from a saved state (QEMU's -incoming), and wait until its agent answers."""
+        guest = self._start(spec, self._accel(spec), detach=True, more=("-incoming", state))
+        try:
+            guest.wait_ready(timeout)
+        except BaseException:
+            guest.stop()
+            raise
+        return guest
+
     def _accel(self, spec: GuestSpec) -> Accel:
         able = self._capabilities()
         if able.emulates_sev:
@@ -152,7 +163,7 @@ class QemuHypervisor:
             time.sleep(0.05)
         return False
 
-    def _start(self, spec: GuestSpec, accel: Accel, detach: bool) -> QemuGuest:
+    def _start(self, spec: GuestSpec, accel: Accel, detach: bool, more: Sequence[str] = ()) -> QemuGuest:
         able = self._capabilities()
         image = images.get(spec.image, progress=self._progress)
         spec = prepare.settled(spec, image)
@@ -162,13 +173,15 @@ class QemuHypervisor:
         try:
             place = self._place(spec, image, able)
             prepare.check_sockets(place)
+            prepare.check_hashes(spec, place)
             if place.data_disk is not None and spec.storage.path is None:
                 prepare.scratch_disk(place.data_disk, spec.storage.size_mib)
             for folder_shared, disk in zip(spec.shares, place.shares, strict=True):
                 prepare.share_disk(folder_shared, disk)
+            prepare.write_initrd(spec, image, place)
             if place.seed is not None:
                 cloud.write_seed(place.seed, spec.name)
-            command = argv_builder.build(spec, able, accel, place, self._encryption(spec, able))
+            command = [*argv_builder.build(spec, able, accel, place, self._encryption(spec, able)), *more]
             if place.firmware_model is not None:
                 started.append(firmware_model.start(folder, spec.platform_seed, detach=detach))
             with (folder / "qemu.log").open("wb") as log:
@@ -192,6 +205,7 @@ class QemuHypervisor:
             value = spec.policy if spec.policy is not None else policy.DEFAULTS[spec.mode]
             notes += policy.check(value, spec.mode)
             notes += _cpu_notes(spec, able)
+        notes += [] if spec.kernel is None else [kernels.note(spec.kernel)]
         notes += [] if spec.has_agent else ["no agent in this guest: use `sevkit guest console` and `guest log`"]
         return registry.Record(
             name=spec.name,
@@ -222,7 +236,7 @@ class QemuHypervisor:
         data = None if spec.storage.kind is StorageKind.NONE else spec.storage.path or folder / "data.img"
         return LaunchFiles(
             kernel=None if spec.cdrom else spec.kernel or image.kernel,
-            initrd=None if spec.cdrom else spec.initrd or image.initrd,
+            initrd=None if spec.cdrom else prepare.initrd_of(spec, image, folder),
             root_disk=None if spec.cdrom else image.root_disk,
             root_format=image.root_format,
             seed=None if image.kernel else folder / "seed.iso",

@@ -6,10 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from sevkit import processes
-from sevkit.errors import NoSpaceError, UsageError
+from sevkit.errors import MissingToolError, NoSpaceError, UsageError
+from sevkit.guest import ext4, media
 from sevkit.guest import image as images
-from sevkit.guest import media
+from sevkit.guest import kernel as kernels
 from sevkit.guest.spec import Firmware, GuestSpec
+from sevkit.model import ovmf
 from sevkit.qemu import argv as argv_builder
 from sevkit.qemu.argv import LaunchFiles
 from sevkit.vocabulary import Mode
@@ -31,6 +33,7 @@ def share_disk(folder: Path, disk: Path) -> None:
     inodes = str(count + 64)
     argv = [tool, "-q", "-t", "ext4", "-m", "0", "-N", inodes, "-d", str(folder), str(disk), f"{mib}M"]
     processes.run(argv, timeout=600, check=UsageError)
+    ext4.check_count(disk, folder)
 
 
 def settled(spec: GuestSpec, image: images.Image) -> GuestSpec:
@@ -73,6 +76,21 @@ def check_memory(spec: GuestSpec) -> None:
         raise NoSpaceError(f"a guest of {spec.memory_mib} MiB does not fit this host, which has {here} MiB")
 
 
+def initrd_of(spec: GuestSpec, image: images.Image, folder: Path) -> Path | None:
+    """The initrd of a guest; with a kernel of the user's own it is made in ``folder``, with that kernel's modules."""
+    if spec.initrd is not None or spec.kernel is None or image.initrd is None:
+        return spec.initrd or image.initrd
+    return folder / "initrd.img"
+
+
+def write_initrd(spec: GuestSpec, image: images.Image, place: LaunchFiles) -> None:
+    """Make the initrd with the modules of the user's own kernel."""
+    if spec.kernel is None or place.initrd is None or image.initrd is None or place.initrd == spec.initrd:
+        return
+    found = kernels.modules(spec.kernel)
+    place.initrd.write_bytes(kernels.initrd(image.initrd.read_bytes(), images.MODULES, found))
+
+
 def check_sockets(place: LaunchFiles) -> None:
     """Refuse a folder whose path is too long for sockets in it; raises UsageError."""
     longest = max((place.qmp, place.agent, place.console), key=lambda path: len(str(path)))
@@ -80,6 +98,18 @@ def check_sockets(place: LaunchFiles) -> None:
         raise UsageError(
             f"{longest} is longer than a socket's path may be ({_SOCKET_PATH_LIMIT} bytes)",
             hint="choose a shorter --name, or point SEVKIT_STATE_DIR at a shorter directory",
+        )
+
+
+def check_hashes(spec: GuestSpec, place: LaunchFiles) -> None:
+    """Refuse measured direct boot with firmware that has no place for the hashes; raises MissingToolError."""
+    if not spec.kernel_hashes or place.firmware is None:
+        return
+    area = ovmf.parse(place.firmware.read_bytes()).table.get(ovmf.HASH_TABLE, b"")
+    if not any(area[:4]):
+        raise MissingToolError(
+            f"--kernel-hashes: {place.firmware} has no place for the hashes of kernel, initrd and command line",
+            hint="point SEVKIT_OVMF at edk2's OvmfPkg/AmdSev build (OVMF.amdsev.fd); Debian has none",
         )
 
 

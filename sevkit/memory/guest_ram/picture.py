@@ -2,7 +2,7 @@
 
 import base64
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,16 @@ from sevkit.errors import BadInputError
 from sevkit.memory.guest_ram.classes import PageClass, classify, count
 from sevkit.memory.guest_ram.layout import GuestMap, GuestRange
 from sevkit.memory.payload import Map
-from sevkit.memory.sources.base import PAGE, MemorySource, SourceGoneError, State, intersect
+from sevkit.memory.sources.base import (
+    PAGE,
+    MemorySource,
+    Range,
+    SourceGoneError,
+    State,
+    Stretch,
+    intersect,
+    normalise,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,6 +44,36 @@ class GuestPages:
     def counts(self) -> dict[str, int]:
         """The number of pages per class, by word."""
         return count(self.classes)
+
+    def with_private(self, private: "GuestPages") -> "GuestPages":
+        """The same pages with the classes that ``private`` shows, where this mapping shows nothing.
+
+        An SEV-SNP page is either shared or private, and each kind has a mapping of its own: a page that is empty in
+        the first and has content in the second is private.
+        """
+        import numpy as np
+
+        empty = (PageClass.HOLE, PageClass.ZERO)
+        classes = self.classes.copy()
+        for mine, theirs in _common(self.blocks, private.blocks):
+            shown, other = classes[mine], private.classes[theirs]
+            shown[:] = np.where(np.isin(shown, empty) & ~np.isin(other, empty), other, shown)
+        return GuestPages(self.blocks, classes, self.stopped or private.stopped)
+
+    def with_holes(self, unpopulated: Iterable[Range]) -> "GuestPages":
+        """The same pages; of the zero pages, those that lie in these host addresses are holes.
+
+        A core file has zeros for a page that was never populated.
+        """
+        classes = self.classes.copy()
+        spans = normalise(unpopulated)
+        for block, start, _ in _mapped(self.blocks):
+            base = block.host_address or 0
+            for part in intersect([Stretch(*span) for span in spans], [(base, base + block.size)]):
+                first = (start + part.start - base + PAGE - 1) // PAGE
+                shown = classes[first : (start + part.end - base) // PAGE]
+                shown[shown == PageClass.ZERO] = PageClass.HOLE
+        return GuestPages(self.blocks, classes, self.stopped)
 
     def index(self, gpa: int) -> int | None:
         """The index in ``classes`` of the page with a guest-physical address."""
@@ -77,6 +116,21 @@ def guest_pages(
         except SourceGoneError as error:
             stopped = error.message
     return GuestPages(blocks, classes, stopped)
+
+
+def _common(mine: Sequence[GuestRange], theirs: Sequence[GuestRange]) -> Iterator[tuple[slice, slice]]:
+    """The places in two arrays of classes of the guest addresses that both have."""
+    at = 0
+    for block in mine:
+        other_at = 0
+        for other in theirs:
+            start, end = max(block.gpa, other.gpa), min(block.gpa + block.size, other.gpa + other.size)
+            if start < end:
+                first, second = (at + start - block.gpa) // PAGE, (other_at + start - other.gpa) // PAGE
+                pages = (end - start) // PAGE
+                yield slice(first, first + pages), slice(second, second + pages)
+            other_at += other.size
+        at += block.size
 
 
 def _mapped(blocks: Iterable[GuestRange]) -> Iterator[tuple[GuestRange, int, int]]:

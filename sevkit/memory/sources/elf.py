@@ -22,7 +22,10 @@ MAX_SEGMENTS = 1 << 18  # four times the mappings that Linux gives a process by 
 MAX_NOTES = 64 << 20  # bytes
 _ET_CORE, _PT_LOAD, _PT_NOTE, _PN_XNUM, _NT_FILE = 4, 1, 4, 0xFFFF, 0x46494C45
 _MAGICS = {
-    b"KDUMP   ": ("a kdump-compressed dump", "dump again without -z, -l, -s and -w, to get ELF"),
+    b"KDUMP   ": (
+        "a kdump-compressed dump",
+        "write ELF: virsh dump --memory-only --format elf, dump-guest-memory without -z -l -s -w, makedumpfile -E",
+    ),
     b"makedump": ("a flattened makedumpfile dump", "rebuild it with `makedumpfile -R`"),
     b"\x28\xb5\x2f\xfd": ("compressed with zstd", "decompress it first: `zstd -d`"),
     b"\x1f\x8b": ("compressed with gzip", "decompress it first: `gunzip`"),

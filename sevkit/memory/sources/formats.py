@@ -26,6 +26,7 @@ _LOW = 1 << 20  # every x86 guest has RAM below 1 MiB
 _CHUNK = 8 << 20
 
 _ELF_HINT = "dump guest memory as ELF: `virsh dump --memory-only`, or QMP dump-guest-memory"
+_VMEM_HINT = "give the .vmem file beside it, which is raw memory"
 _FOREIGN: tuple[tuple[bytes, str, str], ...] = (
     (b"LibvirtQemudSave", "a guest saved by libvirt (virsh save, or virsh dump without --memory-only)", _ELF_HINT),
     (b"LibvirtQemudPart", "a guest of which libvirt's save did not finish", _ELF_HINT),
@@ -36,6 +37,18 @@ _FOREIGN: tuple[tuple[bytes, str, str], ...] = (
     (b"PAGEDU64", "a Windows crash dump", "dump the guest from the host: virsh dump --memory-only"),
     (b"QFI\xfb", "a qcow2 image", "a snapshot in it can be loaded by QEMU only; dump guest memory as ELF"),
     (b"\x04\x22\x4d\x18", "compressed with lz4", "decompress it first: `lz4 -d`"),
+    (b"\x89LZO\0\r\n\x1a\n", "compressed with lzop", "decompress it first: `lzop -d`"),
+    (b"\xff\x06\0\0sNaPpY", "compressed with snappy", "decompress it first: `snzip -d`"),
+    (b"PK\x03\x04", "a zip archive", "unpack it first: `unzip`; AFF4 images are such archives"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "unpack it first: `7z x`"),
+    (b"EVF\x09\x0d\x0a\xff", "an EWF image", "convert it to a raw image: ewfexport"),
+    (b"\xd2\xbe\xd2\xbe", "a suspended guest of VMware", _VMEM_HINT),
+    (b"\xd3\xbe\xd3\xbe", "a snapshot of VMware", _VMEM_HINT),
+    (b"\x7fVirtualBox SavedState", "a guest saved by VirtualBox", "VBoxManage debugvm NAME dumpvmcore writes ELF"),
+    (b"LibxlFmt", "a guest saved by Xen", "xl dump-core, or give an image of raw memory"),
+    (b"LinuxGuestRecord", "a guest saved by Xen", "xl dump-core, or give an image of raw memory"),
+    (b"\xed\x23\x8f\x61\x73\x01\x19\xa8", "an LKCD dump", "only crash reads it: dump guest memory as ELF"),
+    (b"HIBR", "a Windows hibernation file", "dump the guest from the host: virsh dump --memory-only"),
 )
 
 
@@ -62,9 +75,22 @@ def _parse(descriptor: int, head: bytes, path: str) -> Core:
             raise BadInputError(f"the file is {what}, not an ELF core", hint=hint)
     if head.startswith(_LIME_MAGIC):
         return _lime(descriptor, size)
-    if not head.startswith(b"\x7fELF") and path.lower().endswith(RAW_SUFFIXES) and not _known_to_elf(head):
-        return Core((Segment(0, size, 0, size, size, 6),), physical=True)
+    if not head.startswith(b"\x7fELF") and not _known_to_elf(head):
+        return _raw(descriptor, size, path)
     return elf.parse(descriptor)
+
+
+def _raw(descriptor: int, size: int, path: str) -> Core:
+    """Only its name tells an image of raw memory; a tar archive has its magic behind the first name."""
+    if os.pread(descriptor, 5, 257) == b"ustar":
+        raise BadInputError("the file is a tar archive, not an ELF core", hint="unpack it first: `tar xf`")
+    if path.lower().endswith(RAW_SUFFIXES):
+        return Core((Segment(0, size, 0, size, size, 6),), physical=True)
+    names = ", ".join(RAW_SUFFIXES)
+    raise BadInputError(
+        "not an ELF file, and no other format that is known",
+        hint=f"make one with `gcore PID`; raw memory needs a name in {names}",
+    )
 
 
 def _known_to_elf(head: bytes) -> bool:
@@ -118,6 +144,8 @@ def _decompressor(head: bytes) -> Callable[[IO[bytes]], Iterator[bytes]] | None:
         return textfile.zstd_chunks
     if head.startswith(b"\x1f\x8b\x08"):
         return _gzip
+    if head.startswith(b"BZh"):
+        return _bzip2
     return _xz if head.startswith(b"\xfd7zXZ\0") else None
 
 
@@ -125,6 +153,13 @@ def _gzip(source: IO[bytes]) -> Iterator[bytes]:
     import gzip
 
     with gzip.GzipFile(fileobj=source) as file:
+        yield from iter(lambda: file.read(_CHUNK), b"")
+
+
+def _bzip2(source: IO[bytes]) -> Iterator[bytes]:
+    import bz2
+
+    with bz2.BZ2File(source) as file:
         yield from iter(lambda: file.read(_CHUNK), b"")
 
 

@@ -118,9 +118,9 @@ def _head(line: str) -> Mapping | None:
 
 
 def _whole(head: Mapping, used: bool, flags: frozenset[str]) -> Mapping:
-    if used and not flags:
-        return head
     region = head.region
+    if used and not flags and not region.name.startswith("/secretmem"):
+        return head
     if flags & {"io", "pf"}:
         region = region._replace(readable=False, why="device memory")
     elif region.name.startswith("/secretmem"):

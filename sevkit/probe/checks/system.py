@@ -1,6 +1,6 @@
 """Checks on Linux, KVM, the IOMMU, capacity, and the programs that launch guests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from sevkit.probe.checks.frame import (
     ADVICE,
@@ -24,16 +24,30 @@ _IOMMU_SNP = 43  # AMD I/O Virtualization Technology specification 48882, extend
 _ON, _OFF = ("y", "1", "on", "true"), ("n", "0", "off", "false")
 
 
+# What an option depends on (Linux: arch/x86/kvm/Kconfig, drivers/crypto/ccp/Kconfig). Kconfig does not name an option
+# whose dependencies are off. Without such a reason, an option that is not named may have another name in this kernel.
+_NEEDS = {"KVM_AMD_SEV": "KVM_AMD", "KVM_AMD": "KVM", "CRYPTO_DEV_SP_PSP": "CRYPTO_DEV_CCP_DD"}
+
+
+def _why_off(values: Mapping[str, str], name: str) -> str:
+    """Why an option is off, or nothing if it is on or if the configuration does not tell."""
+    if values.get(name) == "n":
+        return f"CONFIG_{name}"
+    if values.get(name) in ("y", "m") or name not in _NEEDS:
+        return ""
+    cause = _why_off(values, _NEEDS[name])
+    return f"CONFIG_{name} (needs {cause.partition(' ')[0]})" if cause else ""
+
+
 def _options(*names: str) -> "Callable[[Case], Conclusion]":
     def run(case: Case) -> Conclusion:
         reading = case.read("kernel.config")
         if not reading.known:
             return unknown(reading)
-        values = {name: reading.value.get(name, "absent") for name in names}
-        off = [f"CONFIG_{name}" for name, value in values.items() if value == "n"]
+        off = [why for name in names if (why := _why_off(reading.value, name))]
         if off:
             return failed(f"not set: {', '.join(off)}")
-        absent = [f"CONFIG_{name}" for name, value in values.items() if value not in ("y", "m")]
+        absent = [f"CONFIG_{name}" for name in names if reading.value.get(name) not in ("y", "m")]
         return unknown(f"{reading.origin} does not name {', '.join(absent)}") if absent else passed("all are set")
 
     return run

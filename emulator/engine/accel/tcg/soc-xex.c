@@ -3,9 +3,10 @@
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Two paths with the same bytes: AES-NI with eight blocks in flight, and a
- * portable one built on tables that are computed at start.  Neither is meant
- * to resist a cache-timing attacker: the host owns this process anyway.
+ * Three paths with the same bytes: VAES with sixteen blocks in flight, AES-NI
+ * with eight, and a portable one built on tables that are computed at start.
+ * None is meant to resist a cache-timing attacker: the host owns this process
+ * anyway.
  */
 #ifndef SOC_XEX_STANDALONE
 #include "qemu/osdep.h"
@@ -293,11 +294,107 @@ static AESNI void aesni_decrypt(const SocXex *xex, void *dst, const void *src,
     aesni_page(xex, dst, src, page, false);
 }
 
+/* ---- VAES path: two blocks in each register ---- */
+
+#define VAES __attribute__((target("vaes,vpclmulqdq,avx2,aes,sse4.1")))
+#define VECTORS 8
+
+bool soc_xex_have_vaes(void)
+{
+    return soc_xex_have_aesni() && __builtin_cpu_supports("avx2") &&
+           __builtin_cpu_supports("vaes") &&
+           __builtin_cpu_supports("vpclmulqdq");
+}
+
+/*
+ * Both tweaks times x^2, since each register goes on two blocks.  The two bits
+ * that leave the lower half enter the upper one; those that leave the upper
+ * half come back as their product with the field's polynomial.
+ */
+static inline VAES __m256i quadruple_tweaks(__m256i t)
+{
+    const __m256i poly = _mm256_set1_epi64x(0x87);
+    __m256i out = _mm256_srli_epi64(t, 62);
+    __m256i back = _mm256_clmulepi64_epi128(out, poly, 0x01);
+
+    t = _mm256_xor_si256(_mm256_slli_epi64(t, 2), _mm256_slli_si256(out, 8));
+    return _mm256_xor_si256(t, back);
+}
+
+/* As aesni_page. */
+static inline __attribute__((always_inline)) VAES
+void vaes_page(const SocXex *xex, __m256i *dst, const __m256i *src,
+               uint64_t page, bool encrypt)
+{
+    const __m128i *keys = (const __m128i *)(encrypt ? xex->data_enc
+                                                    : xex->data_dec);
+    __m128i first = first_tweak(xex, page);
+    __m256i tweak = _mm256_set_m128i(double_tweak(first), first);
+
+    for (int i = 0; i < BLOCKS / 2; i += VECTORS) {
+        __m256i t[VECTORS], b[VECTORS];
+        __m256i k = _mm256_broadcastsi128_si256(keys[0]);
+
+#pragma GCC unroll 8
+        for (int j = 0; j < VECTORS; j++) {
+            t[j] = tweak;
+            tweak = quadruple_tweaks(tweak);
+            b[j] = _mm256_xor_si256(_mm256_loadu_si256(&src[i + j]),
+                                    _mm256_xor_si256(t[j], k));
+        }
+#pragma GCC unroll 10
+        for (int r = 1; r < ROUNDS; r++) {
+            k = _mm256_broadcastsi128_si256(keys[r]);
+#pragma GCC unroll 8
+            for (int j = 0; j < VECTORS; j++) {
+                b[j] = encrypt ? _mm256_aesenc_epi128(b[j], k)
+                               : _mm256_aesdec_epi128(b[j], k);
+            }
+        }
+        k = _mm256_broadcastsi128_si256(keys[ROUNDS]);
+#pragma GCC unroll 8
+        for (int j = 0; j < VECTORS; j++) {
+            b[j] = encrypt ? _mm256_aesenclast_epi128(b[j], k)
+                           : _mm256_aesdeclast_epi128(b[j], k);
+            _mm256_storeu_si256(&dst[i + j], _mm256_xor_si256(b[j], t[j]));
+        }
+    }
+}
+
+static VAES void vaes_encrypt(const SocXex *xex, void *dst, const void *src,
+                              uint64_t page)
+{
+    vaes_page(xex, dst, src, page, true);
+}
+
+static VAES void vaes_decrypt(const SocXex *xex, void *dst, const void *src,
+                              uint64_t page)
+{
+    vaes_page(xex, dst, src, page, false);
+}
+
 #else
 
 bool soc_xex_have_aesni(void)
 {
     return false;
+}
+
+bool soc_xex_have_vaes(void)
+{
+    return false;
+}
+
+static void vaes_encrypt(const SocXex *xex, void *dst, const void *src,
+                         uint64_t page)
+{
+    portable_page(xex, dst, src, page, true);
+}
+
+static void vaes_decrypt(const SocXex *xex, void *dst, const void *src,
+                         uint64_t page)
+{
+    portable_page(xex, dst, src, page, false);
 }
 
 static void aesni_encrypt(const SocXex *xex, void *dst, const void *src,
@@ -323,12 +420,15 @@ void soc_xex_init(SocXex *xex, const uint8_t key[SOC_XEX_KEY_SIZE], bool aesni)
     invert_key(xex->data_dec, (const uint8_t (*)[16])xex->data_enc);
     expand_key(xex->tweak_enc, key + 16);
     xex->aesni = aesni && soc_xex_have_aesni();
+    xex->wide = xex->aesni && soc_xex_have_vaes();
 }
 
 void soc_xex_encrypt_page(const SocXex *xex, void *dst, const void *src,
                           uint64_t page)
 {
-    if (xex->aesni) {
+    if (xex->wide) {
+        vaes_encrypt(xex, dst, src, page);
+    } else if (xex->aesni) {
         aesni_encrypt(xex, dst, src, page);
     } else {
         portable_page(xex, dst, src, page, true);
@@ -338,7 +438,9 @@ void soc_xex_encrypt_page(const SocXex *xex, void *dst, const void *src,
 void soc_xex_decrypt_page(const SocXex *xex, void *dst, const void *src,
                           uint64_t page)
 {
-    if (xex->aesni) {
+    if (xex->wide) {
+        vaes_decrypt(xex, dst, src, page);
+    } else if (xex->aesni) {
         aesni_decrypt(xex, dst, src, page);
     } else {
         portable_page(xex, dst, src, page, false);

@@ -22,12 +22,17 @@ typedef struct SocXex {
     uint8_t data_dec[11][16] __attribute__((aligned(16)));
     uint8_t tweak_enc[11][16] __attribute__((aligned(16)));
     bool aesni;
+    bool wide;              /* AES-NI with registers of two blocks (VAES) */
 } SocXex;
 
-/* Can this processor run the AES-NI path? */
+/* Can this processor run the AES-NI path, and the one with VAES? */
 bool soc_xex_have_aesni(void);
+bool soc_xex_have_vaes(void);
 
-/* Expand @key (data key, then tweak key).  @aesni asks for the fast path. */
+/*
+ * Expand @key (data key, then tweak key).  @aesni asks for the fastest path,
+ * which is VAES if the processor has it.
+ */
 void soc_xex_init(SocXex *xex, const uint8_t key[SOC_XEX_KEY_SIZE],
                   bool aesni);
 

@@ -16,8 +16,6 @@
 #include "svm.h"
 #include "ghcb.h"
 
-#define MAX_STRING_BYTES 0x4000
-#define MAX_MMIO_BYTES 8
 #define KVM_ENOSYS 1000
 
 static bool require(SevGhcb *g, unsigned offset)
@@ -136,7 +134,7 @@ static void string_io(SevGhcb *g, uint16_t port, unsigned size, bool in)
     if (!require(g, GHCB_SCRATCH)) {
         return;
     }
-    buf = count <= MAX_STRING_BYTES / size
+    buf = count <= GHCB_SCRATCH_LIMIT / size
         ? sev_ghcb_scratch(g, sev_ghcb_get(g, GHCB_SCRATCH), count * size)
         : NULL;
     if (!buf) {
@@ -172,21 +170,16 @@ static void port_io(SevGhcb *g)
     }
 }
 
+/* Where memory lies at the address, the host accesses it as shared memory. */
 static void mmio(SevGhcb *g, bool write)
 {
     uint64_t gpa = sev_ghcb_get(g, GHCB_EXIT_INFO_1);
     uint64_t size = sev_ghcb_get(g, GHCB_EXIT_INFO_2);
     CPUState *cs = env_cpu(g->env);
     MemTxAttrs attrs = cpu_get_mem_attrs(g->env);
-    uint64_t page;
     uint8_t *buf;
 
     if (!require(g, GHCB_SCRATCH)) {
-        return;
-    }
-    if (!size || size > MAX_MMIO_BYTES ||
-        sev_tcg_memory_at(cs, gpa, &page) < SEV_MEMORY_ROM) {
-        sev_ghcb_malformed(g, GHCB_INVALID_INPUT);
         return;
     }
     buf = sev_ghcb_scratch(g, sev_ghcb_get(g, GHCB_SCRATCH), size);
@@ -320,6 +313,9 @@ static bool serve_vmm_event(SevGhcb *g, uint64_t code)
     case GHCB_EVENT_TERMINATE:
         terminate(g);
         break;
+    case GHCB_EVENT_UNSUPPORTED:
+        sev_tcg_unusable(g->env, "the guest reports an event that it does not"
+                         " support", sev_ghcb_get(g, GHCB_EXIT_INFO_1));
     default:
         return false;
     }

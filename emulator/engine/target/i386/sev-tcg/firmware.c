@@ -21,23 +21,10 @@ SevPlatform sev_firmware_platform;
 static int connection = -1;
 static QemuMutex mutex;
 
+/* QEMU ignores SIGPIPE.  It has no counterpart that reads until a deadline. */
 static bool send_all(const void *data, size_t size)
 {
-    const uint8_t *p = data;
-
-    while (size) {
-        ssize_t n = send(connection, p, size, MSG_NOSIGNAL);
-
-        if (n <= 0) {
-            if (n < 0 && errno == EINTR) {
-                continue;
-            }
-            return false;
-        }
-        p += n;
-        size -= n;
-    }
-    return true;
+    return qemu_write_full(connection, data, size) == size;
 }
 
 static bool receive_all(void *data, size_t size)
@@ -66,6 +53,7 @@ static uint8_t *exchange(uint8_t kind, const void *payload, size_t size,
     uint8_t head[5];
     uint32_t length;
 
+    *answer_size = 0;
     stl_le_p(head, size + 1);
     head[4] = kind;
     if (!send_all(head, sizeof(head)) || !send_all(payload, size) ||

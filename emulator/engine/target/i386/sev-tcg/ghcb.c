@@ -32,9 +32,7 @@ void sev_tcg_terminate(CPUX86State *env, unsigned set, unsigned reason)
     sev_tcg_leave(cs, 0);
 }
 
-/* The host cannot serve what the guest asks: KVM ends the machine as well. */
-static G_NORETURN void unusable(CPUX86State *env, const char *what,
-                                uint64_t value)
+void sev_tcg_unusable(CPUX86State *env, const char *what, uint64_t value)
 {
     error_report("SEV: %s: %#" PRIx64 " (RIP %#" PRIx64 ")", what, value,
                  (uint64_t)env->eip);
@@ -126,7 +124,7 @@ void sev_tcg_msr_protocol(CPUX86State *env, uint64_t request)
     case REQUEST_TERMINATE:
         sev_tcg_terminate(env, request >> 12 & 0xf, request >> 16 & 0xff);
     default:
-        unusable(env, "unknown request in the GHCB MSR", request);
+        sev_tcg_unusable(env, "unknown request in the GHCB MSR", request);
     }
 }
 
@@ -161,16 +159,38 @@ void sev_ghcb_exception(SevGhcb *g, unsigned vector, bool error_code)
     g->info2 = vector | 3 << 8 | (error_code ? 1 << 11 : 0) | 1u << 31;
 }
 
+/* Where the host maps shared memory; NULL if it is not all there, in a piece. */
+static uint8_t *shared_memory(SevGhcb *g, uint64_t gpa, uint64_t size)
+{
+    uint64_t first = gpa >> SEV_PAGE_BITS, page;
+    uint64_t count = ((gpa + size - 1) >> SEV_PAGE_BITS) - first + 1;
+    uint8_t *start = NULL;
+
+    for (uint64_t i = 0; i < count; i++) {
+        if (!sev_tcg_is_shared(env_cpu(g->env), (first + i) << SEV_PAGE_BITS,
+                               &page)) {
+            return NULL;
+        }
+        if (i == 0) {
+            start = sev_tcg_host_page(page);
+        } else if (sev_tcg_host_page(page) != start + i * SEV_PAGE_SIZE) {
+            return NULL;
+        }
+    }
+    soc_cache_before_device_write(start, count * SEV_PAGE_SIZE);
+    return start + (gpa & (SEV_PAGE_SIZE - 1));
+}
+
 /*
  * The memory that an event's scratch address names: in the GHCB's own buffer,
- * or elsewhere in shared memory, within one page each time.  NULL if there is
- * none.  Section 4.1: SW_SCRATCH.
+ * or elsewhere in shared memory.  NULL if there is none, or if it is longer
+ * than KVM takes.  Section 4.1: SW_SCRATCH.
  */
 uint8_t *sev_ghcb_scratch(SevGhcb *g, uint64_t gpa, uint64_t size)
 {
-    uint64_t end = gpa + size, page;
+    uint64_t end = gpa + size;
 
-    if (!size || end < gpa) {
+    if (!size || size > GHCB_SCRATCH_LIMIT || end < gpa) {
         return NULL;
     }
     if (gpa >= g->gpa && gpa < g->gpa + SEV_PAGE_SIZE) {
@@ -180,12 +200,7 @@ uint8_t *sev_ghcb_scratch(SevGhcb *g, uint64_t gpa, uint64_t size)
         }
         return g->page + (gpa - g->gpa);
     }
-    if (gpa >> SEV_PAGE_BITS != (end - 1) >> SEV_PAGE_BITS ||
-        !sev_tcg_is_shared(env_cpu(g->env), gpa, &page)) {
-        return NULL;
-    }
-    soc_cache_before_device_write(sev_tcg_host_page(page), SEV_PAGE_SIZE);
-    return sev_tcg_host_page(page) + (gpa & (SEV_PAGE_SIZE - 1));
+    return shared_memory(g, gpa, size);
 }
 
 static bool well_formed(SevGhcb *g)
@@ -217,10 +232,10 @@ void sev_tcg_page_protocol(CPUX86State *env, uint64_t gpa)
     uint64_t page;
 
     if (sev_tcg_level >= SEV_TCG_SNP && gpa != env->sev.registered_ghcb) {
-        unusable(env, "the GHCB is not the registered page", gpa);
+        sev_tcg_unusable(env, "the GHCB is not the registered page", gpa);
     }
     if (!sev_tcg_is_shared(env_cpu(env), gpa, &page)) {
-        unusable(env, "the GHCB is not a shared page", gpa);
+        sev_tcg_unusable(env, "the GHCB is not a shared page", gpa);
     }
     ghcb.page = sev_tcg_host_page(page);
     soc_cache_before_device_write(ghcb.page, SEV_PAGE_SIZE);

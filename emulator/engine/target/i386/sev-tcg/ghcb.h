@@ -26,6 +26,8 @@
 #define GHCB_VALID_BITMAP_SIZE 16
 #define GHCB_SHARED_BUFFER 0x800
 #define GHCB_SHARED_BUFFER_END 0xff0
+/* Bytes of a scratch area that KVM copies at most. */
+#define GHCB_SCRATCH_LIMIT 0x4000
 #define GHCB_VERSION 0xffa
 #define GHCB_USAGE 0xffc
 

@@ -37,6 +37,7 @@
 #define SEV_STATUS_SEV 1
 #define SEV_STATUS_ES 2
 #define SEV_STATUS_SNP 4
+#define SEV_STATUS_DEBUG_SWAP (1 << 7)
 
 /* SEV-SNP firmware ABI, guest policy. */
 #define SNP_POLICY_MUST_BE_ONE (1ull << 17)
@@ -101,6 +102,12 @@ bool sev_es_enabled(void)
     return sev ? sev->policy & SEV_POLICY_ES : sev_snp_enabled();
 }
 
+uint64_t sev_tcg_features(void)
+{
+    return (sev_snp_enabled() ? SEV_FEATURES_SNP : 0) |
+           (sev_tcg_common()->debug_swap ? SEV_FEATURES_DEBUG_SWAP : 0);
+}
+
 uint32_t sev_get_cbit_position(void)
 {
     SevTcgCommon *sev = sev_tcg_common();
@@ -119,7 +126,9 @@ uint64_t sev_get_status_msr(void)
 {
     return (sev_enabled() ? SEV_STATUS_SEV : 0) |
            (sev_es_enabled() ? SEV_STATUS_ES : 0) |
-           (sev_snp_enabled() ? SEV_STATUS_SNP : 0);
+           (sev_snp_enabled() ? SEV_STATUS_SNP : 0) |
+           (sev_enabled() && sev_tcg_common()->debug_swap
+            ? SEV_STATUS_DEBUG_SWAP : 0);
 }
 
 /*
@@ -152,6 +161,9 @@ static bool check_common(SevTcgCommon *sev, Error **errp)
     } else if (sev->cache_pages < MIN_CACHE_PAGES) {
         error_setg(errp, "cache-pages=%u: at least %u", sev->cache_pages,
                    MIN_CACHE_PAGES);
+    } else if (sev->debug_swap && !sev_es_enabled()) {
+        error_setg(errp, "debug-swap=on: the debug registers are in the save"
+                   " area of SEV-ES and SEV-SNP guests only");
     } else if (sev->cipher == SEV_CIPHER_AESNI && !soc_xex_have_aesni()) {
         error_setg(errp, "cipher=aesni: this processor has no AES-NI");
     } else {

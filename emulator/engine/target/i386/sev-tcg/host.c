@@ -420,8 +420,7 @@ SevHostData *qmp_x_sev_host_vmsa(int64_t vcpu, Error **errp)
         return NULL;
     }
     pause_guest();
-    sev_tcg_vmsa_save(cpu_env(cs), buf,
-                      sev_tcg_level >= SEV_TCG_SNP ? SEV_FEATURES_SNP : 0);
+    sev_tcg_vmsa_save(cpu_env(cs), buf);
     if (sealed) {
         /* A page of its own beyond the guest's memory. */
         soc_cache_encrypt(soc_cache_pages() + vcpu, buf);

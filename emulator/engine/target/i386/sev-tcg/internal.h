@@ -48,6 +48,7 @@ struct SevTcgCommon {
     uint32_t cache_pages;
     SevCipher cipher;
     bool kernel_hashes;
+    bool debug_swap;
     bool require_secret_memory;
     bool have_key;
     uint8_t key[SOC_XEX_KEY_SIZE];
@@ -84,6 +85,8 @@ struct SevSnpTcgGuest {
 SevTcgCommon *sev_tcg_common(void);
 SevTcgGuest *sev_tcg_guest(void);
 SevSnpTcgGuest *sev_snp_tcg_guest(void);
+/* SEV_FEATURES of every vCPU: measured, and what AP creation must ask for. */
+uint64_t sev_tcg_features(void);
 
 void sev_tcg_add_properties(ObjectClass *oc);
 void sev_tcg_guest_add_properties(ObjectClass *oc);
@@ -174,20 +177,24 @@ void sev_tcg_page_protocol(CPUX86State *env, uint64_t gpa);
 /* The guest gave up, or what it asks cannot be answered. Does not return. */
 G_NORETURN void sev_tcg_terminate(CPUX86State *env, unsigned set,
                                   unsigned reason);
+/* What the guest asks ends the machine, as under KVM.  Does not return. */
+G_NORETURN void sev_tcg_unusable(CPUX86State *env, const char *what,
+                                 uint64_t value);
 uint64_t sev_tcg_hv_features(void);
 
 /* ---- save areas (vmsa.c) ---- */
 
-void sev_tcg_vmsa_reset(CPUX86State *env, uint8_t *page, uint32_t eip,
-                        uint64_t features);
-void sev_tcg_vmsa_save(CPUX86State *env, uint8_t *page, uint64_t features);
+void sev_tcg_vmsa_reset(CPUX86State *env, uint8_t *page, uint32_t eip);
+void sev_tcg_vmsa_save(CPUX86State *env, uint8_t *page);
 void sev_tcg_vmsa_load(CPUX86State *env, const uint8_t *page);
 /* VMGEXIT SNP_AP_CREATION; false if the input is invalid. */
 bool sev_tcg_create_vcpu(CPUX86State *env, uint64_t info, uint64_t vmsa_gpa,
                          uint64_t features);
 void sev_tcg_hold(CPUX86State *env, SevHold hold, uint64_t ghcb_gpa);
 
-#define SEV_FEATURES_SNP 1
+/* SEV_FEATURES of the save area. */
+#define SEV_FEATURES_SNP (1 << 0)
+#define SEV_FEATURES_DEBUG_SWAP (1 << 5)
 
 /* ---- launch (launch.c, digest.c) ---- */
 

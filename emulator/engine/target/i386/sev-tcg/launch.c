@@ -243,8 +243,7 @@ static void measure_save_areas(void)
 
     CPU_FOREACH(cs) {
         sev_tcg_vmsa_reset(cpu_env(cs), vmsa,
-                           cs->cpu_index ? ap_entry : BSP_ENTRY,
-                           snp ? SEV_FEATURES_SNP : 0);
+                           cs->cpu_index ? ap_entry : BSP_ENTRY);
         if (snp) {
             sev_tcg_measure(SEV_PAGE_TYPE_VMSA, VMSA_GPA, vmsa);
         } else {

@@ -220,6 +220,15 @@ static void add_switch(ObjectClass *oc, const char *name, size_t offset,
     object_class_property_set_description(oc, name, description);
 }
 
+/* QEMU's name for it on hardware: say why, not only that there is no such. */
+static void refuse_secure_tsc(Object *obj, bool value, Error **errp)
+{
+    if (value) {
+        error_setg(errp, "secure-tsc=on: not emulated, since times have no"
+                   " meaning in an emulator");
+    }
+}
+
 /* ---- numbers ---- */
 
 static void get_number(Object *obj, Visitor *v, const char *name,
@@ -350,6 +359,9 @@ void sev_tcg_add_properties(ObjectClass *oc)
                "pages of plaintext kept at most");
     add_switch(oc, "kernel-hashes", offsetof(SevTcgCommon, kernel_hashes),
                "measure kernel, initrd and command line through hashes");
+    add_switch(oc, "debug-swap", offsetof(SevTcgCommon, debug_swap),
+               "the guest owns its debug registers: no exit for DR7");
+    object_class_property_add_bool(oc, "secure-tsc", NULL, refuse_secure_tsc);
     add_switch(oc, "require-secret-memory",
                offsetof(SevTcgCommon, require_secret_memory),
                "refuse to start where memfd_secret memory is not to be had");

@@ -29,9 +29,10 @@ bool sev_tcg_intercepts(uint32_t exit_code)
     case SVM_EXIT_MONITOR:
     case SVM_EXIT_MWAIT:
     case SVM_EXIT_MSR:
+        return true;
     case SVM_EXIT_READ_DR0 + 7:
     case SVM_EXIT_WRITE_DR0 + 7:
-        return true;
+        return !(sev_tcg_features() & SEV_FEATURES_DEBUG_SWAP);
     default:
         return false;
     }

@@ -27,6 +27,7 @@
 #define VMSA_DR6 0x168
 #define VMSA_RFLAGS 0x170
 #define VMSA_RIP 0x178
+#define VMSA_DR0 0x180
 #define VMSA_RSP 0x1d8
 #define VMSA_RAX 0x1f8
 #define VMSA_CR2 0x240
@@ -37,6 +38,8 @@
 #define VMSA_MXCSR 0x408
 #define VMSA_FCW 0x410
 #define VMSA_XMM0 0x470
+
+#define BREAKPOINTS 4
 
 #define MSR_EFER_SVME_BIT (1ull << 12)
 
@@ -69,6 +72,11 @@ static uint64_t *word(CPUX86State *env, size_t field)
     return (uint64_t *)((char *)env + field);
 }
 
+static bool swaps_debug(void)
+{
+    return sev_tcg_features() & SEV_FEATURES_DEBUG_SWAP;
+}
+
 /* ---- writing ---- */
 
 static void put_segment(uint8_t *p, const SegmentCache *s)
@@ -79,7 +87,7 @@ static void put_segment(uint8_t *p, const SegmentCache *s)
     stq_le_p(p + 8, s->base);
 }
 
-void sev_tcg_vmsa_save(CPUX86State *env, uint8_t *page, uint64_t features)
+void sev_tcg_vmsa_save(CPUX86State *env, uint8_t *page)
 {
     memset(page, 0, SEV_PAGE_SIZE);
     for (int i = 0; i < ARRAY_SIZE(segments); i++) {
@@ -107,7 +115,10 @@ void sev_tcg_vmsa_save(CPUX86State *env, uint8_t *page, uint64_t features)
     stq_le_p(page + VMSA_RFLAGS, cpu_compute_eflags(env));
     stl_le_p(page + VMSA_MXCSR, env->mxcsr);
     stw_le_p(page + VMSA_FCW, env->fpuc);
-    stq_le_p(page + VMSA_FEATURES, features);
+    stq_le_p(page + VMSA_FEATURES, sev_tcg_features());
+    for (int i = 0; swaps_debug() && i < BREAKPOINTS; i++) {
+        stq_le_p(page + VMSA_DR0 + 8 * i, env->dr[i]);
+    }
 }
 
 static void put_reset_segment(uint8_t *p, uint16_t selector,
@@ -120,8 +131,7 @@ static void put_reset_segment(uint8_t *p, uint16_t selector,
 }
 
 /* The state after INIT as KVM gives it to the firmware: it is measured. */
-void sev_tcg_vmsa_reset(CPUX86State *env, uint8_t *page, uint32_t eip,
-                        uint64_t features)
+void sev_tcg_vmsa_reset(CPUX86State *env, uint8_t *page, uint32_t eip)
 {
     static const struct { unsigned offset; uint64_t value; } reset[] = {
         { VMSA_EFER, MSR_EFER_SVME_BIT }, { VMSA_CR4, CR4_MCE_MASK },
@@ -146,7 +156,7 @@ void sev_tcg_vmsa_reset(CPUX86State *env, uint8_t *page, uint32_t eip,
     stq_le_p(page + VMSA_RDX, env->cpuid_version);
     stl_le_p(page + VMSA_MXCSR, 0x1f80);
     stw_le_p(page + VMSA_FCW, 0x37f);
-    stq_le_p(page + VMSA_FEATURES, features);
+    stq_le_p(page + VMSA_FEATURES, sev_tcg_features());
 }
 
 /* ---- reading ---- */
@@ -169,6 +179,18 @@ static void get_table(SegmentCache *s, const uint8_t *p)
     s->flags = (attributes & 0xff) << 8 | (attributes & 0xf00) << 12;
     s->limit = ldl_le_p(p + 4);
     s->base = ldq_le_p(p + 8);
+}
+
+/* Without debug swap the host keeps the breakpoints: none takes effect. */
+static void load_breakpoints(CPUX86State *env, const uint8_t *page)
+{
+    uint64_t dr7 = env->dr[7];
+
+    for (int i = 0; i < BREAKPOINTS; i++) {
+        env->dr[i] = ldq_le_p(page + VMSA_DR0 + 8 * i);
+    }
+    env->dr[7] = DR7_FIXED_1;
+    cpu_x86_update_dr7(env, dr7);
 }
 
 /* VMRUN's part of it; the vCPU has been reset. */
@@ -199,6 +221,9 @@ void sev_tcg_vmsa_load(CPUX86State *env, const uint8_t *page)
     cpu_set_mxcsr(env, ldl_le_p(page + VMSA_MXCSR));
     cpu_set_fpuc(env, lduw_le_p(page + VMSA_FCW));
     cpu_sync_avx_hflag(env);
+    if (swaps_debug()) {
+        load_breakpoints(env, page);
+    }
     env->sev.vmpl = page[VMSA_VMPL] % SEV_VMPLS;
     tlb_flush(env_cpu(env));
 }
@@ -291,7 +316,7 @@ bool sev_tcg_create_vcpu(CPUX86State *env, uint64_t info, uint64_t vmsa_gpa,
         async_run_on_cpu(cs, destroy_vcpu, RUN_ON_CPU_NULL);
         return true;
     }
-    if (features != SEV_FEATURES_SNP || vmsa_gpa % SEV_PAGE_SIZE ||
+    if (features != sev_tcg_features() || vmsa_gpa % SEV_PAGE_SIZE ||
         vmsa_gpa % (SEV_PAGE_SIZE * SEV_RMP_LARGE_PAGES) == 0) {
         return false;           /* 2 MiB aligned: erratum, as KVM */
     }

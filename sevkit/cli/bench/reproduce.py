@@ -1,0 +1,151 @@
+"""`sevkit bench reproduce`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sevkit.bench.payload import Reproduced, ReproducePlan
+from sevkit.cli.bench import run
+from sevkit.cli.bench.common import DIRECTORY, FILE, MODE, write_text
+from sevkit.cli.bench.progress import Line
+from sevkit.cli.output import interrupted, json_wanted, reporting
+from sevkit.errors import ExitCode, UsageError
+from sevkit.result import Result
+
+# What `bench run` has and this command decides itself.
+_DECIDED: dict[str, Any] = {
+    "where": "guest",
+    "suite_file": None,
+    "warmups": None,
+    "target": None,
+    "mock_delay": 0.0,
+    "control": None,
+}
+
+
+@click.command("reproduce")
+@click.argument("article", type=click.Choice(["study"]))
+@click.option("--small", is_flag=True, help="A few files of each program, short runs: minutes in guests without KVM.")
+@click.option(
+    "--as-published", is_flag=True, help="The study's own commands with their mistakes, once, not interleaved."
+)
+@click.option("--output", "-o", type=DIRECTORY, help="The results directory; one with the same settings is resumed.")
+@click.option("--html", type=FILE, help="Write the report as one HTML page.")
+@click.option(
+    "--hypervisor",
+    type=click.Choice(["auto", "qemu", "emulated"]),
+    default="auto",
+    show_default=True,
+    help="One for all modes; auto takes the one that runs most of them.",
+)
+@click.option("--mode", "modes", type=MODE, multiple=True, help="These modes, instead of nosev and the strongest here.")
+@click.option("--workload", "workloads", multiple=True, help="These workloads, or @family, instead of all.")
+@click.option("--boots", type=click.IntRange(1, 1000), help="Least number of boots of each arm.")
+@click.option("--most-boots", type=click.IntRange(1, 1000), help="Most boots of each arm.")
+@click.option("--iterations", type=click.IntRange(1, 10000), help="Samples of a workload in each boot.")
+@click.option("--seconds", type=click.FloatRange(0.1), help="Length of a fio run.")
+@click.option("--budget", type=click.FloatRange(1), help="Stop after this many seconds.")
+@click.option("--sweep", multiple=True, help="Other guests than the study's: vcpus=4, memory_mib=8192; repeatable.")
+@click.option("--pin", help="CPUs for guests, like 2,3; auto; none.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Decides the order of workloads.")
+@click.option("--dry-run", is_flag=True, help="Show what would be fetched, built and measured, and do nothing.")
+@reporting
+def command(article: str, **options: Any) -> Result[Reproduced] | Result[ReproducePlan]:
+    """Measure the workloads of the published study in guests, and put each row beside the study's number.
+
+    What it compiles comes from Debian's source packages, checked by SHA-256. Kill it at any moment and give the same
+    command again: it goes on where it stopped.
+    """
+    from sevkit.bench import reproduce
+    from sevkit.bench.campaign import directory as campaign
+
+    del article
+    small, output = options.pop("small"), options["output"]
+    if small and options["as_published"]:
+        raise UsageError(
+            "--small and --as-published exclude each other",
+            hint="the study's own commands need its own guests: 1 GiB files, 16 GB of memory",
+        )
+    line = Line(quiet=json_wanted())
+    prepared = campaign.prepare(
+        run.wish_from({**_DECIDED, **options, "profile_name": reproduce.PROFILES[small]}), line.say
+    )
+    if options["dry_run"]:
+        campaign.check(prepared)
+        return Result("bench reproduce", _plan(prepared), human=_print_plan)
+    if output is None:
+        raise UsageError("--output is missing", hint="give a directory for the results: --output results")
+    try:
+        outcome = campaign.measure(prepared, output, report=line.show)
+    except KeyboardInterrupt:
+        raise interrupted(f"what was measured is kept in {output}: the same command goes on") from None
+    finally:
+        line.end()
+    return _result(outcome, prepared, output, options["html"])
+
+
+def _result(outcome: Any, prepared: Any, output: Path, html: Path | None) -> Result[Reproduced]:
+    from sevkit.bench import report as reports
+    from sevkit.bench import reproduce
+    from sevkit.bench.analysis.comparison import Rules
+
+    data, errors = run.measured(outcome, prepared, output)
+    code = ExitCode.GUEST if errors else ExitCode.DONE
+    if not outcome.samples:
+        return Result("bench reproduce", None, exit_code=code, errors=errors)
+    report = reports.of_directory(output, Rules())
+    rows = reproduce.rows(prepared.plan, report.comparisons, outcome.failures, outcome.skipped)
+    if html is not None:
+        from sevkit.render import bench_html
+
+        write_text(html, bench_html.render(reproduce.with_study(report, prepared.plan, rows)))
+    full: Reproduced = {
+        **data,
+        "rows": [row.as_dict() for row in rows],
+        "notes": reproduce.notes(prepared.plan),
+        "html": None if html is None else str(html),
+    }
+    return Result("bench reproduce", full, exit_code=code, errors=errors).shown_as(_print)
+
+
+def _plan(prepared: Any) -> ReproducePlan:
+    from sevkit.bench import reproduce
+    from sevkit.bench.campaign import room
+    from sevkit.guest import sources
+
+    images = room.to_build(prepared.plan)
+    fetched = sources.missing() if any(name.startswith("study") for name in images) else []
+    return {
+        **run.plan_data(prepared),
+        "to_fetch": [{"file": s.file, "sha256": s.sha256, "size": s.size} for s in fetched],
+        "to_build": images,
+        "notes": reproduce.notes(prepared.plan),
+    }
+
+
+def _print_plan(data: ReproducePlan) -> Iterator[str]:
+    for source in data["to_fetch"]:
+        yield f"fetch {source['file']}, {source['size'] >> 20} MiB, SHA-256 {source['sha256']}"
+    for name in data["to_build"]:
+        yield f"build the image {name} (minutes, once; not in the time below)"
+    yield from run.print_plan(data)
+    yield from _notes(data["notes"])
+
+
+def _notes(notes: list[str]) -> Iterator[str]:
+    if notes:
+        yield "not as in the study:"
+    for note in notes:
+        yield f"  {note}"
+
+
+def _print(data: Reproduced) -> Iterator[str]:
+    from sevkit.render import bench_tables
+
+    yield from run.print_head(data)
+    yield "\n" + bench_tables.beside_study(data["rows"])
+    yield "\n" + " ".join(data["summary"])
+    yield from _notes(data["notes"])
+    yield f"\nresults: {data['output']}" + (f", report: {data['html']}" if data["html"] else "")

@@ -1,0 +1,25 @@
+# Unpacks and configures what the published study compiles. Runs once, in the root file system of the image `study`:
+# SOURCES has the tarballs. All arms of a campaign start from the same configured trees.
+set -e
+
+# unpack NAME FOLDER TARBALL [MEMBER...]: the tarball, or these members of its top folder, as /root/sources/FOLDER
+unpack() {
+    folder=/root/sources/$1 tarball=$2
+    shift 2
+    mkdir -p "$folder"
+    top=$(tar -tf "$tarball" 2>/dev/null | head -n 1)
+    for member; do
+        set -- "$@" "${top%%/*}/$member"
+        shift
+    done
+    tar -xf "$tarball" -C "$folder" --strip-components=1 --no-same-owner "$@"
+}
+
+unpack linux "$SOURCES"/linux_*
+make -C /root/sources/linux defconfig
+unpack llvm "$SOURCES"/llvm-toolchain-* llvm cmake third-party
+cmake -G Ninja -S /root/sources/llvm/llvm -B /root/sources/llvm/build -DCMAKE_BUILD_TYPE=Release
+unpack godot "$SOURCES"/godot_*
+unpack imagemagick "$SOURCES"/imagemagick_*
+cd /root/sources/imagemagick
+./configure --without-gcc-arch # not tuned for the machine on which the image is built

@@ -1,0 +1,104 @@
+"""The study, reproduced: every row is there, each beside the right number, and what cannot fit is refused."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sevkit.bench import report as reports
+from sevkit.bench import reproduce, suite
+from sevkit.bench.analysis import published
+from sevkit.bench.analysis.comparison import Rules
+from sevkit.bench.campaign import directory as campaign
+from sevkit.bench.campaign import estimate, plan, room
+from sevkit.bench.campaign.directory import Wish
+from sevkit.errors import NoSpaceError, UsageError
+from sevkit.vocabulary import Mode
+
+MODES = [Mode.NOSEV, Mode.SEV_SNP]
+
+
+def laid_out(name: str, *, emulated: bool = False, **changes: object) -> plan.Plan:
+    profile = suite.changed(suite.profile(name), **changes)
+    return plan.make(profile, suite.chosen(profile, suite.workloads()), MODES, where="guest", seed=0, emulated=emulated)
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_a_profile_has_a_workload_for_every_row_of_the_study(small: bool) -> None:
+    made = laid_out(reproduce.PROFILES[small])
+    answered = {
+        (*w.study_row, c.storage.removeprefix("virtio-") if w.disk else "") for c in made.configs for w in c.workloads
+    }
+    wanted = {(workload, metric, storage) for workload, storage, metric in primary_rows()}
+    assert wanted <= answered
+
+
+def primary_rows() -> set[tuple[str, str, str]]:
+    return {(s.workload, s.storage, s.metric.name) for s in published.samples() if s.metric.primary}
+
+
+def test_what_a_workload_answers_to_is_a_row_of_the_study() -> None:
+    rows = {(workload, metric) for workload, _, metric in primary_rows()}
+    for workload in suite.workloads().values():
+        if workload.study:
+            assert workload.study_row in rows, workload.name
+
+
+def test_every_row_stands_beside_the_studys_number(tmp_path: Path) -> None:
+    prepared = campaign.prepare(Wish(suite.profile("paper-small"), where="mock"))
+    outcome = campaign.measure(prepared, tmp_path / "r")
+    report = reports.of_directory(tmp_path / "r", Rules())
+    rows = reproduce.rows(prepared.plan, report.comparisons, outcome.failures, outcome.skipped)
+    assert {row.key for row in rows} == primary_rows()
+    assert list(reproduce.unmeasured(rows)) == []
+    by_key = {row.key: row for row in rows}
+    linux = by_key["linux", "", "time"]
+    assert linux.study is not None
+    assert math.isclose(linux.study, 1.026, abs_tol=0.001)
+    assert linux.here is not None
+    assert linux.here.series.workload == "linux-small"
+    assert "three files" in linux.differs
+    assert by_key["bw_read", "blk", "bandwidth"].article == pytest.approx(0.400772)
+    assert by_key["memset", "", "copy_rate"].here is not None
+    # The mock is not hardware: whether the study's ratio lies in its interval says nothing.
+    assert {row.study_in_interval for row in rows} == {None}
+    shown = reproduce.with_study(report, prepared.plan, rows)
+    compared = next(c.as_dict() for c in report.comparisons if c.series.workload == "linux-small")
+    assert reports.study_ratio(shown, compared) == linux.study
+    assert any(note.startswith("memcpy: sevkit's membench stands in") for note in shown.mistakes)
+
+
+def test_a_row_without_a_measurement_says_why(tmp_path: Path) -> None:
+    profile = suite.changed(suite.profile("paper-small"), workloads=("memcpy",))
+    prepared = campaign.prepare(Wish(profile, where="mock"))
+    outcome = campaign.measure(prepared, tmp_path / "r")
+    report = reports.of_directory(tmp_path / "r", Rules())
+    rows = reproduce.rows(prepared.plan, report.comparisons, outcome.failures, outcome.skipped)
+    reasons = {row.key[0]: row.reason for row in rows}
+    assert reasons["memcpy"] == ""
+    assert reasons["linux"] == "not in this campaign"
+
+
+def test_a_compilation_that_cannot_end_is_refused_before_it_starts() -> None:
+    with pytest.raises(UsageError, match=r"one sample of .* its limit is") as caught:
+        estimate.check_budget(laid_out("paper", emulated=True, budget=1e9, vcpus=(1,)))
+    assert "--small" in str(caught.value.hint)
+    estimate.check_budget(laid_out("paper-small", emulated=True))
+
+
+def test_guests_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SEVKIT_CACHE_DIR", str(tmp_path))
+    made = laid_out("paper-small")
+    room.check(replace(made, where="mock", configs=tuple(replace(c, memory_mib=1 << 40) for c in made.configs)))
+    with pytest.raises(NoSpaceError, match="do not fit this host"):
+        room.check(replace(made, configs=tuple(replace(c, memory_mib=1 << 40) for c in made.configs)))
+    with pytest.raises(NoSpaceError, match="the disks of one boot"):
+        room.check(replace(made, configs=tuple(replace(c, disk_mib=1 << 40) for c in made.configs)))
+
+
+def test_small_and_whole_variants_need_two_campaigns() -> None:
+    with pytest.raises(UsageError, match="study-small"):
+        laid_out("paper", workloads=("linux", "linux-small"))
+    assert {c.image for c in laid_out("quick", workloads=("linux", "redis-get")).configs} == {"study"}
+    assert {c.image for c in laid_out("smoke").configs} == {"mini"}
