@@ -1,10 +1,11 @@
 """The benchmark report as one self-contained HTML page."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sevkit.bench.payload import ComparisonRow
 from sevkit.bench.report import Report, forests, study_ratio
-from sevkit.render import bench_svg, bench_tables
+from sevkit.render import bench_parts, bench_svg, bench_tables
 from sevkit.render.page import page
 
 _PROVENANCE = {
@@ -43,6 +44,8 @@ def _values(report: Report) -> dict[str, Any]:
             for f in forests(report.controls)
         ],
         "figures": figures,
+        "parts": _drawn(bench_parts.figures(report.parts, ())),
+        "curves": _drawn(bench_parts.figures((), report.curves)),
         "columns": bench_tables.COLUMNS,
         "rows": rows,
         "reference_name": report.reference_name if any(row["published"] != "-" for row in rows) else "",
@@ -54,6 +57,12 @@ def _values(report: Report) -> dict[str, Any]:
         "environment": {str(k): _plain(v) for k, v in report.environment.items()},
         "modes": sorted({str(arm.mode) for c in report.comparisons for arm in (c.base, c.other)}),
     }
+
+
+def _drawn(figures: Sequence[tuple[str, str]]) -> list[tuple[str, Any]]:
+    from markupsafe import Markup
+
+    return [(title, Markup(svg)) for title, svg in figures]  # noqa: S704 - every text in it went through escape()
 
 
 def _row(report: Report, comparison: ComparisonRow) -> dict[str, Any]:

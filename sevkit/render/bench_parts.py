@@ -1,6 +1,5 @@
 """What a cost consists of, and how it moves along a sweep: as text, and as charts with intervals."""
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
@@ -209,14 +208,18 @@ def _line(row: CurveRow, place: dict[str, float], scale: axes.Log, shift: float)
     return [*parts, "</g>"]
 
 
-def families(rows: Sequence[CurveRow]) -> dict[str, list[CurveRow]]:
-    """The curves of each figure: one row and one axis, all modes."""
-    groups: dict[str, list[CurveRow]] = {}
+def families(rows: Sequence[CurveRow]) -> dict[str, list[list[CurveRow]]]:
+    """The curves of each figure (one family along one axis), as panels: one row of the campaign, all modes."""
+    groups: dict[str, dict[str, list[CurveRow]]] = {}
     for row in rows:
-        groups.setdefault(f"{name_of(row)} along {row['axis']}", []).append(row)
-    return groups
+        panels = groups.setdefault(f"{row['family'] or row['workload']} along {row['axis']}", {})
+        panels.setdefault(name_of(row), []).append(row)
+    return {title: list(panels.values()) for title, panels in groups.items()}
 
 
-def file_name(title: str) -> str:
-    """A title as the name of a file, without suffix."""
-    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+def figures(parts: Sequence[AttributedRow], rows: Sequence[CurveRow]) -> list[tuple[str, str]]:
+    """All charts with their titles: what each cost consists of, then the curves of each family."""
+    found = [(f"cost of {name_of(row)} {row['metric'] or ''}".strip(), waterfall(row)) for row in parts]
+    for title, panels in families(rows).items():
+        found.append((title, axes.stacked(title, [svg for panel in panels if (svg := curve(panel))])))
+    return [(title, svg) for title, svg in found if svg]

@@ -3,7 +3,6 @@
 Colours are CSS variables of the page, so that one drawing serves light and dark.
 """
 
-import re
 from html import escape
 
 from sevkit import cleantext as clean
@@ -11,6 +10,7 @@ from sevkit.bench.analysis.comparison import Comparison
 from sevkit.bench.model import Direction
 from sevkit.bench.report import Bar, Figure, Forest, Group, Report, forests, label_of
 from sevkit.render import bench_axes as axes
+from sevkit.render import bench_parts
 from sevkit.render.bench_tables import quantity
 
 BAR = 15
@@ -112,8 +112,9 @@ def _bar(bar: Bar, group: Group, figure: Figure, scale: axes.Linear, y: float) -
 
 
 def files(report: Report) -> list[tuple[str, str]]:
-    """All figures of a report by file name without suffix."""
+    """All figures of a report by title."""
     named = [(f"ratio {f.title} {f.direction.split()[0]}", forest(f)) for f in forests(report.effects)]
     named += [(f"control {f.title} {f.direction.split()[0]}", forest(f)) for f in forests(report.controls)]
     named += [(f"{f.family} {f.metric} {f.unit}", chart(f)) for f in report.figures]
-    return [(re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"), svg) for name, svg in named if svg]
+    named += bench_parts.figures(report.parts, report.curves)
+    return [(name, svg) for name, svg in named if svg]
