@@ -12,6 +12,7 @@ from sevkit.bench import breakdown, store
 from sevkit.bench.analysis import published, stats
 from sevkit.bench.analysis.compare import arms_of, compare
 from sevkit.bench.analysis.comparison import ALPHA, Arm, Comparison, Rules, Ruling, Series
+from sevkit.bench.factors import CONDITION
 from sevkit.bench.lint import answer
 from sevkit.bench.model import Direction, Sample
 from sevkit.bench.payload import AttributedRow, CurveRow
@@ -261,7 +262,7 @@ def _guess_family(series: Series) -> str:
 
 def label_of(series: Series) -> str:
     """Workload, storage and conditions as one label."""
-    conditions = ", ".join(f"{key} {value}" for key, value in series.conditions)
+    conditions = ", ".join(value if key == CONDITION else f"{key} {value}" for key, value in series.conditions)
     return " · ".join(part for part in (series.workload, series.storage, conditions) if part)
 
 

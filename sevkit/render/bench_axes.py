@@ -8,7 +8,7 @@ from html import escape
 from sevkit import cleantext as clean
 
 WIDTH = 920
-LABEL = 290
+LABEL = 350
 RIGHT = 150
 ROW = 22
 

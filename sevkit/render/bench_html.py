@@ -1,6 +1,5 @@
 """The benchmark report as one self-contained HTML page."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from sevkit.bench.payload import ComparisonRow
@@ -44,8 +43,8 @@ def _values(report: Report) -> dict[str, Any]:
             for f in forests(report.controls)
         ],
         "figures": figures,
-        "parts": _drawn(bench_parts.figures(report.parts, ())),
-        "curves": _drawn(bench_parts.figures((), report.curves)),
+        "parts": [(title, Markup(svg)) for title, svg in bench_parts.figures(report.parts, ())],  # noqa: S704 - likewise
+        "curves": [(title, [Markup(svg) for svg in panels]) for title, panels in bench_parts.panels_of(report.curves)],  # noqa: S704
         "columns": bench_tables.COLUMNS,
         "rows": rows,
         "reference_name": report.reference_name if any(row["published"] != "-" for row in rows) else "",
@@ -57,12 +56,6 @@ def _values(report: Report) -> dict[str, Any]:
         "environment": {str(k): _plain(v) for k, v in report.environment.items()},
         "modes": sorted({str(arm.mode) for c in report.comparisons for arm in (c.base, c.other)}),
     }
-
-
-def _drawn(figures: Sequence[tuple[str, str]]) -> list[tuple[str, Any]]:
-    from markupsafe import Markup
-
-    return [(title, Markup(svg)) for title, svg in figures]  # noqa: S704 - every text in it went through escape()
 
 
 def _row(report: Report, comparison: ComparisonRow) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def forest(figure: Forest) -> str:
         y = 44 + axes.ROW * index
         if comparison.series != named:
             named = comparison.series
-            parts.append(axes.text(axes.LABEL - 92, y + 4, axes.short(label_of(named), 30), "label end"))
+            parts.append(axes.text(axes.LABEL - 92, y + 4, axes.short(label_of(named), 41), "label end"))
         parts += _forest_row(comparison, ratio, scale, y)
     words = f"ratio to the baseline ({figure.direction})"
     parts.append(axes.text((axes.LABEL + axes.WIDTH - axes.RIGHT) / 2, height - 4, words, "hint middle"))
@@ -83,7 +83,7 @@ def chart(figure: Figure) -> str:
 
 def _group(group: Group, figure: Figure, scale: axes.Linear, y: float) -> list[str]:
     middle = y + (BAR + 3) * len(group.bars) / 2
-    parts = [axes.text(axes.LABEL - 92, middle + 3, axes.short(group.label, 30), "label end")]
+    parts = [axes.text(axes.LABEL - 92, middle + 3, axes.short(group.label, 41), "label end")]
     for index, bar in enumerate(group.bars):
         parts += _bar(bar, group, figure, scale, y + index * (BAR + 3))
     return parts
