@@ -20,6 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+import msgspec
+
 from sevkit.bench.model import FORMAT, FORMAT_VERSION, Boot, Metric, Sample, boot_from, sample_from
 from sevkit.bench.records import Event, event_from
 from sevkit.errors import BadInputError, NoSpaceError, SevkitError, UsageError
@@ -95,9 +97,9 @@ def load(path: Path) -> Campaign:
         if campaign.header.get("chained"):
             link = found or None
         try:
-            record = json.loads(body)
+            record = msgspec.json.decode(body)
             _take(campaign, record, metrics)
-        except (ValueError, AttributeError, RecursionError, BadInputError) as error:
+        except (msgspec.DecodeError, ValueError, AttributeError, RecursionError, BadInputError) as error:
             _complain(campaign, f"{RECORDS} line {number}: {error}")
             continue
         if not whole:
