@@ -251,6 +251,15 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def read_raw(path: Path, name: str) -> bytes:
+    """A kept output; raises OSError unless it is a file below ``raw``: not a device, and no link out of it."""
+    folder = (path / RAW).resolve()
+    target = (folder / name).resolve()
+    if not target.is_relative_to(folder) or not target.is_file():
+        raise FileNotFoundError(errno.ENOENT, "no such output", name)
+    return target.read_bytes()
+
+
 def changed_raw(campaign: Campaign) -> list[str]:
     """The raw outputs that are missing, or whose digest differs from the sample's record."""
     found = []
@@ -258,9 +267,8 @@ def changed_raw(campaign: Campaign) -> list[str]:
         name, expected = sample.extra.get("raw"), sample.extra.get("raw_sha256")
         if not isinstance(name, str) or not expected:
             continue
-        path = campaign.path / RAW / Path(name).name
         try:
-            if digest(path.read_bytes()) != expected:
+            if digest(read_raw(campaign.path, Path(name).name)) != expected:
                 found.append(name)
         except OSError:
             found.append(name)

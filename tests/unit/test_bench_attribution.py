@@ -133,6 +133,8 @@ def test_factors_that_make_no_sense_are_refused(word: str) -> None:
         ({"factors": ("cache=none",)}, ()),
         ({"factors": ("iothread",), "storage": ("nvme",)}, ()),
         ({"factors": ("iothread", "iothread")}, ()),
+        ({"factors": ("iothread",), "workloads": ("sha256",)}, ()),
+        ({"factors": ("aio=native",), "cache": ("writeback",)}, ()),
         ({"factors": ("iothread",)}, (Mode.NOSEV,)),
     ],
 )
