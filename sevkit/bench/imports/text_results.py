@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 
 from sevkit.bench import names
 from sevkit.bench.imports.given import BITS, Given, Value, metric, numbers, samples_of
-from sevkit.bench.model import TIME, Sample
+from sevkit.bench.model import TIME, Direction, Metric, Sample
 from sevkit.errors import BadInputError
 
 _SYSBENCH = re.compile(r"^sysbench \d", re.MULTILINE)
@@ -28,6 +28,10 @@ _IPERF = re.compile(
 _IPERF_UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _FIO_TEXT = re.compile(r"^fio-\d+\.\d+.*^Run status group", re.MULTILINE | re.DOTALL)
 _FIO_LOG = re.compile(r"(?:\d+, \d+, [0-2], \d+(?:, \d+){0,3}\n){1,3}")
+_PERF_HEAD = re.compile(r"^\s*(?:VM-EXIT|IO Port Access|MMIO Access|MSR Access)\s+Samples\s+Samples%\s", re.MULTILINE)
+_PERF = re.compile(
+    r"^\s*(\S{1,60})\s+(\d+)\s+[\d.]+%\s+[\d.]+%\s+([\d.]+)us\s+([\d.]+)us\s+([\d.]+)us\s+\(\s*\+-", re.MULTILINE
+)
 _MBW = re.compile(
     r"^(\d+)\s+Method:\s*(\w+)\s+Elapsed:\s*[\d.]+\s+MiB:\s*[\d.]+\s+Copy:\s*([\d.]+) MiB/s", re.MULTILINE
 )
@@ -70,6 +74,20 @@ def iperf3_text(text: str, name: PurePath, given: Given) -> list[Sample]:
         raise BadInputError("several rates of receivers in one file of iperf3's")
     named = names.from_path(name)
     return samples_of([Value(named.workload or "iperf3", BITS, numbers(rates))], name, given)
+
+
+def perf_kvm(text: str, name: PurePath, given: Given) -> list[Sample]:
+    """Read ``perf kvm stat report``: the mean time of each exit reason, with least, most, and how often it came."""
+    found = []
+    for reason, count, least, most, mean in _PERF.findall(text):
+        workload = f"exit-{reason.lower()}"
+        for part, unit, value in (("", "us", mean), ("_min", "us", least), ("_max", "us", most), ("s", "1", count)):
+            name_of = "exits" if part == "s" else f"exit_cost{part}"
+            kind = Metric(name_of, unit, Direction.LOWER, primary=not part)
+            found.append(Value(workload, kind, numbers([value])))
+    if not found:
+        raise BadInputError("perf kvm stat's output, but without an exit")
+    return samples_of(found, name, given)
 
 
 def fio_text(text: str, name: PurePath, given: Given) -> list[Sample]:
@@ -150,4 +168,5 @@ READERS: tuple[tuple[Callable[[str], object], Reader], ...] = (
     (_IPERF_HEAD.search, iperf3_text),
     (lambda text: "{" not in text and _FIO_TEXT.search(text), fio_text),
     (_FIO_LOG.match, fio_log),
+    (_PERF_HEAD.search, perf_kvm),
 )
