@@ -26,7 +26,6 @@ _IPERF = re.compile(
     re.MULTILINE,
 )
 _IPERF_UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
-_FIO_TEXT = re.compile(r"^fio-\d+\.\d+.*^Run status group", re.MULTILINE | re.DOTALL)
 _FIO_LOG = re.compile(r"(?:\d+, \d+, [0-2], \d+(?:, \d+){0,3}\n){1,3}")
 _PERF_HEAD = re.compile(r"^\s*(?:VM-EXIT|IO Port Access|MMIO Access|MSR Access)\s+Samples\s+Samples%\s", re.MULTILINE)
 _PERF = re.compile(
@@ -88,12 +87,6 @@ def perf_kvm(text: str, name: PurePath, given: Given) -> list[Sample]:
     if not found:
         raise BadInputError("perf kvm stat's output, but without an exit")
     return samples_of(found, name, given)
-
-
-def fio_text(text: str, name: PurePath, given: Given) -> list[Sample]:
-    """Refuse what fio prints for people: its figures are rounded, and it leaves out what a check needs."""
-    del text, name, given
-    raise BadInputError("fio's output for people: its figures are rounded; --output-format=json has them exactly")
 
 
 def fio_log(text: str, name: PurePath, given: Given) -> list[Sample]:
@@ -166,7 +159,6 @@ READERS: tuple[tuple[Callable[[str], object], Reader], ...] = (
     (lambda text: text.startswith("command,mean,stddev,median,"), hyperfine_csv),
     (_XML_START.match, phoronix_xml),
     (_IPERF_HEAD.search, iperf3_text),
-    (lambda text: "{" not in text and _FIO_TEXT.search(text), fio_text),
     (_FIO_LOG.match, fio_log),
     (_PERF_HEAD.search, perf_kvm),
 )
