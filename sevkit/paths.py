@@ -67,7 +67,7 @@ def state_dir(*parts: str) -> Path:
 
 def private_dir(path: Path) -> Path:
     """Make ``path`` a directory of ours with mode 0700; refuse a symbolic link or a directory of another user."""
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _make(path, "SEVKIT_STATE_DIR", mode=0o700)
     info = path.lstat()
     if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid():
         raise NotPermittedError(
@@ -78,6 +78,14 @@ def private_dir(path: Path) -> Path:
         path.chmod(0o700)
     _check_parents(path)
     return path
+
+
+def _make(path: Path, variable: str, mode: int = 0o777) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True, mode=mode)
+    except (FileNotFoundError, PermissionError) as error:  # no home directory, or not this user's
+        hint = f"set HOME to a directory that can be written to, or {variable}"
+        raise NotPermittedError(f"cannot make {path}: {error.strerror}", hint=hint) from error
 
 
 def _check_parents(path: Path) -> None:

@@ -98,3 +98,10 @@ def test_a_state_directory_that_is_a_link_or_anothers_is_refused(
     monkeypatch.setenv("SEVKIT_STATE_DIR", str(theirs))
     with pytest.raises(NotPermittedError):
         state_dir()
+
+
+def test_a_home_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEVKIT_STATE_DIR", "/proc/nohome/state")
+    with pytest.raises(NotPermittedError) as error:
+        state_dir("guests")
+    assert "SEVKIT_STATE_DIR" in (error.value.hint or "")
