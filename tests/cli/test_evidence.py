@@ -1,5 +1,6 @@
 """The evidence in reports: who, where, with which files; recomputed and signed."""
 
+import base64
 import json
 import re
 import shutil
@@ -8,16 +9,22 @@ from html import unescape
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sevkit import evidence
 from sevkit.errors import SevkitError
-from sevkit.evidence import consistent
+from sevkit.evidence import consistent, signature
 from sevkit.render.evidence import attach
 from tests.cli.conftest import Run, RunJson
 
 LEAK = ("attack", "run", "leak", "--hypervisor", "mock", "--capture", "live", "--modes", "nosev", "--memory", "64")
+
+PUBLIC = (
+    Ed25519PrivateKey.from_private_bytes(bytes(32)).public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+)
 
 
 @pytest.fixture
@@ -206,3 +213,19 @@ def test_a_damaged_record_is_refused(damage: str, tmp_path: Path) -> None:
     path.write_text(f'<template id="sevkit-evidence">{damage}</template>')
     with pytest.raises(SevkitError):
         evidence.check(path)
+
+
+@given(blob=st.binary(max_size=200), ssh=st.booleans(), magic=st.booleans())
+@settings(deadline=None)
+def test_no_file_is_taken_for_a_signature(
+    blob: bytes, ssh: bool, magic: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("sig")
+    page, public = folder / "r.html", folder / "key.pub"
+    page.write_text("x")
+    public.write_bytes(PUBLIC)
+    text = base64.b64encode(b"SSHSIG\0\0\0\1" * magic + blob)
+    page.with_name("r.html.sig").write_bytes(
+        b"-----BEGIN SSH SIGNATURE-----\n" + text + b"\n-----END SSH SIGNATURE-----\n" if ssh else blob
+    )
+    assert signature.check(page, public)["state"] == "wrong"
