@@ -68,7 +68,7 @@ def _list(console: Console, data: Mapping[str, Any], title: str, _: int) -> None
                 shown = _cell(cell, named, 2000)
                 same.setdefault(shown.plain, (shown, []))[1].append(column)
         for shown, where in same.values():
-            what, _, check = shown.plain.partition("\n")
+            what, check = (shown.plain + "\n").split("\n")[:2]
             line = Text.assemble(shown[: len(what)], ": ", ", ".join(where), (f" ({check})" if check else "", "dim"))
             console.print(Padding(line, (0, 0, 0, 2), expand=False))
 
