@@ -56,7 +56,7 @@ def _table(console: Console, data: Mapping[str, Any], title: str, width: int) ->
     console.print(table)
 
 
-def _list(console: Console, data: Mapping[str, Any], title: str, _: int) -> None:
+def _list(console: Console, data: Mapping[str, Any], title: str, _width: int) -> None:
     """One paragraph per attack, in which modes with the same outcome share a line."""
     console.print(title, end="\n\n")
     named = len(data["levels"]) > 1
