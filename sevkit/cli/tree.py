@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
-from click.utils import PacifyFlushWrapper
 
 from sevkit import __version__
 from sevkit.cli import output
@@ -46,7 +45,7 @@ def run(argv: Sequence[str]) -> int:
         status = root.main(args=list(argv), prog_name="sevkit", standalone_mode=False)
     except SystemExit as done:
         status = done.code
-        if isinstance(sys.stdout, PacifyFlushWrapper):  # click's way to say that the reader has gone
+        if isinstance(done.__context__, BrokenPipeError):  # click makes it an exit
             status = ExitCode.DONE
     except BrokenPipeError:  # the reader of a stream closed it
         output.lose_stdout()
