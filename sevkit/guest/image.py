@@ -113,6 +113,15 @@ def is_built(name: str) -> bool:
     return _whole(_folder(name)) is not None
 
 
+def sources(name: str) -> str:
+    """The source tarballs in a built image, with the start of their SHA-256; empty if it has none."""
+    info = None if cloud.is_path(name) else _whole(_folder(name))
+    files = (info or {}).get("sources")
+    if not isinstance(files, dict):
+        return ""
+    return ", ".join(f"{file} {str(digest)[:16]}" for file, digest in files.items())
+
+
 def expected(name: str) -> Image:
     """The image with the paths that it has, or will have once built, in the cache."""
     return _users_own(Path(name)) if cloud.is_path(name) else _image(name, _folder(name), {})

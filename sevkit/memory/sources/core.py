@@ -35,12 +35,12 @@ class CoreMemory(MemorySource):
         """Open and parse the file; raises BadInputError."""
         self.path = path
         try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a pipe must not block
         except OSError as error:
             raise BadInputError(f"cannot open {path}: {error.strerror}") from error
         try:
             if not os.path.isfile(path):  # noqa: PTH113 - a device or pipe would block or never end
-                raise BadInputError(f"{path} is not a regular file")
+                raise BadInputError("not a regular file")
             self.core: Core = opened(self._fd, str(path))
         except SevkitError as error:
             self.close()
