@@ -1,5 +1,6 @@
 """The tree of click commands, and its execution. Imported only when a command line is parsed in full."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,6 +45,8 @@ def run(argv: Sequence[str]) -> int:
         status = root.main(args=list(argv), prog_name="sevkit", standalone_mode=False)
     except SystemExit as done:
         status = done.code
+        if isinstance(done.__context__, BrokenPipeError):  # click makes it an exit
+            status = ExitCode.DONE
     except BrokenPipeError:  # the reader of a stream closed it
         output.lose_stdout()
         status = ExitCode.DONE
