@@ -1,9 +1,11 @@
 """The tree of click commands, and its execution. Imported only when a command line is parsed in full."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 import click
+from click.utils import PacifyFlushWrapper
 
 from sevkit import __version__
 from sevkit.cli import output
@@ -44,6 +46,8 @@ def run(argv: Sequence[str]) -> int:
         status = root.main(args=list(argv), prog_name="sevkit", standalone_mode=False)
     except SystemExit as done:
         status = done.code
+        if isinstance(sys.stdout, PacifyFlushWrapper):  # click's way to say that the reader has gone
+            status = ExitCode.DONE
     except BrokenPipeError:  # the reader of a stream closed it
         output.lose_stdout()
         status = ExitCode.DONE
