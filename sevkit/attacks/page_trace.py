@@ -92,11 +92,20 @@ def guest(lab: GuestLab, note: Notebook) -> Observation:
 
 
 def _observe(lab: GuestLab) -> list[list[set[int]]]:
-    """The pages touched for each request of each round, until one rhythm is left."""
+    """The pages touched for each request of each round, until one rhythm is left.
+
+    A round is left out if the host's log was full for one of its requests, as on a busy machine.
+    """
     lab.guest.run(f"for n in $(seq {_BITS}); do {_ASK}; done")  # a first round makes the pages exist
     rounds: list[list[set[int]]] = []
-    while len(rounds) < _ROUNDS or (len(_periodic(rounds)) > 1 and len(rounds) < _MOST_ROUNDS):
-        rounds.append([_request(lab) for _ in range(_BITS)])
+    for _ in range(_MOST_ROUNDS):
+        seen = [_request(lab) for _ in range(_BITS)]
+        whole = [touched for touched in seen if touched is not None]
+        rounds += [whole] if len(whole) == _BITS else []
+        if len(rounds) >= _ROUNDS and len(_periodic(rounds)) <= 1:
+            return rounds
+    if len(rounds) < _ROUNDS:
+        raise InconclusiveError(f"the host's log of touches was full in all but {len(rounds)} of {_MOST_ROUNDS} rounds")
     return rounds
 
 
@@ -107,8 +116,8 @@ def _random_key() -> int:
     return key
 
 
-def _request(lab: GuestLab) -> set[int]:
-    """The pages that the guest touches while it answers one request; those before it would fill the host's log."""
+def _request(lab: GuestLab) -> set[int] | None:
+    """The pages that the guest touches while it answers one request; None if the host's log was full."""
     lab.host.touched()
     lab.guest.run(_ASK)
     return lab.host.touched()
