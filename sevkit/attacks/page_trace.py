@@ -74,6 +74,7 @@ def guest(lab: GuestLab, note: Notebook) -> Observation:
         rounds = _observe(lab)
     finally:
         lab.host.command("page-trace", enable=False)
+        lab.qemu.resume()
         program.stop(lab, "signer")
     patterns = _periodic(rounds)
     note.host(f"The host sends {_BITS * len(rounds)} requests and logs the pages that each one touches.")
@@ -97,6 +98,8 @@ def _observe(lab: GuestLab) -> list[list[set[int]]]:
     A round is left out if the host's log was full for one of its requests, as on a busy machine.
     """
     lab.guest.run(f"for n in $(seq {_BITS}); do {_ASK}; done")  # a first round makes the pages exist
+    lab.qemu.pause()
+    lab.host.touched()
     rounds: list[list[set[int]]] = []
     for _ in range(_MOST_ROUNDS):
         seen = [_request(lab) for _ in range(_BITS)]
@@ -117,9 +120,13 @@ def _random_key() -> int:
 
 
 def _request(lab: GuestLab) -> set[int] | None:
-    """The pages that the guest touches while it answers one request; None if the host's log was full."""
-    lab.host.touched()
+    """The pages that the guest touches while it answers one request; None if the host's log was full.
+
+    The guest is stopped before and after, so that the log has little else.
+    """
+    lab.qemu.resume()
     lab.guest.run(_ASK)
+    lab.qemu.pause()
     return lab.host.touched()
 
 
