@@ -156,3 +156,10 @@ def test_an_emulator_behind_a_link_out_of_the_cache_is_judged_where_it_is(
     elsewhere.chmod(0o777)
     with pytest.raises(NotPermittedError, match="elsewhere"):
         emulated.find()
+
+
+def test_a_home_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEVKIT_STATE_DIR", "/proc/nohome/state")
+    with pytest.raises(NotPermittedError) as error:
+        state_dir("guests")
+    assert "SEVKIT_STATE_DIR" in (error.value.hint or "")
