@@ -59,9 +59,13 @@ def _from_stdin(limit: int) -> bytes:
     return sys.stdin.buffer.read(limit + 1)
 
 
+def at_once(path: str, flags: int) -> int:
+    """Open as ``opener`` of `open`: a device, or a pipe without a writer, must not block for ever."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
 def _from_file(path: str, limit: int) -> bytes:
-    """Read a file. Opening a device, or a pipe without a writer, must not block for ever."""
-    with open(path, "rb", opener=lambda p, flags: os.open(p, flags | os.O_NONBLOCK)) as file:
+    with open(path, "rb", opener=at_once) as file:
         if stat.S_ISDIR(os.fstat(file.fileno()).st_mode):
             raise IsADirectoryError(0, "it is a directory")
         os.set_blocking(file.fileno(), True)

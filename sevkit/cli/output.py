@@ -1,6 +1,5 @@
 """The only place that prints results and errors of commands, and returns their exit status."""
 
-import contextlib
 import errno
 import itertools
 import os
@@ -82,8 +81,11 @@ def pass_on(out: bytes, err: bytes, status: int) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         lose_stdout()
-    sys.stderr.buffer.write(err)
-    sys.stderr.flush()
+    try:
+        sys.stderr.buffer.write(err)
+        sys.stderr.flush()
+    except OSError:
+        _lose(sys.stderr)
     return status
 
 
@@ -99,9 +101,11 @@ def _write(lines: Iterable[str]) -> None:
 
 def print_error(error: SevkitError) -> None:
     """Write ``error:`` and ``hint:`` to stderr, with the words of another program in between."""
-    stream = sys.stderr
-    with contextlib.suppress(BrokenPipeError):
-        _write_error(stream, error)
+    try:
+        _write_error(sys.stderr, error)
+        sys.stderr.flush()
+    except OSError:  # a full disk, or nobody reads: the exit status still says it
+        _lose(sys.stderr)
 
 
 def _write_error(stream: IO[str], error: SevkitError) -> None:
@@ -181,8 +185,12 @@ def flushed(status: int) -> int:
 
 def lose_stdout() -> None:
     """Nobody reads standard output any more: let the rest of it, and the interpreter's last flush, go nowhere."""
+    _lose(sys.stdout)
+
+
+def _lose(stream: IO[str]) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
+    os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 

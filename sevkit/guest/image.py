@@ -16,7 +16,7 @@ from pathlib import Path
 from sevkit import processes
 from sevkit.errors import BadInputError, MissingToolError, UsageError
 from sevkit.guest import cloud, cpio, debian, ext4, media, study
-from sevkit.paths import cache_dir
+from sevkit.paths import cache_dir, cache_path
 
 Progress = Callable[[str], None]
 
@@ -141,7 +141,8 @@ def least_memory(name: str, *, ovmf: bool) -> int:
 
 
 def _folder(name: str) -> Path:
-    return cache_dir("images") / f"{name}-{_recipe_hash(name)}"
+    cache_dir("images")
+    return cache_path("images", f"{name}-{_recipe_hash(name)}")
 
 
 def _image(name: str, folder: Path, info: dict[str, object]) -> Image:
@@ -202,6 +203,8 @@ def _build(name: str, folder: Path, progress: Progress) -> dict[str, object]:
             info = _BUILDERS[kind](Path(scratch) / "work", made, series, progress)
             info["files"] = {path.name: _fingerprint(path) for path in sorted(made.iterdir())}
             (made / "info.json").write_text(json.dumps(info, indent=2))
+            for path in (*made.iterdir(), made):
+                path.chmod(path.stat().st_mode & ~0o022)  # whatever the umask: guests boot this
             shutil.rmtree(folder, ignore_errors=True)
             made.rename(folder)
         return info

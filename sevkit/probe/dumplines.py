@@ -1,8 +1,9 @@
 """The lines of CPUID text dumps, in the forms of the programs that write them. Pure.
 
 cpuid -r (Todd Allen); InstLatx64, AIDA64 and CPU-Z; Linux's kcpuid -r, x86info -r, cpuid_dump_rs, and libcpuid's raw
-files. A line that begins like a row but is not one is damaged. It is never guessed, since a guess could lead to a
-wrong "supported". Any other line (a heading, a prompt, other registers of a CPU) is ignored.
+files; tycho's cpuid and FreeBSD's cpucontrol. A line that begins like a row but is not one is damaged. It is never
+guessed, since a guess could lead to a wrong "supported". Any other line (a heading, a prompt, other registers of a
+CPU) is ignored.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from sevkit.probe.undress import uncoloured, unnumbered, unquoted
 
 _V = r"(?:0x)?([0-9a-fA-F]{8})h?"
 _X = r"0x([0-9a-fA-F]{8})"
+_4 = rf"\s+{_X}" * 4
+_4_NAMED = rf"\s+(?:e.x=)?{_V}" * 4
 _SUB = r"(?:0x)?([0-9a-fA-F]{1,8})"
 _NOTES = r"\s*(?:\[.*)?"
 
@@ -40,6 +43,10 @@ _ROWS: tuple[tuple[str, re.Pattern[str]], ...] = (
             re.IGNORECASE,
         ),
     ),
+    ("cpuid-tycho", re.compile(rf"\s*CPUID {_V}:([0-9a-fA-F]{{1,8}}) = {_V} {_V} {_V} {_V}(?: \|.*)?\s*")),
+    ("cpuid_dump", re.compile(rf"\s*{_V}_x([0-9a-fA-F]{{1,8}}):{_4_NAMED}{_NOTES}")),
+    ("cpu-z", re.compile(rf"\s*{_X}()?{_4}\s*")),
+    ("cpucontrol", re.compile(rf"\s*cpuid level 0x([0-9a-f]{{1,8}})()?:{_4}\s*")),
     ("cpuid_dump", re.compile(rf"\s*{_X}\s+0x([0-9a-fA-F]{{1,8}}):\s+{_X}\s+{_X}\s+{_X}\s+{_X}{_NOTES}")),
     (
         "x86info",
@@ -55,7 +62,8 @@ _LIBCPUID_LEAVES = {
     "amd_fn8000001dh": 0x8000001D, "amd_fn80000026h": 0x80000026,
 }  # fmt: skip
 _BEGINS = re.compile(
-    r"\s*(?:CPUID\s+(?:0x)?[0-9a-fA-F]{4,8}[\s.:-]|0x[0-9a-fA-F]{4,}[\s:=_]|eax in:|(?:basic|ext)_cpuid\[|amd_fn8)"
+    r"\s*(?:CPUID\s+(?:0x)?[0-9a-fA-F]{4,8}[\s.:-]|0x[0-9a-fA-F]{4,}[\s:=_]|[0-9a-fA-F]{8}h_x|cpuid level 0x|eax in:"
+    r"|(?:basic|ext)_cpuid\[|amd_fn8)"
 )
 _SUBLEAF = re.compile(r"\[SL\s+([0-9a-fA-F]{1,8})")
 

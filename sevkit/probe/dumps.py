@@ -15,7 +15,7 @@ from sevkit.probe.leaf import LEAF, Registers
 MAX_BYTES = 32 << 20  # 1,024 CPUs of `cpuid -r` are 10 MB
 MAX_CPUS = 8192
 MAX_LINE = 4096
-FORMS = "cpuid -r, InstLatx64, AIDA64, kcpuid -r, x86info -r, cpuid_dump, CPU-Z, libcpuid"
+FORMS = "cpuid -r, InstLatx64, AIDA64, kcpuid -r, x86info -r, cpuid_dump, CPU-Z, libcpuid, cpucontrol"
 _RECORD = "record one with `cpuid -r > FILE`"
 _EDITED = "is the file cut off or edited?"
 _ONE_MACHINE = "give the dump of one machine at a time"
@@ -25,7 +25,7 @@ _ONE_MACHINE = "give the dump of one machine at a time"
 _MUST_AGREE = {(0, 0): 4, (1, 0): 1, (0x80000000, 0): 4, (LEAF, 0): 4}
 
 
-_MAY_BE = re.compile(r"cpuid|eax|\bCPU\b|0x[0-9a-f]{8}", re.IGNORECASE)
+_MAY_BE = re.compile(r"cpuid|eax|\bCPU\b|0x[0-9a-f]{8}|h_x", re.IGNORECASE)
 
 
 class CpuDump(NamedTuple):

@@ -14,7 +14,7 @@ from sevkit import textfile
 from sevkit.errors import BadInputError
 from sevkit.probe.collect.kernel import LOG_WORDS
 from sevkit.probe.logforms import Record, record, records
-from sevkit.probe.logtable import COUNT, DRIVERS, FEATURES, LISTS, LOADED, RANGE, RULES, SILENT, STATUS
+from sevkit.probe.logtable import COUNT, DRIVERS, FEATURES, LISTS, LOADED, PROBED, RANGE, RULES, SILENT, STATUS
 from sevkit.vocabulary import ENCRYPTED, MODE_FACTS
 
 HOST_FEATURES = ("sev", "sev_es", "sev_snp")
@@ -24,6 +24,9 @@ _ENCRYPTION = re.compile(r"\b(?:SEV|SNP|T?SME|CSV[23]?|RMP)\b")
 _TEXT_LIMIT = 300
 _BACK = 0.1  # seconds by which timestamps may go back within a boot
 _SHOWN = 5
+_EARLY = 1.0  # seconds; the first lines of each boot have the same stamps
+_NO_NAMES = ("", "-", "(none)", "localhost")  # a host has these names until it knows its own
+_GO_BACK = "the stamps go back: a new boot, or several logs in one"
 
 
 class Evidence(NamedTuple):
@@ -65,6 +68,9 @@ class _Log:
         self.complete = False
         self._open_list = False
         self._last: Record | None = None
+        self._hosts: dict[str, None] = {}
+        self._seen: set[tuple[float, str]] = set()
+        self._certain: list[Evidence] | None = None
 
     def take(self, item: Record) -> None:
         self.lines += 1
@@ -83,6 +89,10 @@ class _Log:
         else:
             self._read(item.number, message)
 
+        name = item.host.partition(".")[0].lower()
+        if name not in _NO_NAMES:
+            self._hosts[name] = None
+
     def _read(self, number: int, message: str) -> None:
         """Read one message. A list of features may be printed in parts, one per line."""
         pieces = _Listed.pieces(message) if self._open_list else None
@@ -91,6 +101,9 @@ class _Log:
         own = _own(message)
         if own != message and own.startswith(LOADED) and any(item.kvm for item in self.found):
             self.found = [item for item in self.found if not item.kvm]
+        if own in PROBED and any(item.text == message for item in self.found):
+            device = message.removesuffix(own)
+            self.found = [item for item in self.found if not item.text.startswith(device)]
         evidence = understand(number, message, own)
         if evidence:
             self.found.append(evidence)
@@ -102,24 +115,43 @@ class _Log:
         self.unknown.clear()
         self.notes.clear()
         self.complete = self._open_list = False
-        self._last = None
+        self._last = self._certain = None
+        self._seen.clear()
+        self._hosts.clear()
 
     def _compare_times(self, item: Record) -> None:
-        """Timestamps that go back mean a new boot if the date advances; otherwise they may be two logs in one file."""
+        """Timestamps that go back mean a new boot if the date advances; otherwise they may be two logs in one file.
+
+        A line that stands in the file twice with the same microsecond shows that both are parts of one boot's log.
+        """
         last = self._last
         if item.seconds is not None:
             self._last = item
+            self._same_boot(item.seconds, item.message or "")
         if last is None or item.seconds is None or last.seconds is None or item.seconds >= last.seconds - _BACK:
             return
         if item.wall and last.wall and item.wall >= last.wall:
             self._new_boot()
             self._last = item
         elif self.found:
+            self._certain = self._certain or list(self.found)
             self.found = [_doubted(old) for old in self.found]
-            self.notes.append(f"line {item.number}: the stamps go back: a new boot, or several logs in one")
+            self.notes.append(f"line {item.number}: {_GO_BACK}")
+
+    def _same_boot(self, seconds: float, message: str) -> None:
+        if self._certain and seconds > _EARLY and (seconds, message) in self._seen:
+            certain = {old.line: old for old in self._certain}
+            self.found = [certain.get(item.line, item) for item in self.found]
+            self.notes = [note for note in self.notes if not note.endswith(_GO_BACK)]
+            self._certain = None
+        self._seen.add((seconds, message))
 
     def verdict(self) -> dict[str, Any]:
         notes = list(self.notes)
+        if len(self._hosts) > 1:
+            names = ", ".join(safe.text(name[:60]) for name in list(self._hosts)[:3])
+            notes.append(f"lines of {len(self._hosts)} hosts ({names}): nothing is said of any of them")
+            self.found = [_doubted(item) for item in self.found]
         if not self.found and self.lines:
             notes.append(f"no line was understood: {self.lines} lines read, {len(self.unknown)} with words of SEV")
         return {

@@ -24,13 +24,13 @@ _DATED = re.compile(
     r"(?P<time>\d\d:\d\d:\d\d)[\d:.]*"
     r"|(?P<unix>\d{9,11}\.\d{3,9})|(?P<android>\d\d-\d\d \d\d:\d\d:\d\d\.\d{3})) +"
 )
-_TAG = re.compile(r"\S{1,255} (?:(?:kern)\.\w{3,7} )?([^\s:\[]{1,64})(?:\[\d+\])?: ?")
-_RFC_5424 = re.compile(r"\S{1,255} (\S{1,48}) \S{1,128} \S{1,32} (?:-|(?:\[[^\]]{0,400}\])+) ?")
+_TAG = re.compile(r"(?P<host>\S{1,255}) (?:(?:kern)\.\w{3,7} )?(?P<program>[^\s:\[]{1,64})(?:\[\d+\])?: ?")
+_RFC_5424 = re.compile(r"(?P<host>\S{1,255}) (?P<program>\S{1,48}) \S{1,128} \S{1,32} (?:-|(?:\[[^\]]{0,400}\])+) ?")
 _CONTAINER = re.compile(r"std(?:out|err) [FP] ")
 _ANDROID = re.compile(r"(?:root +)?0 +0 [VDIWEF] ")
 _COMPOSE = re.compile(r"[\w./-]{1,100} +\| ")
 # Only before a stamp: the host's name that pdsh, clush and ansible add, and the prompt of a serial console.
-_HOST = re.compile(r"[\w.-]{1,100}(?: login)?: (?=\[ *\d{1,9}\.\d)")
+_HOST = re.compile(r"(?P<host>[\w.-]{1,100})(?: login)?: (?=\[ *\d{1,9}\.\d)")
 _STAMP = re.compile(r"\[[^\]]{1,40}\][ :]{0,2}")
 _SECONDS = re.compile(r"\[ *(\d{1,9}\.\d{1,9})[\] <,]")
 _KERNEL = re.compile(r"kernel(?:\[\d+\])?: ")
@@ -57,6 +57,7 @@ class Record(NamedTuple):
     seconds: float | None = None
     wall: tuple[Any, ...] | None = None
     boot: bool = False
+    host: str = ""
 
 
 def records(lines: Iterable[str], words: Iterable[str], name: str) -> Iterator[Record]:
@@ -96,6 +97,7 @@ class _Taken:
     def __init__(self, line: str) -> None:
         self.rest = line
         self.user = False
+        self.host = ""
         self.seconds: float | None = None
         self.wall: tuple[Any, ...] | None = None
 
@@ -111,7 +113,7 @@ class _Taken:
             self.rest = self.rest[named.end() :]
             self._cut(_LEVEL)
             self._stamps()
-        return Record(number, self.rest.lstrip(" \t\ufeff"), self.seconds, self.wall)
+        return Record(number, self.rest.lstrip(" \t\ufeff"), self.seconds, self.wall, host=self.host)
 
     def _cut(self, pattern: re.Pattern[str]) -> "re.Match[str] | None":
         found = pattern.match(self.rest)
@@ -122,7 +124,8 @@ class _Taken:
     def _before(self) -> None:
         """The raw ring buffer, priorities, dmesg -x, talosctl, and names of containers."""
         if not self.rest.startswith("["):
-            self._cut(_COMPOSE) or self._cut(_HOST)
+            named = self._cut(_COMPOSE) or self._cut(_HOST)
+            self.host = named["host"] if named and named.re is _HOST else ""
         level = self._cut(_RAW) or self._cut(_PRIORITY)
         facility = self._cut(_FACILITY)
         self.user = bool((level and int(level[1]) >= 8) or (facility and facility[1] != "kern"))
@@ -141,7 +144,8 @@ class _Taken:
             self._cut(_ANDROID)
         else:
             name = (rfc and self._cut(_RFC_5424)) or self._cut(_TAG)
-            self.user = bool(name and name[1] != "kernel")
+            self.user = bool(name and name["program"] != "kernel")
+            self.host = name["host"] if name else self.host
 
     def _stamps(self) -> None:
         self.rest = self.rest.lstrip(" \t\ufeff")
@@ -215,7 +219,7 @@ def _journal(number: int, entry: dict[str, Any]) -> Record:
     if not isinstance(message, str):
         return _of_container(number, entry)
     kernel = entry.get("_TRANSPORT", "kernel") == "kernel" and entry.get("SYSLOG_IDENTIFIER", "kernel") == "kernel"
-    return Record(number, message if kernel else None)
+    return Record(number, message if kernel else None, host=str(entry.get("_HOSTNAME") or ""))
 
 
 def _of_container(number: int, entry: dict[str, Any]) -> Record:

@@ -120,3 +120,5 @@ FEATURES = {
 }  # fmt: skip
 # The first lines of kvm_amd when it is loaded: the messages of an earlier load no longer count.
 LOADED = ("TSC scaling supported", "Nested Virtualization enabled", "Nested Paging ")
+# The driver of the secure processor prints this once for each time that it takes a device.
+PROBED = ("sev enabled", "csv enabled")

@@ -89,9 +89,11 @@ def _rows_of_json(text: str) -> Iterator[_Row]:
     except (ValueError, RecursionError, AttributeError):
         return
     for test in tests if isinstance(tests, list) else ():
-        if isinstance(test, dict) and test.get("status") in _VERDICTS and isinstance(test.get("name"), str):
-            message = test.get("message")
-            yield _Row(_VERDICTS[test["status"]], test["name"], message if isinstance(message, str) else "")
+        if not isinstance(test, dict):
+            continue
+        name, status, message = (test.get(key) for key in ("name", "status", "message"))
+        if isinstance(name, str) and isinstance(status, str) and status in _VERDICTS:
+            yield _Row(_VERDICTS[status], name, message if isinstance(message, str) else "")
 
 
 def _guest(rows: list[_Row]) -> Said | None:

@@ -65,6 +65,24 @@ def test_a_reader_that_goes_away_changes_no_exit_status(command: str) -> None:
     assert cut.stderr == b""
 
 
+@pytest.mark.parametrize("command", ["--help", "--version", "measure --help"])
+def test_nobody_reading_a_help_text_is_no_answer(command: str) -> None:
+    assert shell(f"sevkit {command} | true; exit ${{PIPESTATUS[0]}}").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "status"), [("nope", 2), ("scan --core /dev/null --secret abcdefgh", 2), ("--help", 4)]
+)
+def test_a_full_disk_behind_both_streams_changes_no_exit_status(command: str, status: int) -> None:
+    assert shell(f"sevkit {command} >/dev/full 2>&1").returncode == status
+
+
+def test_a_pipe_that_nobody_writes_to_does_not_block(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for command in ("scan --secret abcdefgh --core", "memory extract -o x.lime --core", "report verify", "probe --log"):
+        assert shell(f"sevkit {command} {tmp_path}/pipe").returncode == 2
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 @pytest.mark.parametrize("command", ["probe --require sev-snp", "probe --json", "attack matrix replay", "nope"])
 def test_closed_standard_streams_neither_crash_nor_turn_a_lost_answer_into_one(command: str, closed: str) -> None:

@@ -6,6 +6,7 @@ without coverage and without atheris, at several times the speed.
 """
 
 import argparse
+import math
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,7 @@ def main() -> int:
     """Fuzz the targets one after the other; the exit status is 1 when there was a find."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
-    parser.add_argument("--seconds", type=int, default=30, help="for each target [30]")
+    parser.add_argument("--seconds", type=int, help="for each target [30; with --inputs: no limit]")
     parser.add_argument("--keep", action="store_true", help="add inputs that reach new code to the corpus")
     parser.add_argument("--inputs", type=int, metavar="N", help="this many seeded mutations for each target")
     parser.add_argument("--seed", type=int, default=1, help="of --inputs [1]")
@@ -31,18 +32,18 @@ def main() -> int:
     if unknown := set(options.targets) - set(TARGETS):
         parser.error(f"no such target: {', '.join(sorted(unknown))}")
     if options.inputs:
-        return _seeded(options.targets or list(TARGETS), options.inputs, options.seed)
+        return _seeded(options.targets or list(TARGETS), options.inputs, options.seed, options.seconds or math.inf)
     try:
         import atheris  # noqa: F401
     except ImportError:
         print("atheris is not installed: pip install atheris (Python 3.11 to 3.13)", file=sys.stderr)
         return 4
-    finds = [name for name in options.targets or TARGETS if not _fuzz(name, options.seconds, options.keep)]
+    finds = [name for name in options.targets or TARGETS if not _fuzz(name, options.seconds or 30, options.keep)]
     print(f"finds in: {', '.join(finds)}" if finds else "no finds")
     return 1 if finds else 0
 
 
-def _seeded(names: list[str], count: int, seed: int) -> int:
+def _seeded(names: list[str], count: int, seed: int, seconds: float) -> int:
     """Run mutations in this process; the first find of a target is kept, and ends it."""
     finds = 0
     for name in names:
@@ -57,6 +58,8 @@ def _seeded(names: list[str], count: int, seed: int) -> int:
                 find = target.corpus / f"find-{seed}-{tried}"
                 find.write_bytes(data)
                 print(f"{find}: {type(error).__name__}: {error}", file=sys.stderr)
+                break
+            if time.monotonic() - begin > seconds:
                 break
         rate = tried / max(time.monotonic() - begin, 1e-6)
         print(f"{name:10} {tried:>9} inputs  seed {seed}  {rate:>6.0f} per s", flush=True)

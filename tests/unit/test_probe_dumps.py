@@ -152,6 +152,11 @@ FORMS = {
     "kcpuid": ["CPUID leafs:\n\nBasic Leafs :\n========", "0x{:08x}: EAX=0x{:08x}, EBX=0x{:08x}, ECX=0x{:08x}, EDX=0x{:08x}"],
     "cpuid_dump": ["[Pkg: 000, Core: 003, SMT: 001, x2APIC: 000]\n  [Leaf.Sub]    [EAX]", "  0x{:08X} 0x0:  0x{:08X} 0x{:08X} 0x{:08X} 0x{:08X}  [SME] [SEV]"],
     "x86info": ["x86info v1.31pre", "eax in: 0x{:08x}, eax = {:08x} ebx = {:08x} ecx = {:08x} edx = {:08x}"],
+    "cpuid_dump, old": ["CPU", " {:08X}h_x0:  eax={:08X}h ebx={:08X}h ecx={:08X}h edx={:08X}h  [AuthenticAMD]"],
+    "cpuid_dump, raw": ["CPU", " {:08X}h_x0:  {:08X}h {:08X}h {:08X}h {:08X}h "],
+    "cpuid-tycho": ["CPU 0:", "CPUID {:08x}:00 = {:08x} {:08x} {:08x} {:08x} | ....h..[.."],
+    "cpu-z": ["CPU Thread 0\n\tAPIC ID\t\t\t0", "\t\t\t\t0x{:08X}\t0x{:08X}\t0x{:08X}\t0x{:08X}\t0x{:08X}"],
+    "cpucontrol": ["$ cpucontrol -i 0 /dev/cpuctl0", "cpuid level 0x{:x}: 0x{:08x} 0x{:08x} 0x{:08x} 0x{:08x}"],
     "instlatx64, CPU-Z": ["CPU Thread 0", "\tCPUID\t\t\t0x{:08X}\t0x{:08X}\t0x{:08X}\t0x{:08X}\t0x{:08X}"],
 }  # fmt: skip
 ROWS = {0: A, 0x80000000: A._replace(eax=0x80000028), LEAF: ROME}

@@ -255,3 +255,39 @@ def test_a_dress_changes_no_verdict(dress: str, messages: list[str]) -> None:
     lines = [f"[{number / 10 + 5:12.6f}] {message}" for number, message in enumerate(messages)]
     plain, dressed = judged("\n".join(lines)), judged(DRESSES[dress](lines))
     assert dressed == plain
+
+
+ENABLED = "kvm_amd: SEV enabled (ASIDs 100 - 509)"
+FAILED = "ccp 0000:22:00.1: SEV: failed to INIT error 0x1, rc -5"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "sev"),
+    [
+        ("Nov 1 10:00:00 a kernel", "Nov 1 10:00:01 b kernel", "unknown"),
+        ("Nov 1 10:00:00 localhost kernel", "Nov 1 10:00:01 b kernel", "usable"),
+        ("Nov 1 10:00:00 b kernel", "Nov 1 10:00:01 b.example.org kernel", "usable"),
+        ("node1: [    4.0]", "node2: [    5.0]", "unknown"),
+    ],
+)
+def test_lines_of_several_hosts_say_nothing_of_one(first: str, second: str, sev: str) -> None:
+    found = judged(f"{first}: ccp 0000:22:00.1: sev enabled\n{second}: {ENABLED}\n".replace("]:", "]"))
+    assert found["host"]["sev"] == sev
+    assert bool(found["notes"]) is (sev == "unknown")
+
+
+def test_the_driver_of_the_secure_processor_may_be_loaded_again() -> None:
+    loaded = "[    {}.0] ccp 0000:22:00.1: sev enabled\n"
+    assert judged(f"{loaded.format(1)}[ 2.0] {FAILED}\n{loaded.format(3)}[ 4.0] {ENABLED}\n")["host"]["sev"] == "usable"
+    assert judged(f"{loaded.format(1)}[ 2.0] {FAILED}\n[ 4.0] {ENABLED}\n")["host"]["sev"] == "unusable"
+    other = "[    3.0] ccp 0000:44:00.1: sev enabled\n"
+    assert judged(f"{loaded.format(1)}[ 2.0] {FAILED}\n{other}[ 4.0] {ENABLED}\n")["host"]["sev"] == "unusable"
+
+
+def test_two_extracts_of_one_boot_are_known_by_a_line_that_both_hold() -> None:
+    grep = "[   21.376380] {}\n[   11.979573] ccp 0000:24:00.1: sev enabled\n"
+    assert judged(grep.format(ENABLED))["host"]["sev"] == "unknown"
+    found = judged(grep.format(ENABLED) + f"[   21.376380] {ENABLED}\n")
+    assert (found["host"]["sev"], found["notes"]) == ("usable", [])
+    early = f"[    0.000001] ccp 0000:24:00.1: sev enabled\n[   21.376380] {ENABLED}\n[    0.000001] ccp 0000:24:00.1: sev enabled\n"
+    assert judged(early)["host"]["sev"] == "unknown"

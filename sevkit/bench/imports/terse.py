@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from sevkit.bench.imports.fio import FioRun, Job, Side
+from sevkit.bench.imports.fio import FioRun, Job, Side, finite
 from sevkit.errors import BadInputError
 
 _LINE = re.compile(r"^(\d);(fio-[^;]{1,40});", re.MULTILINE)
@@ -32,7 +32,7 @@ def parse(text: str, path: Path) -> FioRun:
             break
         try:
             jobs.append(_job(line.split(";"), version))
-        except (ValueError, IndexError) as error:
+        except (ValueError, IndexError, OverflowError) as error:
             raise BadInputError(
                 f"{path}, line {number}: fio's terse output, but damaged: {error}; use --output-format=json"
             ) from error
@@ -62,15 +62,15 @@ def _job(fields: list[str], version: int) -> Job:
 
 def _side(name: str, block: list[str]) -> Side:
     """Bandwidth in KiB/s, runtime in ms, latencies in microseconds."""
-    iops, runtime = float(block[2]), float(block[3]) / 1000
-    percentiles = {float(m[1]): float(m[2]) * 1000 for m in map(_PERCENT.fullmatch, block[12:32]) if m and float(m[1])}
+    iops, runtime = finite(block[2]), finite(block[3]) / 1000
+    percentiles = {float(m[1]): finite(m[2]) * 1000 for m in map(_PERCENT.fullmatch, block[12:32]) if m and float(m[1])}
     return Side(
         name,
         iops,
-        float(block[1]) * 1024,
+        finite(block[1]) * 1024,
         max(1, round(iops * runtime)),
         runtime,
-        float(block[10]) * 1000,
-        float(block[11]) * 1000,
+        finite(block[10]) * 1000,
+        finite(block[11]) * 1000,
         percentiles,
     )

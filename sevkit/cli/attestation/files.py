@@ -1,8 +1,10 @@
 """Read files and folders for the attestation commands: limited in size, and with errors that name the file."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from sevkit import textfile
 from sevkit.errors import BadInputError, NotPermittedError
 
 MOST_BYTES = 1 << 30
@@ -12,7 +14,8 @@ MOST_FILES = 10_000
 def read(path: Path, most: int = MOST_BYTES) -> bytes:
     """The contents of a file; raises BadInputError or NotPermittedError with its name."""
     try:
-        with path.open("rb") as file:
+        with open(path, "rb", opener=textfile.at_once) as file:
+            os.set_blocking(file.fileno(), True)
             data = file.read(most + 1)
     except FileNotFoundError as error:
         raise BadInputError(f"{path}: no such file") from error
