@@ -40,11 +40,12 @@ def _print(answer: Result[Any] | int | None, **_: object) -> int:
 
 def run(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit status and never lets an exception out."""
+    stdout = sys.stdout
     try:
         status = root.main(args=list(argv), prog_name="sevkit", standalone_mode=False)
     except SystemExit as done:
         status = done.code
-        if isinstance(done.__context__, BrokenPipeError):  # click makes it an exit
+        if sys.stdout is not stdout:  # click replaces it where the reader has gone
             status = ExitCode.DONE
     except BrokenPipeError:  # the reader of a stream closed it
         output.lose_stdout()
