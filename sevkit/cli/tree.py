@@ -1,5 +1,6 @@
 """The tree of click commands, and its execution. Imported only when a command line is parsed in full."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
