@@ -118,6 +118,8 @@ def _step_title(before: Arm, after: Arm, base: Arm) -> str:
     order = list(Mode)
     added = order[order.index(before.mode) + 1 : order.index(after.mode) + 1]
     words = [_ADDS[mode] for mode in added if mode in _ADDS]
+    if len(words) > 1:
+        words = [f"all that {after.mode} adds"]
     if before is base and before.mode is Mode.NOSEV:
         words.insert(1, "bounce buffers")
     return ", ".join(words) or f"{before.mode} to {after.mode}"
