@@ -92,7 +92,7 @@ class _Log:
             self._read(item.number, message)
 
     def _name_host(self, item: Record) -> None:
-        """Note the host's name. A host gets its name during the boot: in syslog a new one with later stamps is the same.
+        """Note the host's name. In syslog, a new name with later stamps is the same host, which got it during the boot.
 
         The names that pdsh and others put before a line have no date beside them.
         """
