@@ -2,6 +2,7 @@
 # Build QEMU with emulated AMD SEV; print the path of the binary as last line.
 # SPDX-License-Identifier: GPL-2.0-or-later
 set -euo pipefail
+umask 022 # what is built here is run: nobody else may write to it
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${SEVKIT_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/sevkit}/emulator

@@ -64,5 +64,8 @@ def markdown_cell(value: str) -> str:
 
 
 def tex(value: str) -> str:
-    """Text in LaTeX."""
-    return "".join(_TEX.get(character, character) for character in line(value))
+    """Text in LaTeX; a character that pdflatex does not know, which would end the run, as ``[U+6F22]``."""
+    return "".join(
+        _TEX.get(character) or (character if character <= "\xff" else f"[U+{ord(character):04X}]")
+        for character in line(value)
+    )

@@ -68,6 +68,7 @@ ATTACK = Attack(
     | {Mode.SEV_SNP: Expectation(Outcome.STOPPED, "rmp-gpa: one guest address for each page")},
     mitigations=(),
     mitigated=None,
+    falls_with="rmp-gpa",
     claim="memory-aliasing",
     model=model,
     guest=guest,

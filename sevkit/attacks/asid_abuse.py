@@ -54,6 +54,7 @@ ATTACK = Attack(
     },
     mitigations=(),
     mitigated=None,
+    falls_with="rmp-gpa",
     claim="vm-memory",
     model=model,
     breaks_claim=Source("Li, Zhang and Lin, CROSSLINE, CCS 2021 (SEV and SEV-ES)"),

@@ -86,6 +86,7 @@ ATTACK = Attack(
     },
     mitigations=(),
     mitigated=None,
+    falls_with="rmp-host-write-assigned",
     claim="data-corruption",
     model=model,
     guest=guest,

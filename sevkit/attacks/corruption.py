@@ -80,6 +80,7 @@ ATTACK = Attack(
     | {Mode.SEV_SNP: Expectation(Outcome.STOPPED, "rmp-host-write-assigned: only the owner writes")},
     mitigations=(),
     mitigated=None,
+    falls_with="rmp-host-write-assigned",
     claim="data-corruption",
     model=model,
     guest=guest,

@@ -105,6 +105,8 @@ def check(
         raise UsageError(f"{answer!r} is not an answer", hint=f"answer with {asked.asks}")
     target = replace(target or Target(capture="live"), mitigations=_switched_on(asked, word))
     if asked.level is not None:
+        if target.level not in (None, asked.level):
+            raise UsageError(f"exercise {number} is at level {asked.level} only", hint="leave --level out")
         target = replace(target, level=asked.level)
     (run,) = runner.run(find(asked.attack), [asked.mode], target, progress=progress)
     return Marked(asked, word, None if run.outcome is Outcome.INCONCLUSIVE else _fits(asked, word, run), run)

@@ -89,7 +89,11 @@ class Attack:
     model shows, with the reason. ``guest_modes``: the modes in which the real-guest form can show something; None:
     all modes that the attack applies to. ``guest_levels``: the levels of the real-guest form. ``on_mock``: the
     real-guest form needs only the guest protocol, so `attack run` performs it on the mock's guests at level model.
+    ``image``: the image that it needs in place of the default.
     ``captures``: the real-guest form captures the VMM's memory, so it supports ``--capture`` and ``--keep``.
+
+    ``falls_with`` is the check that alone stops the attack under SEV-SNP: a flaw of the platform that lets the host
+    past it (attacks/flaws.py) lets the attack through.
 
     ``mitigated`` is what is expected with ``mitigations`` on (the decisive one stands first, or with
     ``any_suffices`` each of them is enough; None: no mitigation changes anything). ``generations`` says since when and
@@ -108,6 +112,7 @@ class Attack:
     mitigations: Sequence[Mitigation] = ()
     mitigated: Expectation | None = None
     any_suffices: bool = False
+    falls_with: str | None = None
     claim: str | None = None
     model: ModelExperiment | None = None
     guest: GuestExperiment | None = None
@@ -115,14 +120,21 @@ class Attack:
     guest_levels: frozenset[Level] = frozenset({Level.HARDWARE, Level.EMULATOR})
     differs: Mapping[tuple[Level, Mode], Expectation] = field(default_factory=dict)
     on_mock: bool = False
+    image: str | None = None
     captures: bool = False
     breaks_claim: Source | None = None
 
     def expectation(
-        self, mode: Mode, mitigations: frozenset[Mitigation] = frozenset(), level: Level = Level.MODEL
+        self,
+        mode: Mode,
+        mitigations: frozenset[Mitigation] = frozenset(),
+        level: Level = Level.MODEL,
+        passed: frozenset[str] = frozenset(),
     ) -> Expectation:
-        """What should happen in a mode at a level with these mitigations on."""
+        """What should happen in a mode at a level with these mitigations, without the checks ``passed``."""
         plain = self.differs.get((level, mode), self.expected[mode])
+        if mode is Mode.SEV_SNP and self.falls_with in passed:
+            return Expectation(Outcome.WORKS, f"the platform's flaw lets the host past {self.falls_with}")
         if self.mitigated is None or plain.outcome is Outcome.NOT_APPLICABLE:
             return plain
         decisive = self.mitigations if self.any_suffices else self.mitigations[:1]

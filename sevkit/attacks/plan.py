@@ -170,6 +170,8 @@ def _planned(attack: Attack, mode: Mode, target: Target, choice: select.Choice |
     if choice is None:
         return Planned(mode, target.level or Level.MODEL, Form.MODEL)
     spec = replace(target.spec, name=f"{attack.name}-{mode}-{randomness.token_hex(4)}", mode=mode)
+    if attack.image is not None and spec.image == GuestSpec().image and spec.kernel is None:
+        spec = replace(spec, image=attack.image)
     if mode is not Mode.NOSEV:
         chosen = policy.parse(target.policy, mode) if target.policy else spec.policy
         spec = replace(spec, sev_options=target.sev_options, policy=chosen)

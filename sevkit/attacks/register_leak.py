@@ -1,6 +1,5 @@
 """Register leak: at every exit the host reads the guest's registers, if the mode does not encrypt them."""
 
-import base64
 import secrets as randomness
 import time
 
@@ -69,7 +68,7 @@ def _save_area(lab: GuestLab) -> bytes:
     time.sleep(randomness.randbelow(20) / 1000)  # avoid synchronisation with the guest's timer
     lab.qemu.pause()
     try:
-        return base64.b64decode(lab.host.command("vmsa", vcpu=0)["data"])
+        return lab.host.save_area()
     finally:
         lab.qemu.resume()
 

@@ -1,7 +1,9 @@
 """Register tampering: between two runs of the guest, the host changes the address at which the guest continues."""
 
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Notebook, Observation, Outcome, Source
-from sevkit.attacks.labs import model_lab
+from sevkit.attacks.labs import model_lab, program, registers
+from sevkit.attacks.labs.guest_lab import GuestLab
+from sevkit.errors import InconclusiveError
 from sevkit.model import vmsa
 from sevkit.model.vcpu import Vcpu
 from sevkit.vocabulary import Mode
@@ -42,6 +44,40 @@ def model(note: Notebook) -> Observation:
     return note.stopped(ending.check or "unknown", "VMRUN found that the save area is not what VMEXIT had stored.")
 
 
+# wait: jmp wait (no password comes); granted: mov edi, 42; mov eax, 60; syscall (exit)
+_LOCK = bytes.fromhex("ebfe bf2a000000 b83c000000 0f05")
+_OPEN = program.ENTRY + 2
+_ACCESS, _LOOKS = 42, 200
+
+
+def guest(lab: GuestLab, note: Notebook) -> Observation:
+    """Set RIP of a real guest to the code after its password check."""
+    note.setup(f"A program in a real guest ({lab.guest.spec.mode}) waits for a password before it grants access.")
+    note.predict("Without encrypted state the host sets the registers of a stopped guest, the instruction pointer too.")
+    program.start(lab, "lock", _LOCK)
+    try:
+        looks = next((n for n in range(1, _LOOKS + 1) if _set_rip(lab)), None)
+        if looks is None:
+            raise InconclusiveError(f"in {_LOOKS} looks the host never saw the program run")
+        note.host(f"At look {looks} the program runs; the host sets RIP.", f"rip = {_OPEN:#x}")
+        ended = program.ended(lab, "lock")
+    finally:
+        program.stop(lab, "lock")
+    note.guest("The program:", "still waits" if ended is None else f"exit status {ended}")
+    if ended == _ACCESS:
+        return note.works("registers-in-clear", "The guest granted access: its instruction pointer was the host's.")
+    return note.stopped("unknown", "The guest went on where it had stopped.")
+
+
+def _set_rip(lab: GuestLab) -> bool:
+    """Stop the guest; if it is at the program's waiting instruction, let it go on behind it."""
+    with registers.opened(lab.qemu) as state:
+        waiting = state.rip == program.ENTRY
+        if waiting:
+            state.rip = _OPEN
+    return waiting
+
+
 _WORKS = Expectation(Outcome.WORKS, "the VMCB is the host's")
 ATTACK = Attack(
     name="register-tamper",
@@ -61,4 +97,6 @@ ATTACK = Attack(
     mitigated=None,
     claim="vm-register-state",
     model=model,
+    guest=guest,
+    guest_modes=(Mode.NOSEV, Mode.SEV),
 )

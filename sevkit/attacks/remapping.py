@@ -88,6 +88,7 @@ ATTACK = Attack(
     | {Mode.SEV_SNP: Expectation(Outcome.STOPPED, "rmp-gpa: the page belongs to another guest address")},
     mitigations=(),
     mitigated=None,
+    falls_with="rmp-gpa",
     claim="memory-remapping",
     model=model,
     guest=guest,

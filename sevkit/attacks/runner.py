@@ -10,6 +10,7 @@ from typing import Any, cast
 from sevkit import __version__
 from sevkit.attacks.claims import THREATS, Claim
 from sevkit.attacks.experiment import Attack, Expectation, Form, Mitigation, Notebook, Observation, Outcome, Step
+from sevkit.attacks.flaws import Flaw, passed
 from sevkit.attacks.labs.guest_lab import GuestLab, describe
 from sevkit.attacks.payload import About, Experiment, RunData
 from sevkit.attacks.plan import Planned, Target, plan
@@ -28,6 +29,7 @@ class Run:
     """One attack performed in one mode at one level. ``seconds`` includes the boot of a real guest.
 
     ``details`` says what it ran on; ``guest_log`` has the lines of the guest's kernel log that mention encryption.
+    ``flaws``: those of the modelled platform.
     """
 
     attack: Attack
@@ -41,11 +43,17 @@ class Run:
     seconds: float
     details: Mapping[str, Any] = field(default_factory=dict)
     guest_log: tuple[str, ...] = ()
+    flaws: tuple[Flaw, ...] = ()
 
     @property
     def outcome(self) -> Outcome:
         """What the attack achieved."""
         return self.observation.outcome
+
+    @property
+    def reason(self) -> str:
+        """The conclusion in words: for an inconclusive run, why."""
+        return self.steps[-1].text if self.steps else self.observation.check
 
     @property
     def as_expected(self) -> bool:
@@ -67,6 +75,8 @@ class Run:
         """The publication that shows the attack on real hardware, if it worked here against an encrypted guest."""
         if self.outcome is not Outcome.WORKS or self.mode is Mode.NOSEV:
             return None
+        if self.attack.falls_with in passed(self.flaws):
+            return "; ".join(f"{flaw.name}, {flaw.bulletin} (secondary)" for flaw in self.flaws if flaw.passes)
         if self.attack.breaks_claim:
             return str(self.attack.breaks_claim)
         shown = [each for each in self.attack.sources if not each.text.startswith("AMD,")] or self.attack.sources
@@ -140,12 +150,16 @@ def in_model(
     seed: int = 1,
     listener: Listener | None = None,
     disabled_checks: frozenset[str] = frozenset(),
+    flaws: Sequence[Flaw] = (),
 ) -> Run:
-    """Perform an attack in the software model; raises UsageError if the attack has no form for it."""
+    """Perform an attack in the software model; raises UsageError if the attack has no form for it.
+
+    ``flaws`` are those of the platform; ``disabled_checks`` are left out of the RMP, and the expectation stays.
+    """
     if attack.model is None:
         raise UsageError(f"{attack.name} has no form for the software model", hint="sevkit attack run")
     began = time.monotonic()
-    note = Notebook(mode, mitigations, seed=seed, listener=listener, disabled_checks=disabled_checks)
+    note = Notebook(mode, mitigations, seed=seed, listener=listener, disabled_checks=disabled_checks | passed(flaws))
     observation = attack.perform(note)
     return Run(
         attack,
@@ -153,11 +167,12 @@ def in_model(
         Level.MODEL,
         Form.MODEL,
         note.mitigations,
-        attack.expectation(mode, note.mitigations),
+        attack.expectation(mode, note.mitigations, passed=passed(flaws)),
         observation,
         tuple(note.steps),
         time.monotonic() - began,
         {"seed": seed},
+        flaws=tuple(flaws),
     )
 
 

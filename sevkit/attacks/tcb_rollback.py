@@ -1,12 +1,20 @@
 """TCB rollback: the host loads an old, vulnerable firmware, steals its keys, and claims to run the newest one."""
 
+import secrets as randomness
+from dataclasses import replace
+
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Notebook, Observation, Outcome, Source
+from sevkit.attacks.flaws import CHIP_KEY
 from sevkit.attacks.labs import model_lab
+from sevkit.attacks.labs.guest_lab import GuestLab
+from sevkit.errors import InconclusiveError
+from sevkit.hypervisor.qemu import firmware_model
 from sevkit.model import report
+from sevkit.model.endorsement import Endorser
 from sevkit.model.launch import Launched
 from sevkit.model.measure import sev_measurement
 from sevkit.model.psp_sev import API
-from sevkit.vocabulary import Mode
+from sevkit.vocabulary import Level, Mode
 
 _NEWEST = report.Tcb()
 _OLD_SVN = 3
@@ -37,13 +45,17 @@ def _legacy(note: Notebook, guest: Launched) -> Observation:
 
 def _snp(note: Notebook, guest: Launched) -> Observation:
     firmware = guest.platform.snp
-    firmware.tcb, stolen = _NEWEST, firmware.keys
+    newest = report.KeyChain(guest.platform.entropy.fork("keys"), _NEWEST)
+    stolen, version = firmware.keys, _OLD_SVN
+    if CHIP_KEY in note.disabled_checks:  # a flaw of the platform gives the keys of all versions away
+        stolen, version = newest, _NEWEST.snp
+    firmware.tcb = _NEWEST
+    firmware.use_keys(stolen)
     forged = firmware.attest(guest.handle, b"nonce")
     note.host(
-        f"It reads the chip key of version {_OLD_SVN} and signs a report that claims version {_NEWEST.snp}.",
+        f"It reads the chip key of version {version} and signs a report that claims version {_NEWEST.snp}.",
         forged[:16],
     )
-    newest = report.KeyChain(guest.platform.entropy.fork("keys"), _NEWEST)
     claimed = report.parse(forged)["reported_tcb"] == _NEWEST.pack()
     accepted = report.verify(forged, newest.certificates())
     note.guest(
@@ -51,7 +63,45 @@ def _snp(note: Notebook, guest: Launched) -> Observation:
     )
     assert report.verify(forged, stolen.certificates())
     if claimed and accepted:
+        weak = "chip-keys-known" if version == _NEWEST.snp else "unversioned-key"
+        return note.works(weak, "The old firmware vouches for the new one.")
+    return note.stopped("versioned-chip-key", "Each version has a chip key of its own; older ones cannot compute it.")
+
+
+# Linux Documentation/ABI/testing/configfs-tsm: write inblob, read outblob.
+_ASK = """
+[ -d /sys/kernel/config/tsm ] || mount -t configfs none /sys/kernel/config
+d=/sys/kernel/config/tsm/report/rollback
+mkdir $d && cat >$d/inblob && cat $d/outblob; rmdir $d
+"""
+
+
+def guest(lab: GuestLab, note: Notebook) -> Observation:
+    """Sign what a real guest's report says with the chip key of an older firmware, in the emulator's firmware model."""
+    note.setup(f"A real Linux guest ({lab.guest.spec.mode}) asks its firmware for a report, by configfs-tsm.")
+    note.predict("If the attestation key does not depend on the firmware's version, the old one can vouch for the new.")
+    nonce = randomness.token_bytes(64)
+    genuine = lab.guest.run(_ASK, stdin=nonce).stdout
+    chip = lab.qemu.folder / firmware_model.SEED
+    if len(genuine) != report.SIZE or not chip.exists():
+        raise InconclusiveError("the guest got no report: its kernel has no driver for it, or it has no firmware model")
+    newest = Endorser(chip.read_text())
+    old = Endorser(chip.read_text(), replace(newest.keys.tcb, snp=_OLD_SVN))
+    fields = report.parse(genuine)
+    if fields["report_data"] != nonce or not report.verify(genuine, newest.keys.certificates()):
+        raise InconclusiveError("the report that the guest got is not the firmware's own")
+    note.guest("It gets a report that claims this version, and the verifier accepts it.", f"{newest.keys.tcb}")
+    body = genuine[: report.SIGNED]
+    forged = (body + report.sign(old.keys.chip, body)).ljust(report.SIZE, b"\0")
+    note.host(
+        f"The host runs version {_OLD_SVN}, whose key it has read, and signs the same claims with it.", forged[:16]
+    )
+    accepted = report.verify(forged, newest.keys.certificates())
+    note.guest("The verifier takes the certificate of the claimed version.", f"accepted: {accepted}")
+    if accepted:
         return note.works("unversioned-key", "The old firmware vouches for the new one.")
+    if not report.verify(forged, old.keys.certificates()):
+        raise InconclusiveError("the forged report does not fit the old key either")
     return note.stopped("versioned-chip-key", "Each version has a chip key of its own; older ones cannot compute it.")
 
 
@@ -77,6 +127,11 @@ ATTACK = Attack(
     },
     mitigations=(),
     mitigated=None,
+    falls_with="versioned-chip-key",
     claim="tcb-rollback",
     model=model,
+    guest=guest,
+    guest_levels=frozenset({Level.EMULATOR}),
+    guest_modes=(Mode.SEV_SNP,),
+    image="mini-6.12",
 )

@@ -82,6 +82,7 @@ ATTACK = Attack(
         Mode.SEV_ES: _WORKS,
         Mode.SEV_SNP: Expectation(Outcome.STOPPED, "rmp-host-write-assigned: only the owner writes"),
     },
+    falls_with="rmp-host-write-assigned",
     claim="vm-memory",
     breaks_claim=Source("Li et al., USENIX Security 2019 (secondary): SEV and SEV-ES"),
     model=model,

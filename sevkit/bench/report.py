@@ -2,18 +2,20 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sevkit.bench import store
+from sevkit.bench import breakdown, store
 from sevkit.bench.analysis import published, stats
 from sevkit.bench.analysis.compare import arms_of, compare
 from sevkit.bench.analysis.comparison import ALPHA, Arm, Comparison, Rules, Ruling, Series
+from sevkit.bench.factors import CONDITION
 from sevkit.bench.lint import answer
 from sevkit.bench.model import Direction, Sample
+from sevkit.bench.payload import AttributedRow, CurveRow
 from sevkit.bench.records import Failure
 from sevkit.vocabulary import Provenance
 
@@ -68,6 +70,8 @@ class Report:
     reference: Mapping[tuple[str, str, str], float]
     reference_name: str
     failures: tuple[Failure, ...] = ()
+    parts: tuple[AttributedRow, ...] = ()
+    curves: tuple[CurveRow, ...] = ()
 
     @property
     def controls(self) -> list[Comparison]:
@@ -89,7 +93,7 @@ def of_directory(path: Path, rules: Rules) -> Report:
     environment = dict(header.get("environment", {}))
     for boot in list(campaign.boots.values())[:1]:
         environment |= boot.environment
-    return _build(
+    made = _build(
         str(header.get("title") or path.name),
         campaign.samples,
         comparisons,
@@ -99,6 +103,8 @@ def of_directory(path: Path, rules: Rules) -> Report:
         findings=tuple(f.as_dict() for f in checked.findings),
         failures=tuple(campaign.of_kind(Failure)),
     )
+    parts = breakdown.parts_of(campaign.samples, rules)
+    return replace(made, parts=tuple(parts), curves=tuple(breakdown.curves_of(campaign.samples, rules)))
 
 
 def of_published(rules: Rules) -> Report:
@@ -256,7 +262,7 @@ def _guess_family(series: Series) -> str:
 
 def label_of(series: Series) -> str:
     """Workload, storage and conditions as one label."""
-    conditions = ", ".join(f"{key} {value}" for key, value in series.conditions)
+    conditions = ", ".join(value if key == CONDITION else f"{key} {value}" for key, value in series.conditions)
     return " · ".join(part for part in (series.workload, series.storage, conditions) if part)
 
 

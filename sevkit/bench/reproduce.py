@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sevkit.bench import report as reports
+from sevkit.bench import suite
 from sevkit.bench.analysis import published
 from sevkit.bench.analysis.compare import compare
 from sevkit.bench.analysis.comparison import Comparison, Rules
@@ -11,7 +12,8 @@ from sevkit.bench.campaign.plan import Plan
 from sevkit.bench.payload import ReproducedRow
 from sevkit.bench.records import Failure, Skipped
 from sevkit.bench.report import Report
-from sevkit.bench.suite import Workload
+from sevkit.bench.suite import Profile, Workload
+from sevkit.errors import UsageError
 from sevkit.vocabulary import Provenance
 
 PROFILES = {False: "paper", True: "paper-small"}  # by whether the small variant is wanted
@@ -59,6 +61,25 @@ class Row:
         if {s.at.provenance for arm in (self.here.base, self.here.other) for s in arm.samples} != {Provenance.HARDWARE}:
             return None
         return self.here.effect.low <= self.study <= self.here.effect.high
+
+
+def narrowed(profile: Profile, wanted: Sequence[str]) -> tuple[str, ...]:
+    """The workloads of a profile that a user names: by name, by the name of the study's row, or as ``@family``.
+
+    With the small variant, ``linux`` means ``linux-small``. Raises UsageError for what is not in the profile.
+    """
+    known = {w.name: w for w in suite.chosen(replace(profile, as_published=False), suite.workloads())}
+    picked: dict[str, None] = {}
+    for name in wanted:
+        found = [w.name for w in known.values() if name in {w.name, w.study_row[0], f"@{w.family}"}]
+        if not found:
+            families = sorted({f"@{w.family}" for w in known.values()})
+            raise UsageError(
+                f"{name} is no workload of the study's reproduction",
+                hint=f"one of {', '.join(known)}, or {', '.join(families)}",
+            )
+        picked |= dict.fromkeys([name] if name in found else found)
+    return tuple(picked) or profile.workloads
 
 
 def rows(

@@ -20,6 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+import msgspec
+
 from sevkit.bench.model import FORMAT, FORMAT_VERSION, Boot, Metric, Sample, boot_from, sample_from
 from sevkit.bench.records import Event, event_from
 from sevkit.errors import BadInputError, NoSpaceError, SevkitError, UsageError
@@ -95,9 +97,9 @@ def load(path: Path) -> Campaign:
         if campaign.header.get("chained"):
             link = found or None
         try:
-            record = json.loads(body)
+            record = msgspec.json.decode(body)
             _take(campaign, record, metrics)
-        except (ValueError, AttributeError, RecursionError, BadInputError) as error:
+        except (msgspec.DecodeError, ValueError, AttributeError, RecursionError, BadInputError) as error:
             _complain(campaign, f"{RECORDS} line {number}: {error}")
             continue
         if not whole:
@@ -249,6 +251,15 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def read_raw(path: Path, name: str) -> bytes:
+    """A kept output; raises OSError unless it is a file below ``raw``: not a device, and no link out of it."""
+    folder = (path / RAW).resolve()
+    target = (folder / name).resolve()
+    if not target.is_relative_to(folder) or not target.is_file():
+        raise FileNotFoundError(errno.ENOENT, "no such output", name)
+    return target.read_bytes()
+
+
 def changed_raw(campaign: Campaign) -> list[str]:
     """The raw outputs that are missing, or whose digest differs from the sample's record."""
     found = []
@@ -256,9 +267,8 @@ def changed_raw(campaign: Campaign) -> list[str]:
         name, expected = sample.extra.get("raw"), sample.extra.get("raw_sha256")
         if not isinstance(name, str) or not expected:
             continue
-        path = campaign.path / RAW / Path(name).name
         try:
-            if digest(path.read_bytes()) != expected:
+            if digest(read_raw(campaign.path, Path(name).name)) != expected:
                 found.append(name)
         except OSError:
             found.append(name)

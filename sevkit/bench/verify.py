@@ -72,7 +72,7 @@ def verify(path: Path) -> Verification:
         found.unsure.append("lines are not chained: written by an older version")
     if campaign.header.get("origin") == "run":
         _measured(campaign, found)
-    elif campaign.header.get("sources"):
+    elif isinstance(campaign.header.get("sources"), dict):
         _imported(campaign, found)
     else:
         found.unsure.append("no raw outputs were kept: the values cannot be parsed again")
@@ -115,7 +115,7 @@ def _run(campaign: Campaign, workload: Workload, samples: Sequence[Sample], foun
     if name is not None:
         found.raw_files += 1
         try:
-            raw = (campaign.path / stores.RAW / Path(name).name).read_bytes()
+            raw = stores.read_raw(campaign.path, Path(name).name)
         except OSError:
             return  # told already
     try:
@@ -144,7 +144,7 @@ def _words(sample: Sample) -> str:
 def _imported(campaign: Campaign, found: Verification) -> None:
     """Import the kept files again, and compare all values."""
     folder = campaign.path / stores.RAW
-    found.changes += list(_changed_sources(campaign.header["sources"], folder))
+    found.changes += list(_changed_sources(campaign.header["sources"], campaign.path))
     try:
         again = files.read_folder(folder, _given(campaign.header.get("given", {})))
     except (BadInputError, ValueError) as error:
@@ -161,10 +161,10 @@ def _imported(campaign: Campaign, found: Verification) -> None:
     found.parsed = len(campaign.samples)
 
 
-def _changed_sources(sources: Mapping[str, str], folder: Path) -> Iterator[str]:
+def _changed_sources(sources: Mapping[str, str], path: Path) -> Iterator[str]:
     for name, expected in sources.items():
         try:
-            same = stores.digest((folder / name).read_bytes()) == expected
+            same = stores.digest(stores.read_raw(path, name)) == expected
         except OSError:
             same = False
         if not same:

@@ -19,6 +19,8 @@ _SHOWN = 50
 @click.option("--secrets-file", metavar="FILE", help="Search for each line of a file; '-' is standard input.")
 @click.option("--regex", "regexes", multiple=True, metavar="RE", help="Search for a regular expression.")
 @click.option("--wide", is_flag=True, help="Search for secrets as UTF-16 too, as Windows guests keep text.")
+@click.option("--hex", "hexadecimal", is_flag=True, help="Secrets are given as hexadecimal digits: keys, hashes.")
+@click.option("--halves", is_flag=True, help="Search for each half too: the pages of a guest need not be side by side.")
 @click.option("--ram-only", is_flag=True, help="Search guest RAM only, not the rest of the VMM.")
 @click.option("--show", is_flag=True, help="Show what stands at and around each hit; else only its shape.")
 @click.option("--max-hits", default=100_000, show_default=True, type=click.IntRange(1), help="Stop at more hits.")
@@ -34,6 +36,8 @@ def command(
     secrets_file: str | None,
     regexes: Sequence[str],
     wide: bool,
+    hexadecimal: bool,
+    halves: bool,
     ram_only: bool,
     show: bool,
     max_hits: int,
@@ -52,7 +56,21 @@ def command(
     found = of_guest(name, pid=pid, core=core, qmp=qmp)
     pid, guest = found or (pid, None)
     request = Request(
-        pid, core, qmp, hold, secrets, secrets_file, regexes, wide, ram_only, show, max_hits, threads, guest
+        pid,
+        core,
+        qmp,
+        hold,
+        secrets,
+        secrets_file,
+        regexes,
+        wide,
+        hexadecimal,
+        halves,
+        ram_only,
+        show,
+        max_hits,
+        threads,
+        guest,
     )
     with byte_progress("searching") as progress:
         result = answer(request, progress)

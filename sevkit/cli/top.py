@@ -12,6 +12,7 @@ from sevkit.cli.output import json_wanted, reporting
 from sevkit.cli.sizes import SECONDS
 from sevkit.hypervisor.payload import Glance, GuestGlance
 from sevkit.result import Result
+from sevkit.vocabulary import Mode
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,7 +27,8 @@ _CLASSES = ("plaintext", "ciphertext", "zero", "hole", "unread")
 def command(interval: float, once: bool) -> Result[Glance] | None:
     """Show the running guests: mode, processor, and their memory by class as the host sees it now. Ctrl-C ends it.
 
-    The classes are what the pages look like, not a verdict: that needs controls, as in `sevkit attack run leak`.
+    LOOKS names what most of the used memory looks like; "!" says that this does not fit the mode. It is not a verdict:
+    that needs a secret and controls, as in `sevkit attack run leak`.
     """
     from sevkit.hypervisor.overview import Overview
 
@@ -56,10 +58,20 @@ def _cells(row: GuestGlance) -> list[str]:
     found = shares(row["pages"])
     cpu = "-" if row["cpu_percent"] is None else f"{row['cpu_percent']:.0f}"
     parts = [f"{found[name]:.1f}" if name in found else "-" for name in _CLASSES]
-    return [row["name"], row["mode"], row["provenance"], str(row["pid"]), cpu, *parts]
+    return [row["name"], row["mode"], row["provenance"], str(row["pid"]), cpu, *parts, _looks(row)]
 
 
-_HEADS = ("NAME", "MODE", "PROVENANCE", "PID", "CPU%", "PLAIN%", "CIPHER%", "ZERO%", "HOLE%", "UNREAD%")
+def _looks(row: GuestGlance) -> str:
+    """What used memory looks like, with "!" where that does not fit the mode."""
+    from sevkit.attacks.leak import verdict
+
+    if not row["pages"]:
+        return "-"
+    seen, fitting = verdict.fits(Mode(row["mode"]), row["pages"])
+    return "-" if seen is None else f"{seen}{'' if fitting else ' !'}"
+
+
+_HEADS = ("NAME", "MODE", "PROVENANCE", "PID", "CPU%", "PLAIN%", "CIPHER%", "ZERO%", "HOLE%", "UNREAD%", "LOOKS")
 
 
 def _lines(data: Glance) -> Iterator[str]:

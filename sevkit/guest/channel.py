@@ -6,6 +6,7 @@ secret that way.
 
 import base64
 import os
+import re
 import secrets
 import shlex
 import socket
@@ -222,7 +223,7 @@ class SshChannel:
             "systemctl restart ssh 2>/dev/null || systemctl restart sshd; fi"
         )
         done = self._agent.run(script, stdin=key.with_suffix(".pub").read_bytes(), timeout=60)
-        if done.status != 0 or not done.stdout.startswith(b"ssh-ed25519 "):
+        if done.status != 0 or not re.match(rb"ssh-ed25519 [A-Za-z0-9+/=]{20,200}(\s|$)", done.stdout):
             raise GuestError("the guest's ssh server did not start", detail=done.stderr.decode(errors="replace"))
         kind, public = done.text.split()[:2]
         temporary = self._folder / f"known_hosts.{os.getpid()}"

@@ -16,7 +16,7 @@ from pathlib import Path
 from sevkit import processes
 from sevkit.errors import BadInputError, MissingToolError, UsageError
 from sevkit.guest import cloud, cpio, debian, ext4, media, study
-from sevkit.paths import cache_dir
+from sevkit.paths import cache_dir, cache_path
 
 Progress = Callable[[str], None]
 
@@ -113,6 +113,15 @@ def is_built(name: str) -> bool:
     return _whole(_folder(name)) is not None
 
 
+def sources(name: str) -> str:
+    """The source tarballs in a built image, with the start of their SHA-256; empty if it has none."""
+    info = None if cloud.is_path(name) else _whole(_folder(name))
+    files = (info or {}).get("sources")
+    if not isinstance(files, dict):
+        return ""
+    return ", ".join(f"{file} {str(digest)[:16]}" for file, digest in files.items())
+
+
 def expected(name: str) -> Image:
     """The image with the paths that it has, or will have once built, in the cache."""
     return _users_own(Path(name)) if cloud.is_path(name) else _image(name, _folder(name), {})
@@ -132,7 +141,8 @@ def least_memory(name: str, *, ovmf: bool) -> int:
 
 
 def _folder(name: str) -> Path:
-    return cache_dir("images") / f"{name}-{_recipe_hash(name)}"
+    cache_dir("images")
+    return cache_path("images", f"{name}-{_recipe_hash(name)}")
 
 
 def _image(name: str, folder: Path, info: dict[str, object]) -> Image:
@@ -193,6 +203,8 @@ def _build(name: str, folder: Path, progress: Progress) -> dict[str, object]:
             info = _BUILDERS[kind](Path(scratch) / "work", made, series, progress)
             info["files"] = {path.name: _fingerprint(path) for path in sorted(made.iterdir())}
             (made / "info.json").write_text(json.dumps(info, indent=2))
+            for path in (*made.iterdir(), made):
+                path.chmod(path.stat().st_mode & ~0o022)  # whatever the umask: guests boot this
             shutil.rmtree(folder, ignore_errors=True)
             made.rename(folder)
         return info

@@ -1,11 +1,14 @@
 """Scales, ticks and texts of the charts of `sevkit bench`, and a chart as a file of its own."""
 
 import math
+import re
 from collections.abc import Sequence
 from html import escape
 
+from sevkit import cleantext as clean
+
 WIDTH = 920
-LABEL = 290
+LABEL = 350
 RIGHT = 150
 ROW = 22
 
@@ -70,13 +73,23 @@ def ticks(top: float) -> list[float]:
 
 def opened(height: float, title: str) -> str:
     """The start of a drawing."""
-    view = f"0 0 {WIDTH} {height:.0f}"
-    return f'<svg viewBox="{view}" role="img" aria-label="{escape(title)}"><title>{escape(title)}</title>'
+    view, words = f"0 0 {WIDTH} {height:.0f}", escape(clean.line(title))
+    return f'<svg viewBox="{view}" role="img" aria-label="{words}"><title>{words}</title>'
+
+
+def stacked(title: str, drawings: Sequence[str]) -> str:
+    """Drawings of one width, one below the other, as one drawing; empty without any."""
+    parts, height = [], 0.0
+    for drawing in drawings:
+        tall = float(drawing.split('viewBox="', 1)[1].split('"', 1)[0].split()[3])
+        parts.append(drawing.replace("<svg", f'<svg y="{height:.0f}" width="{WIDTH}" height="{tall:.0f}"', 1))
+        height += tall + 14
+    return "".join([opened(height, title), *parts, "</svg>"]) if parts else ""
 
 
 def text(x: float, y: float, words: str, kind: str) -> str:
     """A text of a class of the style."""
-    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{escape(words)}</text>'
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{escape(clean.line(words))}</text>'
 
 
 def whisker(left: float, right: float, y: float) -> str:
@@ -108,3 +121,8 @@ def alone(svg: str) -> str:
     )
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{view[2]}" height="{view[3]}"'
     return svg.replace("<svg", head, 1).replace("</title>", f"</title><style>{colours}{_STYLE}</style>", 1) + "\n"
+
+
+def file_name(title: str) -> str:
+    """A title as the name of a file, without suffix."""
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")

@@ -4,7 +4,7 @@ from typing import Any
 
 from sevkit.bench.payload import ComparisonRow
 from sevkit.bench.report import Report, forests, study_ratio
-from sevkit.render import bench_svg, bench_tables
+from sevkit.render import bench_parts, bench_svg, bench_tables
 from sevkit.render.page import page
 
 _PROVENANCE = {
@@ -43,6 +43,8 @@ def _values(report: Report) -> dict[str, Any]:
             for f in forests(report.controls)
         ],
         "figures": figures,
+        "parts": [(title, Markup(svg)) for title, svg in bench_parts.figures(report.parts, ())],  # noqa: S704 - likewise
+        "curves": [(title, [Markup(svg) for svg in panels]) for title, panels in bench_parts.panels_of(report.curves)],  # noqa: S704
         "columns": bench_tables.COLUMNS,
         "rows": rows,
         "reference_name": report.reference_name if any(row["published"] != "-" for row in rows) else "",

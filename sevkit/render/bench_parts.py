@@ -1,6 +1,5 @@
 """What a cost consists of, and how it moves along a sweep: as text, and as charts with intervals."""
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
@@ -135,7 +134,8 @@ def _scaled(label: str, start: float, part: Part, told: str) -> _Bar:
 
 def _told(part: Part) -> str:
     share = "" if part["share"] is None else f"  {part['share']:.0%}"
-    return f"x {part['times']:.3f}{share}  {_said(part)}"
+    said = "in the margin" if part["verdict"] == "equivalent" else _said(part)
+    return f"x {part['times']:.3f}{share}  {said}"
 
 
 def _bar(mode: str, bar: _Bar, scale: axes.Log, y: float) -> list[str]:
@@ -143,8 +143,8 @@ def _bar(mode: str, bar: _Bar, scale: axes.Log, y: float) -> list[str]:
     left, right = sorted((scale.at(start), scale.at(end)))
     control = label.startswith("with ")
     kind = f"mode-{mode}" + (" control" if control else "")
-    parts = [f'<g class="{kind}"><title>{escape(f"{label}: {told}")}</title>']
-    parts.append(axes.text(axes.LABEL - 12, y + 4, axes.short(label, 46), "label end"))
+    parts = [f'<g class="{kind}"><title>{escape(clean.line(f"{label}: {told}"))}</title>']
+    parts.append(axes.text(axes.LABEL - 12, y + 4, axes.short(label, 56), "label end"))
     parts.append(f'<rect class="bar" x="{left:.1f}" y="{y - 7}" width="{max(1.0, right - left):.1f}" height="14"/>')
     if reach is not None:
         parts.append(axes.whisker(scale.at(reach[0]), scale.at(reach[1]), y))
@@ -160,7 +160,7 @@ def curve(rows: Sequence[CurveRow]) -> str:
     if not edges:
         return ""
     low, high = axes.span(edges)
-    height, top, bottom = 320.0, 40.0, 270.0
+    height, top, bottom = 240.0, 40.0, 190.0
     scale = axes.Log(low, high, bottom, top)
     first = rows[0]
     parts = [axes.opened(height, f"{name_of(first)}: the cost of each mode along {first['axis']}")]
@@ -176,9 +176,21 @@ def curve(rows: Sequence[CurveRow]) -> str:
     parts += [axes.text(place[name], bottom + 18, axes.short(name, 14), "tick middle") for name in names]
     words = f"{first['axis']}; cost relative to {first['baseline_mode']} (1.1: 10 % worse), with 95 % intervals"
     parts.append(axes.text((90 + axes.WIDTH - axes.RIGHT) / 2, height - 8, words, "hint middle"))
+    ends = []
     for index, row in enumerate(rows):
-        parts += _line(row, place, scale, 5.0 * (index - (len(rows) - 1) / 2))
+        drawn, end = _line(row, place, scale, 5.0 * (index - (len(rows) - 1) / 2))
+        parts += drawn
+        ends.append((end, f"{row['mode']}: {row['course']}"))
+    parts += [axes.text(axes.WIDTH - axes.RIGHT + 6, y, told, "value") for y, told in _apart(ends)]
     return "".join([*parts, "</svg>"])
+
+
+def _apart(ends: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
+    """Texts at the ends of lines, a line's height apart."""
+    placed: list[tuple[float, str]] = []
+    for y, told in sorted(ends):
+        placed.append((max(y + 4, placed[-1][0] + 14) if placed else y + 4, told))
+    return placed
 
 
 def _places(names: Sequence[str]) -> dict[str, float]:
@@ -188,13 +200,14 @@ def _places(names: Sequence[str]) -> dict[str, float]:
     return {name: left + width * index for index, name in enumerate(names)}
 
 
-def _line(row: CurveRow, place: dict[str, float], scale: axes.Log, shift: float) -> list[str]:
+def _line(row: CurveRow, place: dict[str, float], scale: axes.Log, shift: float) -> tuple[list[str], float]:
+    """The line of one mode, and the height at which it ends."""
     points = [(place[p["value"]] + shift, p) for p in row["points"]]
     drawn = [(x, scale.at(p["cost"])) for x, p in points if p["cost"] is not None]
     told = f"{row['mode']}: {row['course']}"
-    parts = [f'<g class="mode-{row["mode"]}"><title>{escape(told)}</title>']
+    parts = [f'<g class="mode-{row["mode"]}"><title>{escape(clean.line(told))}</title>']
     if not drawn:
-        return []
+        return [], 0.0
     path = "L".join(f"{x:.1f} {y:.1f}" for x, y in drawn)
     parts.append(f'<path class="line" d="M{path}"/>')
     for x, p in points:
@@ -204,19 +217,25 @@ def _line(row: CurveRow, place: dict[str, float], scale: axes.Log, shift: float)
             low, high = (scale.at(edge) for edge in p["interval"])
             ends = "".join(f"M{x - 4:.1f} {edge:.1f}h8" for edge in (low, high))
             parts.append(f'<path class="whisker" d="M{x:.1f} {low:.1f}V{high:.1f}{ends}"/>')
-    x, y = drawn[-1]
-    parts.append(axes.text(axes.WIDTH - axes.RIGHT + 6, y + 4 + 2 * shift, told, "value"))
-    return [*parts, "</g>"]
+    return [*parts, "</g>"], drawn[-1][1]
 
 
-def families(rows: Sequence[CurveRow]) -> dict[str, list[CurveRow]]:
-    """The curves of each figure: one row and one axis, all modes."""
-    groups: dict[str, list[CurveRow]] = {}
+def families(rows: Sequence[CurveRow]) -> dict[str, list[list[CurveRow]]]:
+    """The curves of each figure (one family along one axis), as panels: one row of the campaign, all modes."""
+    groups: dict[str, dict[str, list[CurveRow]]] = {}
     for row in rows:
-        groups.setdefault(f"{name_of(row)} along {row['axis']}", []).append(row)
-    return groups
+        panels = groups.setdefault(f"{row['family'] or row['workload']} along {row['axis']}", {})
+        panels.setdefault(name_of(row), []).append(row)
+    return {title: list(panels.values()) for title, panels in groups.items()}
 
 
-def file_name(title: str) -> str:
-    """A title as the name of a file, without suffix."""
-    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+def panels_of(rows: Sequence[CurveRow]) -> list[tuple[str, list[str]]]:
+    """The charts of each family along each axis."""
+    return [(title, [svg for panel in panels if (svg := curve(panel))]) for title, panels in families(rows).items()]
+
+
+def figures(parts: Sequence[AttributedRow], rows: Sequence[CurveRow]) -> list[tuple[str, str]]:
+    """All charts with their titles: what each cost consists of, then the curves of each family."""
+    found = [(f"cost of {name_of(row)} {row['metric'] or ''}".strip(), waterfall(row)) for row in parts]
+    found += [(title, axes.stacked(title, panels)) for title, panels in panels_of(rows)]
+    return [(title, svg) for title, svg in found if svg]

@@ -3,13 +3,14 @@
 Colours are CSS variables of the page, so that one drawing serves light and dark.
 """
 
-import re
 from html import escape
 
+from sevkit import cleantext as clean
 from sevkit.bench.analysis.comparison import Comparison
 from sevkit.bench.model import Direction
 from sevkit.bench.report import Bar, Figure, Forest, Group, Report, forests, label_of
 from sevkit.render import bench_axes as axes
+from sevkit.render import bench_parts
 from sevkit.render.bench_tables import quantity
 
 BAR = 15
@@ -35,7 +36,7 @@ def forest(figure: Forest) -> str:
         y = 44 + axes.ROW * index
         if comparison.series != named:
             named = comparison.series
-            parts.append(axes.text(axes.LABEL - 92, y + 4, axes.short(label_of(named), 30), "label end"))
+            parts.append(axes.text(axes.LABEL - 92, y + 4, axes.short(label_of(named), 41), "label end"))
         parts += _forest_row(comparison, ratio, scale, y)
     words = f"ratio to the baseline ({figure.direction})"
     parts.append(axes.text((axes.LABEL + axes.WIDTH - axes.RIGHT) / 2, height - 4, words, "hint middle"))
@@ -46,7 +47,7 @@ def _forest_row(c: Comparison, ratio: float, scale: axes.Log, y: float) -> list[
     kind = f"mode-{c.other.mode}" + (" control" if c.control else "")
     again = f"{c.other.mode} again" if c.control else str(c.other.mode)
     tip = f"{label_of(c.series)}, {again}: {ratio:.3f} ({c.outcome})"
-    parts = [f'<g class="{kind}"><title>{escape(tip)}</title>']
+    parts = [f'<g class="{kind}"><title>{escape(clean.line(tip))}</title>']
     parts.append(axes.text(axes.LABEL - 12, y + 4, again, "hint end"))
     x = scale.at(ratio)
     if c.interval is None:
@@ -82,7 +83,7 @@ def chart(figure: Figure) -> str:
 
 def _group(group: Group, figure: Figure, scale: axes.Linear, y: float) -> list[str]:
     middle = y + (BAR + 3) * len(group.bars) / 2
-    parts = [axes.text(axes.LABEL - 92, middle + 3, axes.short(group.label, 30), "label end")]
+    parts = [axes.text(axes.LABEL - 92, middle + 3, axes.short(group.label, 41), "label end")]
     for index, bar in enumerate(group.bars):
         parts += _bar(bar, group, figure, scale, y + index * (BAR + 3))
     return parts
@@ -95,7 +96,7 @@ def _bar(bar: Bar, group: Group, figure: Figure, scale: axes.Linear, y: float) -
     boots = f"{bar.count} samples in {bar.boots} boots or runs"
     tip = f"{group.label}, {bar.arm}: {told}, {boots}"
     kind = f"mode-{bar.mode}" + (" control" if control else "")
-    parts = [f'<g class="{kind}"><title>{escape(tip)}</title>']
+    parts = [f'<g class="{kind}"><title>{escape(clean.line(tip))}</title>']
     parts.append(axes.text(axes.LABEL - 12, middle + 4, f"{bar.mode} again" if control else bar.mode, "hint end"))
     width = max(0.0, scale.at(bar.value) - axes.LABEL)
     parts.append(f'<rect class="bar" x="{axes.LABEL}" y="{y:.1f}" width="{width:.1f}" height="{BAR}" rx="2"/>')
@@ -111,8 +112,9 @@ def _bar(bar: Bar, group: Group, figure: Figure, scale: axes.Linear, y: float) -
 
 
 def files(report: Report) -> list[tuple[str, str]]:
-    """All figures of a report by file name without suffix."""
+    """All figures of a report by title."""
     named = [(f"ratio {f.title} {f.direction.split()[0]}", forest(f)) for f in forests(report.effects)]
     named += [(f"control {f.title} {f.direction.split()[0]}", forest(f)) for f in forests(report.controls)]
     named += [(f"{f.family} {f.metric} {f.unit}", chart(f)) for f in report.figures]
-    return [(re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"), svg) for name, svg in named if svg]
+    named += bench_parts.figures(report.parts, report.curves)
+    return [(name, svg) for name, svg in named if svg]

@@ -166,7 +166,9 @@ def _cell(value: Any) -> Any:
 def latex(comparisons: Sequence[Mapping[str, Any]]) -> str:
     """A LaTeX tabular (booktabs)."""
     lines = [r"\begin{tabular}{llllrrrlll}", r"\toprule", " & ".join(map(clean.tex, COLUMNS)) + r" \\", r"\midrule"]
-    lines += [" & ".join(clean.tex(cell) for cell in row(c)) + r" \\" for c in comparisons]
+    # After \\ a row that begins with [ or * would be taken for its argument.
+    cells = ([clean.tex(cell) for cell in row(c)] for c in comparisons)
+    lines += [("{}" if line[0][:1] in ("[", "*") else "") + " & ".join(line) + r" \\" for line in cells]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 

@@ -52,7 +52,8 @@ def _table(console: Console, data: Mapping[str, Any], title: str, width: int) ->
     for column in data["columns"]:
         table.add_column(column.replace(" + ", "\n+ "), overflow="fold")
     for attack, columns in _rows(data):
-        table.add_row(attack["name"], *[_cells(cells, len(data["levels"]) > 1, width) for cells in columns])
+        room = max(12, (width - 24) // len(columns) - 3)
+        table.add_row(attack["name"], *[_cells(cells, len(data["levels"]) > 1, room) for cells in columns])
     console.print(table)
 
 
@@ -68,23 +69,26 @@ def _list(console: Console, data: Mapping[str, Any], title: str, _width: int) ->
                 shown = _cell(cell, named, 2000)
                 same.setdefault(shown.plain, (shown, []))[1].append(column)
         for shown, where in same.values():
-            what, _, check = shown.plain.partition("\n")
-            line = Text.assemble(shown[: len(what)], ": ", ", ".join(where), (f" ({check})" if check else "", "dim"))
+            what, *more = shown.plain.split("\n")
+            remarks = ", ".join(more)
+            line = Text.assemble(shown[: len(what)], ": ", ", ".join(where), (remarks and f" ({remarks})", "dim"))
             console.print(Padding(line, (0, 0, 0, 2), expand=False))
 
 
-def _cells(cells: list[dict[str, Any]], named: bool, width: int) -> Text:
-    return Text("\n").join(_cell(cell, named, width) for cell in cells)
+def _cells(cells: list[dict[str, Any]], named: bool, room: int) -> Text:
+    return Text("\n").join(_cell(cell, named, room) for cell in cells)
 
 
-def _cell(cell: dict[str, Any], named: bool, width: int) -> Text:
+def _cell(cell: dict[str, Any], named: bool, room: int) -> Text:
+    """One cell in ``room`` columns."""
     word = _SIGNS[cell["observed"]] + ("" if cell["as_expected"] else f" (expected: {cell['expected']})")
     shown = Text(word, style=_COLOURS[cell["observed"]])
     if named:
-        mark = " DISAGREES" if cell["agrees"] is False else ""
-        shown = Text.assemble((f"{cell['level']}: ", "dim"), shown, mark)
+        shown = Text.assemble((f"{cell['level']}: ", "dim"), shown)
     if cell["observed"] in ("works", "stopped"):
-        shown.append("\n" + textwrap.fill(cell["check"], max(12, (width - 40) // 5)), style="dim")
+        shown.append("\n" + textwrap.fill(cell["check"], room), style="dim")
+    if cell["agrees"] is not None:
+        shown.append("\nagrees with model" if cell["agrees"] else "\nDISAGREES with model", style="dim")
     return shown
 
 
@@ -96,10 +100,17 @@ def _summary(console: Console, data: Mapping[str, Any]) -> None:
     for line in _comparison(data):
         console.print(line)
     broken = [cell for cell in data["contradicted_claims"] if cell["mode"] == "sev-snp"]
-    for line in dict.fromkeys(f"SEV-SNP is claimed to stop {c['attack']}, and does not: {c['cites']}" for c in broken):
+    for line in dict.fromkeys(map(_contradiction, broken)):
         console.print(line, style="yellow")
     for words in provenance.lines(cell["provenance"] for cell in data["cells"]):
         console.print(words, style="dim")
+
+
+def _contradiction(cell: Mapping[str, Any]) -> str:
+    """A claim that a cell contradicts; with the missing fix, for a column of an unpatched platform."""
+    lacking = cell["column"].partition(" + ")[2]
+    where = f" without the fix of {lacking}" if lacking and lacking != "mitigations" else ""
+    return f"SEV-SNP is claimed to stop {cell['attack']}, and does not{where}: {cell['cites']}"
 
 
 def _comparison(data: Mapping[str, Any]) -> list[str]:

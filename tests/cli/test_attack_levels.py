@@ -167,3 +167,20 @@ def test_what_applies_to_a_generation(sevkit_json: RunJson, sevkit: Run) -> None
     assert "[sevkit attack explain rmpocalypse]" in sevkit("attack", "list", "--generation", "milan")[1]
     for wrong in (["--tcb", "snp=1"], ["--generation", "milan", "--tcb", "snp"], ["--generation", "epyc"]):
         assert sevkit("attack", "list", *wrong)[0] == 2
+
+
+def test_options_of_encrypted_guests_reach_only_those(nothing_starts: None, sevkit_json: RunJson) -> None:
+    options = ["--policy", "0x30000", "--sev-options", "host-data=AAAA"]
+    argv = ["attack", "run", "leak", "--level", "emulator", "--dry-run", *options]
+    status, envelope = sevkit_json(*argv, "--modes", "nosev,sev-snp")
+    assert status == 0, envelope
+    plain, encrypted = (" ".join(step["command_line"]) for step in envelope["data"]["plan"])
+    assert "tcg-guest" not in plain
+    assert "policy=0x30000" in encrypted
+    assert "host-data=AAAA" in encrypted
+    for level, modes in (("emulator", "nosev"), ("model", "nosev,sev-snp"), ("emulator", "sev-es")):
+        status, envelope = sevkit_json(*argv, "--level", level, "--modes", modes)
+        assert status == 2, envelope
+    on_mock = ["attack", "run", "leak", "--level", "model", "--modes", "sev", "--dry-run"]
+    assert sevkit_json(*on_mock, "--policy", "nodbg")[0] == 0
+    assert sevkit_json(*on_mock, "--policy", "nonsense")[0] == 2

@@ -92,3 +92,34 @@ def test_wrong_names_are_usage_errors(sevkit_json: RunJson) -> None:
         status, envelope = sevkit_json(*argv)
         assert status == 2, argv
         assert envelope["errors"][0]["message"]
+
+
+def test_the_column_of_an_unpatched_platform(sevkit: Run, sevkit_json: RunJson) -> None:
+    status, envelope = sevkit_json("attack", "matrix", "replay", "tcb-rollback", "--vulnerable", "rmpocalypse")
+    assert status == 0
+    data = envelope["data"]
+    assert data["columns"][-1] == "sev-snp + AMD-SB-3020"
+    seen = {cell["attack"]: cell for cell in data["cells"] if cell["column"] == data["columns"][-1]}
+    assert {name: cell["observed"] for name, cell in seen.items()} == {"replay": "works", "tcb-rollback": "stopped"}
+    assert "RMPocalypse" in seen["replay"]["cites"]
+    status, out, _ = sevkit("attack", "matrix", "replay", "--vulnerable", "AMD-SB-3020", "--markdown")
+    assert status == 0
+    assert "`replay` (sev-snp + AMD-SB-3020): RMPocalypse" in out
+    assert sevkit("attack", "matrix", "--vulnerable", "AMD-SB-0000")[0] == 2
+    assert sevkit("attack", "matrix", "--vulnerable", "")[0] == 2
+    assert sevkit("attack", "matrix", "--level", "emulator", "--vulnerable", "AMD-SB-3020", "--dry-run")[0] == 2
+
+
+def test_an_attack_without_a_form_at_the_level_is_no_success(sevkit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sevkit.attacks import matrix
+    from sevkit.vocabulary import Level, Mode
+
+    monkeypatch.setattr(matrix, "available", lambda level: dict.fromkeys(Mode) if level is Level.EMULATOR else {})
+    assert sevkit("attack", "matrix", "badram", "--level", "emulator", "--dry-run")[0] == 2
+    assert sevkit("attack", "matrix", "replay", "badram", "--level", "emulator", "--dry-run")[0] == 2
+    assert sevkit("attack", "matrix", "replay", "--level", "emulator", "--dry-run")[0] == 0
+
+
+@pytest.mark.parametrize("tcb", ["snp=999", "snpp=24", "snp=-1", "snp", "", "snp=24,,"])
+def test_levels_that_no_firmware_has_are_refused(sevkit: Run, tcb: str) -> None:
+    assert sevkit("attack", "list", "--generation", "milan", "--tcb", tcb)[0] == 2

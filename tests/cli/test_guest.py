@@ -171,5 +171,6 @@ def test_top_shows_what_memory_looks_like(sevkit: Run, sevkit_json: RunJson, moc
     assert sum(row["pages"].values()) == 512 << 8
     assert row["pages"]["ciphertext"] > 0
     out = sevkit("top", "--once")[1]
+    assert "LOOKS" in out
     assert out.startswith("NAME")
     assert "\nm " in out

@@ -35,5 +35,6 @@ def test_the_list_and_odd_answers(sevkit: Run, sevkit_json: RunJson) -> None:
         ["4", ""],
         ["8", "prayer"],
         ["x", "works"],
+        ["5", "works", "--level", "emulator"],
     ):
         assert sevkit("lab", "check", *argv)[0] == 2, argv

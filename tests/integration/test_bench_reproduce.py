@@ -32,6 +32,7 @@ def test_a_few_rows_of_the_study_in_a_guest(tmp_path: Path, capsys: pytest.Captu
     (boot,) = campaign.boots.values()
     assert boot.facts["image"] == "study-small"
     assert boot.facts["disk"] == "filled"
+    assert "linux_6.1" in boot.environment["sources"]
     with pytest.raises(SystemExit) as ended:
         main([*command, "--json"])
     assert json.loads(capsys.readouterr().out)["data"]["samples"] == answer["data"]["samples"]

@@ -84,13 +84,33 @@ def test_both_sides_are_real_guests_where_the_emulator_is_built(emulator: None) 
     assert registry.running() == []
 
 
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    ("options", "capture", "evidence"), [("", "gcore", "ciphertext"), ("private-memory=hole", "live", "hole")]
+)
+def test_both_forms_of_an_snp_guests_private_pages(emulator: None, options: str, capture: str, evidence: str) -> None:
+    able = select.make("emulated").availability(Mode.SEV_SNP)
+    if not able.available:
+        pytest.skip(able.reason)
+    target = Target(level=Level.EMULATOR, sev_options=options, capture=capture, spec=GuestSpec(memory_mib=256))
+    (found,) = runner.run(LEAK, [Mode.SEV_SNP], target)
+    data = found.as_dict()
+    assert (data["verdict"], data["evidence"]) == ("protected", evidence), data["reasons"]
+    assert data["details"]["controls"]["secret_pages"] == {evidence: 1}
+    mappings = data["details"]["mappings"]
+    assert bool(mappings) == (evidence == "ciphertext")
+    if mappings:
+        assert mappings["guest RAM"]["ciphertext"] < mappings["private memory"]["ciphertext"] / 50
+        assert data["pages"]["ciphertext"] >= data["details"]["guest_used_pages"] / 2
+
+
 @pytest.mark.timeout(900)
 def test_the_matrix_on_real_guests_agrees_with_the_model(emulator: None) -> None:
-    """Three attacks in every mode that the emulator runs; guests are used again.
+    """Four attacks in every mode that the emulator runs; guests are used again.
 
     All attacks, which take minutes: SEVKIT_TEST_MATRIX=all.
     """
-    some = [attacks.find(name) for name in ("shared-page", "register-leak", "remapping")]
+    some = [attacks.find(name) for name in ("shared-page", "register-leak", "cachewarp", "remapping")]
     known = list(attacks.discover().values()) if os.environ.get("SEVKIT_TEST_MATRIX") == "all" else some
     cells = [*matrix.run_model(known), *matrix.run_guests(known, Level.EMULATOR)]
     data = matrix.as_data(known, cells, [Level.MODEL, Level.EMULATOR], 1)

@@ -32,7 +32,7 @@ PASSES_ON = "is the guest's own terminal"
 COMMANDS: dict[str, tuple[str, ...] | str] = {
     "attack run": ("leak", "--hypervisor", "mock", "--modes", "nosev", "--memory", "64", "--report", "{out}/leak.html"),
     "attack matrix": ("--level", "model"),
-    "bench report": NO_SECRET,
+    "bench": NO_SECRET,  # a name of a group stands for all its commands that are not named
     "doctor": (),
     "emulator status": (),
     "guest exec": ("g", "--", "true"),
@@ -41,19 +41,17 @@ COMMANDS: dict[str, tuple[str, ...] | str] = {
     "guest log": ("g",),
     "guest verify": ("g",),
     "guest attest": ("g",),
+    "guest snapshot": ("g", "{out}/g.lime"),
     "measure idblock": (*PAIR, "--id-key", "{key}", "--output", "{out}"),
     "memory extract": ("--core", "{core}", "-o", "{out}/guest.lime"),
     "memory map": ("--guest", "g", "--secrets-file", "{secrets}", "-o", "{out}/map.html"),
     "scan": ("--guest", "g", "--secrets-file", "{secrets}", "--wide"),
     "top": ("--once",),
-    **dict.fromkeys(("attack explain", "attack list", "lab list", "lab check", "schema", "completion"), HARMLESS),
-    **dict.fromkeys(("bench list", "bench selftest", "bench published"), HARMLESS),
-    **dict.fromkeys(("bench compare", "bench lint", "bench import", "bench merge", "probe diff", "tcb"), NO_SECRET),
-    **dict.fromkeys(("report show", "report verify", "report vectors", "measure explain", "report-check"), NO_SECRET),
-    **dict.fromkeys(("guest launch", "guest run", "emulator build", "container build", "container run"), STARTS),
+    **dict.fromkeys(("attack explain", "attack list", "lab", "schema", "completion"), HARMLESS),
+    **dict.fromkeys(("report", "report-check", "measure explain", "probe diff", "tcb"), NO_SECRET),
+    **dict.fromkeys(("guest launch", "guest restore", "guest run", "emulator build", "container"), STARTS),
     **dict.fromkeys(("guest certificates", "guest reboot", "guest resume", "guest suspend", "guest stop"), NO_SECRET),
     **dict.fromkeys(("guest console", "guest ssh", "guest copy"), PASSES_ON),
-    "bench run": STARTS,
 }
 # Groups that run without a subcommand.
 ALSO = {"probe": (), "measure": PAIR}
@@ -87,7 +85,9 @@ def leaves(command: click.Command, path: str = "") -> Iterator[str]:
 
 
 def test_each_command_has_its_line() -> None:
-    assert set(leaves(root)) == set(COMMANDS)
+    table = list(leaves(root))
+    assert [name for name in table if name not in COMMANDS and name.split()[0] not in COMMANDS] == []
+    assert [name for name in COMMANDS if not any(f"{leaf} ".startswith(f"{name} ") for leaf in table)] == []
 
 
 @pytest.fixture

@@ -133,6 +133,8 @@ def test_factors_that_make_no_sense_are_refused(word: str) -> None:
         ({"factors": ("cache=none",)}, ()),
         ({"factors": ("iothread",), "storage": ("nvme",)}, ()),
         ({"factors": ("iothread", "iothread")}, ()),
+        ({"factors": ("iothread",), "workloads": ("sha256",)}, ()),
+        ({"factors": ("aio=native",), "cache": ("writeback",)}, ()),
         ({"factors": ("iothread",)}, (Mode.NOSEV,)),
     ],
 )
@@ -230,5 +232,5 @@ def test_charts_show_every_part_with_its_interval(samples: list[Sample], swept: 
     drawn = bench_parts.waterfall(row)
     assert drawn.count('class="whisker"') == len(row["steps"]) + 1 + len(row["switches"])
     rows = [breakdown.curve(c) for c in sweeps.curves(swept, Rules())]
-    groups = bench_parts.families(rows)
-    assert sum(bench_parts.curve(group).count('class="whisker"') for group in groups.values()) == 3 * len(rows)
+    figures = bench_parts.figures((), rows)
+    assert sum(svg.count('class="whisker"') for _, svg in figures) == 3 * len(rows)

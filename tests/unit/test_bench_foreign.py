@@ -232,6 +232,16 @@ def test_hyperfine_runs_that_failed_are_no_measurements(tmp_path: Path, codes: t
 MBW = "".join(f"{n}\tMethod: MEMCPY\tElapsed: 0.05\tMiB: 256.00000\tCopy: {5000 + n}.0 MiB/s\n" for n in range(3))
 MBW += "AVG\tMethod: MEMCPY\tElapsed: 0.05\tMiB: 256.00000\tCopy: 5001.0 MiB/s\n"
 TINY = "tinymembench v0.4.9 (simple benchmark)\n\n C copy backwards           :   7521.7 MB/s (0.4%)\n C copy  :  7600.0 MB/s\n"
+PERF = """
+Analyze events for all VMs, all VCPUs:
+
+             VM-EXIT    Samples  Samples%     Time%    Min Time    Max Time         Avg time
+
+                 npf     170599    12.30%     0.53%      0.60us   3334.13us      2.57us ( +-   0.86% )
+                 msr         10     0.01%     0.01%      0.50us      9.00us      1.25us ( +-  10.00% )
+
+Total Samples:170609, Total events handled time:438451.93us.
+"""
 IPERF = """[ ID] Interval           Transfer     Bitrate         Retr
 [  5]   0.00-1.00   sec   819 MBytes  6.87 Gbits/sec   11             sender
 [  5]   0.00-1.00   sec   813 MBytes  6.82 Gbits/sec                  receiver
@@ -257,6 +267,7 @@ OTHERS: dict[str, tuple[str, str, str, list[float], Direction]] = {
     "sysbench, counted": ("threads.txt", "sysbench 1.0.20\n    total time:     2.0s\n    total number of events:    900\n", "threads", [450.0], Direction.HIGHER),
     "iperf3 text": ("net.log", IPERF, "net", [6.82e9], Direction.HIGHER),
     "iperf3 text, parallel": ("net.log", IPERF + "[SUM]   0.00-1.00   sec  9 GBytes  80.0 Gbits/sec     receiver\n", "net", [8e10], Direction.HIGHER),
+    "perf kvm stat": ("exits.txt", PERF, "exit-npf", [2.57], Direction.LOWER),
     "mbw": ("mbw.txt", MBW, "mbw_memcpy", [5000, 5001, 5002], Direction.HIGHER),
     "tinymembench": ("tinymembench.txt", TINY, "tinymembench_c_copy_backwards", [7521.7], Direction.HIGHER),
 }  # fmt: skip
@@ -265,9 +276,14 @@ OTHERS: dict[str, tuple[str, str, str, list[float], Direction]] = {
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_programs(tmp_path: Path, name: str) -> None:
     file, text, workload, values, direction = OTHERS[name]
-    found = [s for s in samples(tmp_path, file, text) if s.workload == workload]
+    found = [s for s in samples(tmp_path, file, text) if s.workload == workload and s.metric.primary]
     assert [s.value for s in found] == pytest.approx(values)
     assert found[0].metric.direction is direction
+
+
+def test_exits_have_their_extremes_and_counts_beside_the_mean(tmp_path: Path) -> None:
+    found = {s.metric.name: s.value for s in samples(tmp_path, "e.txt", PERF) if s.workload == "exit-msr"}
+    assert found == {"exit_cost": 1.25, "exit_cost_min": 0.5, "exit_cost_max": 9.0, "exits": 10.0}
 
 
 def test_hyperfine_names_its_commands_in_csv_too(tmp_path: Path) -> None:
@@ -288,7 +304,6 @@ def test_hyperfine_names_its_commands_in_csv_too(tmp_path: Path) -> None:
             "socket has closed",
         ),
         ("a.txt", IPERF.replace("receiver", ""), "without the receiver's rate"),
-        ("a.log", "job: (g=0)\nfio-3.33\n  read: IOPS=16k\nRun status group 0 (all jobs):\n", "for people"),
         ("a.log", "10, 5251, 0, 4096, 0, 0\n20, 5300, 0, 4096, 0, 0\n", "single requests"),
         ("a.json", '{"what": "is this"}', "program that is known here (fio, hyperfine"),
         ("a.xml", "<!DOCTYPE x [<!ENTITY a 'b'>]><PhoronixTestSuite/>", "not JSON"),

@@ -102,3 +102,23 @@ def test_small_and_whole_variants_need_two_campaigns() -> None:
         laid_out("paper", workloads=("linux", "linux-small"))
     assert {c.image for c in laid_out("quick", workloads=("linux", "redis-get")).configs} == {"study"}
     assert {c.image for c in laid_out("smoke").configs} == {"mini"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (["linux"], ("linux-small",)),
+        (["linux-small", "linux"], ("linux-small",)),
+        (["@compilation"], ("linux-small", "llvm-small", "godot-small", "imagemagick-small")),
+        (["redis-get", "linux"], ("redis-get", "linux-small")),
+        ([], suite.profile("paper-small").workloads),
+    ],
+)
+def test_workloads_are_named_as_the_study_names_them(wanted: list[str], expected: tuple[str, ...]) -> None:
+    assert reproduce.narrowed(suite.profile("paper-small"), wanted) == expected
+
+
+def test_a_workload_that_is_not_the_studys_is_refused() -> None:
+    for name in ("gzip", "@vmexit", "", "llvm-smal"):
+        with pytest.raises(UsageError, match="no workload of the study"):
+            reproduce.narrowed(suite.profile("paper-small"), [name])

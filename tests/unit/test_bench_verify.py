@@ -1,6 +1,7 @@
 """`bench verify`: values that do not follow from the raw outputs are found, also where the chain was written anew."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,18 @@ def test_a_changed_raw_output_is_found(tmp_path: Path, make: Callable[[Path], Pa
     raw = next(p for p in sorted((path / stores.RAW).rglob("*")) if p.is_file())
     raw.write_bytes(raw.read_bytes().replace(b"2", b"3"))
     assert verify(path).finding is Finding.CHANGED
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "../../outside.json", "link.json", "pipe.json"])
+def test_only_files_of_the_directory_are_read(tmp_path: Path, name: str) -> None:
+    path = imported(tmp_path / "r")
+    (tmp_path / "outside.json").write_text("{}")
+    (path / stores.RAW / "link.json").symlink_to("/dev/zero")
+    os.mkfifo(path / stores.RAW / "pipe.json")
+    header = json.loads((path / stores.HEADER).read_text())
+    header["sources"] = {name: stores.digest(b"{}")}
+    (path / stores.HEADER).write_text(json.dumps(header))
+    assert any(name in reason for reason in verify(path).reasons)
 
 
 def test_a_timed_value_must_be_the_time(tmp_path: Path) -> None:

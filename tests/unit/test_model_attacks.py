@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from sevkit import attacks
-from sevkit.attacks import wesee
+from sevkit.attacks import flaws, matrix, wesee
 from sevkit.attacks.claims import THREATS, Claim
 from sevkit.attacks.experiment import COLUMNS, Attack, Form, Mitigation, Notebook, Outcome, Stage
 from sevkit.attacks.matrix import as_data, in_model, run_model
@@ -147,3 +147,21 @@ def test_a_guest_that_does_not_come_up_leaves_the_other_cells(monkeypatch: pytes
     assert len(cells) == sum(attack.has_guest_form(mode) for attack in ATTACKS for mode in Mode)
     assert {cell.run.observation.check for cell in cells} == {"the guest's kernel panicked"}
     assert {cell.run.outcome for cell in cells} == {Outcome.INCONCLUSIVE}
+
+
+@pytest.mark.parametrize("bulletin", sorted(flaws.known()))
+def test_the_column_of_an_unpatched_platform_is_as_expected(bulletin: str) -> None:
+    """Each attack that names the check it falls with works without that check, and only those change."""
+    on = flaws.parse(bulletin)
+    cells = {cell.run.attack.name: cell.run for cell in matrix.run_vulnerable(list(ATTACKS), on)}
+    assert [run.attack.name for run in cells.values() if not run.as_expected] == []
+    fallen = {name for name, run in cells.items() if run.attack.falls_with in flaws.passed(on)}
+    assert bool(fallen) == bool(on[0].passes)
+    assert all(cells[name].outcome is Outcome.WORKS and bulletin in str(cells[name].cites) for name in fallen)
+
+
+def test_what_falls_with_a_check_is_stopped_by_it() -> None:
+    for attack in ATTACKS:
+        if attack.falls_with is not None:
+            run = matrix.in_model(attack, Mode.SEV_SNP, False).run
+            assert (run.outcome, run.observation.check) == (Outcome.STOPPED, attack.falls_with)

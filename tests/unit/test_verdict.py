@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sevkit.attacks.leak.verdict import Controls, Seen, decide
+from sevkit.attacks.leak.verdict import Controls, Seen, decide, fits
 from sevkit.vocabulary import Evidence, Mode, Verdict
 
 PASSED = Controls(positive=True, negative=True, secret_alive=True)
@@ -111,3 +111,21 @@ def test_protected_needs_everything(
         assert decision.evidence in {Evidence.CIPHERTEXT, Evidence.ZERO, Evidence.HOLE}
     if decision.verdict is Verdict.LEAKED:
         assert hits > 0
+
+
+@pytest.mark.parametrize(
+    ("mode", "pages", "seen", "fitting"),
+    [
+        (Mode.NOSEV, {"plaintext": 900, "zero": 100}, Evidence.PLAINTEXT, True),
+        (Mode.SEV, {"plaintext": 10, "ciphertext": 900}, Evidence.CIPHERTEXT, True),
+        (Mode.SEV, {"plaintext": 900, "ciphertext": 10}, Evidence.PLAINTEXT, False),
+        (Mode.NOSEV, {"plaintext": 10, "ciphertext": 900}, Evidence.CIPHERTEXT, False),
+        (Mode.SEV_SNP, {"plaintext": 10, "hole": 9000}, Evidence.HOLE, True),
+        (Mode.SEV, {"hole": 9000}, Evidence.HOLE, False),
+        (Mode.SEV, {}, None, False),
+    ],
+)
+def test_what_memory_looks_like_fits_its_mode_or_not(
+    mode: Mode, pages: dict[str, int], seen: Evidence | None, fitting: bool
+) -> None:
+    assert fits(mode, pages) == (seen, fitting)

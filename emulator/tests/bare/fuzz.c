@@ -40,11 +40,11 @@ static const uint32_t codes[] = {
     0x80000003, 0x80000005, 0x80000014, 0x80000017, 0x80000018, 0x8000001a,
 };
 
-/* Addresses that a VMM has to look at twice. */
+/* Addresses that a VMM has to look at twice; not our program, which events fill. */
 static uint64_t address(void)
 {
     static const uint64_t odd[] = {
-        0, 0xfff, 0x110000, 0x1c0000, 0x200000, 0x201000, GHCB_GPA,
+        0, 0xfff, 0x180000, 0x1c0000, 0x200000, 0x201000, GHCB_GPA,
         GHCB_GPA + GHCB_BUFFER, GHCB_GPA + PAGE, 0x3fff000, 0x4000000,
         0xa0000, 0xc0000, 0xfffff000, 0xffff0000, 1ul << 51, 1ul << 52,
         0x7ffffffffffff000, ~0ul, ~0xffful,

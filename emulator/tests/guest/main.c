@@ -182,6 +182,17 @@ static void test_scratch_areas(void)
     expect_malformed("scratch over the end of everything", ghcb_exit(EXIT_IOIO, STRING_IN, 8), INVALID_SCRATCH);
 }
 
+static void test_mmio_of_the_scratch_area(void)
+{
+    poke(SCRATCH, 1);
+    poke(SCRATCH + 8, 2);
+    ghcb_clear();
+    ghcb_set(GHCB_SCRATCH, SCRATCH + 8);
+    expect("event: mmio of the scratch area", ghcb_exit(EXIT_MMIO_READ, SCRATCH, 16), 0);
+    expect("its first half", peek(SCRATCH + 8), 1);
+    expect("its second half", peek(SCRATCH + 16), 2);
+}
+
 /* What the feature bits do not announce is answered as an event that nobody knows. */
 static void test_events_not_offered(void)
 {
@@ -490,6 +501,7 @@ void main(void)
         test_page_state();
         test_events();
         test_scratch_areas();
+        test_mmio_of_the_scratch_area();
         test_events_not_offered();
         break;
     case RUN_FUZZ:

@@ -1,5 +1,6 @@
 """What a hostile host can do to a guest in QEMU: stop it, read and write its DRAM, read its registers."""
 
+import base64
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from sevkit.memory.sources.base import PAGE, State, intersect, normalise
 from sevkit.memory.sources.process import LiveMemory
 
 _WINDOW = 8 << 20
+_MOST_TOUCHES = 65536  # of x-sev-host-page-trace
 
 
 class RefusedError(Exception):
@@ -60,6 +62,24 @@ class Host:
             if check is None:
                 raise
             raise RefusedError(check[1].lower().replace("_", "-"), error.detail or "") from error
+
+    def save_area(self) -> bytes:
+        """The save area of the guest's first vCPU as the host sees it; the guest should be stopped."""
+        return base64.b64decode(self.command("vmsa", vcpu=0)["data"])
+
+    def invalidate_caches(self) -> None:
+        """INVD: what the caches have not written back is lost."""
+        self._guest.ask("qom-set", path="/objects/sev0", property="cache-op", value="invd")
+
+    def touched(self) -> set[int]:
+        """The guest-physical addresses of the pages that the guest has touched since the last call; traces on.
+
+        Raises InconclusiveError if there were more touches than the emulator keeps.
+        """
+        touches = self.command("page-trace", enable=True)
+        if len(touches) >= _MOST_TOUCHES:
+            raise InconclusiveError(f"the guest touched pages {_MOST_TOUCHES} times: the host's log was full")
+        return {int(touch["gpa"]) & -PAGE for touch in touches}
 
     def vmm_log(self) -> list[str]:
         """The lines that the VMM has written, among them why it stopped a guest."""

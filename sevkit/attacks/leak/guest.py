@@ -74,7 +74,7 @@ def _look(lab: GuestLab, nonce: bytes, clock: "_Clock") -> Seen:
     ram, private = GuestMap(lab.guest.ram_blocks()), GuestMap(lab.guest.private_blocks())
     word = lab.guest.word()
     lab.guest.write_back()  # a secret that is only in a cache is never found in DRAM, even without protection
-    never = unpopulated(lab.guest.pid, ram)
+    never = unpopulated(lab.guest.pid, (ram, private))
     lab.say(f"capturing the VMM's memory ({lab.capture})")
     with _captured(lab, nonce) as (source, what):
         clock.lap("capture")

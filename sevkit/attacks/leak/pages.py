@@ -28,14 +28,15 @@ class Mappings:
         return {"guest RAM": self.shared.counts(), "private memory": self.private.counts()}
 
 
-def unpopulated(pid: int, ram: GuestMap) -> list[Range]:
+def unpopulated(pid: int, maps: Sequence[GuestMap]) -> list[Range]:
     """The addresses of guest RAM that have no page now: gcore writes zeros for them, which a page may hold as well."""
     with LiveMemory(pid) as live:
-        parts = intersect(live.stretches(), normalise(ram.host_ranges()))
+        ranges = [each for one in maps for each in one.host_ranges()]
+        parts = intersect(live.stretches(), normalise(ranges))
         return [(part.start, part.end) for part in parts if part.state == State.UNPOPULATED]
 
 
 def by_mapping(source: MemorySource, ram: GuestMap, private: GuestMap, never: Sequence[Range]) -> Mappings:
     """Classify every page of each mapping; ``never`` has the addresses that had no page before the capture."""
     shared = guest_pages(source, ram).with_holes(never)
-    return Mappings(shared, guest_pages(source, private) if private.blocks else None)
+    return Mappings(shared, guest_pages(source, private).with_holes(never) if private.blocks else None)

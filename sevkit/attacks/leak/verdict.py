@@ -65,7 +65,7 @@ class Decision:
 def decide(mode: Mode, seen: Seen, controls: Controls) -> Decision:
     """Leaked, protected or inconclusive. Unfinished searches, missing memory and failed controls are inconclusive."""
     doubts = _doubts(seen, controls)
-    evidence = Evidence.PLAINTEXT if seen.secret_hits else _evidence(mode, seen)
+    evidence = Evidence.PLAINTEXT if seen.secret_hits else look(mode, seen)
     if not seen.secret_hits:
         doubts += _unexplained(mode, seen, evidence)
     if doubts:
@@ -108,7 +108,13 @@ def _unexplained(mode: Mode, seen: Seen, evidence: Evidence | None) -> list[str]
     return found
 
 
-def _evidence(mode: Mode, seen: Seen) -> Evidence | None:
+def fits(mode: Mode, pages: Mapping[str, int]) -> tuple[Evidence | None, bool]:
+    """What pages look like, and whether that fits the mode. It is no verdict: that needs a secret and controls."""
+    found = look(mode, Seen(0, finished=True, missing_bytes=0, pages=pages))
+    return found, found in (_EXPLAINED[mode] or {Evidence.PLAINTEXT})
+
+
+def look(mode: Mode, seen: Seen) -> Evidence | None:
     """The class of private guest RAM, if one class is clear.
 
     Shares are relative to the pages that are not empty, so that they do not depend on the size of guest RAM.

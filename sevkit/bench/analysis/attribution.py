@@ -134,7 +134,7 @@ def _switches(
 ) -> Iterator[Switched]:
     for word, arms in variants.items():
         pair = arms.get(ends[0].name), arms.get(ends[1].name)
-        if not word or pair[0] is None or pair[1] is None:
+        if word in ("", BOUNCE) or pair[0] is None or pair[1] is None:
             continue
         with_it = pair[0], pair[1]
         switch = _known(word)

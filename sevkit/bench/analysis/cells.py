@@ -79,6 +79,8 @@ def compared(series: Series, contrast: Contrast, rules: Rules, rounds: Sequence[
         reasons = confounded(arms, contrast.ignore)
     if len(rounds) < rules.fewest_boots:
         reasons = [*reasons, f"too few rounds with all of it: {len(rounds)}, a verdict needs {rules.fewest_boots}"]
+    if found is not None and found.standard_error == 0:
+        reasons = [*reasons, checks.NO_VARIATION]
     ratio = None if found is None else found.ratio
     made = Comparison(series, COST, first.family, contrast.before, contrast.after, ratio, found, margin=rules.margin)
     return made.refused(reasons) if reasons else made
@@ -88,23 +90,33 @@ def _unusable(arms: Sequence[Arm], rules: Rules) -> list[str]:
     """Why cells cannot be set against each other at all."""
     samples = [s for arm in arms for s in arm.samples]
     found = []
-    if any((arm.values <= 0).any() for arm in arms):
+    if any(s.value <= 0 for s in samples):
         found.append("values that are zero or below: a ratio has no meaning")
-    if len({(s.metric.unit, s.metric.direction) for s in samples}) > 1:
+    kinds = {id(s.metric): s.metric for s in samples}.values()  # samples share their metrics: few are left
+    if len({(metric.unit, metric.direction) for metric in kinds}) > 1:
         found.append("units or directions differ")
     if any(arm.blocks() is None for arm in arms):
         found.append("boots were not laid out in rounds")
-    found += [reason for arm in arms if (reason := checks.mislabelled(arm.samples)) is not None]
+    found += [reason for arm in arms for reason in _mislabelled(arm)]
     mixed = None if rules.mixed_provenance else checks.mixed_provenance(samples, ())
     return [*found, *([] if mixed is None else [mixed])]
+
+
+def _mislabelled(arm: Arm) -> list[str]:
+    if _mislabelled not in arm.memo:
+        reason = checks.mislabelled(arm.samples)
+        arm.memo[_mislabelled] = [] if reason is None else [reason]
+    return arm.memo[_mislabelled]
 
 
 def confounded(arms: Sequence[Arm], ignore: frozenset[str]) -> list[str]:
     """What else differs between the cells of one round, each cell against the first."""
     found: dict[str, None] = {}
     for arm in arms[1:]:
-        reasons = checks.confounds(arms[0].samples, arm.samples, across=True, ignore=ignore)
-        found |= dict.fromkeys(reasons)
+        key = (id(arm), ignore)  # each cell is in several contrasts, and arms live as long as the analysis
+        if key not in arms[0].memo:
+            arms[0].memo[key] = checks.confounds(arms[0].samples, arm.samples, across=True, ignore=ignore)
+        found |= dict.fromkeys(arms[0].memo[key])
     return list(found)
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 BUSY = 0.5  # load of other programs per CPU of the host, above which numbers are about the neighbours
 
+NO_VARIATION = "no variation at all between boots, as no measurement has: copied or rounded values"
+
 
 def confounds(
     base: Sequence[Sample], other: Sequence[Sample], *, across: bool = False, ignore: Collection[str] = ()

@@ -82,6 +82,8 @@ def _pair(series: Series, base: Arm, other: Arm, rules: Rules) -> Comparison:
     elif found.degenerate:
         warnings.insert(0, "one arm has no variation at all, as no measurement has: copied or rounded values?")
     reasons, more = _obstacles(base, other, rules, (len(logs[0]), len(logs[1])))
+    if found is not None and found.standard_error == 0:
+        reasons = [*reasons, checks.NO_VARIATION]
     return replace(
         blank,
         ratio=float(np.exp(logs[1].mean() - logs[0].mean())) if len(logs[0]) else None,

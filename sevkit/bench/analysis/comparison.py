@@ -63,6 +63,7 @@ class Arm:
     name: str
     mode: Mode
     samples: list[Sample] = field(default_factory=list)
+    memo: dict[object, list[str]] = field(default_factory=dict, init=False, repr=False, compare=False)  # of checks
     _blocks: dict[tuple[int, int, int], float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property

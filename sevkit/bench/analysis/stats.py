@@ -35,6 +35,7 @@ POWER = 0.8
 ALPHA = 0.05
 _NO_VARIANCE = 1e-24
 _GRID = 160  # quantiles of the chi-square distribution over which power is averaged
+_HALVINGS = 20  # of an interval of some hundred standard errors: to a thousandth of one
 _MOST_BOOTS = 200
 
 
@@ -180,7 +181,7 @@ def _detectable_errors(df: float, tests: int, room: float) -> float:
     """
     low, high = 0.0, 10.0 * _t(1 - ALPHA / 2 / tests, df) + 2 * room
     scale = _chi(df)[:: _GRID // 40]
-    for _ in range(40):
+    for _ in range(_HALVINGS):
         middle = (low + high) / 2
         if _power(middle * scale[:, None], df, tests, room * scale[:, None]) < POWER:
             low = middle

@@ -1,6 +1,6 @@
 """Curves along a sweep, and whether the cost of a mode changes along them (the interaction of mode and axis)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -98,7 +98,7 @@ def curves(samples: Sequence[Sample], rules: Rules) -> list[Curve]:
 def _curves(
     series: Series, axis: str, levels: Mapping[str, Mapping[str, Arm]], rules: Rules
 ) -> Iterator[tuple[Curve, list[Comparison]]]:
-    names = sorted(levels, key=lambda v: (float(v), "") if axis in _NUMBERS else (0.0, v))
+    names = sorted(levels, key=float) if _are_numbers(axis, levels) else sorted(levels)
     base, again = str(rules.baseline), f"{rules.baseline}{AGAIN}"
     modes = [name for name in levels[names[0]] if name not in (base, again)]
     for mode in modes:
@@ -116,6 +116,11 @@ def _curves(
         yield curve, controls
 
 
+def _are_numbers(axis: str, values: Iterable[str]) -> bool:
+    """Whether the values of an axis are numbers above zero, as a plan writes them; others may be in a foreign file."""
+    return axis in _NUMBERS and all(value.isdecimal() and 0 < int(value[:20]) < 10**12 for value in values)
+
+
 def _point(series: Series, axis: str, name: str, pair: tuple[Arm, Arm], rules: Rules) -> Point:
     at = replace(series, conditions=(*series.conditions, (axis, name)))
     return Point(name, cells.compared(at, cells.step(*pair), rules, cells.common(pair)))
@@ -127,7 +132,7 @@ def _contrasts(axis: str, pairs: Sequence[tuple[str, tuple[Arm, Arm]]]) -> Itera
         return
     for name, pair in pairs[1:]:
         yield name, cells.change(pairs[0][1], pair, AXES[axis])
-    if axis in _NUMBERS and len(pairs) > 2:
+    if len(pairs) > 2 and _are_numbers(axis, [name for name, _ in pairs]):
         yield "", _trend(pairs, AXES[axis])
 
 

@@ -29,6 +29,7 @@ from sevkit.guest.result import CommandResult
 from sevkit.guest.spec import Firmware, GuestSpec, Storage, StorageKind
 from sevkit.hypervisor import select
 from sevkit.hypervisor.protocols import Guest, Hypervisor
+from sevkit.qemu import capabilities
 from sevkit.vocabulary import Mode
 
 _BOOT_TIMEOUT = 300.0
@@ -68,7 +69,8 @@ class GuestExecutor:
     def emulated(self) -> bool:
         """Whether guests run without KVM."""
         name = self._hypervisor.name if self._hypervisor is not None else self._wanted
-        return name == "emulated" or not os.access("/dev/kvm", os.R_OK | os.W_OK)
+        # A KVM that nobody has tried yet counts as one that works: the first boot finds out.
+        return name == "emulated" or capabilities.kvm_verdict(capabilities.find_qemu()) is False
 
     def modes(self, wanted: Sequence[Mode]) -> tuple[list[Mode], dict[str, str]]:
         """The modes that one hypervisor runs here: of the available ones, the hypervisor with the most modes."""
@@ -361,6 +363,8 @@ def _boot(guest: Guest, slot: Slot, identity: SlotId, seen: dict[str, Any], pin:
         "guest memory": f"{config.memory_mib} MiB",
         "command line": processes.pasteable(guest.command_line),
     }
+    if compiled := images.sources(config.image):
+        surroundings["sources"] = compiled
     if inherent := [text for text in forced if text not in avoidable]:
         surroundings["belongs to the mode"] = inherent
     return Boot(str(identity), guest.provenance, facts, avoidable, surroundings)

@@ -134,12 +134,13 @@ def make(
         raise UsageError(f"none of these workloads runs with --where {where}", hint="`sevkit bench list` shows where")
     if not modes:
         raise UsageError("no mode is left to measure")
+    configs = tuple(_configs(profile, able))
     if profile.factors and len(modes) < 2:
-        raise UsageError("factors of a cost need two modes", hint="give --mode twice, or see `sevkit probe`")
+        raise UsageError("factors of a cost need two modes", hint="give --mode nosev --mode sev, or another --profile")
     arms = [Arm(str(mode), mode) for mode in modes]
     if profile.control:
         arms.insert(1, Arm(f"{modes[0]}{AGAIN}", modes[0]))
-    return Plan(profile, tuple(arms), tuple(_configs(profile, able)), where, seed, mock_delay, emulated)
+    return Plan(profile, tuple(arms), configs, where, seed, mock_delay, emulated)
 
 
 def _configs(profile: Profile, workloads: Sequence[Workload]) -> list[Config]:
@@ -166,6 +167,9 @@ def _with_factors(reference: list[Config], names: Sequence[str]) -> list[Config]
     if len(set(names)) < len(names):
         raise UsageError("a factor was given twice")
     switches = [factors.parse(name) for name in names]
+    for switch in switches:
+        if switch.factor.disk and not any(w.disk for config in reference for w in config.workloads):
+            raise UsageError(f"no workload has a disk, which {switch} is about", hint="add --workload disk-read")
     found: list[Config] = []
     for config in reference:
         variants = [config, *(_switched(config, switch) for switch in switches)]
@@ -177,6 +181,8 @@ def _switched(config: Config, switch: Switch) -> Config:
     """The configuration with a factor switched; raises UsageError where that would change nothing, or cannot be."""
     if switch.factor.name == "cache" and config.cache == switch.value:
         raise UsageError(f"cache={switch.value} is what the reference guest has already", hint="name another one")
+    if str(switch) == "aio=native" and config.cache not in ("none", "directsync"):
+        raise UsageError(f"aio=native needs a cache mode without the host's cache, not {config.cache}")
     if config.storage == StorageKind.NVME and switch.factor.name == "iothread":
         raise UsageError("QEMU's NVMe device takes no iothread", hint="give another --sweep storage=…, or leave it out")
     workloads = tuple(w for w in config.workloads if w.disk or not switch.factor.disk)

@@ -33,6 +33,7 @@ def compiled(name: str) -> Path:
             processes.run([compiler, *_FLAGS, "-o", str(scratch), str(source)], timeout=120, check=CompileError)
             if not scratch.exists() or scratch.read_bytes()[:4] != b"\x7fELF":
                 raise CompileError(f"{compiler} ended with status 0, but made no program of {name}")
+            scratch.chmod(0o755)
             scratch.replace(target)
         finally:
             scratch.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ __all__ = ["Given", "Imported", "NoResultsError", "read_folder", "result_files",
 MOST_FILES = 20_000
 ALWAYS = {".json", ".csv", ".xml"}  # expected to hold results
 MAYBE = {".txt", ".log", ".out"}  # may also be notes
-KNOWN = "fio, hyperfine, pyperf, pytest-benchmark, iperf3, Phoronix Test Suite, sysbench, mbw, tinymembench"
+KNOWN = "fio, hyperfine, pyperf, pytest-benchmark, iperf3, Phoronix Test Suite, sysbench, mbw, tinymembench, perf kvm"
 
 # The options that must be the same in two arms for their ratio to mean anything.
 COMPARED_OPTIONS = (

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 
 from sevkit.bench import names
 from sevkit.bench.imports.given import BITS, Given, Value, metric, numbers, samples_of
-from sevkit.bench.model import TIME, Sample
+from sevkit.bench.model import TIME, Direction, Metric, Sample
 from sevkit.errors import BadInputError
 
 _SYSBENCH = re.compile(r"^sysbench \d", re.MULTILINE)
@@ -26,8 +26,11 @@ _IPERF = re.compile(
     re.MULTILINE,
 )
 _IPERF_UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
-_FIO_TEXT = re.compile(r"^fio-\d+\.\d+.*^Run status group", re.MULTILINE | re.DOTALL)
 _FIO_LOG = re.compile(r"(?:\d+, \d+, [0-2], \d+(?:, \d+){0,3}\n){1,3}")
+_PERF_HEAD = re.compile(r"^\s*(?:VM-EXIT|IO Port Access|MMIO Access|MSR Access)\s+Samples\s+Samples%\s", re.MULTILINE)
+_PERF = re.compile(
+    r"^\s*(\S{1,60})\s+(\d+)\s+[\d.]+%\s+[\d.]+%\s+([\d.]+)us\s+([\d.]+)us\s+([\d.]+)us\s+\(\s*\+-", re.MULTILINE
+)
 _MBW = re.compile(
     r"^(\d+)\s+Method:\s*(\w+)\s+Elapsed:\s*[\d.]+\s+MiB:\s*[\d.]+\s+Copy:\s*([\d.]+) MiB/s", re.MULTILINE
 )
@@ -72,10 +75,18 @@ def iperf3_text(text: str, name: PurePath, given: Given) -> list[Sample]:
     return samples_of([Value(named.workload or "iperf3", BITS, numbers(rates))], name, given)
 
 
-def fio_text(text: str, name: PurePath, given: Given) -> list[Sample]:
-    """Refuse what fio prints for people: its figures are rounded, and it leaves out what a check needs."""
-    del text, name, given
-    raise BadInputError("fio's output for people: its figures are rounded; --output-format=json has them exactly")
+def perf_kvm(text: str, name: PurePath, given: Given) -> list[Sample]:
+    """Read ``perf kvm stat report``: the mean time of each exit reason, with least, most, and how often it came."""
+    found = []
+    for reason, count, least, most, mean in _PERF.findall(text):
+        workload = f"exit-{reason.lower()}"
+        for part, unit, value in (("", "us", mean), ("_min", "us", least), ("_max", "us", most), ("s", "1", count)):
+            name_of = "exits" if part == "s" else f"exit_cost{part}"
+            kind = Metric(name_of, unit, Direction.LOWER, primary=not part)
+            found.append(Value(workload, kind, numbers([value])))
+    if not found:
+        raise BadInputError("perf kvm stat's output, but without an exit")
+    return samples_of(found, name, given)
 
 
 def fio_log(text: str, name: PurePath, given: Given) -> list[Sample]:
@@ -148,6 +159,6 @@ READERS: tuple[tuple[Callable[[str], object], Reader], ...] = (
     (lambda text: text.startswith("command,mean,stddev,median,"), hyperfine_csv),
     (_XML_START.match, phoronix_xml),
     (_IPERF_HEAD.search, iperf3_text),
-    (lambda text: "{" not in text and _FIO_TEXT.search(text), fio_text),
     (_FIO_LOG.match, fio_log),
+    (_PERF_HEAD.search, perf_kvm),
 )

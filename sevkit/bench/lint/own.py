@@ -1,12 +1,13 @@
 """Rules for sevkit's own results directories."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from sevkit.bench import store
 from sevkit.bench.analysis import checks
 from sevkit.bench.analysis.compare import arms_of, compare
 from sevkit.bench.analysis.comparison import FEWEST_BOOTS, Arm, Comparison, Ruling
+from sevkit.bench.factors import CONDITION
 from sevkit.bench.lint.rules import Finding, Report, Severity
 from sevkit.bench.model import Sample
 from sevkit.bench.records import ClockJump, Failure, Stop
@@ -33,7 +34,13 @@ def check_loaded(campaign: store.Campaign, comparisons: Sequence[Comparison], re
         report.findings.append(Finding("mixed-provenance", Severity.WARNING, store.RECORDS, message, fix))
     for series, arms in arms_of(campaign.samples).items():
         title = f"{series.workload} on {series.storage}" if series.storage else series.workload
-        report.findings += _series(title, list(arms.values()), imported=campaign.header.get("origin") == "import")
+        imported = campaign.header.get("origin") == "import"
+        report.findings += _series(title, list(arms.values()), imported=imported)
+        # A/A controls are measured in the reference guest, and stand for the factors that are switched in it.
+        switched = CONDITION in dict(series.conditions)
+        if len({arm.mode for arm in arms.values()}) == len(arms) and not (imported or switched):
+            boots = _boots(arms.values())
+            report.findings.append(Finding("no-control", Severity.WARNING, title, "no A/A control", "--control", boots))
     report.findings += _warmups(campaign.samples)
     report.findings += _short(campaign.samples)
     if changed := store.changed_raw(campaign):
@@ -64,8 +71,12 @@ def _campaign(campaign: store.Campaign) -> Iterator[Finding]:
         yield Finding("as-published", Severity.ERROR, store.HEADER, "measured with --as-published", fix)
 
 
+def _boots(arms: Iterable[Arm]) -> dict[str, int]:
+    return {arm.name: len(set(arm.labels().tolist())) for arm in arms}
+
+
 def _series(title: str, arms: list[Arm], *, imported: bool) -> Iterator[Finding]:
-    boots = {arm.name: len(set(arm.labels().tolist())) for arm in arms}
+    boots = _boots(arms)
     fewest = min(boots.values())
     if fewest == 1:
         rule = "single-repetition" if imported else "few-boots"
@@ -73,8 +84,6 @@ def _series(title: str, arms: list[Arm], *, imported: bool) -> Iterator[Finding]
     elif fewest < FEWEST_BOOTS:
         message = f"{fewest} boots in one mode, a verdict needs {FEWEST_BOOTS}"
         yield Finding("few-boots", Severity.WARNING, title, message, "--boots 5", boots)
-    if len({arm.mode for arm in arms}) == len(arms) and not imported:
-        yield Finding("no-control", Severity.WARNING, title, "no A/A control", "--control", boots)
     for other in arms[1:]:
         for text in checks.confounds(arms[0].samples, other.samples):
             if text.startswith("the host was busy"):

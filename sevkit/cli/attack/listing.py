@@ -13,6 +13,7 @@ from sevkit.errors import UsageError
 from sevkit.result import Result
 
 LINES = ("naples", "rome", "milan", "genoa", "bergamo", "siena", "turin", "venice")
+_COMPONENTS = ("bootloader", "tee", "snp", "microcode", "fmc")  # of a TCB version (SEV-SNP firmware ABI, TCB_VERSION)
 
 
 @click.command("list")
@@ -47,11 +48,15 @@ def _levels(text: str | None) -> dict[str, int] | None:
         return None
     try:
         pairs = [word.split("=") for word in text.split(",")]
-        return {name.strip(): int(value, 0) for name, value in pairs}
+        levels = {name.strip().lower(): int(value, 0) for name, value in pairs}
     except ValueError as error:
         raise UsageError(
             f"--tcb: {text!r} is not a list of NAME=NUMBER", hint="such as snp=24,microcode=219"
         ) from error
+    for name, value in levels.items():
+        if name not in _COMPONENTS or not 0 <= value <= 255:
+            raise UsageError(f"--tcb: {name}={value} is no level", hint=f"{', '.join(_COMPONENTS)}: 0 to 255")
+    return levels
 
 
 def _published(generation: str, tcb: dict[str, int] | None) -> list[dict[str, Any]]:

@@ -1,9 +1,9 @@
 """``sevkit attack matrix``."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,11 @@ from sevkit.cli.progress import progress
 from sevkit.errors import ExitCode, UsageError
 from sevkit.result import Result
 from sevkit.vocabulary import Level
+
+if TYPE_CHECKING:
+    from sevkit.attacks.experiment import Attack
+    from sevkit.attacks.flaws import Flaw
+    from sevkit.attacks.matrix import Cell
 
 _LEVELS = {"model": (Level.MODEL,), "emulator": (Level.EMULATOR,), "all": (Level.MODEL, Level.EMULATOR)}
 
@@ -30,6 +35,11 @@ _LEVELS = {"model": (Level.MODEL,), "emulator": (Level.EMULATOR,), "all": (Level
 @click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write the matrix as one HTML page.")
 @click.option("--markdown", is_flag=True, help="Print the matrix as Markdown.")
 @click.option("--seed", default=1, show_default=True, help="The same seed gives the same experiments, byte for byte.")
+@click.option(
+    "--vulnerable",
+    metavar="LIST",
+    help="Add a column: SEV-SNP on a platform that lacks these fixes, by bulletin, such as AMD-SB-3020 (in the model).",
+)
 @click.option("--dry-run", is_flag=True, help="Show which cells would be performed, and start nothing.")
 @attacks_option
 @reporting
@@ -39,6 +49,7 @@ def matrix(
     html: Path | None,
     markdown: bool,
     seed: int,
+    vulnerable: str | None,
     dry_run: bool,
     folder: Path | None,
 ) -> Result[MatrixData] | Result[MatrixPlan]:
@@ -48,25 +59,25 @@ def matrix(
     when a cell is inconclusive.
     """
     from sevkit import attacks
+    from sevkit.attacks import flaws, runner
     from sevkit.attacks import matrix as cells_of
-    from sevkit.attacks import runner
 
     known = attacks.discover(folder)
     chosen = [attacks.find(name, folder) for name in dict.fromkeys(names)] or list(known.values())
     output_file(html, "--html")
-    levels = _LEVELS[level]
-    if Level.EMULATOR in levels and (missing := cells_of.nothing_runs(Level.EMULATOR)):
-        raise UsageError(f"--level {level}: {missing}", hint="--level model needs nothing")
+    levels, lacking = _LEVELS[level], flaws.parse(vulnerable)
+    if lacking and Level.MODEL not in levels:
+        raise UsageError("--vulnerable is for the software model", hint="--level model or all")
+    if Level.EMULATOR in levels and (why := cells_of.nothing_runs(Level.EMULATOR)):
+        raise UsageError(f"--level {level}: {why}", hint="--level model needs nothing")
+    plan = cells_of.planned(chosen, levels)
+    formless = sorted({attack.name for attack in chosen} - {cell["attack"] for cell in plan})
+    if names and formless:
+        raise UsageError(f"nothing to perform at level {level}: {', '.join(formless)}", hint="sevkit attack list")
     if dry_run:
-        plan = cells_of.planned(chosen, levels)
         return Result("attack matrix", MatrixPlan(dry_run=True, cells=plan), human=_show_plan)
-    cells = []
-    if Level.MODEL in levels:
-        cells += list(cells_of.run_model(chosen, seed=seed))
-    if Level.EMULATOR in levels:
-        with progress("the matrix on real guests") as say:
-            cells += list(cells_of.run_guests(chosen, Level.EMULATOR, progress=say))
-    data = cells_of.as_data(chosen, cells, levels, seed)
+    cells = _perform(chosen, levels, lacking, seed)
+    data = cells_of.as_data(chosen, cells, levels, seed, lacking)
     if html is not None:
         from sevkit.render import matrix as renderer
 
@@ -75,6 +86,22 @@ def matrix(
     if code == ExitCode.DONE and data["disagreements"]:
         code = ExitCode.NO
     return Result("attack matrix", data, code, human=lambda d: _show(d, markdown))
+
+
+def _perform(
+    chosen: "Sequence[Attack]", levels: "Sequence[Level]", lacking: "Sequence[Flaw]", seed: int
+) -> "list[Cell]":
+    """All cells; those of real guests last, with progress."""
+    from sevkit.attacks import matrix as cells_of
+
+    cells: list[Cell] = []
+    if Level.MODEL in levels:
+        cells += cells_of.run_model(chosen, seed=seed)
+        cells += cells_of.run_vulnerable(chosen, lacking, seed=seed) if lacking else []
+    if Level.EMULATOR in levels:
+        with progress("the matrix on real guests") as say:
+            cells += cells_of.run_guests(chosen, Level.EMULATOR, progress=say)
+    return cells
 
 
 def _show(data: Mapping[str, Any], markdown: bool) -> Iterator[str]:

@@ -155,8 +155,11 @@ def _refuse(attack: "Attack", planned: "Sequence[Planned]") -> None:
         _none_given(_OF_CAPTURES, f"{attack.name} captures no memory here")
     if not on_guest:
         _none_given(_OF_GUESTS, f"{attack.name} is performed in the software model here, without a guest")
-    if not any(each.spec is not None and each.mode is not Mode.NOSEV for each in planned):
-        _none_given(("sev_options", "policy_text", "platform_seed"), "no guest with encryption is launched here")
+    encrypted = [each for each in planned if each.spec is not None and each.mode is not Mode.NOSEV]
+    if not encrypted:
+        _none_given(("policy_text",), "no guest with encryption is launched here")
+    if all(each.level is Level.MODEL for each in encrypted):
+        _none_given(("sev_options", "platform_seed"), "no guest of QEMU's with encryption is launched here")
     if all(each.spec is not None for each in planned):
         _none_given(("mitigations", "seed"), "no mode is performed in the software model here")
 

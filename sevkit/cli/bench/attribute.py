@@ -33,9 +33,7 @@ def command(results: Path, figures: Path | None, **options: Any) -> Result[Attri
     rows = [breakdown.attributed(row) for row in attribute(campaign.samples, rules_from(options))]
     data: Attribution = {"provenance": provenance_of(campaign.samples), "rows": rows}
     if figures is not None:
-        drawn = ((bench_parts.file_name(f"cost of {bench_parts.name_of(row)} {row['metric'] or ''}"),
-                  bench_parts.waterfall(row)) for row in rows)  # fmt: skip
-        data["figures"] = write_figures([(name, svg) for name, svg in drawn if svg], figures)
+        data["figures"] = write_figures(bench_parts.figures(rows, ()), figures)
     errors = [BadInputError(f"{results}: {text}", hint="the other lines are used") for text in campaign.damage]
     return Result("bench attribute", data, errors=errors, human=_print)
 

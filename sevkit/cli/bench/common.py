@@ -60,7 +60,7 @@ def write_figures(figures: Iterable[tuple[str, str]], folder: Path) -> list[str]
 
     written = []
     for name, svg in figures:
-        path = folder / f"{name}.svg"
+        path = folder / f"{bench_axes.file_name(name)}.svg"
         write_text(path, bench_axes.alone(svg))
         written.append(str(path))
         if processes.have_tool("rsvg-convert"):

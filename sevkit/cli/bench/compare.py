@@ -72,5 +72,7 @@ def _samples(results: tuple[Path, ...], with_study: bool, first_job_only: bool) 
         samples += store.renumbered(campaign.samples, index)
         errors += [BadInputError(f"{path}: {text}", hint="the other lines are used") for text in campaign.damage]
     if not samples:
-        raise BadInputError(f"{', '.join(map(str, results))} holds no samples yet")
+        damage = "\n".join(error.message for error in errors[:5])
+        words = "no samples that can be read" if errors else "no samples yet"
+        raise BadInputError(f"{', '.join(map(str, results))} holds {words}", detail=damage or None)
     return samples, errors

@@ -33,9 +33,7 @@ def command(results: Path, figures: Path | None, **options: Any) -> Result[Curve
     rows = [breakdown.curve(found) for found in sweeps.curves(campaign.samples, rules_from(options))]
     data: Curves = {"provenance": provenance_of(campaign.samples), "curves": rows}
     if figures is not None:
-        drawn = [(bench_parts.file_name(title), bench_parts.curve(group))
-                 for title, group in bench_parts.families(rows).items()]  # fmt: skip
-        data["figures"] = write_figures([(name, svg) for name, svg in drawn if svg], figures)
+        data["figures"] = write_figures(bench_parts.figures((), rows), figures)
     errors = [BadInputError(f"{results}: {text}", hint="the other lines are used") for text in campaign.damage]
     return Result("bench curves", data, errors=errors, human=_print)
 

@@ -22,6 +22,7 @@ _DECIDED: dict[str, Any] = {
     "target": None,
     "mock_delay": 0.0,
     "control": None,
+    "factors": (),
 }
 
 
@@ -58,7 +59,7 @@ def command(article: str, **options: Any) -> Result[Reproduced] | Result[Reprodu
     What it compiles comes from Debian's source packages, checked by SHA-256. Kill it at any moment and give the same
     command again: it goes on where it stopped.
     """
-    from sevkit.bench import reproduce
+    from sevkit.bench import reproduce, suite
     from sevkit.bench.campaign import directory as campaign
 
     del article
@@ -68,10 +69,10 @@ def command(article: str, **options: Any) -> Result[Reproduced] | Result[Reprodu
             "--small and --as-published exclude each other",
             hint="the study's own commands need its own guests: 1 GiB files, 16 GB of memory",
         )
+    profile = reproduce.PROFILES[small]
+    options["workloads"] = reproduce.narrowed(suite.profile(profile), options["workloads"])
     line = Line(quiet=json_wanted())
-    prepared = campaign.prepare(
-        run.wish_from({**_DECIDED, **options, "profile_name": reproduce.PROFILES[small]}), line.say
-    )
+    prepared = campaign.prepare(run.wish_from({**_DECIDED, **options, "profile_name": profile}), line.say)
     if options["dry_run"]:
         campaign.check(prepared)
         return Result("bench reproduce", _plan(prepared), human=_print_plan)

@@ -98,7 +98,7 @@ def wish_from(options: dict[str, Any]) -> Any:
     changes: dict[str, Any] = {name: options[name] for name in names}
     changes |= campaign.sweeps(options["sweep"])
     base = suite.profile(options["profile_name"])
-    if options["factors"]:
+    if options.get("factors"):
         changes["factors"] = tuple(options["factors"])
     if options["workloads"]:
         changes["workloads"] = tuple(options["workloads"])
@@ -152,6 +152,8 @@ def plan_data(prepared: Any) -> RunPlan:
 
 def print_plan(data: RunPlan) -> Iterator[str]:
     """The plan for people."""
+    from sevkit.bench.campaign import estimate
+
     yield f"profile {data['profile']} in {data['where']}: arms {', '.join(data['arms'])}"
     for mode, reason in data["missing_modes"].items():
         yield f"  not here: {mode}: {reason}"
@@ -163,8 +165,8 @@ def print_plan(data: RunPlan) -> Iterator[str]:
         f"until every interval is within {data['target']:.1%}, at most {data['budget_seconds']:.0f} s"
     )
     blocks = [list(group) for _, group in itertools.groupby(data["order"], lambda slot: slot.rpartition(".")[0])]
-    minutes = data["estimated_seconds"] / 60
-    yield f"  the first {least} boots of each arm take about {minutes:.0f} minutes, in this order:"
+    duration = estimate.span(data["estimated_seconds"])
+    yield f"  the first {least} boots of each arm take about {duration}, in this order:"
     for block in blocks[:_MOST_BLOCKS]:
         yield "    " + " ".join(block)
     if len(blocks) > _MOST_BLOCKS:

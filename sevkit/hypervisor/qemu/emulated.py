@@ -8,16 +8,20 @@ from pathlib import Path
 from sevkit.errors import MissingToolError
 from sevkit.hypervisor.protocols import Availability
 from sevkit.hypervisor.qemu.hypervisor import QemuHypervisor
-from sevkit.paths import cache_dir
+from sevkit.paths import cache_dir, cache_path
 from sevkit.vocabulary import Mode
 
 
 def find() -> Path | None:
-    """The emulator's QEMU: from SEVKIT_EMULATOR, else the last build, else from the package sevkit-emulator."""
+    """The emulator's QEMU: from SEVKIT_EMULATOR, else the last build, else from the package sevkit-emulator.
+
+    Raises NotPermittedError if others could have put the last build there: into the cache, or where its link leads.
+    """
     if named := os.environ.get("SEVKIT_EMULATOR"):
         return Path(named)
-    path = cache_dir() / "emulator/current/bin/qemu-system-x86_64"
-    return path if path.exists() else _packaged()
+    cache_dir()
+    path = cache_path("emulator") / "current/bin/qemu-system-x86_64"
+    return cache_path("emulator", "current/bin/qemu-system-x86_64") if path.exists() else _packaged()
 
 
 def _packaged() -> Path | None:

@@ -25,6 +25,7 @@ from sevkit.vocabulary import Mode, Provenance
 if TYPE_CHECKING:
     import subprocess
 
+_ANSWER = 60.0  # seconds for QEMU's answer, on a busy machine too
 _ENDING = 2.0  # seconds to wait for QEMU to end after it has closed a socket
 
 
@@ -99,7 +100,7 @@ class QemuGuest:
     def ask(self, command: str, **arguments: object) -> Any:
         """The answer to a QMP command; ``_`` in the name of an argument stands for ``-``."""
         named = {name.replace("_", "-"): value for name, value in arguments.items()}
-        return qmp.execute(self._folder / "qmp", command, named)
+        return qmp.execute(self._folder / "qmp", command, named, timeout=_ANSWER)
 
     def monitor(self, line: str) -> str:
         """What QEMU's human monitor prints for a line."""

@@ -26,6 +26,7 @@ _WIDEST = 32  # the largest stride
 _PLACES = 1 << 15  # grams at most, so that their map stays in the second-level cache
 _SWEEP = 32  # bytes that a sweep for one literal covers in the time that examining one position takes
 _FEW = 256  # hits that the first buffer has room for
+_MORE = 64  # times as much room in the next attempt
 _SPAN, _HIT = struct.Struct("QQQQiI"), struct.Struct("QQ")  # as in stream.c and find.h
 
 
@@ -122,12 +123,14 @@ class Finder:
 
 
 def _collect(search: Callable[[ctypes.Array[ctypes.c_char], int], int], limit: int) -> Found:
-    """The hits of a search. It runs a second time, with more room, if there are more hits than _FEW."""
-    for room in (min(limit + 1, _FEW), limit + 1):
+    """The hits of a search. It runs again, with more room, if there are more hits than fit."""
+    room = min(limit + 1, _FEW)
+    while True:
         hits = ctypes.create_string_buffer(room * _HIT.size)
         found = search(hits, room)
         if found <= room or room > limit:
             break
+        room = min(limit + 1, room * _MORE)  # not at once for all: the limit can be larger than memory
     told = hits.raw[: min(found, room) * _HIT.size]
     return [(start, literal) for start, literal in _HIT.iter_unpack(told)]
 

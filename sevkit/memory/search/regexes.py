@@ -113,6 +113,11 @@ def compiled(value: bytes) -> re.Pattern[bytes]:
     return expression
 
 
+def longest(value: bytes) -> int:
+    """The largest size in bytes that a match can have; 0 if unknown."""
+    return required.widths(value, re.MULTILINE)[1]
+
+
 class _Literals:
     """A filter: positions of a few byte strings."""
 

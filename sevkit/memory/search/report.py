@@ -126,6 +126,21 @@ def doubts(
     return reasons
 
 
+def _limits(patterns: Sequence[Pattern], counts: Sequence[int], ram: GuestRam | None) -> list[str]:
+    """What a complete search for these patterns does not find."""
+    missing = [pattern for pattern, count in zip(patterns, counts, strict=True) if not count]
+    found = ["compressed memory (zswap, zram) and other encodings are not looked into"]
+    halved = any("half)" in pattern.name for pattern in patterns)
+    if ram and not halved and any(len(pattern.value) > 1 and not pattern.regex for pattern in missing):
+        found.append("a secret across two pages of the guest may be in two places (`--halves` looks for each half)")
+    if any(pattern.regex for pattern in missing):
+        from sevkit.memory.search.regexes import MAX_MATCH, longest
+
+        if any(pattern.regex and longest(pattern.value) > MAX_MATCH for pattern in missing):
+            found.append(f"matches of a regular expression of more than {MAX_MATCH} bytes are not found")
+    return found
+
+
 def as_dict(
     source: MemorySource,
     result: ScanResult,
@@ -151,7 +166,7 @@ def as_dict(
         "guest_ram": ram,
         "finished": result.finished,
         "stopped": result.stopped,
-        "limits": [] if all(counts) else source.limits(),
+        "limits": [] if all(counts) else [*source.limits(), *_limits(patterns, counts, ram)],
         "doubts": doubts(result, patterns, ram, ram_only=ram_only, partial=source.partial),
         "seconds": round(result.seconds, 6),
         "threads": result.threads,

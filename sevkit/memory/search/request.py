@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     FileName = os.PathLike[str] | str
 
 
+_LEAST_HALVED = 12  # bytes
+
+
 class Request(NamedTuple):
     """The options of `sevkit scan`."""
 
@@ -34,6 +37,8 @@ class Request(NamedTuple):
     secrets_file: str | None = None
     regexes: Sequence[str] = ()
     wide: bool = False
+    hexadecimal: bool = False
+    halves: bool = False
     ram_only: bool = False
     show: bool = False
     max_hits: int = MAX_HITS
@@ -43,7 +48,14 @@ class Request(NamedTuple):
 
 def answer(request: Request, progress: Progress | None = None) -> Result[Scan]:
     """Run the request and return its result envelope. The ``data`` of the result is what `--json` prints."""
-    patterns = make_patterns(request.secrets, request.secrets_file, request.regexes, wide=request.wide)
+    patterns = make_patterns(
+        request.secrets,
+        request.secrets_file,
+        request.regexes,
+        wide=request.wide,
+        hexadecimal=request.hexadecimal,
+        halves=request.halves,
+    )
     with opened(request.pid, request.core, hold=request.hold) as source:
         guest = request.guest or find_guest(source, request.pid, request.qmp)
         if request.ram_only and guest is None:
@@ -95,19 +107,46 @@ def find_guest(source: MemorySource, pid: int | None, qmp: FileName | None) -> G
 
 
 def make_patterns(
-    secrets: Sequence[str], secrets_file: str | None, regexes: Sequence[str], wide: bool
+    secrets: Sequence[str],
+    secrets_file: str | None,
+    regexes: Sequence[str],
+    *,
+    wide: bool = False,
+    hexadecimal: bool = False,
+    halves: bool = False,
 ) -> list[Pattern]:
     """The patterns that the options name. Raises UsageError when there are none."""
     literal = [(f"secret {number}", os.fsencode(value)) for number, value in enumerate(secrets, 1)]
     if secrets_file is not None:
         literal += [(f"line {number}", line) for number, line in _lines(secrets_file)]
-    patterns = [Pattern(value, name=name) for name, value in literal]
+    if (wide or hexadecimal or halves) and not literal:
+        raise UsageError("--wide, --hex and --halves are for secrets", hint="give --secret or --secrets-file")
+    if hexadecimal:
+        literal = [(name, _from_hex(name, value)) for name, value in literal]
     if wide:
-        patterns += [Pattern(_utf16(name, value), name=f"{name} (UTF-16)") for name, value in literal]
+        literal += [(f"{name} (UTF-16)", _utf16(name, value)) for name, value in literal]
+    patterns = [Pattern(value, name=name) for name, value in literal]
+    if halves:
+        patterns += [half for name, value in literal for half in _halves(name, value)]
     patterns += [Pattern(os.fsencode(value), regex=True, name=f"regex {n}") for n, value in enumerate(regexes, 1)]
     if not patterns:
         raise UsageError("nothing to search for", hint="give --secret, --secrets-file or --regex")
     return patterns
+
+
+def _from_hex(name: str, value: bytes) -> bytes:
+    try:
+        return bytes.fromhex(value.decode())
+    except ValueError as error:
+        raise UsageError(f"{name} is not hexadecimal: pairs of the digits 0 to 9 and a to f") from error
+
+
+def _halves(name: str, value: bytes) -> list[Pattern]:
+    """Two halves of a secret: wherever one border of a page cuts it, one of them is still in one piece."""
+    if len(value) < _LEAST_HALVED:
+        raise UsageError(f"{name} has {len(value)} bytes: halves of less than {_LEAST_HALVED // 2} are found by chance")
+    middle = len(value) // 2
+    return [Pattern(value[:middle], name=f"{name} (first half)"), Pattern(value[middle:], name=f"{name} (second half)")]
 
 
 def _utf16(name: str, value: bytes) -> bytes:

@@ -12,18 +12,29 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from sevkit.memory.search.patterns import compile_patterns
 from sevkit.memory.search.workers import Limits, Sweep
-from sevkit.memory.sources.base import Coverage, SourceGoneError, State, intersect, normalise, runs
+from sevkit.memory.sources.base import (
+    Coverage,
+    SourceGoneError,
+    State,
+    Stretch,
+    intersect,
+    normalise,
+    page_up,
+    runs,
+    without,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sevkit.memory.search.patterns import Pattern
+    from sevkit.memory.search.patterns import Engine, Pattern
     from sevkit.memory.search.workers import Hit, Progress
-    from sevkit.memory.sources.base import MemorySource, Range, Stretch
+    from sevkit.memory.sources.base import MemorySource, Range
 
 MAX_HITS = 100_000
 MAX_THREADS = 16  # the default: more threads only wait for the same memory, and each needs up to 10 MiB
 _LEAST = 1 << 20  # bytes that a thread takes at least
+_ROUNDS = 3  # how often a running process is looked at again for memory that came meanwhile
 UNREADABLE = "unreadable"
 
 
@@ -65,25 +76,81 @@ def scan(
     """
     started = time.monotonic()
     engines = compile_patterns(patterns)
-    stretches: Sequence[Stretch] = source.stretches()
-    if within is not None:
-        stretches = intersect(stretches, normalise(within))
-    searchable = runs(stretches)
+    stretches = _within(source.stretches(), within)
     threads = threads or min(MAX_THREADS, len(os.sched_getaffinity(0)))
     limits = Limits(chunk or _LEAST, chunk or source.stripe, max_hits, progress)
-    sweep = Sweep(source, engines, searchable, limits, threads)
+    sweep = Sweep(source, engines, runs(stretches), limits, threads)
     with source.session():
         sweep.run()
-    if not sweep.stopped:
-        try:
-            source.check()
-        except SourceGoneError as error:
-            sweep.stopped = error.message
     coverage = _coverage(stretches, sweep, source.unlisted())
-    hits = tuple(sorted(sweep.hits)[:max_hits])
+    found = set(sweep.hits)
+    try:
+        if not sweep.stopped:
+            if {hit.pattern for hit in found} != set(range(len(patterns))):
+                coverage = _look_again(source, engines, limits, within, stretches, coverage, found)
+            source.check()
+    except SourceGoneError as error:
+        sweep.stopped = error.message
+    hits = tuple(sorted(found)[:max_hits])
     took = time.monotonic() - started
     return ScanResult(
         hits, coverage, sweep.stopped is None, sweep.stopped, took, sweep.threads, tuple(normalise(sweep.lost))
+    )
+
+
+def _within(stretches: Sequence[Stretch], within: Sequence[Range] | None) -> Sequence[Stretch]:
+    return stretches if within is None else intersect(stretches, normalise(within))
+
+
+def _look_again(
+    source: MemorySource,
+    engines: Sequence[Engine],
+    limits: Limits,
+    within: Sequence[Range] | None,
+    stretches: Sequence[Stretch],
+    coverage: Coverage,
+    found: set[Hit],
+) -> Coverage:
+    """Search what a running process has mapped or written to since it was opened; adds to ``found``.
+
+    The process may do so again during each round. What is in new mappings after the last round counts as not read.
+    """
+    mapped = normalise((part.start, part.end) for part in stretches)
+    searched = normalise((part.start, part.end) for part in stretches if part.state != State.UNPOPULATED)
+    context = page_up(max(max(engine.lookbehind, engine.lookahead) for engine in engines))
+    for last in [*[False] * (_ROUNDS - 1), True]:
+        now = source.newer()
+        data = runs(_within(now, within)) if now is not None else []
+        fresh = without(data, searched)
+        if not fresh:
+            break
+        if last:
+            unread = sum(end - start for start, end in without(fresh, mapped))
+            return coverage._replace(
+                mapped_bytes=coverage.mapped_bytes + unread, unread_bytes=coverage.unread_bytes + unread
+            )
+        around = normalise((max(0, start - context), end + context) for start, end in fresh)
+        sweep = Sweep(source, engines, runs(intersect([Stretch(*each) for each in data], around)), limits, 1)
+        sweep.run()
+        found.update(sweep.hits)
+        coverage = _more(coverage, fresh, mapped, sweep.lost)
+        searched, mapped = normalise([*searched, *fresh]), normalise([*mapped, *fresh])
+    return coverage
+
+
+def _more(coverage: Coverage, fresh: Sequence[Range], mapped: Sequence[Range], lost: Sequence[Range]) -> Coverage:
+    """The coverage with the ranges ``fresh``: some were mapped and unpopulated, the others were not mapped."""
+    size = sum(end - start for start, end in fresh)
+    added = sum(end - start for start, end in without(fresh, mapped))
+    missed = sum(part.size for part in intersect([Stretch(*each) for each in normalise(lost)], fresh))
+    unreadable = dict(coverage.unreadable)
+    if missed:
+        unreadable[UNREADABLE] = unreadable.get(UNREADABLE, 0) + missed
+    return coverage._replace(
+        mapped_bytes=coverage.mapped_bytes + added,
+        read_bytes=coverage.read_bytes + size - missed,
+        skipped_unpopulated_bytes=coverage.skipped_unpopulated_bytes - (size - added),
+        unreadable=unreadable,
     )
 
 

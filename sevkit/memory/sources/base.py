@@ -123,6 +123,10 @@ class MemorySource(ABC):
         """Bytes that belong to this memory but to none of its regions, by reason: they cannot be searched."""
         return {}
 
+    def newer(self) -> Sequence[Stretch] | None:
+        """The stretches as they are now, if they may have changed since this was opened; None if they cannot have."""
+        return None
+
     def limits(self) -> list[str]:
         """What "not found" does not prove for this source, even after a complete search."""
         return []
@@ -183,6 +187,25 @@ def normalise(ranges: Iterable[Range]) -> list[Range]:
         else:
             merged.append((start, end))
     return merged
+
+
+def without(ranges: Iterable[Range], taken: Sequence[Range]) -> list[Range]:
+    """The parts of ``ranges`` outside of ``taken``; both in order, disjoint. (0, 9) without (2, 4): (0, 2), (4, 9)."""
+    left: list[Range] = []
+    index = 0
+    for start, end in ranges:
+        at = start
+        while index < len(taken) and taken[index][1] <= at:
+            index += 1
+        look = index
+        while look < len(taken) and taken[look][0] < end:
+            if taken[look][0] > at:
+                left.append((at, taken[look][0]))
+            at = max(at, taken[look][1])
+            look += 1
+        if at < end:
+            left.append((at, end))
+    return left
 
 
 def intersect(stretches: Iterable[Stretch], ranges: Sequence[Range]) -> list[Stretch]:

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 from sevkit.errors import BadInputError, SevkitError
-from sevkit.memory.sources.base import MemorySource, ReadOrigin, Region, State, Stretch
+from sevkit.memory.sources.base import MemorySource, ReadOrigin, Region, SourceGoneError, State, Stretch
 from sevkit.memory.sources.formats import opened, window
 from sevkit.memory.sources.lease import Lease
 
@@ -54,6 +54,7 @@ class CoreMemory(MemorySource):
         self._starts = [segment.address for segment in self._segments]
         self._regions: list[Region] | None = None
         self._lease: Lease | None = None
+        self._changed = _times(self._fd)
 
     @property
     def title(self) -> str:
@@ -157,13 +158,20 @@ class CoreMemory(MemorySource):
         return max(0, reach)
 
     def check(self) -> None:
-        """Do nothing: bytes that are missing after a file shrank are counted when they are read."""
+        """Raise SourceGoneError if the file was written to meanwhile, such as by a gcore that has not finished."""
+        if _times(self._fd) != self._changed:
+            raise SourceGoneError(f"{self.path} changed while it was read")
 
     def close(self) -> None:
         """Close the file."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _times(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_mtime_ns, status.st_size
 
 
 def _region(segment: Segment, files: Sequence[MappedFile]) -> Region:

@@ -166,8 +166,21 @@ def _bzip2(source: IO[bytes]) -> Iterator[bytes]:
 def _xz(source: IO[bytes]) -> Iterator[bytes]:
     import lzma
 
-    with lzma.LZMAFile(source) as file:
-        yield from iter(lambda: file.read(_CHUNK), b"")
+    # LZMAFile ends in silence at the first stream that is damaged, if an earlier one was whole.
+    rest, stream = b"", lzma.LZMADecompressor()
+    while rest or (rest := source.read(_CHUNK)):
+        if stream.eof:
+            rest = rest.lstrip(b"\0")  # padding between streams (the .xz file format, 2.2)
+            if not rest:
+                continue
+            stream = lzma.LZMADecompressor(lzma.FORMAT_XZ)
+        yield stream.decompress(rest, _CHUNK)
+        rest = stream.unused_data if stream.eof else b""
+        while not stream.eof and not stream.needs_input:
+            yield stream.decompress(b"", _CHUNK)
+            rest = stream.unused_data if stream.eof else b""
+    if not stream.eof:
+        raise EOFError("the last stream is not whole")
 
 
 def _decompress(descriptor: int, chunks: Callable[[IO[bytes]], Iterator[bytes]]) -> None:

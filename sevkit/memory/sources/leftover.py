@@ -9,10 +9,10 @@ import os
 import struct
 from typing import TYPE_CHECKING
 
-from sevkit.memory.sources.base import PAGE, normalise
+from sevkit.memory.sources.base import PAGE, normalise, without
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from sevkit.memory.sources.base import Range
 
@@ -28,8 +28,8 @@ def unsearched(
     All ranges are offsets in the file of ``size`` bytes: ``loads`` of segments, ``others`` of headers and notes.
     """
     claimed = normalise(_within(loads, size))
-    hidden = sum(end - start for start, end in _without(claimed, normalise(_within(searched, size))))
-    gaps = _without([(0, size)], normalise([*claimed, *_within(others, size)]))
+    hidden = sum(end - start for start, end in without(claimed, normalise(_within(searched, size))))
+    gaps = without([(0, size)], normalise([*claimed, *_within(others, size)]))
     return hidden, sum(_not_zero(descriptor, start, end) for start, end in gaps)
 
 
@@ -51,25 +51,6 @@ def _within(ranges: Iterable[Range], size: int) -> Iterator[Range]:
     for start, end in ranges:
         if start < min(end, size):
             yield start, min(end, size)
-
-
-def _without(ranges: Iterable[Range], taken: Sequence[Range]) -> list[Range]:
-    """The parts of ``ranges`` outside of ``taken``; both in order, disjoint. (0, 9) without (2, 4): (0, 2), (4, 9)."""
-    left: list[Range] = []
-    index = 0
-    for start, end in ranges:
-        at = start
-        while index < len(taken) and taken[index][1] <= at:
-            index += 1
-        look = index
-        while look < len(taken) and taken[look][0] < end:
-            if taken[look][0] > at:
-                left.append((at, taken[look][0]))
-            at = max(at, taken[look][1])
-            look += 1
-        if at < end:
-            left.append((at, end))
-    return left
 
 
 def _not_zero(descriptor: int, start: int, end: int) -> int:

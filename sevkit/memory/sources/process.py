@@ -109,6 +109,19 @@ class LiveMemory(MemorySource):
             self._stretches = [part for mapping in self._mappings for part in self._tile(mapping)]
         return self._stretches
 
+    def newer(self) -> Sequence[Stretch] | None:
+        """Look at the process again: it may have mapped more, or written to more pages. None if it is held still."""
+        if self._held is not None:
+            return None
+        with LiveMemory(self.pid) as now:
+            return now.stretches()
+
+    def limits(self) -> list[str]:
+        """A process that runs can move data from memory that was not searched yet to memory that was."""
+        return (
+            [] if self._held is not None else ["the process ran on while it was searched: `--hold` stops it meanwhile"]
+        )
+
     def _tile(self, mapping: Mapping) -> list[Stretch]:
         region = mapping.region
         if not region.readable:

@@ -170,13 +170,17 @@ static void port_io(SevGhcb *g)
     }
 }
 
-/* Where memory lies at the address, the host accesses it as shared memory. */
+/*
+ * Where memory lies at the address, the host accesses it as shared memory.  It
+ * may be the scratch area, so the bytes go through a copy, as in KVM.
+ */
 static void mmio(SevGhcb *g, bool write)
 {
     uint64_t gpa = sev_ghcb_get(g, GHCB_EXIT_INFO_1);
     uint64_t size = sev_ghcb_get(g, GHCB_EXIT_INFO_2);
     CPUState *cs = env_cpu(g->env);
     MemTxAttrs attrs = cpu_get_mem_attrs(g->env);
+    g_autofree uint8_t *copy = NULL;
     uint8_t *buf;
 
     if (!require(g, GHCB_SCRATCH)) {
@@ -187,8 +191,12 @@ static void mmio(SevGhcb *g, bool write)
         sev_ghcb_malformed(g, GHCB_INVALID_SCRATCH);
         return;
     }
-    address_space_rw(cpu_get_address_space(cs, 0), gpa, attrs, buf, size,
+    copy = g_memdup2(buf, size);
+    address_space_rw(cpu_get_address_space(cs, 0), gpa, attrs, copy, size,
                      write);
+    if (!write) {
+        memcpy(buf, copy, size);
+    }
 }
 
 /* ---- requests to the VMM ---- */

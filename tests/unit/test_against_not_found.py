@@ -1,0 +1,276 @@
+"""Against "not found": whatever hides a secret, it is found, or the answer is inconclusive, or names what it leaves open."""
+
+import gzip
+import lzma
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import zstandard
+
+from sevkit.errors import BadInputError, ExitCode, SevkitError, UsageError
+from sevkit.memory.search import native
+from sevkit.memory.search.patterns import Pattern
+from sevkit.memory.search.request import Request, answer
+from sevkit.memory.search.scan import scan
+from sevkit.memory.sources.base import Session
+from sevkit.memory.sources.core import CoreMemory
+from sevkit.memory.sources.process import LiveMemory
+from tests.property.test_scan_law import Islands
+from tests.unit.elf import Load, core
+
+PAGE = 4096
+SECRET = b"a-secret-that-somebody-hides-7741"
+
+
+def searched(path: Path, **options: object) -> tuple[int, int]:
+    """Hits and exit status of `scan --core`."""
+    result = answer(Request(core=path, **{"secrets": [SECRET.decode()], **options}))  # type: ignore[arg-type]
+    assert result.data is not None
+    assert result.data["hits"] or result.data["limits"]
+    return len(result.data["hits"]), result.exit_code
+
+
+# --- compressed files
+
+
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "gz": gzip.compress,
+    "xz": lzma.compress,
+    "zst": zstandard.ZstdCompressor().compress,
+}
+
+
+@pytest.mark.parametrize("kind", PACKERS)
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_a_compressed_image_in_several_streams_is_searched_to_its_end(kind: str, at: int, tmp_path: Path) -> None:
+    parts = [bytes(9 << 20), bytes(100), bytes(5000)]
+    parts[at] += SECRET
+    path = tmp_path / f"image.raw.{kind}"
+    path.write_bytes(b"".join(map(PACKERS[kind], parts)))
+    assert searched(path) == (1, ExitCode.DONE)
+
+
+@pytest.mark.parametrize("kind", PACKERS)
+@pytest.mark.parametrize("damage", ["a second stream is damaged", "words behind it", "cut", "cut in the second"])
+def test_a_compressed_image_that_is_damaged_is_no_image(kind: str, damage: str, tmp_path: Path) -> None:
+    """LZMAFile ignores whatever comes behind the first whole stream, if it is no whole stream itself."""
+    first, second = PACKERS[kind](bytes(5000)), bytearray(PACKERS[kind](bytes(5000) + SECRET))
+    if damage == "a second stream is damaged":
+        second[2] ^= 0xFF
+    elif damage == "words behind it":
+        second = bytearray(b"these are no data")
+    elif damage == "cut in the second":
+        del second[-20:]
+    else:
+        second = bytearray()
+        first = first[:-3]
+    path = tmp_path / f"image.raw.{kind}"
+    path.write_bytes(first + second)
+    with pytest.raises(SevkitError):
+        searched(path)
+
+
+def test_padding_between_streams_is_part_of_the_format(tmp_path: Path) -> None:
+    path = tmp_path / "image.raw.xz"
+    path.write_bytes(lzma.compress(bytes(5000)) + bytes(8) + lzma.compress(SECRET) + bytes(4))
+    assert searched(path) == (1, ExitCode.DONE)
+
+
+# --- cores
+
+
+def test_a_core_that_is_written_to_meanwhile_proves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "core"
+    path.write_bytes(core([Load(PAGE, bytes(PAGE))]))
+
+    class Written(CoreMemory):
+        def session(self) -> Session:  # type: ignore[override]
+            with path.open("r+b") as file:
+                file.write(b"\x7fELF")
+            os.utime(path, (1, 1))
+            return Session()
+
+    with Written(path) as memory:
+        result = scan(memory, [Pattern(SECRET)])
+    assert not result.conclusive
+    assert "changed" in str(result.stopped)
+
+
+def test_memory_that_the_core_leaves_out_is_counted(tmp_path: Path) -> None:
+    """p_filesz is less than p_memsz: the kernel does so for mapped files, and for what the core filter excludes."""
+    path = tmp_path / "core"
+    path.write_bytes(core([Load(PAGE, b"a" * PAGE, size=3 * PAGE), Load(9 * PAGE, b"", size=PAGE)]))
+    assert searched(path) == (0, ExitCode.INCONCLUSIVE)
+
+
+def test_a_secret_across_segments_and_at_the_last_byte(tmp_path: Path) -> None:
+    path = tmp_path / "core"
+    body = bytes(PAGE - 10) + SECRET + bytes(PAGE)
+    end = bytes(PAGE - len(SECRET)) + SECRET
+    loads = [Load(PAGE, body[:PAGE]), Load(2 * PAGE, body[PAGE : 2 * PAGE]), Load((1 << 47) - PAGE, end)]
+    path.write_bytes(core(loads))
+    assert searched(path) == (2, ExitCode.DONE)
+
+
+@pytest.mark.parametrize("kind", ["executable", "object"])
+def test_what_is_no_core_is_refused(kind: str, tmp_path: Path) -> None:
+    data = bytearray(core([Load(PAGE, SECRET)]))
+    data[16] = 2 if kind == "executable" else 1
+    (tmp_path / "file").write_bytes(data)
+    with pytest.raises(BadInputError):
+        searched(tmp_path / "file")
+
+
+# --- secrets of odd forms
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_short_binary_and_many_secrets_are_all_found(built: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against a search by bytes.find: 1 to 3 bytes, every byte value, thousands, twice the same, one within another."""
+    if not built:
+        monkeypatch.setattr(native, "built", False)
+    chance = random.Random(7)
+    for number in range(12):
+        data = bytes(chance.choices(range(256) if number % 2 else b"\0\1\xff", k=PAGE + 300))
+        count = (1, 2, 3, 40, 1500)[number % 5]
+        values = [data[at : at + chance.choice([1, 2, 3, 4, 5, 9])] for at in chance.choices(range(PAGE), k=count)]
+        values += [values[0], values[0][:1], bytes(range(7))]
+        found = scan(Islands([(5 * PAGE, data)]), [Pattern(value) for value in values], max_hits=10**8, threads=2)
+        wanted = {value: _places(value, data) for value in set(values)}
+        assert found.conclusive
+        hits: dict[int, set[int]] = {index: set() for index in range(len(values))}
+        for hit in found.hits:
+            hits[hit.pattern].add(hit.address - 5 * PAGE)
+        assert all(hits[index] == wanted[value] for index, value in enumerate(values))
+
+
+def _places(value: bytes, data: bytes) -> set[int]:
+    found, at = set(), data.find(value)
+    while at >= 0:
+        found.add(at)
+        at = data.find(value, at + 1)
+    return found
+
+
+def test_a_key_given_as_hexadecimal_digits(tmp_path: Path) -> None:
+    key = bytes(range(0xE0, 0x100)) + b"\0\n"
+    path = tmp_path / "core"
+    path.write_bytes(core([Load(PAGE, bytes(77) + key)]))
+    assert searched(path, secrets=[key.hex()], hexadecimal=True) == (1, ExitCode.DONE)
+    assert searched(path, secrets=[key.hex(" ").upper()], hexadecimal=True) == (1, ExitCode.DONE)
+    assert searched(path, secrets=[key.hex()])[0] == 0
+    for wrong in ("abc", "xy", ""):
+        with pytest.raises(UsageError):
+            searched(path, secrets=[wrong], hexadecimal=True)
+
+
+@pytest.mark.parametrize("options", [{"wide": True}, {"halves": True}, {"hexadecimal": True}])
+def test_options_for_secrets_are_refused_where_only_an_expression_is_given(options: dict[str, bool]) -> None:
+    with pytest.raises(UsageError, match="are for secrets"):
+        answer(Request(core="/nowhere", regexes=["secret"], **options))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("cut", range(1, len(SECRET), 3))
+def test_a_secret_in_two_pages_that_are_apart_is_found_by_its_halves(cut: int, tmp_path: Path) -> None:
+    """What is side by side for the guest need not be so in its physical memory, which is what the host sees."""
+    path = tmp_path / "core"
+    first, second = bytes(PAGE - cut) + SECRET[:cut], SECRET[cut:].ljust(PAGE, b"\0")
+    path.write_bytes(core([Load(0x10000000, (second + bytes(PAGE) + first).ljust(16 << 20, b"\0"))]))
+    whole = answer(Request(core=path, secrets=[SECRET.decode()]))
+    assert whole.data is not None
+    assert whole.data["hits"] == []
+    assert any("--halves" in limit for limit in whole.data["limits"])
+    result = answer(Request(core=path, secrets=[SECRET.decode()], halves=True))
+    assert result.data is not None
+    found = {hit["pattern"] for hit in result.data["hits"]}
+    assert found
+    assert found <= {"secret 1 (first half)", "secret 1 (second half)"}
+
+
+def test_matches_that_may_be_too_long_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "core"
+    path.write_bytes(core([Load(PAGE, b"begin" + b"." * 9000 + b"end")]))
+    result = answer(Request(core=path, regexes=["begin.*end"]))
+    assert result.data is not None
+    assert result.data["hits"] == []
+    assert any("4096 bytes" in limit for limit in result.data["limits"])
+
+
+# --- processes that go on
+
+LATE = """
+import mmap, sys
+kept = mmap.mmap(-1, 64 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+print(flush=True)
+for line in sys.stdin:
+    secret = bytes.fromhex("%s")
+    if line == "new\\n":
+        more = mmap.mmap(-1, 8 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        more[5 << 20 : (5 << 20) + len(secret)] = secret
+    if line == "old\\n":
+        kept[60 << 20 : (60 << 20) + len(secret)] = secret
+    del secret
+    print(flush=True)
+"""
+
+
+@pytest.fixture
+def late() -> "Iterator[subprocess.Popen[bytes]]":
+    """A process that holds the secret when it is told to, in a new mapping or in a page that it had not touched."""
+    code = LATE % "".join(f"{byte:02x}" for byte in SECRET)
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process
+        process.kill()
+
+
+def say(process: "subprocess.Popen[bytes]", word: bytes) -> None:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(word + b"\n")
+    process.stdin.flush()
+    process.stdout.readline()
+
+
+@pytest.mark.parametrize("where", [b"new", b"old"])
+def test_memory_that_comes_while_the_search_runs_is_searched_too(where: bytes, late: "subprocess.Popen[bytes]") -> None:
+    class Growing(LiveMemory):
+        def session(self) -> Session:  # type: ignore[override]
+            say(late, where)
+            return Session()
+
+    other = b"nothing-like-this-is-there-" + os.urandom(4).hex().encode()
+    with Growing(late.pid) as memory:
+        result = scan(memory, [Pattern(SECRET), Pattern(other)])
+    places = [hit.address for hit in result.hits if hit.pattern == 0]
+    assert any(address % (1 << 20) == 0 for address in places)
+    coverage = result.coverage
+    assert coverage.mapped_bytes == (
+        coverage.read_bytes + coverage.skipped_unpopulated_bytes + coverage.unreadable_bytes + coverage.unread_bytes
+    )
+
+
+def test_a_process_that_maps_more_and_more_is_never_searched_to_its_end(late: "subprocess.Popen[bytes]") -> None:
+    class Endless(LiveMemory):
+        def newer(self) -> object:  # type: ignore[override]
+            say(late, b"new")
+            return super().newer()
+
+    with Endless(late.pid) as memory:
+        result = scan(memory, [Pattern(b"x" * 99)])
+    assert not result.conclusive
+    assert result.coverage.unread_bytes > 0
+
+
+def test_a_search_of_a_process_that_runs_says_so(late: "subprocess.Popen[bytes]") -> None:
+    for hold in (False, True):
+        result = answer(Request(pid=late.pid, secrets=["never-there-" + os.urandom(4).hex()], hold=hold))
+        assert result.data is not None
+        assert any("--hold" in limit for limit in result.data["limits"]) == (not hold)
+        assert result.exit_code == ExitCode.DONE
