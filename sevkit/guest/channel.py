@@ -74,7 +74,7 @@ class AgentChannel:
                 stream.connect(str(self._path))
                 stream.sendall(request)
                 return _Answer(stream, deadline).read(ident)
-        except TimeoutError as error:
+        except (TimeoutError, BlockingIOError) as error:  # EAGAIN: another command has the port, and one waits already
             what = line if len(line) < 60 else line[:57] + "..."
             raise DeadlineError(f"the guest did not finish `{what}` within {timeout:g} s") from error
         except OSError as error:

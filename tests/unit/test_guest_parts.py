@@ -229,3 +229,14 @@ def test_other_files_are_no_snapshots(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(SevkitError):
         snapshot.load(path)
+
+
+def test_a_busy_agent_is_late_and_not_broken(tmp_path: Path) -> None:
+    """While another command has the port, a launch that waits for the guest goes on waiting."""
+    path = tmp_path / "agent"
+    with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as first:
+        server.bind(str(path))
+        server.listen(0)
+        first.connect(str(path))
+        with pytest.raises(DeadlineError):
+            AgentChannel(path, lambda: True).run("true", timeout=0.3)
