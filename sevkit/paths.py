@@ -16,15 +16,19 @@ _APP = "sevkit"
 
 def cache_dir(*parts: str) -> Path:
     """A directory below the user's cache, created if missing. Its content can be created again."""
-    _make(_below_cache(parts), 0o755)
+    _make(_below_cache(parts), "SEVKIT_CACHE_DIR")
     return cache_path(*parts)
 
 
-def _make(path: Path, mode: int) -> None:
+def _make(path: Path, variable: str, mode: int = 0o755) -> None:
     """Make a directory and those above it: never writable by others (mkdir applies its mode only to the last)."""
-    for each in reversed(path.parents):
-        each.mkdir(exist_ok=True, mode=0o755)
-    path.mkdir(exist_ok=True, mode=mode)
+    try:
+        for each in reversed(path.parents):
+            each.mkdir(exist_ok=True, mode=0o755)
+        path.mkdir(exist_ok=True, mode=mode)
+    except (FileNotFoundError, PermissionError) as error:  # no home directory, or not this user's
+        hint = f"set HOME to a directory that can be written to, or {variable}"
+        raise NotPermittedError(f"cannot make {path}: {error.strerror}", hint=hint) from error
 
 
 def cache_path(*parts: str) -> Path:
@@ -74,11 +78,7 @@ def state_dir(*parts: str) -> Path:
 
 def private_dir(path: Path) -> Path:
     """Make ``path`` a directory of ours with mode 0700; refuse a symbolic link or a directory of another user."""
-    try:
-        _make(path, 0o700)
-    except (FileNotFoundError, PermissionError) as error:  # no home directory, or not this user's
-        hint = "set HOME to a directory that can be written to, or SEVKIT_STATE_DIR"
-        raise NotPermittedError(f"cannot make {path}: {error.strerror}", hint=hint) from error
+    _make(path, "SEVKIT_STATE_DIR", mode=0o700)
     info = path.lstat()
     if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid():
         raise NotPermittedError(

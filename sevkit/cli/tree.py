@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
-from click.utils import PacifyFlushWrapper
 
 from sevkit import __version__
 from sevkit.cli import output
@@ -42,11 +41,12 @@ def _print(answer: Result[Any] | int | None, **_: object) -> int:
 
 def run(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit status and never lets an exception out."""
+    stdout = sys.stdout
     try:
         status = root.main(args=list(argv), prog_name="sevkit", standalone_mode=False)
     except SystemExit as done:
         status = done.code
-        if isinstance(sys.stdout, PacifyFlushWrapper):  # click's way to say that the reader has gone
+        if sys.stdout is not stdout:  # click replaces it where the reader has gone
             status = ExitCode.DONE
     except BrokenPipeError:  # the reader of a stream closed it
         output.lose_stdout()

@@ -33,7 +33,7 @@ def recipe(name: str) -> list[object]:
 
 
 def _script(name: str) -> str:
-    return resources.files("sevkit.guest").joinpath("study", _SCRIPTS[name]).read_text(encoding="utf-8")
+    return resources.files("sevkit.guest").joinpath("sourcetrees", _SCRIPTS[name]).read_text(encoding="utf-8")
 
 
 def fetched(progress: Progress) -> dict[str, tuple[sources.Source, Path]]:

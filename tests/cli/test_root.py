@@ -80,7 +80,7 @@ def test_a_full_disk_behind_both_streams_changes_no_exit_status(command: str, st
 def test_a_pipe_that_nobody_writes_to_does_not_block(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for command in ("scan --secret abcdefgh --core", "memory extract -o x.lime --core", "report verify", "probe --log"):
-        assert shell(f"timeout 20 sevkit {command} {tmp_path}/pipe").returncode == 2
+        assert shell(f"sevkit {command} {tmp_path}/pipe").returncode == 2
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])

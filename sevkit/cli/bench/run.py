@@ -98,7 +98,7 @@ def wish_from(options: dict[str, Any]) -> Any:
     changes: dict[str, Any] = {name: options[name] for name in names}
     changes |= campaign.sweeps(options["sweep"])
     base = suite.profile(options["profile_name"])
-    if options["factors"]:
+    if options.get("factors"):
         changes["factors"] = tuple(options["factors"])
     if options["workloads"]:
         changes["workloads"] = tuple(options["workloads"])
