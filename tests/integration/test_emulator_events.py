@@ -6,12 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sevkit.hypervisor.qemu.emulated import emulated, find
-from sevkit.vocabulary import Mode
-
 from . import bare_guest
 from .bare_guest import BareGuest
-from .emulator_guest import PAGE
+from .emulator_guest import PAGE, engine
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(900)]
 
@@ -23,13 +20,9 @@ VICTIM = 0x1C0000  # bare/victim.c
 
 @pytest.fixture(scope="module")
 def binary() -> Path:
-    offer = emulated().availability(Mode.SEV_ES)
-    path = find()
-    if not offer.available or path is None:
-        pytest.skip(offer.reason)
     if any(shutil.which(tool) is None for tool in ("gcc", "ld", "objcopy")):
         pytest.skip("gcc and binutils are needed")
-    return path
+    return engine()
 
 
 @pytest.mark.parametrize("debug_swap", [False, True])
