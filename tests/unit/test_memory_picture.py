@@ -199,7 +199,7 @@ def test_hits_are_placed_and_their_surroundings_redacted(memory: CoreMemory) -> 
     first = data["hits"][0]
     assert (first["address"], first["gpa"], first["ram_block"], first["region"]) == (0x10000, 0, "ram", "[anonymous]")
     assert first["context"] == "«25 bytes»xxxxxxxxxxxxxxxxxxxxxx.x"
-    assert "secret" not in str(data)
+    assert "plain sight" not in str(data)
     assert data["guest_ram"]["unreadable_bytes"] == PAGE
     assert data["guest_ram"]["not_mapped_bytes"] == PAGE
     assert len(data["doubts"]) == 2
