@@ -91,7 +91,7 @@ def test_each_command_has_its_line() -> None:
 
 
 @pytest.fixture
-def given(box: Sandbox, tmp_path: Path) -> dict[str, str]:
+def given(box: Sandbox, tmp_path: Path) -> Iterator[dict[str, str]]:
     """Files with the secret and with a private key, outside of what is searched; and a running guest with the secret."""
     files = {name: tmp_path / name for name in ("secrets", "core", "key", "half", "list", "zero", "ovmf")}
     files["secrets"].write_bytes(SECRET + b"\n")
@@ -109,6 +109,13 @@ def given(box: Sandbox, tmp_path: Path) -> dict[str, str]:
         "guest", "launch", "--hypervisor", "mock", "--memory", "64", "--name", "g", "--detach", "--json"
     )
     assert launched.status == 0, launched.err
+    try:
+        yield _planted(box, files)
+    finally:
+        box.sevkit("guest", "stop", "--all")
+
+
+def _planted(box: Sandbox, files: dict[str, Path]) -> dict[str, str]:
     process = box.start([*_sevkit(), "guest", "exec", "-i", "g", "tee", "/root/secret"])
     process.communicate(SECRET, timeout=60)
     assert process.returncode == 0
@@ -117,7 +124,7 @@ def given(box: Sandbox, tmp_path: Path) -> dict[str, str]:
         **{name: str(path) for name, path in files.items()},
         "out": str(box.path / "out"),
         "pid": str(pid),
-        "missing": str(tmp_path / SECRET.decode().removeprefix("SEVKIT-")[:4]),
+        "missing": str(box.path / "no-such-core"),
     }
 
 
