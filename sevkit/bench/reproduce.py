@@ -1,6 +1,6 @@
 """The published study, measured again: every row of it beside what was measured here."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sevkit.bench import report as reports
@@ -135,8 +135,3 @@ def notes(plan: Plan) -> list[str]:
     """In what the workloads are not those of the study, each once."""
     told = [f"{w.name}: {w.differs}" for config in plan.configs for w in config.workloads if w.differs]
     return list(dict.fromkeys(told))
-
-
-def unmeasured(found: Sequence[Row]) -> Iterator[Row]:
-    """The rows of the study without a ratio here."""
-    return (row for row in found if row.here is None or row.here.ratio is None)

@@ -140,7 +140,7 @@ def _qmp(name: str, text: str) -> Said | None:
     del name
     for answer in _objects(text):
         inner, error = answer.get("return", answer), answer.get("error")
-        if isinstance(inner, dict) and isinstance(inner.get("cbitpos"), int) and "reduced-phys-bits" in inner:
+        if isinstance(inner, dict) and type(inner.get("cbitpos")) is int and "reduced-phys-bits" in inner:
             return Said("query-sev-capabilities", {}, {C_BIT: inner["cbitpos"]})
         words = str(error.get("desc")) if isinstance(error, dict) else ""
         if "SEV is not enabled in KVM" in words:

@@ -69,6 +69,7 @@ class _Log:
         self._open_list = False
         self._last: Record | None = None
         self._hosts: dict[str, None] = {}
+        self._former: set[str] = set()
         self._seen: set[tuple[float, str]] = set()
         self._certain: list[Evidence] | None = None
 
@@ -80,6 +81,7 @@ class _Log:
         if not message:
             self._open_list = self._open_list and message == ""
             return
+        self._name_host(item)
         self._compare_times(item)
         if message.startswith("Linux version "):
             self._new_boot()
@@ -89,9 +91,21 @@ class _Log:
         else:
             self._read(item.number, message)
 
+    def _name_host(self, item: Record) -> None:
+        """Note the host's name. In syslog, a new name with later stamps is the same host, which got it during the boot.
+
+        The names that pdsh and others put before a line have no date beside them.
+        """
         name = item.host.partition(".")[0].lower()
-        if name not in _NO_NAMES:
-            self._hosts[name] = None
+        if name in _NO_NAMES or name in self._hosts:
+            return
+        last = self._last.seconds if self._last and item.wall else None
+        if name not in self._former and last is not None and item.seconds is not None and item.seconds >= last:
+            self._former |= set(self._hosts)
+            self._hosts.clear()
+        self._hosts[name] = None
+        if name in self._former:
+            self._hosts |= dict.fromkeys(self._former)
 
     def _read(self, number: int, message: str) -> None:
         """Read one message. A list of features may be printed in parts, one per line."""
@@ -118,6 +132,7 @@ class _Log:
         self._last = self._certain = None
         self._seen.clear()
         self._hosts.clear()
+        self._former.clear()
 
     def _compare_times(self, item: Record) -> None:
         """Timestamps that go back mean a new boot if the date advances; otherwise they may be two logs in one file.

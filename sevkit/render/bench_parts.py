@@ -144,7 +144,7 @@ def _bar(mode: str, bar: _Bar, scale: axes.Log, y: float) -> list[str]:
     control = label.startswith("with ")
     kind = f"mode-{mode}" + (" control" if control else "")
     parts = [f'<g class="{kind}"><title>{escape(clean.line(f"{label}: {told}"))}</title>']
-    parts.append(axes.text(axes.LABEL - 12, y + 4, axes.short(label, 56), "label end"))
+    parts.append(axes.text(axes.LABEL - 12, y + 4, axes.short(label, 50), "label end"))
     parts.append(f'<rect class="bar" x="{left:.1f}" y="{y - 7}" width="{max(1.0, right - left):.1f}" height="14"/>')
     if reach is not None:
         parts.append(axes.whisker(scale.at(reach[0]), scale.at(reach[1]), y))

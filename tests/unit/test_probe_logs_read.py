@@ -268,12 +268,15 @@ FAILED = "ccp 0000:22:00.1: SEV: failed to INIT error 0x1, rc -5"
         ("Nov 1 10:00:00 localhost kernel", "Nov 1 10:00:01 b kernel", "usable"),
         ("Nov 1 10:00:00 b kernel", "Nov 1 10:00:01 b.example.org kernel", "usable"),
         ("node1: [    4.0]", "node2: [    5.0]", "unknown"),
+        ("Nov 1 10:00:00 ubuntu kernel: [    4.0]", "Nov 1 10:00:01 b kernel: [    5.0]", "usable"),  # renamed
     ],
 )
 def test_lines_of_several_hosts_say_nothing_of_one(first: str, second: str, sev: str) -> None:
     found = judged(f"{first}: ccp 0000:22:00.1: sev enabled\n{second}: {ENABLED}\n".replace("]:", "]"))
     assert found["host"]["sev"] == sev
     assert bool(found["notes"]) is (sev == "unknown")
+    mixed = f"{first}: ccp 0000:22:00.1: sev enabled\n{second}: {ENABLED}\n{first}: ccp 0000:22:00.1: psp enabled\n"
+    assert sev != "unknown" or judged(mixed.replace("]:", "]"))["host"]["sev"] == "unknown"
 
 
 def test_the_driver_of_the_secure_processor_may_be_loaded_again() -> None:

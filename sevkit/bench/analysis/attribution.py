@@ -118,6 +118,8 @@ def _step_title(before: Arm, after: Arm, base: Arm) -> str:
     order = list(Mode)
     added = order[order.index(before.mode) + 1 : order.index(after.mode) + 1]
     words = [_ADDS[mode] for mode in added if mode in _ADDS]
+    if len(words) > 1:
+        words = [f"all that {after.mode} adds"]
     if before is base and before.mode is Mode.NOSEV:
         words.insert(1, "bounce buffers")
     return ", ".join(words) or f"{before.mode} to {after.mode}"
@@ -158,12 +160,12 @@ def _known(word: str) -> factors.Switch | None:
 
 
 def _means(rows: Sequence[Row], rules: Rules) -> Iterator[Row]:
-    """The mean over the rows of a family, for families with several rows that have the same steps."""
-    groups: dict[tuple[str, Mode, tuple[str, ...]], list[Row]] = {}
+    """The mean over the rows of a family with one metric, for several rows that have the same steps."""
+    groups: dict[tuple[str, str, Mode, tuple[str, ...]], list[Row]] = {}
     for row in rows:
-        groups.setdefault((row.family, row.mode, tuple(s.name for s in row.steps)), []).append(row)
-    for (family, mode, _), members in groups.items():
-        series = Series(f"mean of {len(members)} {family} rows", "", "cost")
+        groups.setdefault((row.family, row.series.metric, row.mode, tuple(s.name for s in row.steps)), []).append(row)
+    for (family, metric, mode, _), members in groups.items():
+        series = Series(f"mean of {len(members)} {family} rows ({metric})", "", "cost")
         total = _mean(series, [row.total for row in members], rules)
         steps = [_mean(series, list(parts), rules) for parts in zip(*(row.steps for row in members), strict=True)]
         controls = [row.control for row in members if row.control is not None]
