@@ -70,7 +70,7 @@ class Case:
             again = SecondLook(_outside(self.secrets, self.unseen_again), sum(map(len, self.unseen_again)) * PAGE)
         found = ScanResult((), Coverage(size, size, 0, {}), self.finished, None, 0.0, 1)
         word = GuestWord(self.used, tuple(page * PAGE for page in self.told))
-        seen = Seen({}, found, pages, covered, [], word, again)
+        seen = Seen({}, found, pages, covered, [], word, second_look=again)
         return weigh(self.mode, seen, hits, Controls(self.markers, True, self.alive)).verdict
 
 

@@ -117,7 +117,7 @@ def test_the_patched_handler_still_serves_a_true_vmmcall(mode: Mode, monkeypatch
 def test_the_page_needs_nothing_else() -> None:
     data = as_data(ATTACKS, run_model(ATTACKS), [Level.MODEL], 1)
     page = renderer.html(data)
-    assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", page)
+    assert not re.search(r"""<(?!a )[^>]*(src|href)\s*=\s*["']?(https?:)?//""", page)  # links that a reader may follow
     assert "<script" not in page
     assert page.count("<td class=") == 5 * len(ATTACKS)
     markdown = renderer.markdown(data)
