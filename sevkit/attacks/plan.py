@@ -1,7 +1,7 @@
 """Decide, before anything starts, at which level and on which guest each mode of an attack is performed."""
 
 import secrets as randomness
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -73,8 +73,8 @@ def plan(
     _check(attack, modes, target)
     chosen = {mode: _choose(attack, mode, target, only_show, progress) for mode in modes}
     _make_fair(chosen)
-    real = any(c is not None and c.hypervisor.name != "mock" and m is not Mode.NOSEV for m, c in chosen.items())
-    return [_planned(attack, mode, target, chosen[mode], encrypted=real) for mode in modes]
+    firmware = _firmware(chosen)
+    return [_planned(attack, mode, target, chosen[mode], firmware) for mode in modes]
 
 
 def usual_modes(attack: Attack, target: Target) -> list[Mode]:
@@ -166,7 +166,17 @@ def _make_fair(chosen: dict[Mode, select.Choice | None]) -> None:
         chosen[Mode.NOSEV] = select.Choice(emulator.hypervisor, able.reason, ())
 
 
-def _planned(attack: Attack, mode: Mode, target: Target, choice: select.Choice | None, *, encrypted: bool) -> Planned:
+def _firmware(chosen: Mapping[Mode, select.Choice | None]) -> Firmware | None:
+    """The firmware of all guests of a run, which then differ only in the mode; None if no real guest is encrypted."""
+    names = {m: c.hypervisor.name for m, c in chosen.items() if c is not None and m is not Mode.NOSEV}
+    if names.get(Mode.SEV_SNP) == "emulated":
+        return Firmware.OVMF_SNP
+    return Firmware.OVMF if set(names.values()) - {"mock"} else None
+
+
+def _planned(
+    attack: Attack, mode: Mode, target: Target, choice: select.Choice | None, firmware: Firmware | None
+) -> Planned:
     if choice is None:
         return Planned(mode, target.level or Level.MODEL, Form.MODEL)
     spec = replace(target.spec, name=f"{attack.name}-{mode}-{randomness.token_hex(4)}", mode=mode)
@@ -175,8 +185,7 @@ def _planned(attack: Attack, mode: Mode, target: Target, choice: select.Choice |
     if mode is not Mode.NOSEV:
         chosen = policy.parse(target.policy, mode) if target.policy else spec.policy
         spec = replace(spec, sev_options=target.sev_options, policy=chosen)
-    if spec.firmware is None and encrypted:  # all guests of a run differ only in the mode
-        spec = replace(spec, firmware=Firmware.OVMF)
+    spec = replace(spec, firmware=spec.firmware or firmware)
     if target.level is Level.HARDWARE and spec.accel is Accel.AUTO:
         spec = replace(spec, accel=Accel.KVM)
     return Planned(mode, _level(choice.hypervisor.name, spec), Form.GUEST, choice, spec)

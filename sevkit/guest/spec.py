@@ -36,10 +36,19 @@ class StorageKind(StrEnum):
 
 
 class Firmware(StrEnum):
-    """What starts the guest: SeaBIOS with a direct kernel boot, or OVMF."""
+    """What starts a guest: SeaBIOS with a direct kernel boot, the mode's own OVMF, or that of emulated SEV-SNP guests.
+
+    The last boots in every mode: guests that are compared start with the same bytes.
+    """
 
     SEABIOS = "seabios"
     OVMF = "ovmf"
+    OVMF_SNP = "ovmf-snp"
+
+    @property
+    def uefi(self) -> bool:
+        """Whether it starts what UEFI can start."""
+        return self is not Firmware.SEABIOS
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ def forced_differences(spec: GuestSpec, *, emulated: bool = False) -> list[str]:
     if spec.mode is Mode.SEV_SNP:
         own = "sealed memory of the engine's" if emulated else "guest_memfd"
         found.append(f"memory backing: private pages in {own}, the plain guest's in a memfd")
-    if _by_bios(spec.mode):
+    if by_bios(spec) and not by_bios(spec.with_mode(Mode.NOSEV)):
         found.append("firmware is mapped by -bios, the plain guest's as pflash")
     return found
 
@@ -126,7 +126,7 @@ def build(
     argv += ["-object", f"memory-backend-memfd,id=ram0,size={spec.memory_mib}M,share=on"]
     if spec.mode is not Mode.NOSEV:
         argv += ["-object", _encryption_object(spec, capabilities, place, encryption)]
-    argv += _boot(spec, place, flash=not _by_bios(spec.mode))
+    argv += _boot(spec, place, flash=not by_bios(spec))
     argv += [] if place.kernel is None else _kernel(spec, place, accel)
     argv += _control(place)
     argv += _disks(spec, place)
@@ -197,21 +197,21 @@ def _encryption_object(
     return ",".join(parts)
 
 
-def _by_bios(mode: Mode) -> bool:
+def by_bios(spec: GuestSpec) -> bool:
     """Whether to map firmware with -bios and not as flash: QEMU refuses flash for SEV-SNP, and SEV-ES cannot use ours.
 
     Our flash contains only code, and OVMF reads the missing variable store as MMIO, with an instruction that its #VC
     handler does not support. That is the guest's code, so hardware does not differ: an access to an address without
     memory is a non-automatic exit there too (APM volume 2, 15.35.5). The image with code and variables has no such gap.
     """
-    return mode in (Mode.SEV_ES, Mode.SEV_SNP)
+    return spec.mode in (Mode.SEV_ES, Mode.SEV_SNP) or spec.firmware is Firmware.OVMF_SNP
 
 
 def _boot(spec: GuestSpec, place: LaunchFiles, *, flash: bool) -> list[str]:
     argv = []
     for folder in place.firmware_search:
         argv += ["-L", str(folder)]
-    if firmware_of(spec) is Firmware.OVMF:
+    if firmware_of(spec).uefi:
         assert place.firmware is not None
         if not flash:
             argv += ["-bios", str(place.firmware)]

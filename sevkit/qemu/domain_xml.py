@@ -7,8 +7,8 @@ from xml.etree import ElementTree as ET
 
 from sevkit.errors import UsageError
 from sevkit.guest import policy
-from sevkit.guest.spec import Accel, Firmware, GuestSpec, StorageKind
-from sevkit.qemu.argv import Encryption, LaunchFiles, cpu_model, firmware_of, kernel_words
+from sevkit.guest.spec import Accel, GuestSpec, StorageKind
+from sevkit.qemu.argv import Encryption, LaunchFiles, by_bios, cpu_model, firmware_of, kernel_words
 from sevkit.vocabulary import Mode
 
 
@@ -63,9 +63,8 @@ def _text(parent: ET.Element, name: str, text: str, **attributes: str) -> ET.Ele
 def _boot(domain: ET.Element, spec: GuestSpec, place: LaunchFiles, accel: Accel) -> None:
     system = ET.SubElement(domain, "os")
     _text(system, "type", "hvm", arch="x86_64", machine="q35")
-    if firmware_of(spec) is Firmware.OVMF:
-        snp = spec.mode is Mode.SEV_SNP
-        kind = {"type": "rom", "stateless": "yes"} if snp else {"readonly": "yes", "type": "pflash"}
+    if firmware_of(spec).uefi:
+        kind = {"type": "rom", "stateless": "yes"} if by_bios(spec) else {"readonly": "yes", "type": "pflash"}
         _text(system, "loader", str(place.firmware), **kind)
     if place.kernel is not None:
         _text(system, "kernel", str(place.kernel))

@@ -97,6 +97,15 @@ def test_a_pair_differs_in_encryption_alone(mode: Mode) -> None:
         assert any("-bios" in reason for reason in argv.forced_differences(plain.with_mode(mode)))
 
 
+@pytest.mark.parametrize("mode", [Mode.SEV, Mode.SEV_ES, Mode.SEV_SNP])
+def test_guests_with_the_firmware_of_sev_snp_start_with_the_same_bytes(mode: Mode) -> None:
+    plain = GuestSpec(name="g", firmware=Firmware.OVMF_SNP)
+    first = argv.build(plain, QEMU, Accel.KVM, PLACE, None)
+    second = argv.build(plain.with_mode(mode), QEMU, Accel.KVM, PLACE, STUDY)
+    assert first[first.index("-bios") + 1] == second[second.index("-bios") + 1]
+    assert not any("firmware" in reason for reason in argv.forced_differences(plain.with_mode(mode)))
+
+
 def test_the_c_bit_comes_from_the_host() -> None:
     spec = GuestSpec(mode=Mode.SEV)
     made = argv.build(spec, QEMU, Accel.KVM, PLACE, argv.Encryption(47, 5))

@@ -19,6 +19,7 @@ from sevkit.bench.campaign.directory import Wish
 from sevkit.bench.model import Boot, Sample, SlotId
 from sevkit.bench.suite import Profile
 from sevkit.errors import BadInputError, UsageError
+from sevkit.guest.spec import Firmware
 from sevkit.render import bench_parts
 from sevkit.vocabulary import Mode, Provenance
 
@@ -146,7 +147,7 @@ def test_plans_with_factors_that_change_nothing_are_refused(changes: dict[str, A
 def test_each_factor_reaches_the_guest() -> None:
     names = ("bounce", "bounce-mib=16", "no-huge-pages", "iothread", "cache=unsafe", "aio=native", "queues=2")
     plan = campaign.prepare(Wish(replace(BASE, factors=names), where="mock")).plan
-    specs = {str(c.switch): guests.spec_of(c, Mode.SEV, same_firmware=True) for c in plan.configs}
+    specs = {str(c.switch): guests.spec_of(c, Mode.SEV, firmware=Firmware.OVMF) for c in plan.configs}
     assert specs["None"].cmdline == ""
     assert specs["bounce"].cmdline == "swiotlb=force"
     assert specs["bounce-mib=16"].cmdline == "swiotlb=8192"

@@ -15,6 +15,7 @@ from sevkit.bench.campaign.traffic import Traffic
 from sevkit.bench.imports import parse
 from sevkit.bench.suite import Profile
 from sevkit.errors import BadInputError
+from sevkit.guest.spec import Firmware
 from sevkit.vocabulary import Mode
 
 pytestmark = pytest.mark.skipif(not processes.have_tool("gcc"), reason="needs gcc")
@@ -70,7 +71,7 @@ def test_a_report_needs_the_device() -> None:
 def test_only_guests_with_network_workloads_reach_the_host() -> None:
     def outgoing(*workloads: str) -> bool:
         plan = prepare(Wish(Profile("t", "t", workloads), where="mock")).plan
-        return guests.spec_of(plan.configs[0], Mode.SEV, same_firmware=True).outgoing
+        return guests.spec_of(plan.configs[0], Mode.SEV, firmware=Firmware.OVMF).outgoing
 
     assert outgoing("net-send", "sha256")
     assert not outgoing("sha256")

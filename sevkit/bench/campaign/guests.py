@@ -61,7 +61,7 @@ class GuestExecutor:
         self._seconds = seconds
         self._pin = pin
         self._progress = progress
-        self._encrypts = False
+        self._firmware: Firmware | None = None
         self._quick_clock = False
         self._hypervisor: Hypervisor | None = None
 
@@ -83,7 +83,10 @@ class GuestExecutor:
             if len(able) > len(best[0]) or self._hypervisor is None:
                 best = able, {str(a.mode): a.reason for a in answers if not a.available}
                 self._hypervisor = hypervisor
-        self._encrypts = any(mode is not Mode.NOSEV for mode in best[0])
+        if any(mode is not Mode.NOSEV for mode in best[0]):
+            self._firmware = Firmware.OVMF
+            if Mode.SEV_SNP in best[0] and self.emulated:
+                self._firmware = Firmware.OVMF_SNP
         return best
 
     def ready(self, configs: Sequence[Config]) -> None:
@@ -130,7 +133,7 @@ class GuestExecutor:
         return {**environment.of_host(), "hypervisor": name}
 
     def _spec(self, slot: Slot, index: int, scratch: Path) -> GuestSpec:
-        spec = spec_of(slot.config, slot.arm.mode, same_firmware=self._encrypts)
+        spec = spec_of(slot.config, slot.arm.mode, firmware=self._firmware)
         if spec.storage.kind is not StorageKind.NONE:
             disk = scratch / f"disk{index}.img"
             disks.fill(disk, slot.config.disk_mib)
@@ -169,8 +172,8 @@ def _kill(names: Sequence[str]) -> None:
                     child.kill()
 
 
-def spec_of(config: Config, mode: Mode, *, same_firmware: bool) -> GuestSpec:
-    """The guest of a configuration. With ``same_firmware`` the plain guest boots with OVMF like the encrypted ones."""
+def spec_of(config: Config, mode: Mode, *, firmware: Firmware | None) -> GuestSpec:
+    """The guest of a configuration. With a ``firmware`` the plain guest boots with the same as the encrypted ones."""
     needs_disk = any(w.disk for w in config.workloads)
     storage = Storage()
     if needs_disk:
@@ -182,7 +185,7 @@ def spec_of(config: Config, mode: Mode, *, same_firmware: bool) -> GuestSpec:
         vcpus=config.vcpus,
         storage=storage,
         outgoing=any(w.network for w in config.workloads),
-        firmware=Firmware.OVMF if same_firmware else None,
+        firmware=firmware,
     )
     return spec if config.switch is None else factors.applied(spec, config.switch)
 

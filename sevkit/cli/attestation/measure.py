@@ -78,7 +78,7 @@ def _launch(options: dict[str, Any]) -> Measurement:
         "mode": inputs.mode.value,
         "vcpus": inputs.vcpus,
         "vcpu_sig": f"{inputs.signature:#x}",
-        "vcpu_type": cpus.type_of(inputs.signature),
+        "vcpu_type": options["vcpu_type"] or cpus.type_of(inputs.signature),
         "guest_features": f"{inputs.features:#x}",
         "vmm": inputs.vmm,
         "kernel_hashes": inputs.kernel is not None,

@@ -27,7 +27,9 @@ _OPTIONS = [
     click.option("--accel", type=click.Choice(list(map(str, Accel))), default="auto", show_default=True),
     click.option("--cpu", help="QEMU CPU model; the default is the same for all modes."),
     click.option(
-        "--firmware", type=click.Choice(list(map(str, Firmware))), help="Default: seabios for nosev, ovmf otherwise."
+        "--firmware",
+        type=click.Choice(list(map(str, Firmware))),
+        help="Default: seabios for nosev, ovmf otherwise; ovmf-snp is SEV-SNP's build for any mode.",
     ),
     click.option("--machine", "qemu_machine", default="", metavar="OPTS", help="More -machine options for QEMU."),
     click.option("--cmdline", "--append", "cmdline", default="", help="Added to the kernel's command line."),

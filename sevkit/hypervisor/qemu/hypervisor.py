@@ -256,7 +256,9 @@ class QemuHypervisor:
         """The firmware file; None for SeaBIOS. With ``assume``, the path that it would have, without fetching it."""
         if argv_builder.firmware_of(spec) is Firmware.SEABIOS:
             return None
-        return firmwares.find(spec.mode, emulated=able.emulates_sev, fetch=not assume, progress=self._progress)
+        same = spec.firmware is Firmware.OVMF_SNP
+        mode, emulated = (Mode.SEV_SNP, True) if same else (spec.mode, able.emulates_sev)
+        return firmwares.find(mode, emulated=emulated, fetch=not assume, progress=self._progress)
 
 
 def attach(record: registry.Record) -> QemuGuest:

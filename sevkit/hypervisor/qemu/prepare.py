@@ -51,8 +51,8 @@ def settled(spec: GuestSpec, image: images.Image) -> GuestSpec:
     if spec.firmware is None and spec.mode is Mode.NOSEV and image.uefi and not image.bios:
         return replace(spec, firmware=Firmware.OVMF)
     wanted = argv_builder.firmware_of(spec)
-    if not (image.uefi if wanted is Firmware.OVMF else image.bios):
-        lacks = "EFI system partition" if wanted is Firmware.OVMF else "boot code for a BIOS"
+    if not (image.uefi if wanted.uefi else image.bios):
+        lacks = "EFI system partition" if wanted.uefi else "boot code for a BIOS"
         raise UsageError(
             f"{spec.image} has no {lacks}: {wanted} cannot boot it",
             hint="encrypted guests need UEFI" if spec.mode is not Mode.NOSEV else "leave --firmware out",
@@ -65,7 +65,7 @@ def check_memory(spec: GuestSpec) -> None:
     if not spec.has_agent or spec.kernel is not None:
         least = 32  # how much the user's own kernel and initrd need is not known
     else:
-        least = images.least_memory(spec.image, ovmf=argv_builder.firmware_of(spec) is Firmware.OVMF)
+        least = images.least_memory(spec.image, ovmf=argv_builder.firmware_of(spec).uefi)
     if spec.memory_mib < least:
         raise UsageError(
             f"{spec.memory_mib} MiB are too little for {spec.image} with {argv_builder.firmware_of(spec)}",
