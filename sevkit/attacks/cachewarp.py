@@ -58,9 +58,13 @@ _COUNTER = bytes.fromhex(
     "48ffc2 89d6 83e60f 488914f3 ebdd bf2a000000 b83c000000 0f05"
 )
 _LOST = 42
+_DROPS = 5  # the cache may have written back by itself what INVD should drop
 _ATTEMPTS = 600
+_PATIENCE = 5.0  # seconds for the program to end; it checks each value within microseconds
 _LOOKS = 32
-_MOMENT = 0.002  # seconds that the program runs between write-back and INVD
+# Seconds that the guest runs between write-back and INVD, in turn: after a pause the kernel first makes up for timer
+# interrupts, and a busy host gives it less of each.
+_MOMENTS = (0.016, 0.032, 0.064)
 # Blocks of the save area (APM volume 2, table B-4): CPL, CR3; and RDX, in which the program counts.
 _PARTS, _COUNT = (slice(0xC0, 0xD0), slice(0x150, 0x160)), slice(0x310, 0x320)
 
@@ -80,8 +84,13 @@ def guest(lab: GuestLab, note: Notebook) -> Observation:
             "The host sees in the save area whether the program runs: even encrypted, equal text is equal ciphertext.",
             in_program[1],
         )
-        _drop_writes(lab, note, in_program)
-        return _after(lab, note)
+        for _ in range(_DROPS):
+            _drop_writes(lab, note, in_program)
+            if _has_lost(lab, note):
+                return note.works(
+                    "invd-drops-dirty-lines", "The program's last writes never happened: memory is in the past."
+                )
+        raise InconclusiveError("the program reads what it wrote: INVD dropped nothing of it")
     finally:
         with suppress(GuestError, HypervisorError):
             program.stop(lab, "count")
@@ -113,7 +122,7 @@ def _drop_writes(lab: GuestLab, note: Notebook, in_program: tuple[bytes, bytes])
                 continue
             lab.qemu.write_back()
             lab.qemu.resume()
-            time.sleep(_MOMENT)
+            time.sleep(_MOMENTS[attempt % len(_MOMENTS)])
             lab.qemu.pause()
             now = lab.host.save_area()
             if _blocks(now) != in_program or now[_COUNT] == before[_COUNT]:
@@ -126,16 +135,16 @@ def _drop_writes(lab: GuestLab, note: Notebook, in_program: tuple[bytes, bytes])
     raise InconclusiveError(f"in {_ATTEMPTS} attempts the program was never running at both moments")
 
 
-def _after(lab: GuestLab, note: Notebook) -> Observation:
-    """What the program has found."""
+def _has_lost(lab: GuestLab, note: Notebook) -> bool:
+    """Whether the program has found an old value; raises InconclusiveError if it or the guest has ended otherwise."""
     try:
-        ended = program.ended(lab, "count")
+        ended = program.ended(lab, "count", within=_PATIENCE)
     except (GuestError, HypervisorError) as error:
         raise InconclusiveError("the guest's kernel has lost writes of its own and does not answer") from error
     note.guest("The program:", "still counts" if ended is None else f"exit status {ended}")
-    if ended == _LOST:
-        return note.works("invd-drops-dirty-lines", "The program's last writes never happened: memory is in the past.")
-    raise InconclusiveError("the program reads what it wrote: INVD dropped nothing of it")
+    if ended not in (None, _LOST):
+        raise InconclusiveError("the program has lost more than what it checks")
+    return ended == _LOST
 
 
 _WORKS = Expectation(Outcome.WORKS, "INVD drops dirty lines")

@@ -43,7 +43,7 @@ def test_the_same_mode_measured_twice_in_real_guests_comes_out_equal(tmp_path: P
     outcome = campaign.measure(prepared, tmp_path / "r")
     assert outcome.failures == []
     found = compare(outcome.samples)
-    assert {c.series.workload for c in found} == {"sha256", "disk-read", "boot"}
+    assert {c.series.workload for c in found} == {"sha256", "disk-read", "boot", "footprint"}
     # On a machine that is busy with other tests there is no verdict, and the reason is the load and nothing else.
     for control in found:
         if control.outcome is Ruling.REFUSED:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sevkit import processes
-from sevkit.errors import DeadlineError, GuestError, HypervisorError
+from sevkit.errors import DeadlineError, GuestError, HypervisorError, SevkitError
 from sevkit.guest import diagnosis, kernel, secrets
 from sevkit.guest.channel import AgentChannel, SshChannel
 from sevkit.guest.result import CommandResult
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import subprocess
 
 _ANSWER = 60.0  # seconds for QEMU's answer, on a busy machine too
+_MOMENT = 5.0  # the same, for what is only a hint
 _ENDING = 2.0  # seconds to wait for QEMU to end after it has closed a socket
 
 
@@ -70,9 +71,17 @@ class QemuGuest:
         try:
             return channel.run(command, stdin=stdin, timeout=timeout)
         except DeadlineError as error:
-            if self.ask("query-status")["status"] != "paused":
-                raise
-            raise DeadlineError(error.message, hint=f"it is suspended: sevkit guest resume {self.name}") from error
+            if self._suspended():
+                raise DeadlineError(error.message, hint=f"it is suspended: sevkit guest resume {self.name}") from error
+            raise
+
+    def _suspended(self) -> bool:
+        """Whether QEMU holds the guest; False too if QEMU does not say so within a moment."""
+        try:
+            status = qmp.execute(self._folder / "qmp", "query-status", timeout=_MOMENT)
+        except SevkitError:
+            return False
+        return bool(status["status"] == "paused")
 
     def plant(self, nonce: bytes) -> None:
         """Plant the secrets; a marker passes through the guest's shared buffers before that, and one after it."""
