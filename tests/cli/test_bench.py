@@ -14,6 +14,7 @@ import pytest
 
 from sevkit.cli import main
 from tests.cli.conftest import check_against_schema
+from tests.support.container import not_in_the_container
 
 FIO = Path(__file__).parent.parent / "golden/bench/fio"
 MODES = [word for mode in ("nosev", "sev", "sev-es", "sev-snp") for word in ("--mode", mode)]
@@ -287,6 +288,7 @@ def test_results_of_several_hosts_are_summarised(results: Path, tmp_path: Path, 
     assert call(capsys, "merge", results, results)[0] == 2
 
 
+@not_in_the_container("QEMU is not installed in the container")
 def test_reproduce_shows_what_it_would_fetch_build_and_measure(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

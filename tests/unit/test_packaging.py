@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from sevkit.cli import main
+from tests.support.container import not_in_the_container
 
 yaml = pytest.importorskip("yaml")
+source = not_in_the_container("the image has not the whole source tree")
 ROOT = Path(__file__).parents[2]
 
 
@@ -26,6 +28,7 @@ def workflows() -> list[Path]:
     return sorted((ROOT / ".github/workflows").glob("*.yml"))
 
 
+@source
 @pytest.mark.parametrize("path", workflows(), ids=lambda path: path.stem)
 def test_workflows_run_what_is_there(path: Path) -> None:
     """Every job ends, every action is pinned by commit, and what `make` and the shell are asked for exists."""
@@ -71,6 +74,7 @@ def test_the_action_is_executed_by_its_steps(tmp_path: Path) -> None:
     assert "never" not in done.stdout
 
 
+@source
 def test_the_actions_own_steps_are_understood() -> None:
     script = runpy.run_path(str(ROOT / "scripts/run-action"))
     text = (ROOT / "action.yml").read_text()
@@ -80,6 +84,7 @@ def test_the_actions_own_steps_are_understood() -> None:
         assert found.get("run") == step.get("run")
 
 
+@source
 def test_the_debian_package_has_this_version() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert (ROOT / "packaging/debian/changelog").read_text().startswith(f"sevkit ({version})")
