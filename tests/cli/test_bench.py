@@ -288,7 +288,7 @@ def test_results_of_several_hosts_are_summarised(results: Path, tmp_path: Path, 
     assert call(capsys, "merge", results, results)[0] == 2
 
 
-@not_in_the_container("QEMU is not installed in the container")
+@not_in_the_container("the container has no room and no package lists for the image of the study")
 def test_reproduce_shows_what_it_would_fetch_build_and_measure(
     tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
