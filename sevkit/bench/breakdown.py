@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from sevkit.bench import factors, payload
+from sevkit.bench import factors
+from sevkit.bench import payload_parts as payload
 from sevkit.bench.analysis import attribution, sweeps
 from sevkit.bench.analysis.attribution import Part, Row, Switched
 from sevkit.bench.analysis.comparison import Comparison, Rules

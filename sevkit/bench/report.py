@@ -15,7 +15,7 @@ from sevkit.bench.analysis.comparison import ALPHA, Arm, Comparison, Rules, Ruli
 from sevkit.bench.factors import CONDITION
 from sevkit.bench.lint import answer
 from sevkit.bench.model import Direction, Sample
-from sevkit.bench.payload import AttributedRow, CurveRow
+from sevkit.bench.payload_parts import AttributedRow, CurveRow
 from sevkit.bench.records import Failure
 from sevkit.vocabulary import Provenance
 

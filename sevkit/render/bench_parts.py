@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 
 from sevkit import cleantext as clean
-from sevkit.bench.payload import AttributedRow, CurveRow, Part
+from sevkit.bench.payload_parts import AttributedRow, CurveRow, Part
 from sevkit.render import bench_axes as axes
 
 _VERDICTS = {"worse": "adds", "better": "saves", "equivalent": "within the margin"}

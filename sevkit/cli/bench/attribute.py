@@ -6,10 +6,9 @@ from typing import Any
 
 import click
 
-from sevkit.bench.payload import Attribution
-from sevkit.cli.bench.common import DIRECTORY, provenance_of, rule_options, rules_from, write_figures
+from sevkit.bench.payload_parts import Attribution
+from sevkit.cli.bench.common import DIRECTORY, provenance_of, rule_options, rules_from, samples_in, write_figures
 from sevkit.cli.output import reporting
-from sevkit.errors import BadInputError
 from sevkit.result import Result
 
 
@@ -23,18 +22,15 @@ def command(results: Path, figures: Path | None, **options: Any) -> Result[Attri
 
     `sevkit bench run --profile attribution --output RESULTS` measures it; --factor names the factors.
     """
-    from sevkit.bench import breakdown, store
+    from sevkit.bench import breakdown
     from sevkit.bench.analysis.attribution import attribute
     from sevkit.render import bench_parts
 
-    campaign = store.load(results)
-    if not campaign.samples:
-        raise BadInputError(f"{results} holds no samples yet")
-    rows = [breakdown.attributed(row) for row in attribute(campaign.samples, rules_from(options))]
-    data: Attribution = {"provenance": provenance_of(campaign.samples), "rows": rows}
+    samples, errors = samples_in([results])
+    rows = [breakdown.attributed(row) for row in attribute(samples, rules_from(options))]
+    data: Attribution = {"provenance": provenance_of(samples), "rows": rows}
     if figures is not None:
         data["figures"] = write_figures(bench_parts.figures(rows, ()), figures)
-    errors = [BadInputError(f"{results}: {text}", hint="the other lines are used") for text in campaign.damage]
     return Result("bench attribute", data, errors=errors, human=_print)
 
 

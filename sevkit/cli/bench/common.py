@@ -1,13 +1,13 @@
 """Options and output functions that the bench commands share."""
 
 import errno
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from sevkit.errors import NoSpaceError, SevkitError
+from sevkit.errors import BadInputError, NoSpaceError, SevkitError
 from sevkit.vocabulary import Mode, Provenance
 
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
@@ -36,11 +36,58 @@ def rule_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
+def campaign_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of every command that measures."""
+    options = [
+        click.option(
+            "--output", "-o", type=DIRECTORY, help="The results directory; one with the same settings is resumed."
+        ),
+        click.option(
+            "--hypervisor",
+            type=click.Choice(["auto", "qemu", "emulated"]),
+            default="auto",
+            show_default=True,
+            help="One for all modes; auto takes the one that runs most of them.",
+        ),
+        click.option("--boots", type=click.IntRange(1, 1000), help="Least number of boots of each arm."),
+        click.option("--most-boots", type=click.IntRange(1, 1000), help="Most boots of each arm."),
+        click.option("--iterations", type=click.IntRange(1, 10000), help="Samples of a workload in each boot."),
+        click.option("--seconds", type=click.FloatRange(0.1), help="Length of a fio run."),
+        click.option("--budget", type=click.FloatRange(1), help="Stop after this many seconds."),
+        click.option("--pin", help="CPUs for guests, like 2,3; auto; none."),
+    ]
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
 def rules_from(options: dict[str, Any]) -> Any:
     """The comparison rules from ``rule_options``."""
     from sevkit.bench.analysis.comparison import Rules
 
     return Rules(**{**options, "baseline": Mode(options["baseline"])})
+
+
+def samples_in(results: Sequence[Path]) -> tuple[list[Any], list[SevkitError]]:
+    """The samples of results directories, and errors for damaged lines; raises BadInputError without samples."""
+    from sevkit.bench import store
+
+    samples: list[Any] = []
+    errors: list[SevkitError] = []
+    for index, path in enumerate(results):
+        campaign = store.load(path)
+        samples += store.renumbered(campaign.samples, index)
+        errors += damage(path, campaign)
+    if not samples:
+        words = "no samples that can be read" if errors else "no samples yet"
+        detail = "\n".join(error.message for error in errors[:5])
+        raise BadInputError(f"{', '.join(map(str, results))} holds {words}", detail=detail or None)
+    return samples, errors
+
+
+def damage(origin: object, campaign: Any) -> list[SevkitError]:
+    """Errors for the lines of a campaign that cannot be read."""
+    return [BadInputError(f"{origin}: {text}", hint="the other lines are used") for text in campaign.damage]
 
 
 def write_text(path: Path, text: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from sevkit.bench.payload import Comparisons
-from sevkit.cli.bench.common import DIRECTORY, FILE, rule_options, rules_from, write_text
+from sevkit.cli.bench.common import DIRECTORY, FILE, provenance_of, rule_options, rules_from, samples_in, write_text
 from sevkit.cli.output import reporting
 from sevkit.errors import BadInputError, UsageError
 from sevkit.result import Result
@@ -43,7 +43,7 @@ def command(
             f"nothing to compare: no workload was measured both in mode {rules.baseline} and in another",
             hint="give --baseline, or measure the baseline as well",
         )
-    data: Comparisons = {"comparisons": comparisons, "provenance": sorted({str(s.at.provenance) for s in samples})}
+    data: Comparisons = {"comparisons": comparisons, "provenance": provenance_of(samples)}
     table = FORMATS[form](comparisons)
     if output is not None:
         write_text(output, table)
@@ -58,21 +58,10 @@ def command(
 
 
 def _samples(results: tuple[Path, ...], with_study: bool, first_job_only: bool) -> tuple[list[Any], list[Any]]:
-    from sevkit.bench import store
     from sevkit.bench.analysis import published
 
     if with_study is bool(results):
         raise UsageError("give RESULTS or --published", hint="`sevkit bench import DIR --output R` makes RESULTS")
     if with_study:
         return published.samples(first_job_only=first_job_only), []
-    samples: list[Any] = []
-    errors: list[Any] = []
-    for index, path in enumerate(results):
-        campaign = store.load(path)
-        samples += store.renumbered(campaign.samples, index)
-        errors += [BadInputError(f"{path}: {text}", hint="the other lines are used") for text in campaign.damage]
-    if not samples:
-        damage = "\n".join(error.message for error in errors[:5])
-        words = "no samples that can be read" if errors else "no samples yet"
-        raise BadInputError(f"{', '.join(map(str, results))} holds {words}", detail=damage or None)
-    return samples, errors
+    return samples_in(results)

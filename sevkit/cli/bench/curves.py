@@ -6,10 +6,9 @@ from typing import Any
 
 import click
 
-from sevkit.bench.payload import Curves
-from sevkit.cli.bench.common import DIRECTORY, provenance_of, rule_options, rules_from, write_figures
+from sevkit.bench.payload_parts import Curves
+from sevkit.cli.bench.common import DIRECTORY, provenance_of, rule_options, rules_from, samples_in, write_figures
 from sevkit.cli.output import reporting
-from sevkit.errors import BadInputError
 from sevkit.result import Result
 
 
@@ -23,18 +22,15 @@ def command(results: Path, figures: Path | None, **options: Any) -> Result[Curve
 
     `sevkit bench run --sweep vcpus=1,2,4 --output RESULTS` measures a sweep.
     """
-    from sevkit.bench import breakdown, store
+    from sevkit.bench import breakdown
     from sevkit.bench.analysis import sweeps
     from sevkit.render import bench_parts
 
-    campaign = store.load(results)
-    if not campaign.samples:
-        raise BadInputError(f"{results} holds no samples yet")
-    rows = [breakdown.curve(found) for found in sweeps.curves(campaign.samples, rules_from(options))]
-    data: Curves = {"provenance": provenance_of(campaign.samples), "curves": rows}
+    samples, errors = samples_in([results])
+    rows = [breakdown.curve(found) for found in sweeps.curves(samples, rules_from(options))]
+    data: Curves = {"provenance": provenance_of(samples), "curves": rows}
     if figures is not None:
         data["figures"] = write_figures(bench_parts.figures((), rows), figures)
-    errors = [BadInputError(f"{results}: {text}", hint="the other lines are used") for text in campaign.damage]
     return Result("bench curves", data, errors=errors, human=_print)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from sevkit.bench.payload import Exits
-from sevkit.cli.bench.common import DIRECTORY, provenance_of
+from sevkit.cli.bench.common import DIRECTORY, damage, provenance_of
 from sevkit.cli.output import reporting
 from sevkit.errors import BadInputError
 from sevkit.result import Result
@@ -31,7 +31,7 @@ def command(results: Path) -> Result[Exits]:
             hint="measure guests with KVM as root, or encrypted guests in the emulator",
         )
     data: Exits = {"provenance": provenance_of(campaign.samples), "rows": rows}
-    errors = [BadInputError(f"{results}: {text}", hint="the other lines are used") for text in campaign.damage]
+    errors = damage(results, campaign)
     return Result("bench exits", data, errors=errors, human=_print)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from sevkit.bench.payload import Merged
-from sevkit.cli.bench.common import DIRECTORY, rule_options, rules_from
+from sevkit.cli.bench.common import DIRECTORY, damage, rule_options, rules_from
 from sevkit.cli.output import reporting
 from sevkit.errors import BadInputError, UsageError
 from sevkit.result import Result
@@ -38,11 +38,7 @@ def command(results: tuple[Path, ...], **options: Any) -> Result[Merged]:
     rows = merge({name: compare(campaign.samples, rules) for name, campaign in campaigns.items()})
     if not rows:
         raise BadInputError("no row was measured on two hosts or more", hint="measure the same workloads and modes")
-    errors = [
-        BadInputError(f"{name}: {text}", hint="the other lines are used")
-        for name, campaign in campaigns.items()
-        for text in campaign.damage
-    ]
+    errors = [error for name, campaign in campaigns.items() for error in damage(name, campaign)]
     data: Merged = {"provenance": ", ".join(kinds), "rows": rows}
     return Result("bench merge", data, errors=errors, human=_print)
 

@@ -8,22 +8,11 @@ import click
 
 from sevkit.bench.payload import Reproduced, ReproducePlan
 from sevkit.cli.bench import run
-from sevkit.cli.bench.common import DIRECTORY, FILE, MODE, write_text
+from sevkit.cli.bench.common import FILE, MODE, campaign_options, write_text
 from sevkit.cli.bench.progress import Line
 from sevkit.cli.output import interrupted, json_wanted, reporting
 from sevkit.errors import ExitCode, UsageError
 from sevkit.result import Result
-
-# What `bench run` has and this command decides itself.
-_DECIDED: dict[str, Any] = {
-    "where": "guest",
-    "suite_file": None,
-    "warmups": None,
-    "target": None,
-    "mock_delay": 0.0,
-    "control": None,
-    "factors": (),
-}
 
 
 @click.command("reproduce")
@@ -32,24 +21,11 @@ _DECIDED: dict[str, Any] = {
 @click.option(
     "--as-published", is_flag=True, help="The study's own commands with their mistakes, once, not interleaved."
 )
-@click.option("--output", "-o", type=DIRECTORY, help="The results directory; one with the same settings is resumed.")
+@campaign_options
 @click.option("--html", type=FILE, help="Write the report as one HTML page.")
-@click.option(
-    "--hypervisor",
-    type=click.Choice(["auto", "qemu", "emulated"]),
-    default="auto",
-    show_default=True,
-    help="One for all modes; auto takes the one that runs most of them.",
-)
 @click.option("--mode", "modes", type=MODE, multiple=True, help="These modes, instead of nosev and the strongest here.")
 @click.option("--workload", "workloads", multiple=True, help="These workloads, or @family, instead of all.")
-@click.option("--boots", type=click.IntRange(1, 1000), help="Least number of boots of each arm.")
-@click.option("--most-boots", type=click.IntRange(1, 1000), help="Most boots of each arm.")
-@click.option("--iterations", type=click.IntRange(1, 10000), help="Samples of a workload in each boot.")
-@click.option("--seconds", type=click.FloatRange(0.1), help="Length of a fio run.")
-@click.option("--budget", type=click.FloatRange(1), help="Stop after this many seconds.")
 @click.option("--sweep", multiple=True, help="Other guests than the study's: vcpus=4, memory_mib=8192; repeatable.")
-@click.option("--pin", help="CPUs for guests, like 2,3; auto; none.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides the order of workloads.")
 @click.option("--dry-run", is_flag=True, help="Show what would be fetched, built and measured, and do nothing.")
 @reporting
@@ -72,7 +48,7 @@ def command(article: str, **options: Any) -> Result[Reproduced] | Result[Reprodu
     profile = reproduce.PROFILES[small]
     options["workloads"] = reproduce.narrowed(suite.profile(profile), options["workloads"])
     line = Line(quiet=json_wanted())
-    prepared = campaign.prepare(run.wish_from({**_DECIDED, **options, "profile_name": profile}), line.say)
+    prepared = campaign.prepare(run.wish_from({**run.defaults(), **options, "profile_name": profile}), line.say)
     if options["dry_run"]:
         campaign.check(prepared)
         return Result("bench reproduce", _plan(prepared), human=_print_plan)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from sevkit.bench.payload import Measured, RunPlan, Skipped
-from sevkit.cli.bench.common import DIRECTORY, FILE, MODE
+from sevkit.cli.bench.common import FILE, MODE, campaign_options
 from sevkit.cli.bench.progress import Line
 from sevkit.cli.output import interrupted, json_wanted, reporting
 from sevkit.errors import ExitCode, GuestError, SevkitError, UsageError
@@ -19,7 +19,7 @@ _MOST_BLOCKS = 12
 
 @click.command("run")
 @click.option("--profile", "-p", "profile_name", default="smoke", show_default=True, help="A profile, or a TOML file.")
-@click.option("--output", "-o", type=DIRECTORY, help="The results directory; one with the same settings is resumed.")
+@campaign_options
 @click.option(
     "--where",
     type=click.Choice(["guest", "host", "mock"]),
@@ -27,27 +27,14 @@ _MOST_BLOCKS = 12
     show_default=True,
     help="In guests, on this host, or invented by the mock.",
 )
-@click.option(
-    "--hypervisor",
-    type=click.Choice(["auto", "qemu", "emulated"]),
-    default="auto",
-    show_default=True,
-    help="One for all modes; auto takes the one that runs most of them.",
-)
 @click.option("--mode", "modes", type=MODE, multiple=True, help="Measure these modes only, and fail where one cannot.")
 @click.option("--workload", "workloads", multiple=True, help="These workloads, or @family, instead of the profile's.")
 @click.option("--suite", "suite_file", type=FILE, help="A TOML file with workloads of your own.")
-@click.option("--boots", type=click.IntRange(1, 1000), help="Least number of boots of each arm.")
-@click.option("--most-boots", type=click.IntRange(1, 1000), help="Most boots of each arm.")
-@click.option("--iterations", type=click.IntRange(1, 10000), help="Samples of a workload in each boot.")
 @click.option("--warmups", type=click.IntRange(0, 100), help="Warm-ups of a workload in each boot.")
 @click.option("--target", type=click.FloatRange(0.0001, 1), help="Stop when each interval is this narrow (0.02 = 2 %).")
-@click.option("--budget", type=click.FloatRange(1), help="Stop after this many seconds.")
-@click.option("--seconds", type=click.FloatRange(0.1), help="Length of a fio run.")
 @click.option("--control/--no-control", default=None, help="Measure the baseline twice, as A/A control.")
 @click.option("--sweep", multiple=True, help="vcpus=1,2,4, memory_mib=…, storage=…, cache=…, guests=…; repeatable.")
 @click.option("--factor", "factors", multiple=True, help="Switch one thing of the reference guest; repeatable.")
-@click.option("--pin", help="CPUs for guests, like 2,3; auto; none.")
 @click.option("--as-published", is_flag=True, help="Keep the study's mistakes, to compare with its numbers.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides the order of workloads, and the mock.")
 @click.option("--scheduler", help="Run on a cluster: the address of a Dask scheduler.")
@@ -88,6 +75,11 @@ def command(**options: Any) -> Result[Measured] | Result[RunPlan]:
     return Result("bench run", data if outcome.samples else None, exit_code=code, errors=errors).shown_as(_print)
 
 
+def defaults() -> dict[str, Any]:
+    """The options of `bench run` as they are when none is given."""
+    return command.make_context("run", []).params
+
+
 def wish_from(options: dict[str, Any]) -> Any:
     """The request that the options make: a profile with changes."""
     from sevkit.bench import suite
@@ -98,7 +90,7 @@ def wish_from(options: dict[str, Any]) -> Any:
     changes: dict[str, Any] = {name: options[name] for name in names}
     changes |= campaign.sweeps(options["sweep"])
     base = suite.profile(options["profile_name"])
-    if options.get("factors"):
+    if options["factors"]:
         changes["factors"] = tuple(options["factors"])
     if options["workloads"]:
         changes["workloads"] = tuple(options["workloads"])
