@@ -373,11 +373,14 @@ SHARING = """
 import mmap, os, sys
 memory = mmap.mmap(os.open(sys.argv[1], os.O_RDWR), 0)
 print(flush=True)
-sys.stdin.read()
+while sys.stdin.readline() == "again\\n":
+    print(flush=True)
+any(iter(int, 1))
 """
 
 
-def test_another_process_that_can_write_to_the_memory_is_a_doubt_even_if_it_is_held(tmp_path: Path) -> None:
+def test_another_process_that_writes_to_the_memory_of_one_that_is_held_is_a_doubt(tmp_path: Path) -> None:
+    """One that sleeps meanwhile, or is stopped, writes nothing."""
     file = tmp_path / "ram"
     file.write_bytes(bytes(1 << 20))
     argv = [sys.executable, "-c", SHARING, str(file)]
@@ -389,6 +392,14 @@ def test_another_process_that_can_write_to_the_memory_is_a_doubt_even_if_it_is_h
             stack.callback(process.kill)
             assert process.stdout is not None
             process.stdout.readline()
+            asleep(process)
+        assert answer(Request(pid=both[0].pid, secrets=[absent()], hold=True)).exit_code == ExitCode.DONE
+        with LiveMemory(both[0].pid, stop=True) as memory:
+            say(both[1], b"again")
+            assert f"process {both[1].pid} can write" in memory.moved()[0]
+        assert both[1].stdin is not None
+        both[1].stdin.write(b"run\n")
+        both[1].stdin.flush()
         result = answer(Request(pid=both[0].pid, secrets=[absent()], hold=True))
         assert result.exit_code == ExitCode.INCONCLUSIVE
         assert f"process {both[1].pid} can write" in result.errors[0].message

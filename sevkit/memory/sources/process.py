@@ -63,6 +63,7 @@ class LiveMemory(MemorySource):
         self._pagemap: PageMap | None = None
         self._backing = Backing(pid)
         self._ran = activity.ran(pid)
+        self._others: dict[int, dict[int, str] | None] = {}  # other processes that can write to this memory
         self._started = procfs.process_start_time(pid)
         if self._started is None:
             raise SourceGoneError(f"there is no process {pid}")
@@ -72,6 +73,9 @@ class LiveMemory(MemorySource):
 
                 self._held = Held(pid)
             self._mappings = read_mappings(pid)
+            if stop:  # else it runs itself, and to look at all processes would take longer than many a search
+                files = {mapping.file for mapping in self._shared(None)}
+                self._others = {other: activity.ran(other) for other in activity.writers(pid, files)}
             self._mem = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
             self._pagemap = PageMap(pid, self._mappings[0].region.start, self._mappings[-1].region.end)
             if not self._pagemap.ranges:  # smaps shows unused mappings: the slow page map need not be read for them
@@ -125,10 +129,11 @@ class LiveMemory(MemorySource):
             found.append(
                 f"process {self.pid} ran during the search, so data may have moved: `--hold` stops it meanwhile"
             )
-        shared = {mapping.file for mapping in self._shared(within)}
-        others = activity.writers(self.pid, shared)
+        others = activity.writers(self.pid, {mapping.file for mapping in self._shared(within)})
         return found + [
-            f"process {other} can write to memory that was searched, and was not stopped" for other in others
+            f"process {other} can write to memory that was searched, and was not stopped"
+            for other in others
+            if self._others.get(other) is None or activity.ran(other) != self._others[other]
         ]
 
     def limits(self) -> list[str]:
