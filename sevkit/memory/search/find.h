@@ -21,6 +21,14 @@ uint32_t sevkit_longest(const struct finder *finder);
 uint64_t sevkit_find(const struct finder *finder, const uint8_t *data, uint64_t core, uint64_t stop, uint64_t page,
                      struct hit *hits, uint64_t room);
 
+/* Places in the searched memory, the last one included. */
+struct range {
+    uint64_t first, last;
+};
+
+uint64_t sevkit_runs(const uint8_t *shift, uint32_t size, int same, const uint8_t *data, uint64_t low, uint64_t high,
+                     struct range *found, uint64_t room);
+
 struct edges *sevkit_edges_new(const uint8_t *bytes, const uint32_t *sizes, uint32_t count);
 void sevkit_edges_free(struct edges *edges);
 int sevkit_edges_tell(const uint8_t *value, uint32_t size);

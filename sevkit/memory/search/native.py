@@ -30,7 +30,7 @@ _FEW = 256  # hits that the first buffer has room for
 _MORE = 64  # times as much room in the next attempt
 CUT = 1 << 32
 MOST_CUT = 256 << 10  # bytes of all literals: with more, preparing the search for cut ones takes too long
-_SPAN, _HIT = struct.Struct("QQQQiI"), struct.Struct("QQ")  # as in stream.c and find.h
+_SPAN, _HIT, _RANGE = struct.Struct("QQQQiI"), struct.Struct("QQ"), struct.Struct("QQ")  # as in stream.c and find.h
 
 
 class Span(NamedTuple):
@@ -59,6 +59,7 @@ def _load() -> ctypes.CDLL | None:
         ("finder_free", None, (pointer,)),
         ("finder_cut", ctypes.c_int, (pointer, ctypes.c_char_p, pointer, number)),
         ("edges_tell", ctypes.c_int, (ctypes.c_char_p, number)),
+        ("runs", wide, (ctypes.c_char_p, number, ctypes.c_int, pointer, wide, wide, pointer, wide)),
         ("find", wide, (pointer, pointer, wide, wide, wide, pointer, wide)),
         ("stream", wide, (pointer, pointer, pointer, pointer, number, pointer, wide, pointer, wide)),
     ):
@@ -144,6 +145,41 @@ def _collect(search: Callable[[ctypes.Array[ctypes.c_char], int], int], limit: i
         room = min(limit + 1, room * _MORE)  # not at once for all: the limit can be larger than memory
     told = hits.raw[: min(found, room) * _HIT.size]
     return [(start, literal) for start, literal in _HIT.iter_unpack(told)]
+
+
+class Runs:
+    """A sequence of byte sets, prepared for the search for its places (runs.c)."""
+
+    def __init__(self, sequence: Sequence[frozenset[int]]) -> None:
+        assert 0 < len(sequence) < 256
+        self._size, self._same = len(sequence), len(set(sequence)) == 1
+        self._shift = b"".join(_shifts(sequence, place) for place in range(len(sequence)))
+
+    @property
+    def stride(self) -> float:
+        """The number of bytes of random memory for which one is examined, about."""
+        return sum(self._shift[-256:]) / 256
+
+    def places(self, data: memoryview, low: int, high: int, limit: int) -> list[tuple[int, int]] | None:
+        """Where it is in ``[low, high)``, as ranges (first, last) in order; None if there are more than ``limit``."""
+        assert _library is not None
+        found = ctypes.create_string_buffer(limit * _RANGE.size)
+        held = ctypes.c_char.from_buffer(data)
+        try:
+            base = ctypes.addressof(held)
+            count = _library.sevkit_runs(self._shift, self._size, self._same, base, low, high, found, limit)
+        finally:
+            del held
+        return None if count > limit else list(_RANGE.iter_unpack(found.raw[: count * _RANGE.size]))
+
+
+def _shifts(sequence: Sequence[frozenset[int]], place: int) -> bytes:
+    """For each byte at this place: 0 if it fits, else the way to the nearest place before where it does, or past all."""
+    shifts = bytearray([place + 1] * 256)
+    for before in range(place + 1):
+        for byte in sequence[before]:
+            shifts[byte] = place - before
+    return bytes(shifts)
 
 
 def cut_is_seen(value: bytes) -> bool:
