@@ -88,6 +88,14 @@ def test_padding_between_streams_is_part_of_the_format(tmp_path: Path) -> None:
     assert searched(path) == (1, ExitCode.DONE)
 
 
+def test_an_image_of_raw_memory_that_ends_within_a_page_proves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "image.raw"
+    path.write_bytes(bytes(PAGE) + SECRET[:20])
+    assert searched(path) == (0, ExitCode.INCONCLUSIVE)
+    path.write_bytes(bytes(2 * PAGE))
+    assert searched(path) == (0, ExitCode.DONE)
+
+
 # --- cores
 
 

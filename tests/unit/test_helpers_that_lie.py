@@ -276,9 +276,9 @@ def test_rsvg_convert_that_makes_no_file(script: str, fake: Fake, tmp_path: Path
     (tmp_path / "a-chart.pdf").write_bytes(b"%PDF of an earlier run")
     if script == "exit 0":
         with pytest.raises(SevkitError, match="made no"):
-            write_figures([("a chart", "<svg viewBox=\"0 0 9 9\"></svg>")], tmp_path)
+            write_figures([("a chart", '<svg viewBox="0 0 9 9"></svg>')], tmp_path)
     else:
-        written = write_figures([("a chart", "<svg viewBox=\"0 0 9 9\"></svg>")], tmp_path)
+        written = write_figures([("a chart", '<svg viewBox="0 0 9 9"></svg>')], tmp_path)
         assert [Path(path).suffix for path in written] == [".svg", ".pdf"]
 
 
