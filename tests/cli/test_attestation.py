@@ -11,6 +11,7 @@ from sevsnpmeasure import guest as reference
 from sevsnpmeasure.sev_mode import SevMode
 
 from sevkit.attestation.measure import cpus
+from sevkit.attestation.report.evidence import read
 from tests.cli.conftest import Run, RunJson
 from tests.unit.probe_samples import ready
 from tests.unit.test_attestation_measure import sample
@@ -189,6 +190,16 @@ def test_verify_with_a_folder_of_certificates_and_a_policy(sevkit_json: RunJson,
     assert (status, envelope["errors"][0]["kind"]) == (2, "BadInputError")
 
 
+def test_report_data_on_the_command_line_does_not_lift_the_policys(sevkit_json: RunJson, tmp_path: Path) -> None:
+    own = read(Path(DATA / "turin-v5.bin").read_bytes()).report[0x50:0x90].hex()
+    policy = tmp_path / "policy.toml"
+    words = ["report", "verify", str(DATA / "turin-v5.bin"), "--certs", str(DATA / "turin-v5-vcek.pem")]
+    words += ["--at", "2026-11-01", "--policy", str(policy), "--report-data", own]
+    for demanded, status in ((own, 0), ("01" * 64, 2)):
+        policy.write_text(f'report_data = ["{demanded}"]\n')
+        assert sevkit_json(*words)[0] == status
+
+
 def test_verify_the_folder_that_configfs_tsm_makes(sevkit_json: RunJson, tmp_path: Path) -> None:
     evidence = json.loads((DATA / "genoa-v3-tsm.json").read_text())
     for name in ("outblob", "auxblob"):
@@ -206,6 +217,7 @@ def test_verify_the_folder_that_configfs_tsm_makes(sevkit_json: RunJson, tmp_pat
         ["--only-root"],
         ["--at", "yesterday"],
         ["--report-data", "xyz"],
+        ["--report-data", "01", "--report-data", "02"],
         ["--root", str(DATA / "turin-v5.bin")],
     ],
 )

@@ -58,6 +58,8 @@ def read(data: bytes, name: str = "policy") -> Policy:
     if len(data) > MOST_BYTES:
         raise BadInputError(f"{name}: {len(data)} bytes are too many for a policy")
     document = _document(data, name)
+    if not document:
+        raise BadInputError(f"{name}: the policy demands nothing", hint=f"known: {', '.join(KEYS)}")
     values: dict[str, Any] = {}
     for key, value in document.items():
         if key not in _READERS:
