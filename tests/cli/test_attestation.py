@@ -1,17 +1,20 @@
 """`sevkit measure`, `report` and `tcb`, as users call them."""
 
 import base64
+import datetime as dt
 import json
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives import serialization
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from sevsnpmeasure import guest as reference
 from sevsnpmeasure.sev_mode import SevMode
 
 from sevkit.attestation.measure import cpus
 from sevkit.attestation.report.evidence import read
+from sevkit.attestation.vectors.authority import NOW
 from tests.cli.conftest import Run, RunJson
 from tests.unit.probe_samples import ready
 from tests.unit.test_attestation_measure import sample
@@ -188,6 +191,18 @@ def test_verify_with_a_folder_of_certificates_and_a_policy(sevkit_json: RunJson,
     policy.write_text("minimum_tbc = {snp = 6}\n")
     status, envelope = sevkit_json(*words, "--policy", str(policy))
     assert (status, envelope["errors"][0]["kind"]) == (2, "BadInputError")
+
+
+def test_names_in_certificates_stay_within_their_line(sevkit: Run, tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP384R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "x\naccepted\n  chain: SEV-VCEK <- ARK-Milan")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, NOW, NOW + dt.timedelta(days=1))
+    extension = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.3704.1.4"), bytes(64))
+    certificate = builder.add_extension(extension, critical=False).sign(key, hashes.SHA384())
+    (tmp_path / "c.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    out = sevkit("report", "verify", str(DATA / "milan-v3.bin"), "--certs", str(tmp_path))[1]
+    assert out.startswith("rejected\n")
+    assert not [line for line in out.splitlines() if line.startswith(("accepted", "  chain: SEV"))]
 
 
 def test_report_data_on_the_command_line_does_not_lift_the_policys(sevkit_json: RunJson, tmp_path: Path) -> None:

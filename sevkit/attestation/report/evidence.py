@@ -13,7 +13,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from sevkit.attestation.report import certtable, layout, protobuf, strictjson
+from sevkit import strictjson
+from sevkit.attestation.report import certtable, layout, protobuf
 from sevkit.errors import BadInputError
 
 MOST_BYTES = 4 << 20

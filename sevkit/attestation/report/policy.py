@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from sevkit.attestation.report import layout, products, strictjson
+from sevkit import strictjson
+from sevkit.attestation.report import layout, products
 from sevkit.attestation.report.products import COMPONENTS, Product
 from sevkit.errors import BadInputError
 
