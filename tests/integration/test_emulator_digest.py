@@ -13,11 +13,11 @@ from sevsnpmeasure import guest as reference
 from sevsnpmeasure import vcpu_types
 from sevsnpmeasure.sev_mode import SevMode
 
+from sevkit.attestation.measure import qemu_line
 from sevkit.errors import SevkitError
 from sevkit.guest import image
-from sevkit.vocabulary import Mode
-from sevkit.attestation.measure import qemu_line
 from sevkit.model.digest import launch_digest
+from sevkit.vocabulary import Mode
 from tests.support.es_digest import DEBUG_SWAP, es_digest
 from tests.support.firmware_image import SECTIONS, firmware_image
 

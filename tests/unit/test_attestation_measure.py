@@ -104,8 +104,8 @@ def test_features_of_sev_es_are_measured(tmp_path: Path, vcpus: int, features: i
     image = firmware_image(b"x", SECTIONS)
     (tmp_path / "fw").write_bytes(image)
     expected = es_digest(vcpus, 0x800F12, str(tmp_path / "fw"), ("", "", ""), features)
-    for given in (features, features | vmsa.SNP_ACTIVE):  # bit 0 is set in SEV-SNP guests alone
-        assert launch_digest(LaunchInputs(Mode.SEV_ES, image, vcpus, 0x800F12, given)) == expected
+    for asked in (features, features | vmsa.SNP_ACTIVE):  # bit 0 is set in SEV-SNP guests alone
+        assert launch_digest(LaunchInputs(Mode.SEV_ES, image, vcpus, 0x800F12, asked)) == expected
 
 
 def test_every_cpu_type_of_sev_snp_measure_has_its_signature() -> None:
