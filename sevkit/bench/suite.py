@@ -20,10 +20,10 @@ PARSERS = ("time", "rate", "number", "quantiles", "fio", "fio-first", "redis", "
 class Workload:
     """One thing to measure.
 
-    ``command`` is run by a shell with DISK, WORK, VCPUS, MEMORY_MIB and SECONDS set. ``parse`` says how its result
-    is read: ``time`` (its duration), ``rate`` (``amount`` / duration), ``number`` (``pattern`` in its output),
-    ``quantiles`` (the same, and lines like ``p99 3``), ``fio``, ``fio-first`` (its first job alone, as the study read
-    it), ``redis``. ``published`` is the study's command, for --as-published. ``prepare`` runs once per boot, ``before``
+    ``command`` is run by a shell with the variables of ``place.variables`` set: DISK, WORK, VCPUS, MEMORY_MIB, SCALE,
+    and SECONDS_EACH, which has a unit (500ms). ``parse`` says how its result is read: ``time`` (its duration), ``rate``
+    (``amount`` / duration), ``number`` (``pattern`` in its output), ``quantiles`` (the same, and lines like
+    ``p99 3``), ``fio``, ``fio-first`` (its first job alone, as the study read it), ``redis``. ``published`` is the study's command, for --as-published. ``prepare`` runs once per boot, ``before``
     before each sample; neither is timed. ``sources`` are C files of sevkit/bench/data/src, compiled on the host and
     copied to WORK. ``needs`` are programs that must be installed, ``device`` a file that must be there. A workload of
     the ``network`` finds address and port of a server on the host in NETWORK. ``after`` ends what ``prepare`` started.
