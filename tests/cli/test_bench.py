@@ -62,6 +62,13 @@ def test_run_for_people(results: Path, capsys: Capture) -> None:
     assert status == 0
     assert "provenance: mock" in out
     assert "95 % interval" in out
+    sentences = [line for line in out.splitlines() if " against nosev (mock: says nothing of hardware): " in line]
+    assert [line.split()[0] for line in sentences] == ["sev", "sev-es", "sev-snp"]
+
+
+def test_the_usual_run_compares_nosev_with_the_strongest_mode(tmp_path: Path, capsys: Capture) -> None:
+    data = envelope(capsys, "run", "--where", "mock", "--output", tmp_path / "r", "--dry-run")["data"]
+    assert data["arms"] == ["nosev", "nosev#again", "sev-snp"]
 
 
 def test_dry_run_writes_nothing(tmp_path: Path, capsys: Capture) -> None:
