@@ -28,9 +28,7 @@ def _sentence(name: str, rows: Sequence[Comparison]) -> str:
     told = []
     if counts[Ruling.WORSE]:
         factor, worst = max((cost(row) or 0.0, label_of(row.series)) for row in rows if row.outcome is Ruling.WORSE)
-        told.append(
-            f"worse in {counts[Ruling.WORSE]} of {len(rows)}, at most {factor:.2f} times ({worst})"
-        )
+        told.append(f"worse in {counts[Ruling.WORSE]} of {len(rows)}, at most {factor:.2f} times ({worst})")
     if counts[Ruling.BETTER]:
         told.append(f"better in {counts[Ruling.BETTER]}")
     if counts[Ruling.EQUIVALENT]:
