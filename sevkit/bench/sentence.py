@@ -27,8 +27,9 @@ def _sentence(name: str, rows: Sequence[Comparison]) -> str:
     undecided = sum(counts[ruling] for ruling in _OPEN)
     told = []
     if counts[Ruling.WORSE]:
-        factor, worst = max((cost(row) or 0.0, label_of(row.series)) for row in rows if row.outcome is Ruling.WORSE)
-        told.append(f"worse in {counts[Ruling.WORSE]} of {len(rows)}, at most {factor:.2f} times ({worst})")
+        worst = max((row for row in rows if row.outcome is Ruling.WORSE), key=lambda row: cost(row) or 0.0)
+        most = f"{worst.ratio:.2f} times the {worst.metric.name} in {label_of(worst.series)}"
+        told.append(f"worse in {counts[Ruling.WORSE]} of {len(rows)}, most of all {most}")
     if counts[Ruling.BETTER]:
         told.append(f"better in {counts[Ruling.BETTER]}")
     if counts[Ruling.EQUIVALENT]:

@@ -100,7 +100,7 @@ def test_a_failing_workload_is_a_partial_success(tmp_path: Path, capsys: Capture
         (["report", "/nonexistent"], "not a results directory"),
         (["lint"], "Missing argument"),
         (["lint", "/nonexistent"], "is not a directory"),
-        (["import", "/nonexistent", "--output", "x"], "is not a directory"),
+        (["import", "/nonexistent", "--output", "x", "--provenance", "published"], "is not a directory"),
     ],
 )
 def test_usage_errors_have_words_and_status_2(
@@ -122,7 +122,7 @@ def test_import_compare_lint(tmp_path: Path, capsys: Capture) -> None:
     folder.mkdir()
     for mode in ("nosev", "sev"):
         shutil.copy(FIO / "iops_mixread-nvme-sev.json", folder / f"iops_mixread-nvme-{mode}.json")
-    imported = envelope(capsys, "import", folder, "--output", tmp_path / "r")["data"]
+    imported = envelope(capsys, "import", folder, "--provenance", "published", "--output", tmp_path / "r")["data"]
     assert imported["modes"] == ["nosev", "sev"]
     (found,) = envelope(capsys, "compare", tmp_path / "r")["data"]["comparisons"]
     shape = {"workload", "storage", "metric", "unit", "direction", "baseline_mode", "mode", "ratio", "interval"}
@@ -234,7 +234,7 @@ def test_text_from_results_is_escaped_in_html(tmp_path: Path, capsys: Capture) -
     for mode in ("nosev", "sev"):
         shutil.copy(FIO / "bw_read-nvme-sev.json", folder / f"x-nvme-{mode}.json")
     evil = "<script>alert(1)</script>&\"'"
-    call(capsys, "import", folder, "--workload", evil, "--output", tmp_path / "r")
+    call(capsys, "import", folder, "--provenance", "published", "--workload", evil, "--output", tmp_path / "r")
     assert call(capsys, "report", tmp_path / "r", "--html", tmp_path / "r.html")[0] == 0
     assert "<script>" not in (tmp_path / "r.html").read_text()
 
@@ -374,7 +374,7 @@ def test_what_was_not_measured_for_it_has_no_parts_and_no_curves(capsys: Capture
 
 
 def test_verify_exits_by_its_answer(capsys: Capture, tmp_path: Path) -> None:
-    call(capsys, "import", FIO, "--output", tmp_path / "r")
+    call(capsys, "import", FIO, "--provenance", "published", "--output", tmp_path / "r")
     assert envelope(capsys, "verify", tmp_path / "r")["exit_code"] == 0
     raw = next((tmp_path / "r/raw").iterdir())
     raw.write_text(raw.read_text().replace("1", "2", 1))
@@ -382,3 +382,10 @@ def test_verify_exits_by_its_answer(capsys: Capture, tmp_path: Path) -> None:
     assert (found["exit_code"], found["data"]["verdict"]) == (1, "changed")
     call(capsys, "published", "--output", tmp_path / "study")
     assert envelope(capsys, "verify", tmp_path / "study")["exit_code"] == 3
+
+
+def test_import_does_not_guess_where_results_were_measured(tmp_path: Path, capsys: Capture) -> None:
+    status, _, err = call(capsys, "import", FIO, "--output", tmp_path / "r")
+    assert status == 2
+    assert "--provenance" in err
+    assert not (tmp_path / "r").exists()
