@@ -83,7 +83,7 @@ def _refuse_contradictions(form: str, hosts: tuple[str, ...], asked: dict[str, s
         raise UsageError(f"{' and '.join(given)} exclude each other", hint="ask about one thing at a time")
     if (hosts or asked["log"] is not None) and (asked["save"] or asked["require"]):
         raise UsageError(f"--save and --require do not go with {given[0]}", hint="leave them out")
-    fits = ("human", "short", "json", *(("prometheus", "jsonl") if hosts else ()))
+    fits = ("human", "short", "json", *(("prometheus", "jsonl", "junit") if hosts else ()))
     if (hosts or asked["log"] is not None) and form not in fits:
         raise UsageError(f"--format {form} does not go with {given[0]}", hint="use --json")
 
@@ -103,9 +103,13 @@ def text(data: Mapping[str, Any], form: str, *, everything: bool = False) -> str
 
         return nfd(data)
     if form == "junit":
-        from sevkit.render.junit import render as junit
+        from sevkit.render import junit
 
-        return junit(data)
+        if "hosts" in data:
+            from sevkit.probe.checks import readiness
+
+            return junit.fleet(data, readiness.advice())
+        return junit.render(data)
     from sevkit.render import probe
 
     if form == "diff" or "hosts" in data:

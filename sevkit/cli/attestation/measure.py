@@ -63,6 +63,7 @@ def _launch(options: dict[str, Any]) -> Measurement:
     from sevkit.model.digest import firmware_run, launch_digest
     from sevkit.model.measure import fold
     from sevkit.model.ovmf import parse
+    from sevkit.vocabulary import Mode
 
     if options["native_zero"]:
         raise UsageError("--native-zero is for --igvm")
@@ -78,7 +79,7 @@ def _launch(options: dict[str, Any]) -> Measurement:
         "vcpus": inputs.vcpus,
         "vcpu_sig": f"{inputs.signature:#x}",
         "vcpu_type": options["vcpu_type"] or cpus.type_of(inputs.signature),
-        "guest_features": f"{inputs.features:#x}",
+        "guest_features": f"{inputs.sev_features if inputs.mode is not Mode.SEV else 0:#x}",
         "vmm": inputs.vmm,
         "kernel_hashes": inputs.kernel is not None,
         "warnings": list(_warnings(inputs)),
