@@ -216,4 +216,5 @@ class ListData(TypedDict):
 
     attacks: list[ListedAttack]
     generation: NotRequired[str]
+    mode: NotRequired[str]
     published: NotRequired[list[dict[str, Any]]]
