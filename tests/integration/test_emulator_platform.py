@@ -371,3 +371,23 @@ def test_an_entry_has_no_bits_for_it(victim: Machine, argument: str, value: int)
 
 def test_there_is_no_vcpu_with_a_large_number(victim: Machine) -> None:
     assert "no vCPU" in victim.refusal("x-sev-host-vmsa", vcpu=1 << 32)
+
+
+def test_the_object_of_a_running_guest_stays(victim: Machine) -> None:
+    assert "in use" in victim.refusal("object-del", id="sev0")
+    assert victim.ask("query-sev")["enabled"]
+
+
+def test_loading_device_state_is_refused(victim: Machine, tmp_path: Path) -> None:
+    victim.ask("stop")
+    (tmp_path / "state").write_bytes(b"no state")
+    assert "does not leave" in victim.refusal("xen-load-devices-state", filename=str(tmp_path / "state"))
+    victim.ask("cont")
+
+
+def test_no_vcpu_is_added_after_the_launch(start: Start) -> None:
+    machine = start(options="", extra=["-S", "-smp", "1,maxcpus=2"])
+    slots = machine.ask("query-hotpluggable-cpus")
+    free = next(slot for slot in slots if "qom-path" not in slot)
+    said = machine.refusal("device_add", driver=free["type"], id="new", **free["props"])
+    assert "no vCPU can be added" in said
