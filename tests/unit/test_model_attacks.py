@@ -12,6 +12,7 @@ from sevkit.attacks.experiment import COLUMNS, Attack, Form, Mitigation, Noteboo
 from sevkit.attacks.matrix import as_data, in_model, run_model
 from sevkit.attacks.plan import Planned
 from sevkit.errors import UsageError
+from sevkit.guest.spec import GuestSpec
 from sevkit.render import matrix as renderer
 from sevkit.vocabulary import Level, Mode
 
@@ -165,3 +166,24 @@ def test_what_falls_with_a_check_is_stopped_by_it() -> None:
         if attack.falls_with is not None:
             run = matrix.in_model(attack, Mode.SEV_SNP, False).run
             assert (run.outcome, run.observation.check) == (Outcome.STOPPED, attack.falls_with)
+
+
+@pytest.mark.parametrize(
+    ("mode", "policy", "forbids"),
+    [
+        (Mode.SEV, None, False),
+        (Mode.SEV, 0x1, True),
+        (Mode.SEV, 0x0, False),
+        (Mode.SEV_ES, 0x5, True),
+        (Mode.SEV_ES, 0x4, False),
+        (Mode.SEV_SNP, 0x30000, True),
+        (Mode.SEV_SNP, 0xB0000, False),
+    ],
+)
+def test_a_policy_that_was_given_decides_what_debugging_should_give(
+    mode: Mode, policy: int | None, forbids: bool
+) -> None:
+    attack = attacks.find("debug-decrypt")
+    assert attack.mitigations_of is not None
+    on = attack.mitigations_of(GuestSpec(mode=mode, policy=policy))
+    assert attack.expectation(mode, on).outcome is (Outcome.STOPPED if forbids else Outcome.WORKS)
