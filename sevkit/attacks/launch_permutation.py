@@ -77,7 +77,7 @@ def guest(lab: GuestLab, note: Notebook) -> Observation:
         if seen != int.from_bytes(content[:4], "little"):
             raise InconclusiveError("the digests are equal, but the guest does not see the exchanged pages")
     return note.works(
-        "digest-without-address", "Both launches measure alike; the guest has the pages where the host put them."
+        "digest-without-address", "Both launches measure alike; the guest has its pages where the host put them."
     )
 
 
