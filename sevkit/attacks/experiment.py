@@ -93,6 +93,7 @@ class Attack:
     ``image``: the image that it needs in place of the default.
     ``mitigations_of``: the mitigations that a guest of a given spec has, when its launch options decide.
     ``captures``: the real-guest form captures the VMM's memory, so it supports ``--capture`` and ``--keep``.
+    ``ends_guest``: why the guest may not survive it, so that it is only performed on guests launched for it.
 
     ``falls_with`` is the check that alone stops the attack under SEV-SNP: a flaw of the platform that lets the host
     past it (attacks/flaws.py) lets the attack through.
@@ -125,6 +126,7 @@ class Attack:
     image: str | None = None
     mitigations_of: Callable[[GuestSpec], frozenset[Mitigation]] | None = None
     captures: bool = False
+    ends_guest: str | None = None
     breaks_claim: Source | None = None
 
     def expectation(

@@ -175,7 +175,7 @@ class _Course:
         """Begin nothing new; without its guest an experiment ends at once."""
         self.deadline = 0.0
         for session in list(self.sessions):
-            session.guest.stop()
+            session.end()
 
 
 def _one_mode(

@@ -146,7 +146,7 @@ def run_planned(
             try:
                 return on_guest(attack, session, target, progress, heard)
             finally:
-                session.guest.stop()
+                session.end()
 
         if not attack.captures or listener:
             yield from map(perform, planned)
@@ -159,7 +159,7 @@ def run_planned(
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 for session in sessions.values():  # without its guest an experiment ends at once
-                    session.guest.stop()
+                    session.end()
                 raise
 
 
