@@ -1,6 +1,9 @@
 """The attacks as experiments: every cell as expected, AMD's table as oracle, every failure of SEV-SNP cited."""
 
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -187,3 +190,37 @@ def test_a_policy_that_was_given_decides_what_debugging_should_give(
     assert attack.mitigations_of is not None
     on = attack.mitigations_of(GuestSpec(mode=mode, policy=policy))
     assert attack.expectation(mode, on).outcome is (Outcome.STOPPED if forbids else Outcome.WORKS)
+
+
+def test_a_matrix_that_is_left_early_ends_its_guests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two modes are performed at a time; an experiment that waits for its guest ends when that is stopped."""
+    ended = {mode: threading.Event() for mode in Mode}
+
+    class FakeSession:
+        def __init__(self, mode: Mode) -> None:
+            self.planned = Planned(mode, Level.EMULATOR, Form.GUEST)
+
+        def end(self) -> None:
+            ended[self.planned.mode].set()
+
+    @contextmanager
+    def opened(planned: list[Planned], *_: object) -> Iterator[dict[Mode, FakeSession]]:
+        yield {each.mode: FakeSession(each.mode) for each in planned}
+
+    def performed(attack: Attack, session: FakeSession, *_: object) -> object:
+        if session.planned.mode is not Mode.NOSEV:
+            assert ended[session.planned.mode].wait(60)
+        return in_model(attack, session.planned.mode, False).run
+
+    monkeypatch.setattr(matrix, "opened", opened)
+    monkeypatch.setattr(matrix, "_performed", performed)
+    monkeypatch.setattr(matrix, "_answers", lambda _: True)
+    monkeypatch.setattr(
+        matrix, "plan", lambda attack, modes, target, progress: [Planned(modes[0], Level.EMULATOR, Form.GUEST)]
+    )
+    monkeypatch.setattr(matrix, "available", lambda level: dict.fromkeys((Mode.NOSEV, Mode.SEV)))
+    cells = matrix.run_guests([attacks.find("replay")], Level.EMULATOR)
+    assert next(cells).run.mode is Mode.NOSEV
+    assert not ended[Mode.SEV].is_set()
+    cells.close()
+    assert ended[Mode.SEV].is_set()
