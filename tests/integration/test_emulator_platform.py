@@ -21,11 +21,13 @@ from sevkit.vocabulary import Mode
 
 from . import snp_machine
 from .emulator_guest import engine
+from .host_commands import Draw, throw
 from .snp_machine import FIRST, SECOND, Machine, build_firmware
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(300)]
 
 Start = Callable[..., Machine]
+HOST_COMMANDS = int(os.environ.get("SEVKIT_TEST_HOST_COMMANDS", "400"))
 
 
 @pytest.fixture(scope="module")
@@ -379,3 +381,25 @@ def test_the_host_sees_which_pages_are_touched(victim: Machine) -> None:
         "a touch of the first page",
         lambda: FIRST in {touch["gpa"] for touch in victim.ask("x-sev-host-page-trace", enable=True)},
     )
+
+
+def test_the_vmm_answers_whatever_the_host_asks(victim: Machine) -> None:
+    """``SEVKIT_TEST_HOST_COMMANDS=10000`` is the long form."""
+    seen = throw(victim.home / "qmp", Draw(HOST_COMMANDS, 64 << 20), HOST_COMMANDS)
+    assert victim.process.poll() is None, victim.log()[-2000:]
+    names = {name.removeprefix("-") for name in seen if "x-sev-host" in name}
+    assert {name for name in names if name in seen} == names  # each was accepted at least once
+    assert {name for name in names if f"-{name}" in seen} >= {
+        f"x-sev-host-{each}" for each in ("remap", "read", "vmsa")
+    }
+
+
+@pytest.mark.parametrize(("argument", "value"), [("asid", 1025), ("entry_gpa", 1 << 51)])
+def test_an_entry_has_no_bits_for_it(victim: Machine, argument: str, value: int) -> None:
+    before = victim.ask("x-sev-host-rmp", gpa=FIRST)
+    assert "FAIL_INPUT" in victim.refusal("x-sev-host-rmpupdate", gpa=FIRST, **{argument: value})
+    assert victim.ask("x-sev-host-rmp", gpa=FIRST) == before
+
+
+def test_there_is_no_vcpu_with_a_large_number(victim: Machine) -> None:
+    assert "no vCPU" in victim.refusal("x-sev-host-vmsa", vcpu=1 << 32)
