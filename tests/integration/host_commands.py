@@ -36,8 +36,8 @@ class Draw:
 
     def command(self) -> Command:
         """One command with its arguments."""
-        kinds: tuple[Callable[[], Command], ...] = (self.pair, self.page, self.update, self.data, self.vcpu, self.rest)
-        return self.random.choice(kinds)()
+        few: tuple[Callable[[], Command], ...] = (self.pair, self.page, self.update, self.data, self.vcpu)
+        return self.random.choice((*few, self.lies, self.rest))()
 
     def pair(self) -> Command:
         name = self.random.choice(("remap", "alias", "swap"))
@@ -65,6 +65,19 @@ class Draw:
             return "x-sev-host-read", {"gpa": self.gpa(), "size": draw.choice((0, 1, 16, 4096, 4097, 1 << 31))}
         text = base64.b64encode(bytes(draw.choice((0, 1, 16, 4096, 5000)))).decode()
         return "x-sev-host-write", {"gpa": self.gpa(), "data": draw.choice((text, "!!", "A"))}
+
+    def lies(self) -> Command:
+        draw = self.random
+        leaf = draw.choice((0, 7, 0xD, 0x8000001F, 0xFFFFFFFF))
+        values = {name: draw.getrandbits(32) for name in ("index", "eax", "ebx", "ecx", "edx") if draw.random() < 0.5}
+        size = draw.choice((0, 1, 16, 4096, 4097, 1 << 31))
+        commands: tuple[Command, ...] = (
+            ("x-sev-host-debug-decrypt", {"gpa": self.gpa(), "size": size}),
+            ("x-sev-host-asid-walk", {"gpa": self.gpa(), "asid": draw.choice((0, 1, 2, 65535))}),
+            ("x-sev-host-cpuid", {"function": leaf, **values}),
+            ("x-sev-host-cpuid-restore", {}),
+        )
+        return draw.choice(commands)
 
     def vcpu(self) -> Command:
         draw = self.random

@@ -125,6 +125,14 @@ def test_the_launch_digest_is_the_hardwares(
     assert machine.read("launch-digest") == expected.hex()
 
 
+@pytest.mark.parametrize(("options", "seen"), [(",policy=0x1", False), (",policy=0x5", False), ("", True)])
+def test_exchanged_launch_pages_are_seen_if_addresses_are_measured(start: Start, options: str, seen: bool) -> None:
+    kind = "sev-tcg-guest" if options else "sev-snp-tcg-guest"
+    swap = f"{options},x-launch-swap=0xffffe000/0xfffff000"
+    digests = [start(kind=kind, options=each, extra=["-S"]).read("launch-digest") for each in (options, swap)]
+    assert (digests[0] != digests[1]) is seen
+
+
 def test_query_sev_answers_as_for_hardware(start: Start) -> None:
     machine = start(options=",policy=0xb0000", extra=["-S"])
     answer = machine.ask("query-sev")
@@ -143,6 +151,9 @@ def test_query_sev_answers_as_for_hardware(start: Start) -> None:
         ("sev-tcg-guest", ",policy=0x45", "reserved"),
         ("sev-tcg-guest", ",debug-swap=on", "save area of SEV-ES and SEV-SNP"),
         ("sev-snp-tcg-guest", ",secure-tsc=on", "times have no meaning"),
+        ("sev-snp-tcg-guest", ",x-launch-swap=0x1000", "two addresses of pages"),
+        ("sev-snp-tcg-guest", ",x-launch-swap=0xfffff800/0xfffff000", "two addresses of pages"),
+        ("sev-tcg-guest", ",x-launch-swap=0/0xfffff000", "no page of the firmware image at 0"),
     ],
 )
 def test_bad_settings_are_refused_with_the_reason(start: Start, kind: str, options: str, words: str) -> None:
@@ -272,6 +283,27 @@ def test_the_host_reads_ciphertext_of_private_pages_and_plaintext_of_shared_ones
     assert not victim.ask("x-sev-host-read", gpa=0x200000, size=16)["private"]
     entry = victim.ask("x-sev-host-rmp", gpa=FIRST)
     assert (entry["state"], entry["entry-gpa"], entry["perms"]) == ("guest-valid", FIRST, [15, 0, 0, 0])
+
+
+def test_the_firmware_decrypts_for_the_host_only_if_the_policy_allows_it(start: Start, victim: Machine) -> None:
+    refusal = victim.refusal("x-sev-host-debug-decrypt", gpa=FIRST, size=16)
+    assert "SNP_DBG_DECRYPT: POLICY_FAILURE" in refusal
+    debuggable = start(run=snp_machine.VICTIM, options=",policy=0xb0000")
+    debuggable.wait_for_text("ready")
+    data = debuggable.ask("x-sev-host-debug-decrypt", gpa=FIRST, size=8)["data"]
+    assert base64.b64decode(data) == b"\x11" * 8
+    shared = debuggable.refusal("x-sev-host-debug-decrypt", gpa=0x200000, size=16)
+    assert "INVALID_PAGE_STATE" in shared
+    assert "within a page" in debuggable.refusal("x-sev-host-debug-decrypt", gpa=FIRST, size=4097)
+
+
+def test_a_walk_under_the_guests_asid_is_refused(victim: Machine) -> None:
+    assert "RMP_GPA" in victim.refusal("x-sev-host-asid-walk", gpa=FIRST, asid=1)
+    assert "the ASIDs are 0" in victim.refusal("x-sev-host-asid-walk", gpa=FIRST, asid=2)
+    assert "divisible by 8" in victim.refusal("x-sev-host-asid-walk", gpa=FIRST + 4, asid=1)
+    entry = base64.b64decode(victim.ask("x-sev-host-read", gpa=FIRST, size=8)["data"])
+    step = victim.ask("x-sev-host-asid-walk", gpa=FIRST, asid=0)  # no key: the ciphertext
+    assert step["present"] is bool(entry[0] & 1)
 
 
 def test_the_registers_are_sealed(victim: Machine, firmware: Path) -> None:

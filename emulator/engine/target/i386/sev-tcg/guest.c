@@ -140,7 +140,7 @@ int sev_encrypt_flash(hwaddr gpa, uint8_t *ptr, uint64_t len, Error **errp)
     if (!sev_snp_enabled()) {
         sev_tcg_measure_bytes(ptr, len);
     }
-    return 0;
+    return sev_tcg_swap_firmware(gpa, ptr, len, errp) ? 0 : -1;
 }
 
 /* ---- starting up ---- */
