@@ -60,7 +60,7 @@ def _levels(text: str | None) -> dict[str, int] | None:
 
 
 def _published(generation: str, tcb: dict[str, int] | None) -> tuple[str, list[dict[str, Any]]]:
-    """The processors' strongest mode, and every bulletin of the table, judged for it; the attacks that perform it here stand with it."""
+    """The processors' strongest mode, and every bulletin judged for it, with the attacks that perform it here."""
     from sevkit.attestation.tcb import judge, table
     from sevkit.attestation.tcb.known import Known
 
