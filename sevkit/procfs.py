@@ -16,6 +16,11 @@ def is_zombie(pid: int) -> bool:
     return _stat(pid)[:1] == ["Z"]
 
 
+def command_line(pid: int) -> bytes:
+    """The words of a process's command line, each followed by a zero byte, from its memory; empty if it has ended."""
+    return _read(f"/proc/{pid}/cmdline").encode(errors="surrogateescape")
+
+
 def ptrace_hint(pid: int) -> str:
     """Why the kernel may have refused ptrace, and what to do."""
     tracer = _tracer(pid)
@@ -47,7 +52,7 @@ def _status(pid: int, field: str) -> int:
 
 def _read(path: str) -> str:
     try:
-        with open(path, errors="replace") as file:  # noqa: PTH123 - pathlib would cost start-up time
+        with open(path, errors="surrogateescape") as file:  # noqa: PTH123 - pathlib would cost start-up time
             return file.read()
     except OSError:
         return ""

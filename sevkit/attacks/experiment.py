@@ -91,6 +91,7 @@ class Attack:
     real-guest form needs only the guest protocol, so `attack run` performs it on the mock's guests at level model.
     ``image``: the image that it needs in place of the default.
     ``captures``: the real-guest form captures the VMM's memory, so it supports ``--capture`` and ``--keep``.
+    ``ends_guest``: why the guest may not survive it, so that it is only performed on guests launched for it.
 
     ``falls_with`` is the check that alone stops the attack under SEV-SNP: a flaw of the platform that lets the host
     past it (attacks/flaws.py) lets the attack through.
@@ -122,6 +123,7 @@ class Attack:
     on_mock: bool = False
     image: str | None = None
     captures: bool = False
+    ends_guest: str | None = None
     breaks_claim: Source | None = None
 
     def expectation(

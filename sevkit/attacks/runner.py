@@ -139,7 +139,7 @@ def run_planned(
             try:
                 yield on_guest(attack, session, target, progress, listener(each))
             finally:
-                session.guest.stop()
+                session.end()
 
 
 def in_model(

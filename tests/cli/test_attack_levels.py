@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -184,3 +185,46 @@ def test_options_of_encrypted_guests_reach_only_those(nothing_starts: None, sevk
     on_mock = ["attack", "run", "leak", "--level", "model", "--modes", "sev", "--dry-run"]
     assert sevkit_json(*on_mock, "--policy", "nodbg")[0] == 0
     assert sevkit_json(*on_mock, "--policy", "nonsense")[0] == 2
+
+
+@pytest.fixture
+def m(sevkit: Run) -> Iterator[str]:
+    """A mock guest with a name that is everywhere in memory."""
+    launch = ["guest", "launch", "--hypervisor", "mock", "--mode", "sev", "--memory", "64M", "--name", "m", "--detach"]
+    assert sevkit(*launch)[0] == 0
+    yield "m"
+    sevkit("guest", "stop", "m")
+
+
+def test_a_guest_that_runs_is_attacked_and_left_running(m: str, sevkit: Run, sevkit_json: RunJson) -> None:
+    status, envelope = sevkit_json("attack", "run", "leak", "--guest", m, "--capture", "live")
+    assert status == 0, envelope["errors"]
+    (experiment,) = envelope["data"]["experiments"]
+    assert (experiment["mode"], experiment["level"], experiment["verdict"]) == ("sev", "model", "protected")
+    assert experiment["controls"] == {"positive": True, "negative": True, "secret_alive": True}
+    assert experiment["details"]["guest"] == m
+    assert experiment["coverage"]["guest_ram_bytes"] == 64 << 20
+    assert m in sevkit("guest", "list")[1]
+    plan = sevkit_json("attack", "run", "leak", "--guest", m, "--dry-run")[1]["data"]["plan"]
+    assert [(step["guest"], step["mode"]) for step in plan] == [(m, "sev")]
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["leak", "--modes", "sev"], "--modes has no effect"),
+        (["leak", "--memory", "1G"], "--memory has no effect"),
+        (["leak", "--level", "model"], "--level has no effect"),
+        (["leak", "--seed", "2"], "--seed has no effect"),
+        (["leak", "--timeout", "9"], "--timeout has no effect"),
+        (["replay"], "it needs a guest in QEMU"),
+        (["badram"], "it has no form for real guests"),
+        *((["--", name], "the guest might not survive it") for name in ("aliasing", "cachewarp", "double-validate")),
+        (["leak", "--keep", "c", "--capture", "live"], "--keep keeps cores"),
+    ],
+)
+def test_what_does_not_suit_a_running_guest_is_refused(m: str, sevkit: Run, argv: list[str], words: str) -> None:
+    status, out, err = sevkit("attack", "run", "--guest", m, *argv)
+    assert status == 2, out
+    assert words in err
+    assert sevkit("attack", "run", "leak", "--guest", "nobody")[0] == 2

@@ -99,5 +99,5 @@ def check_limits(plan: Plan) -> None:
                 raise UsageError(
                     f"one sample of {workload.name} takes about {span(one)} here; its limit is {limit}",
                     hint="use a machine with KVM and more CPUs"
-                    + (" (or give --small)" if f"{workload.name}-small" in workloads() else ", or leave it out"),
+                    + (" (or profile paper-small)" if f"{workload.name}-small" in workloads() else ", or leave it out"),
                 )

@@ -17,7 +17,12 @@ from sevkit.result import Result
 @click.option("--mode", type=MODE, help="The mode, where the names do not say it.")
 @click.option("--storage", help="The storage, where the names do not say it.")
 @click.option("--workload", help="The workload, instead of what the names say.")
-@click.option("--provenance", type=PROVENANCE, default="published", show_default=True, help="Where they come from.")
+@click.option(
+    "--provenance",
+    type=PROVENANCE,
+    required=True,
+    help="Where they were measured; published: by others, as they say.",
+)
 @reporting
 def command(
     directory: Path,

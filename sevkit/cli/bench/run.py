@@ -179,6 +179,7 @@ def measured(outcome: Any, prepared: Any, output: Path) -> tuple[Measured, list[
     """What was measured, and an error for each failure."""
     from sevkit.bench.analysis.compare import compare
     from sevkit.bench.report import summarise
+    from sevkit.bench.sentence import sentences
 
     errors: list[SevkitError] = [
         GuestError(f"{failure.cell}: {failure.message}", detail=failure.detail) for failure in outcome.failures
@@ -197,6 +198,7 @@ def measured(outcome: Any, prepared: Any, output: Path) -> tuple[Measured, list[
         "unfinished": _unfinished(outcome, prepared.plan),
         "comparisons": [c.as_dict() for c in compared],
         "summary": summarise(compared),
+        "sentences": sentences(compared),
     }, errors
 
 
@@ -224,6 +226,7 @@ def _print(data: Measured) -> Iterator[str]:
     if data["comparisons"]:
         yield "\n" + bench_tables.text(data["comparisons"])
         yield "\n" + " ".join(data["summary"])
+    yield from ["", *data["sentences"]]
     yield f"\nresults: {data['output']}  (sevkit bench report {data['output']} --html report.html)"
 
 

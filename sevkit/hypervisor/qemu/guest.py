@@ -71,11 +71,11 @@ class QemuGuest:
         try:
             return channel.run(command, stdin=stdin, timeout=timeout)
         except DeadlineError as error:
-            if self._suspended():
+            if self.suspended():
                 raise DeadlineError(error.message, hint=f"it is suspended: sevkit guest resume {self.name}") from error
             raise
 
-    def _suspended(self) -> bool:
+    def suspended(self) -> bool:
         """Whether QEMU holds the guest; False too if QEMU does not say so within a moment."""
         try:
             status = qmp.execute(self._folder / "qmp", "query-status", timeout=_MOMENT)

@@ -92,6 +92,7 @@ class QemuHypervisor:
         assumed = replace(able, objects=able.objects | present)
         image = images.expected(spec.image)
         spec = prepare.settled(spec, image)
+        prepare.check_least(spec)
         return spec, assumed, accel, self._place(spec, image, assumed, assume=True), known
 
     def launch(self, spec: GuestSpec, *, detach: bool = False, timeout: float = 120.0) -> QemuGuest:

@@ -62,6 +62,17 @@ def settled(spec: GuestSpec, image: images.Image) -> GuestSpec:
 
 def check_memory(spec: GuestSpec) -> None:
     """Refuse too little memory for the guest to boot, and more than this host has."""
+    check_least(spec)
+    here = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+    if spec.memory_mib > here:
+        raise NoSpaceError(
+            f"a guest of {spec.memory_mib} MiB does not fit this host, which has {here} MiB",
+            hint=f"give --memory {max(1, here // 2048)}G or less",
+        )
+
+
+def check_least(spec: GuestSpec) -> None:
+    """Refuse too little memory for the guest to boot, on any host."""
     if not spec.has_agent or spec.kernel is not None:
         least = 32  # how much the user's own kernel and initrd need is not known
     else:
@@ -71,9 +82,6 @@ def check_memory(spec: GuestSpec) -> None:
             f"{spec.memory_mib} MiB are too little for {spec.image} with {argv_builder.firmware_of(spec)}",
             hint=f"give --memory {least}M or more",
         )
-    here = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
-    if spec.memory_mib > here:
-        raise NoSpaceError(f"a guest of {spec.memory_mib} MiB does not fit this host, which has {here} MiB")
 
 
 def initrd_of(spec: GuestSpec, image: images.Image, folder: Path) -> Path | None:
