@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from sevkit.cli.output import colour, json_wanted, reporting, want_json
+from sevkit.cli.refuse import misplaced
 from sevkit.errors import ExitCode, UsageError
 from sevkit.probe.answer import MODES, Request, answer
 from sevkit.probe.payload import Difference, Fleet, LogReport, Report
@@ -37,6 +38,7 @@ def command(
     Reads this machine, or what --from, --log or --host name. A reading that fails is unknown, never "off".
     """
     if ctx.invoked_subcommand:
+        misplaced(ctx, "form")
         return None
     form = "json" if json_wanted() else "short" if short and form == "human" else form
     _refuse_contradictions(form, hosts, asked)
@@ -57,7 +59,10 @@ def diff(ctx: click.Context, /, a: str, b: str) -> Result[Difference]:
     from sevkit.probe.diff import compare
     from sevkit.probe.sources import read_source
 
-    if ctx.parent and ctx.parent.params["form"] == "json":
+    form = ctx.parent.params["form"] if ctx.parent else "human"
+    if form not in {"human", "json"}:
+        raise UsageError(f"--format {form} does not go with diff", hint="use --json")
+    if form == "json":
         want_json()
     data = compare(read_source(a), read_source(b), (a, b))
     return Result("probe diff", data, human=lambda data: [text(data, "diff")])

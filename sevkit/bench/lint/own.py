@@ -72,7 +72,7 @@ def _campaign(campaign: store.Campaign) -> Iterator[Finding]:
 
 
 def _boots(arms: Iterable[Arm]) -> dict[str, int]:
-    return {arm.name: len(set(arm.labels().tolist())) for arm in arms}
+    return {arm.name: len(set(arm.labels.tolist())) for arm in arms}
 
 
 def _series(title: str, arms: list[Arm], *, imported: bool) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ from sevkit.cli.attestation.explain import explain
 from sevkit.cli.attestation.idblock import idblock
 from sevkit.cli.attestation.launch_options import FILE, MODES, launch_inputs, launch_options
 from sevkit.cli.output import json_wanted, reporting
+from sevkit.cli.refuse import misplaced
 from sevkit.errors import ExitCode, UsageError
 from sevkit.render import attestation as text
 from sevkit.result import Result
@@ -43,9 +44,7 @@ def command(ctx: click.Context, /, **options: Any) -> Result[Measurement] | Resu
     owner signs. Their options stand behind their names.
     """
     if ctx.invoked_subcommand is not None:
-        given = [name for name in options if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
-        if given:
-            raise UsageError(f"options of `measure {ctx.invoked_subcommand}` stand behind its name")
+        misplaced(ctx)
         return None
     base64 = options["output_format"] == "base64"
     if options["igvm"] is None:
@@ -64,6 +63,7 @@ def _launch(options: dict[str, Any]) -> Measurement:
     from sevkit.model.digest import firmware_run, launch_digest
     from sevkit.model.measure import fold
     from sevkit.model.ovmf import parse
+    from sevkit.vocabulary import Mode
 
     if options["native_zero"]:
         raise UsageError("--native-zero is for --igvm")
@@ -79,7 +79,7 @@ def _launch(options: dict[str, Any]) -> Measurement:
         "vcpus": inputs.vcpus,
         "vcpu_sig": f"{inputs.signature:#x}",
         "vcpu_type": options["vcpu_type"] or cpus.type_of(inputs.signature),
-        "guest_features": f"{inputs.features:#x}",
+        "guest_features": f"{inputs.sev_features if inputs.mode is not Mode.SEV else 0:#x}",
         "vmm": inputs.vmm,
         "kernel_hashes": inputs.kernel is not None,
         "warnings": list(_warnings(inputs)),

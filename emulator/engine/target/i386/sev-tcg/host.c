@@ -206,6 +206,8 @@ static bool succeeded(const char *instruction, int eax, Error **errp)
     return eax == SEV_RMP_SUCCESS;
 }
 
+#define MAX_ENTRY_BITS 51       /* of an address in an entry */
+
 /* Split a 2 MiB entry first, as a host must before it takes one page of it. */
 static int update(uint64_t page, const SevRmpEntry *entry)
 {
@@ -265,6 +267,12 @@ void qmp_x_sev_host_rmpupdate(uint64_t gpa, bool has_assigned, bool assigned,
     };
     uint64_t page;
 
+    if (entry.asid != (has_asid ? asid : entry.asid) ||
+        (has_entry_gpa && entry_gpa >> MAX_ENTRY_BITS)) {
+        error_setg(errp, "RMPUPDATE: FAIL_INPUT: the entry has no bits for"
+                   " this ASID or address");
+        return;
+    }
     entry.gfn = (has_entry_gpa ? entry_gpa : entry.asid ? gpa : 0)
         >> SEV_PAGE_BITS;
     if (mapped_page(gpa, &page, errp) && snp(errp)) {
@@ -406,10 +414,16 @@ SevHostData *qmp_x_sev_host_read(uint64_t gpa, uint32_t size, Error **errp)
     return host_data(buf + gpa % SEV_PAGE_SIZE, size, private);
 }
 
+/* Of an index in 64 bits, which is not one of 32. */
+static CPUState *vcpu_at(int64_t index)
+{
+    return index == (int)index ? qemu_get_cpu(index) : NULL;
+}
+
 SevHostData *qmp_x_sev_host_vmsa(int64_t vcpu, Error **errp)
 {
     uint8_t buf[SEV_PAGE_SIZE] QEMU_ALIGNED(64);
-    CPUState *cs = qemu_get_cpu(vcpu);
+    CPUState *cs = vcpu_at(vcpu);
     bool sealed = sev_tcg_level >= SEV_TCG_ES;
 
     if (!active(errp)) {
@@ -436,7 +450,7 @@ SevHostData *qmp_x_sev_host_vmsa(int64_t vcpu, Error **errp)
 void qmp_x_sev_host_inject(uint8_t vector, bool has_vcpu, int64_t vcpu,
                            Error **errp)
 {
-    CPUState *cs = qemu_get_cpu(has_vcpu ? vcpu : 0);
+    CPUState *cs = vcpu_at(has_vcpu ? vcpu : 0);
 
     if (!active(errp)) {
         return;

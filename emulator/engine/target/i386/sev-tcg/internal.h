@@ -196,6 +196,13 @@ void sev_tcg_hold(CPUX86State *env, SevHold hold, uint64_t ghcb_gpa);
 #define SEV_FEATURES_SNP (1 << 0)
 #define SEV_FEATURES_DEBUG_SWAP (1 << 5)
 
+/* ---- what QEMU's own tools see (sealed.c) ---- */
+
+/* From now on nobody reads or writes the registers: SEV-ES and SEV-SNP. */
+void sev_tcg_seal_registers(void);
+/* No log shows private code, or sealed registers.  Fails if one does now. */
+bool sev_tcg_forbid_logs(Error **errp);
+
 /* ---- launch (launch.c, digest.c) ---- */
 
 typedef enum SevPageType {
