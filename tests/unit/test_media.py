@@ -11,6 +11,10 @@ from hypothesis import strategies as st
 
 from sevkit.errors import SevkitError, UsageError
 from sevkit.guest import diagnosis, media
+from sevkit.guest.image import Image
+from sevkit.guest.spec import Firmware, GuestSpec
+from sevkit.hypervisor.qemu import prepare
+from sevkit.vocabulary import Mode
 
 ESP = bytes.fromhex("28732ac11ff8d211ba4b00a0c93ec93b")
 BIOS_BOOT = b"Hah!IdontNeedEFI"
