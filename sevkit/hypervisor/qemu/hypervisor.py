@@ -120,6 +120,7 @@ class QemuHypervisor:
         guest = self._start(spec, self._accel(spec), detach=True, more=("-incoming", state))
         try:
             guest.wait_ready(timeout)
+            guest.check_restored()
         except BaseException:
             guest.stop()
             raise
