@@ -247,6 +247,7 @@ def test_gcore_that_is_refused_names_the_tracer(target: Target, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+@needs_gdb
 @pytest.mark.root
 def test_gcore_on_a_full_disk_is_no_space(target: Target, tmp_path: Path) -> None:
     from sevkit.errors import NoSpaceError
@@ -265,6 +266,7 @@ def test_gcore_on_a_full_disk_is_no_space(target: Target, tmp_path: Path) -> Non
         subprocess.run(["umount", str(small)], check=True)
 
 
+@needs_gdb
 def test_gcore_that_takes_too_long_lets_the_process_go(target: Target, tmp_path: Path) -> None:
     from sevkit.errors import DeadlineError
 
