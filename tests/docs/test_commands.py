@@ -3,6 +3,7 @@
 Blocks that are not run (test_blocks.py) are read too: a newcomer types these first.
 """
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from tests.docs.test_blocks import PAGES, ROOT
 
 # The word before is a program that starts sevkit, a prompt, or nothing.
 _COMMAND = re.compile(r"(?:^|[;&|(]|\$|sudo|-m)\s*(?:[\w./]*/)?sevkit(?P<rest>\s.*)?$")
+# In a message: between backquotes, or at its beginning or after "as root" and the like.
+_NAMED = re.compile(r"(?:^|`|: )sevkit (?P<rest>[a-z][a-z-]*(?: (?:[a-z][a-z-]*|--?[a-z][a-z-]*))*)(?=`|$|[ .,;:])")
 _ENDS = re.compile(r"[|;&<>)]|\$\(")
 
 
@@ -56,14 +59,36 @@ def complaint(words: list[str]) -> str | None:
 @pytest.mark.parametrize("page", [page for page in PAGES if any(shown(page))], ids=lambda page: page.name)
 def test_commands_and_options_exist(page: Path) -> None:
     wrong = []
-    for number, rest in shown(page):
-        rest = _ENDS.split(rest, maxsplit=1)[0]
+    for number, line in shown(page):
+        rest = _ENDS.split(line, maxsplit=1)[0]
         try:
             words = shlex.split(rest, comments=True)
         except ValueError:  # a quote that ends in the next line
             words = rest.split()
         if "…" not in rest.split("#")[0] and (why := complaint(words)):
             wrong.append(f"{page.relative_to(ROOT)}:{number}: sevkit {rest}: {why}")
+    assert not wrong, "\n".join(wrong)
+
+
+def hints() -> Iterator[tuple[str, str]]:
+    """The commands that messages of the program name: their places, and what follows `sevkit`.
+
+    Sentences begin with "sevkit" too; a command is what begins with the name of one.
+    """
+    names = set(root.list_commands(click.Context(root)))
+    for path in sorted((ROOT / "sevkit").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and "\n" not in node.value:
+                for match in _NAMED.finditer(node.value):
+                    if match["rest"].split()[0] not in names:
+                        continue
+                    yield f"{path.relative_to(ROOT)}:{node.lineno}", match["rest"]
+
+
+def test_commands_that_messages_name_exist() -> None:
+    found = list(hints())
+    assert len(found) > 40
+    wrong = [f"{where}: sevkit {rest}: {why}" for where, rest in found if (why := complaint(rest.split()))]
     assert not wrong, "\n".join(wrong)
 
 
