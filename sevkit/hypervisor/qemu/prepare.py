@@ -22,7 +22,8 @@ _SOCKET_PATH_LIMIT = 107  # sun_path in unix(7)
 def share_disk(folder: Path, disk: Path) -> None:
     """Pack a folder into a disk with its own file system, of 1.5 times its size. It works in every mode.
 
-    A live share (9p, virtiofs) would need a module that cloud kernels lack, or a daemon.
+    A live share would not: QEMU's vhost-user-fs-pci refuses iommu_platform, which encrypted guests need, and Debian's
+    cloud kernels have no 9p.
     """
     size = sum(entry.lstat().st_size for entry in folder.rglob("*") if entry.is_file())
     count = sum(1 for _ in folder.rglob("*"))
