@@ -139,3 +139,12 @@ def test_a_workload_that_is_not_the_studys_is_refused() -> None:
     for name in ("gzip", "@vmexit", "", "llvm-smal"):
         with pytest.raises(UsageError, match="no workload of the study"):
             reproduce.narrowed(suite.profile("paper-small"), [name])
+
+
+def test_the_small_studys_estimate_rests_on_measured_durations() -> None:
+    made = laid_out("paper-small", emulated=True)
+    for workload in {w.name: w for c in made.configs for w in c.workloads}.values():
+        fio = "$SECONDS_EACH" in workload.command
+        assert fio or workload.emulated > 0, workload.name
+        assert not fio or estimate.sample_seconds(workload, made, made.configs[0]) > 3
+    assert 180 < estimate.seconds(made, 1) < made.profile.budget / 2
