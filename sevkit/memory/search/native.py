@@ -63,7 +63,9 @@ def _load() -> ctypes.CDLL | None:
         ("find", wide, (pointer, pointer, wide, wide, wide, pointer, wide)),
         ("stream", wide, (pointer, pointer, pointer, pointer, number, pointer, wide, pointer, wide)),
     ):
-        function = getattr(library, f"sevkit_{name}")
+        function = getattr(library, f"sevkit_{name}", None)
+        if function is None:  # built from older sources, as in a checkout that was updated: search without it
+            return None
         function.restype, function.argtypes = result, arguments
     return library
 
