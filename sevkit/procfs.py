@@ -18,7 +18,7 @@ def is_zombie(pid: int) -> bool:
 
 def command_line(pid: int) -> bytes:
     """The words of a process's command line, each followed by a zero byte, from its memory; empty if it has ended."""
-    return _read(f"/proc/{pid}/cmdline").encode(errors="surrogateescape")
+    return read(f"/proc/{pid}/cmdline").encode(errors="surrogateescape")
 
 
 def ptrace_hint(pid: int) -> str:

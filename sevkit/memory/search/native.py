@@ -174,7 +174,7 @@ class Runs:
 
 
 def _shifts(sequence: Sequence[frozenset[int]], place: int) -> bytes:
-    """For each byte at this place: 0 if it fits, else the way to the nearest place before where it does, or past all."""
+    """For each byte at this place: 0 if it fits, else the way to the nearest place before where it does."""
     shifts = bytearray([place + 1] * 256)
     for before in range(place + 1):
         for byte in sequence[before]:
