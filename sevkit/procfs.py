@@ -16,6 +16,11 @@ def is_zombie(pid: int) -> bool:
     return _stat(pid)[:1] == ["Z"]
 
 
+def command_line(pid: int) -> bytes:
+    """The words of a process's command line, each followed by a zero byte, from its memory; empty if it has ended."""
+    return read(f"/proc/{pid}/cmdline").encode(errors="surrogateescape")
+
+
 def ptrace_hint(pid: int) -> str:
     """Why the kernel may have refused ptrace, and what to do."""
     tracer = _tracer(pid)
@@ -54,7 +59,7 @@ def thread_state(pid: int, thread: int) -> str:
 def read(path: str) -> str:
     """The text of a file; "" when it cannot be read."""
     try:
-        with open(path, errors="replace") as file:  # noqa: PTH123 - pathlib would cost start-up time
+        with open(path, errors="surrogateescape") as file:  # noqa: PTH123 - pathlib would cost start-up time
             return file.read()
     except OSError:
         return ""

@@ -72,6 +72,7 @@ ATTACK = Attack(
     claim="memory-aliasing",
     model=model,
     guest=guest,
+    ends_guest="an access to the second address faults under SEV-SNP, and the guest stops",
     guest_levels=frozenset({Level.EMULATOR}),
     guest_modes=ENCRYPTED,
 )

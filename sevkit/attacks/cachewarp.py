@@ -169,6 +169,7 @@ ATTACK = Attack(
     claim="replay",
     model=model,
     guest=guest,
+    ends_guest="INVD also drops what the guest's kernel has written",
     guest_levels=frozenset({Level.EMULATOR}),
     guest_modes=ENCRYPTED,
     breaks_claim=Source("CVE-2023-20592, AMD-SB-3005"),

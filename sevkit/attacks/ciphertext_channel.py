@@ -12,6 +12,7 @@ from sevkit.vocabulary import Mode
 
 _KEY = 0b1011001110001011
 _BITS = 16
+_KEY_FILE = "/root/sevkit-key"  # in a real guest
 # One bit per iteration, as in a Montgomery ladder: no branch depends on the key, yet r9 has one of two values.
 _PROGRAM = """
     movi rsi, 0x2000
@@ -64,12 +65,12 @@ def guest(lab: GuestLab, note: Notebook) -> Observation:
     note.predict("Two plaintexts, one address: two ciphertexts. Which is which tells the key, without any decryption.")
     account = Account(lab, "bits")
     (page,) = find(lab, note, [account])
-    lab.guest.run("key=$(od -An -N1 -tu1 /dev/urandom) && echo $key >/root/key")
+    lab.guest.run(f"key=$(od -An -N1 -tu1 /dev/urandom) && echo $key >{_KEY_FILE}")
     blocks = [_stored(lab, account, page, number) for number in range(8)]
     note.host(f"The host reads {len(set(blocks))} different texts in 8 turns. The first:", blocks[0][:BLOCK])
     guess = sum((block == blocks[0]) << number for number, block in enumerate(blocks))
     note.host("Read as bits:", f"{guess:08b} or {guess ^ 0xFF:08b}")
-    key = int(lab.guest.run("cat /root/key").text)
+    key = int(lab.guest.run(f"cat {_KEY_FILE}").text)
     note.guest("The guest's key was:", f"{key:08b}")
     if key in (guess, guess ^ 0xFF):
         return note.works("deterministic-encryption", "The host has the key, up to swapping 0 and 1.")
@@ -79,7 +80,7 @@ def guest(lab: GuestLab, note: Notebook) -> Observation:
 def _stored(lab: GuestLab, account: Account, page: int, number: int) -> bytes:
     """The block in DRAM after the guest has stored one bit of its key."""
     zero, one = (account.script(coins) for coins in BALANCES)
-    lab.guest.run(f"k=$(cat /root/key); if [ $((k >> {number} & 1)) = 1 ]; then {one} else {zero} fi")
+    lab.guest.run(f"k=$(cat {_KEY_FILE}); if [ $((k >> {number} & 1)) = 1 ]; then {one} else {zero} fi")
     with lab.host.held():
         return lab.host.read(page, 4 * BLOCK)
 

@@ -89,6 +89,7 @@ ATTACK = Attack(
     claim="memory-remapping",
     model=model,
     guest=guest,
+    ends_guest="Linux ends itself when a page is not validated",
     guest_levels=frozenset({Level.EMULATOR}),
     differs={(Level.EMULATOR, Mode.SEV_SNP): Expectation(Outcome.STOPPED, "rmp-validated: Linux validates once")},
     breaks_claim=Source(f"{model_lab.WHITEPAPER}: the claim holds for guests that validate each address once"),

@@ -60,7 +60,7 @@ def model(note: Notebook) -> Observation:
 
 # Rounds to compare: more while several rhythms could be the key's.
 _BITS, _ROUNDS, _MOST_ROUNDS = 8, 3, 10
-_ASK = "echo >/root/signer.requests; read -r answer </root/signer.answers"
+_ASK = "echo >/root/sevkit-signer.requests; read -r answer </root/sevkit-signer.answers"
 _SQUARE, _MULTIPLY = program.DATA + 0x1000, program.DATA + 0x2000
 
 

@@ -86,13 +86,17 @@ class RunData(About):
 
 
 class PlannedRow(TypedDict):
-    """One mode of a dry run; ``hypervisor`` and ``command_line`` are null without a guest."""
+    """One mode of a dry run; ``hypervisor`` and ``command_line`` are null without a guest.
+
+    ``guest`` names one that runs already.
+    """
 
     mode: str
     level: str
     form: str
     hypervisor: str | None
     command_line: list[str] | None
+    guest: str | None
 
 
 class PlanData(TypedDict):
@@ -216,4 +220,5 @@ class ListData(TypedDict):
 
     attacks: list[ListedAttack]
     generation: NotRequired[str]
+    mode: NotRequired[str]
     published: NotRequired[list[dict[str, Any]]]

@@ -10,7 +10,7 @@ from sevkit.errors import UnsupportedModeError, UsageError
 from sevkit.guest import policy
 from sevkit.guest.spec import Accel, Firmware, GuestSpec
 from sevkit.hypervisor import select
-from sevkit.hypervisor.protocols import Hypervisor
+from sevkit.hypervisor.protocols import Guest, Hypervisor
 from sevkit.qemu import capabilities
 from sevkit.vocabulary import Level, Mode
 
@@ -42,13 +42,17 @@ class Target:
 
 @dataclass(frozen=True)
 class Planned:
-    """One mode of an attack: its form and the intended ``level``, and for a real guest the hypervisor."""
+    """One mode of an attack: its form and the intended ``level``, and for a real guest the hypervisor.
+
+    ``guest``: one that ran before (attacks/running.py); it is not stopped at the end.
+    """
 
     mode: Mode
     level: Level
     form: Form
     choice: select.Choice | None = None
     spec: GuestSpec | None = None
+    guest: Guest | None = None
 
     @property
     def hypervisor(self) -> Hypervisor:

@@ -92,6 +92,7 @@ ATTACK = Attack(
     claim="memory-remapping",
     model=model,
     guest=guest,
+    ends_guest="an access to the moved address faults under SEV-SNP, and the guest stops",
     guest_levels=frozenset({Level.EMULATOR}),
     guest_modes=ENCRYPTED,
 )

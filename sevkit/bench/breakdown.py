@@ -68,7 +68,7 @@ def curve(found: Curve) -> payload.CurveRow:
 
 
 def _provenance(found: Comparison) -> list[str]:
-    return sorted({str(s.at.provenance) for arm in (found.base, found.other) for s in arm.samples})
+    return sorted({str(at.provenance) for arm in (found.base, found.other) for at in arm.boots})
 
 
 def _part(part: Part) -> payload.Part:

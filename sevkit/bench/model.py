@@ -8,6 +8,8 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
+import msgspec
+
 from sevkit.errors import BadInputError
 from sevkit.vocabulary import Mode, Provenance
 
@@ -111,6 +113,7 @@ class Boot:
 
     ``facts`` must be equal in two arms, so that their ratio shows the effect of the mode alone (CPU model, memory
     backing, huge pages, firmware, cache, kernel …). ``confounds`` are differences that the guest itself declares.
+    ``doubt`` is why no verdict may rest on the boot at all; it is not part of its record.
     """
 
     identity: str
@@ -118,6 +121,7 @@ class Boot:
     facts: Mapping[str, str] = field(default_factory=dict)
     confounds: tuple[str, ...] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
+    doubt: str = ""
 
     def record(self) -> dict[str, Any]:
         """The boot as a line of the store."""
@@ -191,39 +195,75 @@ class Sample:
         return line
 
 
-def sample_from(record: Mapping[str, Any], boots: Mapping[str, Boot], metrics: dict[Any, Metric]) -> Sample:
+class SampleLine(msgspec.Struct, tag_field="kind", tag="sample"):
+    """A sample's line of the store, as it is decoded: its types are checked, its meaning not yet."""
+
+    workload: str
+    metric: str
+    unit: str
+    direction: str
+    mode: str
+    value: float
+    boot_id: str
+    storage: str = ""
+    secondary: bool = False
+    arm: str = ""
+    boot: int | None = None
+    iteration: int = 0
+    order: int = 0
+    time: float = 0.0
+    warmup: bool = False
+    conditions: dict[str, str] = {}
+    family: str = ""
+    extra: dict[str, Any] = {}
+
+
+def sample_from(
+    record: Mapping[str, Any] | SampleLine, boots: Mapping[str, Boot], metrics: dict[Any, Metric]
+) -> Sample:
     """Read a line of the store; raises BadInputError when it is not a sample.
 
     ``metrics`` is a cache, so that a hundred thousand samples share their metrics.
     """
     try:
-        key = (record["metric"], record["unit"], record["direction"], bool(record.get("secondary")))
+        line = record if isinstance(record, SampleLine) else msgspec.convert(record, SampleLine)
+        key = (line.metric, line.unit, line.direction, line.secondary)
         metric = metrics.get(key)
         if metric is None:
-            metric = metrics[key] = sensible(Metric(str(key[0]), str(key[1]), Direction(key[2]), primary=not key[3]))
-        boot = record.get("boot")
-        slot = SlotId.parse(record["boot_id"])
-        if slot is not None and boot != slot.boot:
-            raise ValueError(f"boot {boot!r}, but it belongs to {record['boot_id']}")
+            made = Metric(line.metric, line.unit, Direction(line.direction), primary=not line.secondary)
+            metric = metrics[key] = sensible(made)
+        slot = SlotId.parse(line.boot_id)
+        if slot is not None and line.boot != slot.boot:
+            raise ValueError(f"boot {line.boot!r}, but it belongs to {line.boot_id}")
+        if slot is not None and (line.arm or line.mode, line.mode) != (slot.arm, slot.arm.removesuffix(AGAIN)):
+            raise ValueError(f"mode {line.mode}, arm {line.arm or line.mode}, but it belongs to {line.boot_id}")
+        if slot is not None and line.warmup is not (line.iteration < 0):
+            raise ValueError(f"iteration {line.iteration} cannot be {'a' if line.warmup else 'no'} warm-up")
         return Sample(
-            workload=str(record["workload"]),
-            storage=str(record.get("storage", "")),
+            workload=line.workload,
+            storage=line.storage,
             metric=metric,
-            mode=Mode(record["mode"]),
-            value=checked(record["value"]),
-            arm=str(record.get("arm", "")),
-            boot=None if boot is None else int(boot),
-            iteration=int(record.get("iteration", 0)),
-            order=int(record.get("order", 0)),
-            time=float(record.get("time", 0.0)),
-            warmup=bool(record.get("warmup")),
-            conditions=tuple(sorted((str(k), str(v)) for k, v in record.get("conditions", {}).items())),
-            family=str(record.get("family", "")),
-            at=boots[record["boot_id"]],
-            extra=record.get("extra", {}),
+            mode=Mode(line.mode),
+            value=checked(line.value),
+            arm=line.arm,
+            boot=line.boot,
+            iteration=line.iteration,
+            order=line.order,
+            time=line.time,
+            warmup=line.warmup,
+            conditions=_conditions(tuple(line.conditions.items())) if line.conditions else (),
+            family=line.family,
+            at=boots[line.boot_id],
+            extra=line.extra,
         )
     except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
         raise BadInputError(f"not a sample: {type(error).__name__}: {error}") from error
+
+
+@lru_cache(maxsize=4096)
+def _conditions(pairs: Conditions) -> Conditions:
+    """The conditions of a record in order: equal ones are one object."""
+    return tuple(sorted(pairs))
 
 
 def boot_from(record: Mapping[str, Any]) -> Boot:

@@ -114,6 +114,7 @@ class Measured(TypedDict):
     unfinished: list[str]
     comparisons: list[ComparisonRow]
     summary: list[str]
+    sentences: list[str]
 
 
 class SourceRow(TypedDict):

@@ -273,10 +273,10 @@ def _group(series: Series, arms: Mapping[str, Arm]) -> Group:
 def _bar(arm: Arm) -> Bar:
     values = arm.values
     points = tuple(float(v) for v in values[:: max(1, len(values) // MOST_POINTS)])[:MOST_POINTS]
-    boots = len(np.unique(arm.labels()))
+    boots = len(np.unique(arm.labels))
     if (values <= 0).any():
         return Bar(arm.name, str(arm.mode), float(values.mean()), None, points, boots, len(values))
-    logs = arm.logs()
+    logs = arm.logs
     reach = stats.reach_of_mean(logs)
     centre = float(np.exp(logs.mean()))
     interval = None if reach is None else (centre / float(np.exp(reach)), centre * float(np.exp(reach)))

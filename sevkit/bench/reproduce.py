@@ -1,6 +1,6 @@
 """The published study, measured again: every row of it beside what was measured here."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sevkit.bench import report as reports
@@ -66,9 +66,10 @@ class Row:
 def narrowed(profile: Profile, wanted: Sequence[str]) -> tuple[str, ...]:
     """The workloads of a profile that a user names: by name, by the name of the study's row, or as ``@family``.
 
-    With the small variant, ``linux`` means ``linux-small``. Raises UsageError for what is not in the profile.
+    With the small variant, ``linux`` means ``linux-small``, and rows that it leaves out can be named too. Raises
+    UsageError for what answers to no row of the study.
     """
-    known = {w.name: w for w in suite.chosen(replace(profile, as_published=False), suite.workloads())}
+    known = _answering(profile)
     picked: dict[str, None] = {}
     for name in wanted:
         found = [w.name for w in known.values() if name in {w.name, w.study_row[0], f"@{w.family}"}]
@@ -80,6 +81,14 @@ def narrowed(profile: Profile, wanted: Sequence[str]) -> tuple[str, ...]:
             )
         picked |= dict.fromkeys([name] if name in found else found)
     return tuple(picked) or profile.workloads
+
+
+def _answering(profile: Profile) -> dict[str, Workload]:
+    """The workloads that a reproduction can measure: the profile's, and those of the study that its image can run."""
+    small = profile.name == PROFILES[True]
+    names = (*profile.workloads, *(suite.profile(PROFILES[False]).workloads if small else ()))
+    wanted = suite.chosen(replace(profile, workloads=names, as_published=False), suite.workloads())
+    return {w.name: w for w in wanted if not (small and w.image == "study")}
 
 
 def rows(
@@ -98,7 +107,7 @@ def rows(
         measured: Sequence[Comparison | None] = answers.get(key) or [None]
         for here in measured:
             differs = "" if here is None else workloads[here.series.workload].differs
-            reason = "" if here is not None else _reason(key, workloads, failures, skipped)
+            reason = "" if here is not None else _reason(key, plan, failures, skipped)
             family = of_study.family or "other"
             found.append(Row(key, family, of_study.ratio, article.get(key), here, differs, reason))
     return found
@@ -110,15 +119,27 @@ def key_of(workload: Workload, comparison: Comparison) -> Key:
     return name, comparison.series.storage.removeprefix("virtio-"), metric
 
 
-def _reason(
-    key: Key, workloads: Mapping[str, Workload], failures: Sequence[Failure], skipped: Sequence[Skipped]
-) -> str:
-    names = {w.name for w in workloads.values() if w.study_row == (key[0], key[2])}
+def _reason(key: Key, plan: Plan, failures: Sequence[Failure], skipped: Sequence[Skipped]) -> str:
+    wanted = (key[0], key[2])
+    configs = [c for c in plan.configs if not key[1] or c.storage.removeprefix("virtio-") == key[1]]
+    names = {w.name for config in configs for w in config.workloads if w.study_row == wanted}
     if not names:
-        return "not in this campaign"
+        whole = suite.profile(PROFILES[plan.profile.name == PROFILES[True]])
+        able = next((w.name for w in _answering(whole).values() if w.study_row == wanted), "")
+        return f"not in this campaign ({_options(able, key[1], plan)} measures it)" if able else "not in this campaign"
     told = [f"failed: {f.message}" for f in failures if f.workload in names]
     told += [f"left out: {s.reason}" for s in skipped if s.workload in names]
-    return told[0] if told else "not measured yet"
+    modes = sorted({str(arm.mode) for arm in plan.arms})
+    alone = f"measured in mode {modes[0]} only" if len(modes) == 1 else "not measured yet"
+    return told[0] if told else alone
+
+
+def _options(workload: str, storage: str, plan: Plan) -> str:
+    """What makes a campaign like this one measure a workload on a storage."""
+    words = [] if any(w.name == workload for c in plan.configs for w in c.workloads) else [f"--workload {workload}"]
+    if storage and storage not in {c.storage.removeprefix("virtio-") for c in plan.configs}:
+        words.append(f"--sweep storage={storage if storage == 'nvme' else f'virtio-{storage}'}")
+    return " ".join(words)
 
 
 def with_study(report: Report, plan: Plan, found: Sequence[Row]) -> Report:

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from sevkit.bench.model import FORMAT, FORMAT_VERSION, Boot, Metric, Sample, boot_from, sample_from
+from sevkit.bench.model import FORMAT, FORMAT_VERSION, Boot, Metric, Sample, SampleLine, boot_from, sample_from
 from sevkit.bench.records import Event, event_from
 from sevkit.errors import BadInputError, NoSpaceError, SevkitError, UsageError
 
@@ -32,6 +32,8 @@ LOCK = "lock"
 RAW = "raw"
 MOST_COMPLAINTS = 20
 _CHAIN = b',"chain":"'
+_SAMPLE = b'{"kind":"sample",'  # how the writer begins these lines; others are read in two steps
+_DECODER = msgspec.json.Decoder(SampleLine)
 _FROM_HEADER = "from the header"  # the chain's start; true in directories of older versions: from nothing
 _LINK = 16  # hexadecimal digits of a link
 _TAIL = len(_CHAIN) + _LINK + 3
@@ -90,20 +92,32 @@ def load(path: Path) -> Campaign:
     campaign = Campaign(path, read_header(path))
     metrics: dict[Any, Metric] = {}
     link: bytes | None = _seed(path, campaign.header)  # None: not known, the next line sets it
+    chained, changed = campaign.header.get("chained"), False
     for number, line in _lines(path / RECORDS):
         body, found = _unchained(line)
-        whole = link is None or found == _link(link, body)
+        whole = found == _link(link, body) if link is not None else bool(chained) or not found
+        changed = changed or not whole
         # Continue from the link in the line itself, so that one changed line is reported once and not for all after it.
-        if campaign.header.get("chained"):
+        if chained:
             link = found or None
         try:
-            record = msgspec.json.decode(body)
-            _take(campaign, record, metrics)
+            if body.startswith(_SAMPLE):
+                campaign.samples.append(sample_from(_DECODER.decode(body), campaign.boots, metrics))
+            else:
+                _take(campaign, msgspec.json.decode(body), metrics)
         except (msgspec.DecodeError, ValueError, AttributeError, RecursionError, BadInputError) as error:
             _complain(campaign, f"{RECORDS} line {number}: {error}")
             continue
         if not whole:
             _complain(campaign, f"{RECORDS} line {number}: it, or what is before it, was changed after it was written")
+    return _doubted(campaign) if changed else campaign
+
+
+def _doubted(campaign: Campaign) -> Campaign:
+    """The campaign with a note in every boot: where a line was changed, others may have been removed."""
+    why = f"records of {campaign.path.name} were changed after they were written"
+    campaign.boots = {identity: replace(boot, doubt=why) for identity, boot in campaign.boots.items()}
+    campaign.samples = [replace(s, at=campaign.boots[s.at.identity]) for s in campaign.samples]
     return campaign
 
 
@@ -126,6 +140,8 @@ def _take(campaign: Campaign, record: Any, metrics: dict[Any, Metric]) -> None:
         campaign.samples.append(sample_from(record, campaign.boots, metrics))
     elif kind == "boot":
         boot = boot_from(record)
+        if boot.identity in campaign.boots:
+            raise BadInputError(f"boot {boot.identity} is there already: a boot is recorded once")
         campaign.boots[boot.identity] = boot
     elif (event := event_from(record)) is not None:
         campaign.events.append(event)

@@ -9,7 +9,7 @@ import click
 
 from sevkit.cli.output import reporting
 from sevkit.cli.progress import progress
-from sevkit.container.payload import BuiltImages
+from sevkit.container.payload import BuildPlan, BuiltImages
 from sevkit.result import Result
 
 
@@ -20,8 +20,9 @@ def command() -> None:
 
 @command.command()
 @click.argument("images", nargs=-1, metavar="[IMAGE]...")
+@click.option("--dry-run", is_flag=True, help="Show what would be built, and ask no engine.")
 @reporting
-def build(images: tuple[str, ...]) -> Result[BuiltImages]:
+def build(images: tuple[str, ...], dry_run: bool) -> Result[BuiltImages] | Result[BuildPlan]:
     """Build images: tools (the default), test, guest-build.
 
     The base image is pulled; where no registry can be reached it is made from Debian's packages.
@@ -29,6 +30,11 @@ def build(images: tuple[str, ...]) -> Result[BuiltImages]:
     from sevkit.container.engine import find
     from sevkit.container.images import build as build_images
 
+    if dry_run:
+        from sevkit.container import command_line
+
+        plan: BuildPlan = {"dry_run": True, "command_lines": command_line.of_build(images or ("tools",))}
+        return Result("container build", plan, human=_show_plan)
     with find() as engine, progress("building") as say:
         built = build_images(engine, images or ("tools",), say)
         data: BuiltImages = {
@@ -38,12 +44,18 @@ def build(images: tuple[str, ...]) -> Result[BuiltImages]:
     return Result("container build", data, human=_show)
 
 
+def _show_plan(data: BuildPlan) -> Iterator[str]:
+    from sevkit import processes
+
+    yield from map(processes.pasteable, data["command_lines"])
+
+
 def _show(data: BuiltImages) -> Iterator[str]:
     for image in data["images"]:
         yield f"{image['name']}  {image['size'] / 1e6:.0f} MB  built in {image['seconds']:.0f} s"
 
 
-@command.command(context_settings={"ignore_unknown_options": True})
+@command.command(context_settings={"allow_interspersed_args": False})  # what follows the first word is sevkit's
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- ARGS...")
 @click.option("--host-pids", is_flag=True, help="See and trace the host's processes (root in the container).")
 @click.option(
@@ -52,7 +64,8 @@ def _show(data: BuiltImages) -> Iterator[str]:
     help="A directory of the host, at /out: for reports and cores that shall be kept.",
 )
 @click.option("--room", default=4096, show_default=True, metavar="MIB", help="Room for cores; it is memory.")
-def run(words: tuple[str, ...], host_pids: bool, folder: Path | None, room: int) -> None:
+@click.option("--dry-run", is_flag=True, help="Show the command line of docker, and ask no engine.")
+def run(words: tuple[str, ...], host_pids: bool, folder: Path | None, room: int, dry_run: bool) -> None:
     """Run any sevkit command in a container, such as: sevkit container run -- attack run leak --modes nosev.
 
     The container has no network, no capability, and nothing to write to but memory; it gets /dev/kvm and /dev/sev where
@@ -63,6 +76,13 @@ def run(words: tuple[str, ...], host_pids: bool, folder: Path | None, room: int)
 
     passed = tuple((name, os.environ[name]) for name in ("NO_COLOR", "COLUMNS") if name in os.environ)
     wish = runner.Wish(host_pids=host_pids, folder=folder, room_mib=room, environment=passed)
+    if dry_run:
+        from sevkit import processes
+        from sevkit.container import command_line
+
+        click.echo(processes.pasteable(command_line.of_run(words, wish)))
+        click.echo(f"# {command_line.volume_note()}")
+        return
     with find() as engine:
         status = runner.run(engine, words, wish, runner.to_streams)
     sys.stdout.flush()

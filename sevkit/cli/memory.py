@@ -35,8 +35,10 @@ def command() -> None:
 @click.option(
     "--core", "cores", type=click.Path(path_type=Path), multiple=True, metavar="FILE", help="A core of a VMM."
 )
-@click.option("--qmp", "sockets", type=click.Path(path_type=Path), multiple=True, metavar="SOCKET", help="One a --pid.")
-@click.option("--title", "titles", multiple=True, help="One an input, in order.")
+@click.option(
+    "--qmp", "sockets", type=click.Path(path_type=Path), multiple=True, metavar="SOCKET", help="One per --pid."
+)
+@click.option("--title", "titles", multiple=True, help="One per input, in order.")
 @click.option("--secrets-file", metavar="FILE", help="Mark where these lines stand; '-' is standard input.")
 @click.option("--secret", "secrets", multiple=True, metavar="TEXT", help="Mark where this text stands (seen by `ps`).")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="To .png, .svg, .html or .json.")

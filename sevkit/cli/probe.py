@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from sevkit.cli.output import colour, json_wanted, reporting, want_json
+from sevkit.cli.refuse import misplaced
 from sevkit.errors import ExitCode, UsageError
 from sevkit.probe.answer import MODES, Request, answer
 from sevkit.probe.payload import Difference, Fleet, LogReport, Report
@@ -37,6 +38,7 @@ def command(
     Reads this machine, or what --from, --log or --host name. A reading that fails is unknown, never "off".
     """
     if ctx.invoked_subcommand:
+        misplaced(ctx, "form")
         return None
     form = "json" if json_wanted() else "short" if short and form == "human" else form
     _refuse_contradictions(form, hosts, asked)
@@ -57,7 +59,10 @@ def diff(ctx: click.Context, /, a: str, b: str) -> Result[Difference]:
     from sevkit.probe.diff import compare
     from sevkit.probe.sources import read_source
 
-    if ctx.parent and ctx.parent.params["form"] == "json":
+    form = ctx.parent.params["form"] if ctx.parent else "human"
+    if form not in {"human", "json"}:
+        raise UsageError(f"--format {form} does not go with diff", hint="use --json")
+    if form == "json":
         want_json()
     data = compare(read_source(a), read_source(b), (a, b))
     return Result("probe diff", data, human=lambda data: [text(data, "diff")])
@@ -78,7 +83,7 @@ def _refuse_contradictions(form: str, hosts: tuple[str, ...], asked: dict[str, s
         raise UsageError(f"{' and '.join(given)} exclude each other", hint="ask about one thing at a time")
     if (hosts or asked["log"] is not None) and (asked["save"] or asked["require"]):
         raise UsageError(f"--save and --require do not go with {given[0]}", hint="leave them out")
-    fits = ("human", "short", "json", *(("prometheus", "jsonl") if hosts else ()))
+    fits = ("human", "short", "json", *(("prometheus", "jsonl", "junit") if hosts else ()))
     if (hosts or asked["log"] is not None) and form not in fits:
         raise UsageError(f"--format {form} does not go with {given[0]}", hint="use --json")
 
@@ -98,9 +103,13 @@ def text(data: Mapping[str, Any], form: str, *, everything: bool = False) -> str
 
         return nfd(data)
     if form == "junit":
-        from sevkit.render.junit import render as junit
+        from sevkit.render import junit
 
-        return junit(data)
+        if "hosts" in data:
+            from sevkit.probe.checks import readiness
+
+            return junit.fleet(data, readiness.advice())
+        return junit.render(data)
     from sevkit.render import probe
 
     if form == "diff" or "hosts" in data:

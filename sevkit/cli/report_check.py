@@ -29,7 +29,11 @@ def command(report: Path, key: Path | None) -> Result[Checked]:
 
 
 def _show(data: Checked) -> Iterator[str]:
-    yield f"{data['report']}: {'nothing is wrong' if data['sound'] else 'SOMETHING IS WRONG'}"
-    yield f"  host {data['host']['name']}, operator {data['operator'] or '-'}, ticket {data['ticket'] or '-'}"
+    """What the report itself says stays within its line: it could claim a finding of its own in the next one."""
+    from sevkit.cleantext import line
+
+    yield line(f"{data['report']}: {'nothing is wrong' if data['sound'] else 'SOMETHING IS WRONG'}")
+    host, operator, ticket = data["host"]["name"], data["operator"] or "-", data["ticket"] or "-"
+    yield line(f"  host {host}, operator {operator}, ticket {ticket}")
     for each in data["findings"]:
-        yield f"  {each['state']:<9}  {each['what']}: {each['detail']}"
+        yield line(f"  {each['state']:<9}  {each['what']}: {each['detail']}")

@@ -10,6 +10,7 @@ from sevkit import __version__
 from sevkit.cli import output
 from sevkit.cli.commands import COMMANDS
 from sevkit.cli.lazy import LazyGroup
+from sevkit.cli.refuse import repeated
 from sevkit.errors import ExitCode, SevkitError, UsageError
 from sevkit.result import Result
 
@@ -42,6 +43,9 @@ def _print(answer: Result[Any] | int | None, **_: object) -> int:
 def run(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit status and never lets an exception out."""
     stdout = sys.stdout
+    twice = repeated(root, argv)
+    if twice is not None:
+        return output.failed(argv, UsageError(f"{twice} is given twice, and only one can count", hint="give it once"))
     try:
         status = root.main(args=list(argv), prog_name="sevkit", standalone_mode=False)
     except SystemExit as done:

@@ -41,11 +41,16 @@ def tag(target: str) -> str:
     return f"sevkit-{target}:{__version__}"
 
 
-def build(engine: Engine, targets: Sequence[str], progress: Progress) -> list[Built]:
-    """Build images; raises BuildError with the end of the engine's log."""
+def check(targets: Sequence[str]) -> None:
+    """Raise UsageError for an image that does not exist."""
     for target in targets:
         if target not in TARGETS:
             raise UsageError(f"there is no image {target!r}", hint=f"images: {', '.join(TARGETS)}")
+
+
+def build(engine: Engine, targets: Sequence[str], progress: Progress) -> list[Built]:
+    """Build images; raises BuildError with the end of the engine's log."""
+    check(targets)
     base(engine, progress)
     built = []
     progress("collecting sources and packages")

@@ -19,6 +19,13 @@ class ImageRow(TypedDict):
     seconds: float
 
 
+class BuildPlan(TypedDict):
+    """`sevkit container build --dry-run`: the command lines that would do the same."""
+
+    dry_run: bool
+    command_lines: list[list[str]]
+
+
 class BuiltImages(TypedDict):
     """What was built."""
 

@@ -15,7 +15,7 @@ from sevkit.errors import MissingToolError, SevkitError
 
 _DEVICES = ("/dev/kvm", "/dev/sev")
 _LABEL = "sevkit.owner"  # PID and start time of the process that the container belongs to
-_EMULATOR = "sevkit-emulator"  # the volume that guest-build fills and the others read
+EMULATOR = "sevkit-emulator"  # the volume that guest-build fills and the others read
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def run(engine: Engine, argv: Sequence[str], wish: Wish, write: Callable[[bytes,
     reap(engine)
     chosen = options(wish)
     if _has_volume(engine):
-        chosen["volumes"][_EMULATOR] = {"bind": "/var/cache/sevkit/emulator", "mode": "ro"}
+        chosen["volumes"][EMULATOR] = {"bind": "/var/cache/sevkit/emulator", "mode": "ro"}
     try:
         container = engine.client.containers.create(images.tag(wish.image), list(argv), **chosen)
     except ImageNotFound as error:
@@ -115,7 +115,7 @@ def _has_volume(engine: Engine) -> bool:
     from docker.errors import APIError, NotFound
 
     try:
-        engine.client.volumes.get(_EMULATOR)
+        engine.client.volumes.get(EMULATOR)
     except (NotFound, APIError):
         return False
     return True

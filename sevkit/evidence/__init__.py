@@ -12,10 +12,12 @@ import json
 import os
 import platform
 import re
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sevkit import strictjson, textfile
 from sevkit.errors import BadInputError
 from sevkit.evidence import consistent, signature
 from sevkit.evidence.payload import Checked, Finding, HashedFile, Host, Record
@@ -111,11 +113,14 @@ def _extract(path: Path) -> tuple[Record, str]:
         raise BadInputError(f"{path} holds no record of sevkit's", hint="reports of `attack run --report` do")
     try:
         inside, _, after = rest.partition("</template>")
-        found: Record = json.loads(html.unescape(inside))
+        found: Record = strictjson.loads(html.unescape(inside))
         if not (isinstance(found["result"], dict) and isinstance(found["files"], list)):
             raise TypeError("not a record")
-        _ = (found["result_sha256"], found["host"]["name"], found["operator"], found["ticket"], found["page_sha256"])
-        _ = [(each["path"], each["role"], each["sha256"]) for each in found["files"]]
+        texts = [found["result_sha256"], found["host"]["name"], found["page_sha256"]]
+        texts += [each[name] for each in found["files"] for name in ("path", "role")]
+        maybe = [found["operator"], found["ticket"], *(each["sha256"] for each in found["files"])]
+        if not all(isinstance(text, str) for text in (*texts, *(text for text in maybe if text is not None))):
+            raise TypeError("a name or a hash in it is no text")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadInputError(f"the record in {path} is damaged: {error}") from error
     return found, before + after
@@ -178,14 +183,17 @@ def _files_of_line(line: Sequence[str]) -> Iterable[tuple[str, str]]:
 def _hashed(role: str, path: str) -> HashedFile:
     size, value, note = None, None, None
     try:
-        with Path(path).open("rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
-            if size <= _LARGEST:
+        with open(path, "rb", opener=textfile.at_once) as stream:  # a report may name a pipe or /dev/zero
+            about = os.fstat(stream.fileno())
+            size = about.st_size
+            if not stat.S_ISREG(about.st_mode):
+                note = "not a regular file"
+            elif size <= _LARGEST:
                 value = hashlib.file_digest(stream, "sha256").hexdigest()
             else:
                 note = "too large to be hashed"
-    except OSError as error:
-        note = error.strerror
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        note = getattr(error, "strerror", None) or str(error)
     return {"role": role, "path": path, "bytes": size, "sha256": value, "note": note}
 
 

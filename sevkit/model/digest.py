@@ -63,6 +63,14 @@ class LaunchInputs:
     svsm: Svsm | None = None
     firmware_digest: bytes | None = None
 
+    @property
+    def sev_features(self) -> int:
+        """SEV_FEATURES of the save areas: without SNPActive, bit 0, unless the guest is one of SEV-SNP.
+
+        APM volume 2, table B-4. KVM accepts DebugSwap, bit 5, of a SEV-ES guest (KVM_SEV_INIT2, vmsa_features).
+        """
+        return self.features if self.mode is Mode.SEV_SNP else self.features & ~vmsa.SNP_ACTIVE
+
 
 class Piece(NamedTuple):
     """Bytes that enter the digest of SEV or SEV-ES. That digest covers neither page boundaries nor addresses."""
@@ -107,19 +115,18 @@ def start_of(inputs: LaunchInputs) -> bytes:
 
 def save_areas(inputs: LaunchInputs, firmware: Ovmf) -> Iterator[bytes]:
     """The save area of each vCPU before its first run: the boot processor's, then those of the others."""
-    features = inputs.features if inputs.mode is Mode.SEV_SNP else 0
     entry = 0
-    first = _reset(inputs, vmsa.BSP_EIP, features)
+    first = _reset(inputs, vmsa.BSP_EIP)
     other = first
     if inputs.vcpus > 1:
         entry = _ap_entry(firmware)
-        other = _reset(inputs, entry, features)
+        other = _reset(inputs, entry)
     for number in range(inputs.vcpus):
         yield other if number else first
 
 
-def _reset(inputs: LaunchInputs, eip: int, features: int) -> bytes:
-    return vmsa.reset_page(eip, features=features, signature=inputs.signature, vmm=inputs.vmm)
+def _reset(inputs: LaunchInputs, eip: int) -> bytes:
+    return vmsa.reset_page(eip, features=inputs.sev_features, signature=inputs.signature, vmm=inputs.vmm)
 
 
 def _ap_entry(firmware: Ovmf) -> int:

@@ -56,9 +56,13 @@ class Rmp:
         """Whether the table has an entry for this page; the others are in the Default state."""
         return 0 <= spa < self.covered
 
+    def guards(self, spa: int) -> bool:
+        """Whether a page is one of the table's own, which the firmware has taken over."""
+        return self.base <= spa < self.end and spa // PAGE * PAGE not in self.unguarded
+
     def raw(self, spa: int) -> RmpEntry:
         """The entry of exactly this page, as stored. The table's own pages belong to the firmware without an entry."""
-        if self.base <= spa < self.end and spa not in self.unguarded:
+        if self.guards(spa):
             return RmpEntry(assigned=True, immutable=True)
         return RmpEntry.unpack(self._dram.read(self.entry_address(spa), ENTRY_SIZE))
 

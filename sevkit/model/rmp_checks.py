@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sevkit.model.faults import Check, FaultKind
-from sevkit.model.rmp_entry import EXECUTE_SUPERVISOR, READ, WRITE, PageState, RmpEntry
+from sevkit.model.rmp_entry import EXECUTE_SUPERVISOR, GPA_MASK, MAX_ASID, READ, WRITE, PageState, RmpEntry
 
 WHITEPAPER = "SEV-SNP whitepaper, RMP checks"
 APM = "APM vol. 2 section 15.36"
@@ -81,6 +81,13 @@ class Update:
 
 
 RMPUPDATE: tuple[Check[Update], ...] = (
+    Check(
+        "rmpupdate-input",
+        lambda u: not (0 <= u.new.asid <= MAX_ASID and 0 <= u.new.gpa <= GPA_MASK << 12 and not u.new.gpa % 4096),
+        FAIL_INPUT,
+        f"{APM}: the entry has 10 bits for an ASID and 39 for the number of a guest page",
+    ),
+    Check("rmpupdate-gpa-aligned", lambda u: u.new.large and bool(u.new.gpa % LARGE), FAIL_INPUT, APM),
     Check("rmpupdate-aligned", lambda u: bool(u.spa % (LARGE if u.new.large else 4096)), FAIL_INPUT, APM),
     Check(
         "rmpupdate-state",
@@ -137,6 +144,7 @@ class Adjust:
 
 RMPADJUST: tuple[Check[Adjust], ...] = (
     Check("rmpadjust-input", lambda r: r.target > 3 or bool(r.perms >> 5), FAIL_INPUT, APM),
+    Check("rmpadjust-aligned", lambda r: r.large and bool(r.access.gpa % LARGE), FAIL_INPUT, APM),
     Check("rmpadjust-target", lambda r: r.target <= r.access.vmpl, FAIL_PERMISSION, APM),
     Check("rmpadjust-assigned", lambda r: not r.access.entry.assigned, FaultKind.NPF, APM),
     Check("rmpadjust-asid", lambda r: r.access.entry.asid != r.access.asid, FaultKind.NPF, APM),

@@ -11,6 +11,7 @@ from enum import StrEnum
 ENTRY = struct.Struct("<QQ")
 LARGE_PAGES = 512  # 4 KiB pages in a 2 MiB page
 GPA_MASK = (1 << 39) - 1
+MAX_ASID = (1 << 10) - 1  # the largest that an entry can hold
 
 READ, WRITE, EXECUTE_USER, EXECUTE_SUPERVISOR = 1, 2, 4, 8
 FULL = READ | WRITE | EXECUTE_USER | EXECUTE_SUPERVISOR
@@ -50,7 +51,7 @@ class RmpEntry:
     def pack(self) -> bytes:
         """The 16 bytes in the table."""
         low = self.assigned | self.large << 1 | self.immutable << 2 | (self.subpages & 0x1FF) << 3
-        low |= (self.gpa >> 12 & GPA_MASK) << 12 | (self.asid & 0x3FF) << 51
+        low |= (self.gpa >> 12 & GPA_MASK) << 12 | (self.asid & MAX_ASID) << 51
         low |= self.vmsa << 61 | self.validated << 62 | self.lock << 63
         return ENTRY.pack(low, int.from_bytes(bytes(self.perms), "little"))
 
@@ -64,7 +65,7 @@ class RmpEntry:
             immutable=bool(low >> 2 & 1),
             subpages=low >> 3 & 0x1FF,
             gpa=(low >> 12 & GPA_MASK) << 12,
-            asid=low >> 51 & 0x3FF,
+            asid=low >> 51 & MAX_ASID,
             vmsa=bool(low >> 61 & 1),
             validated=bool(low >> 62 & 1),
             lock=bool(low >> 63),

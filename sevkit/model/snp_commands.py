@@ -137,6 +137,9 @@ _CONTEXT = Rule("guest-context", lambda c: c.context is None, Status.INVALID_GUE
 _STATE = Rule("guest-state", lambda c: c.guest.state not in c.command.guest, Status.INVALID_GUEST_STATE)
 _ADDRESS = Rule("address-aligned", lambda c: bool(c.spa % PAGE), Status.INVALID_ADDRESS)
 _RANGE = Rule("address-range", lambda c: not c.firmware.table.covers(c.spa), Status.INVALID_ADDRESS)
+_TABLE = Rule("page-of-table", lambda c: c.firmware.table.guards(c.spa), Status.INVALID_ADDRESS)
+_SMALL = Rule("page-small", lambda c: c.entry.large, Status.INVALID_PAGE_SIZE)
+_WHOLE = Rule("page-whole", lambda c: c.entry.large and bool(c.spa % LARGE), Status.INVALID_ADDRESS)
 _SIZE = Rule("page-size", lambda c: c.large != c.entry.large, Status.INVALID_PAGE_SIZE)
 _LARGE_ALIGNED = Rule("large-aligned", lambda c: c.large and bool(c.spa % LARGE), Status.INVALID_ADDRESS)
 _TYPE_SMALL = Rule(
@@ -179,7 +182,7 @@ _RECLAIMABLE = _page(
 
 
 def _page_command(code: int, name: str, *rules: Rule) -> Command:
-    return Command(code, name, _INIT, rules=(_PLATFORM, _ADDRESS, _RANGE, *rules))
+    return Command(code, name, _INIT, rules=(_PLATFORM, _ADDRESS, _RANGE, _TABLE, *rules))
 
 
 COMMANDS: dict[str, Command] = {
@@ -212,7 +215,7 @@ COMMANDS: dict[str, Command] = {
             0x91, "SNP_ACTIVATE", _INIT, frozenset({G.LAUNCH, G.RUNNING}), None, (_PLATFORM, _CONTEXT, _STATE, *_ASID)
         ),
         Command(0x92, "SNP_GUEST_STATUS", _INIT, _ALL, None, (_PLATFORM, _CONTEXT)),
-        _page_command(0x93, "SNP_GCTX_CREATE", _page("page-firmware", PageState.FIRMWARE)),
+        _page_command(0x93, "SNP_GCTX_CREATE", _page("page-firmware", PageState.FIRMWARE), _SMALL),
         Command(
             0x94,
             "SNP_GUEST_REQUEST",
@@ -230,7 +233,19 @@ COMMANDS: dict[str, Command] = {
             _INIT,
             frozenset({G.LAUNCH}),
             None,
-            (_PLATFORM, _CONTEXT, _RANGE, _PRE_GUEST, _SIZE, _LARGE_ALIGNED, _TYPE_SMALL, _STATE, _ACTIVE, _OWNER),
+            (
+                _PLATFORM,
+                _CONTEXT,
+                _ADDRESS,
+                _RANGE,
+                _PRE_GUEST,
+                _SIZE,
+                _LARGE_ALIGNED,
+                _TYPE_SMALL,
+                _STATE,
+                _ACTIVE,
+                _OWNER,
+            ),
         ),
         Command(0xA2, "SNP_LAUNCH_FINISH", _INIT, frozenset({G.LAUNCH}), G.RUNNING, (_PLATFORM, _CONTEXT, _STATE)),
         Command(
@@ -239,7 +254,7 @@ COMMANDS: dict[str, Command] = {
             _INIT,
             frozenset({G.RUNNING}),
             None,
-            (_PLATFORM, _CONTEXT, _STATE, _DEBUG, _ACTIVE, _RANGE, _OWNER),
+            (_PLATFORM, _CONTEXT, _STATE, _DEBUG, _ACTIVE, _ADDRESS, _RANGE, _OWNER),
         ),
         Command(
             0xC2,
@@ -251,15 +266,19 @@ COMMANDS: dict[str, Command] = {
                 _PLATFORM,
                 _CONTEXT,
                 _SWAP,
+                _ADDRESS,
                 _RANGE,
+                Rule("target-aligned", lambda c: bool(c.target % PAGE), Status.INVALID_ADDRESS),
                 _ACTIVE,
                 _page("source-state", PageState.GUEST_VALID, PageState.PRE_SWAP),
+                _SMALL,
                 _OWNER,
                 Rule(
                     "target-state",
                     lambda c: c.firmware.table.state(c.target) is not PageState.PRE_GUEST,
                     Status.INVALID_PAGE_STATE,
                 ),
+                Rule("target-small", lambda c: c.firmware.entry(c.target).large, Status.INVALID_PAGE_SIZE),
                 Rule(
                     "target-owner",
                     lambda c: c.firmware.entry(c.target).asid != c.guest.asid,
@@ -268,8 +287,8 @@ COMMANDS: dict[str, Command] = {
                 Rule("target-gpa", lambda c: c.firmware.entry(c.target).gpa != c.entry.gpa, Status.INVALID_PAGE_STATE),
             ),
         ),
-        _page_command(0xC3, "SNP_PAGE_MD_INIT", _page("page-firmware", PageState.FIRMWARE)),
-        _page_command(0xC6, "SNP_PAGE_SET_STATE", _page("page-firmware", PageState.FIRMWARE)),
-        _page_command(0xC7, "SNP_PAGE_RECLAIM", _RECLAIMABLE),
+        _page_command(0xC3, "SNP_PAGE_MD_INIT", _page("page-firmware", PageState.FIRMWARE), _SMALL),
+        _page_command(0xC6, "SNP_PAGE_SET_STATE", _page("page-firmware", PageState.FIRMWARE), _SMALL),
+        _page_command(0xC7, "SNP_PAGE_RECLAIM", _RECLAIMABLE, _WHOLE),
     )
 }

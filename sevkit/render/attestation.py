@@ -4,9 +4,11 @@ import base64 as encoding
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from sevkit import cleantext as clean
 from sevkit.attestation.payload import (
     AttestedGuest,
     BulletinTable,
+    CheckRow,
     Explanation,
     IgvmMeasurement,
     Measurement,
@@ -72,7 +74,7 @@ def fields(data: ShownReport) -> Iterator[str]:
     """Every field of a report, one per line, bit fields by their names."""
     yield f"form: {data['form']}"
     if data["certificates"]:
-        yield f"with certificates: {', '.join(data['certificates'])}"
+        yield f"with certificates: {clean.line(', '.join(data['certificates']))}"
     if data["runtime_data_bound"] is not None:
         yield f"REPORT_DATA is {'' if data['runtime_data_bound'] else 'NOT '}the hash of the runtime data"
     for name, value in data["report"].items():
@@ -95,15 +97,11 @@ def _word(value: Any) -> str:
 def verdict(data: VerifiedReport) -> Iterator[str]:
     """The verdict, every reason, and the address of the missing certificate."""
     yield data["verdict"]
-    for item in data["checks"]:
-        if item["status"] != "pass":
-            yield f"  {item['status']}: {item['check']}: {item['text']}"
-    if data["chain"]:
-        yield f"  chain: {' <- '.join(data['chain'])}"
+    yield from _reasons(data["checks"], data["chain"])
     passed = sum(item["status"] == "pass" for item in data["checks"])
     yield f"  {passed} of {len(data['checks'])} checks passed"
     for name, why in data["unreadable"].items():
-        yield f"  not read: {name}: {why}"
+        yield f"  not read: {clean.line(name)}: {clean.line(why)}"
     if data["verdict"] == "inconclusive" and data["kds_url"]:
         yield f"  the certificate is at {data['kds_url']} (or use --fetch)"
 
@@ -116,10 +114,16 @@ def attested(data: AttestedGuest) -> Iterator[str]:
         yield "  equal to the digest of its launch"
     else:
         yield f"  expected {data['launch_digest']}: `sevkit measure explain` looks for the reason"
-    for item in data["checks"]:
+    yield from _reasons(data["checks"], data["chain"])
+
+
+def _reasons(checks: Sequence[CheckRow], chain: Sequence[str]) -> Iterator[str]:
+    """What did not pass, and the chain; names in certificates are anybody's text, and must not begin a line."""
+    for item in checks:
         if item["status"] != "pass":
-            yield f"  {item['status']}: {item['check']}: {item['text']}"
-    yield f"  chain: {' <- '.join(data['chain'])}"
+            yield f"  {item['status']}: {item['check']}: {clean.line(item['text'])}"
+    if chain:
+        yield f"  chain: {clean.line(' <- '.join(chain))}"
 
 
 _ORDER = ("yes", "unknown", "no")

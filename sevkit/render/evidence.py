@@ -1,5 +1,6 @@
 """The evidence at the end of a report: who, where, with which files; and the result itself as JSON."""
 
+from sevkit import cleantext as clean
 from sevkit import evidence
 from sevkit.evidence.payload import Record
 from sevkit.render.page import page
@@ -23,7 +24,7 @@ def attach(html: str, found: Record) -> str:
     ]
     section = page(
         "evidence.html.j2",
-        identity=[(name, value) for name, value in identity if value],
+        identity=[(name, clean.line(value)) for name, value in identity if value],
         files=found["files"],
         digest=found["result_sha256"],
     )

@@ -2,12 +2,18 @@
 
 import re
 import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sevkit import attacks, processes
-from sevkit.attacks.experiment import Outcome
+from sevkit.attacks import runner
+from sevkit.attacks.experiment import Notebook, Observation, Outcome
+from sevkit.attacks.labs.guest_lab import GuestLab
+from sevkit.attacks.plan import Target
+from sevkit.errors import GuestError
 from sevkit.hypervisor import registry
 from sevkit.vocabulary import Level, Mode
 from tests.cli.conftest import Run, RunJson
@@ -105,6 +111,22 @@ def test_hypervisor_names_a_level(sevkit_json: RunJson) -> None:
     assert levels[0] == levels[1] == ["model", "model"]
 
 
+def test_when_one_of_two_experiments_fails_no_guest_stays() -> None:
+    """An attack that captures memory is performed on two guests at a time."""
+
+    def fails(lab: GuestLab, note: Notebook) -> Observation:
+        if lab.guest.spec.mode is Mode.SEV:
+            raise GuestError("it broke")
+        return note.works("toy", "it did")
+
+    attack = replace(attacks.find("leak"), guest=fails)
+    with pytest.raises(GuestError, match="it broke"):
+        runner.run(attack, list(Mode), Target(level=Level.MODEL, capture="live"))
+    assert registry.running() == []
+    runs = runner.run(attack, [Mode.SEV_SNP, Mode.NOSEV], Target(level=Level.MODEL, capture="live"))
+    assert [run.mode for run in runs] == [Mode.SEV_SNP, Mode.NOSEV]  # in the order that was asked for
+
+
 def test_step_tells_every_form(sevkit: Run) -> None:
     for name in ("replay", "leak"):
         capture = ["--capture", "live"] if name == "leak" else []
@@ -165,6 +187,9 @@ def test_what_applies_to_a_generation(sevkit_json: RunJson, sevkit: Run) -> None
         assert set(each["attacks"]) <= set(NAMES)
         assert each["how_sure"] in {"confirmed", "authors", "secondary"}
     assert "[sevkit attack explain rmpocalypse]" in sevkit("attack", "list", "--generation", "milan")[1]
+    rome = sevkit_json("attack", "list", "--generation", "rome")[1]["data"]
+    assert rome["mode"] == "sev-es"
+    assert {each["name"]: each["applies"] for each in rome["published"]}["RMPocalypse"] == "no"
     for wrong in (["--tcb", "snp=1"], ["--generation", "milan", "--tcb", "snp"], ["--generation", "epyc"]):
         assert sevkit("attack", "list", *wrong)[0] == 2
 
@@ -184,3 +209,46 @@ def test_options_of_encrypted_guests_reach_only_those(nothing_starts: None, sevk
     on_mock = ["attack", "run", "leak", "--level", "model", "--modes", "sev", "--dry-run"]
     assert sevkit_json(*on_mock, "--policy", "nodbg")[0] == 0
     assert sevkit_json(*on_mock, "--policy", "nonsense")[0] == 2
+
+
+@pytest.fixture
+def m(sevkit: Run) -> Iterator[str]:
+    """A mock guest with a name that is everywhere in memory."""
+    launch = ["guest", "launch", "--hypervisor", "mock", "--mode", "sev", "--memory", "64M", "--name", "m", "--detach"]
+    assert sevkit(*launch)[0] == 0
+    yield "m"
+    sevkit("guest", "stop", "m")
+
+
+def test_a_guest_that_runs_is_attacked_and_left_running(m: str, sevkit: Run, sevkit_json: RunJson) -> None:
+    status, envelope = sevkit_json("attack", "run", "leak", "--guest", m, "--capture", "live")
+    assert status == 0, envelope["errors"]
+    (experiment,) = envelope["data"]["experiments"]
+    assert (experiment["mode"], experiment["level"], experiment["verdict"]) == ("sev", "model", "protected")
+    assert experiment["controls"] == {"positive": True, "negative": True, "secret_alive": True}
+    assert experiment["details"]["guest"] == m
+    assert experiment["coverage"]["guest_ram_bytes"] == 64 << 20
+    assert m in sevkit("guest", "list")[1]
+    plan = sevkit_json("attack", "run", "leak", "--guest", m, "--dry-run")[1]["data"]["plan"]
+    assert [(step["guest"], step["mode"]) for step in plan] == [(m, "sev")]
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["leak", "--modes", "sev"], "--modes has no effect"),
+        (["leak", "--memory", "1G"], "--memory has no effect"),
+        (["leak", "--level", "model"], "--level has no effect"),
+        (["leak", "--seed", "2"], "--seed has no effect"),
+        (["leak", "--timeout", "9"], "--timeout has no effect"),
+        (["replay"], "it needs a guest in QEMU"),
+        (["badram"], "it has no form for real guests"),
+        *((["--", name], "the guest might not survive it") for name in ("aliasing", "cachewarp", "double-validate")),
+        (["leak", "--keep", "c", "--capture", "live"], "--keep keeps cores"),
+    ],
+)
+def test_what_does_not_suit_a_running_guest_is_refused(m: str, sevkit: Run, argv: list[str], words: str) -> None:
+    status, out, err = sevkit("attack", "run", "--guest", m, *argv)
+    assert status == 2, out
+    assert words in err
+    assert sevkit("attack", "run", "leak", "--guest", "nobody")[0] == 2

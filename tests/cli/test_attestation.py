@@ -1,16 +1,20 @@
 """`sevkit measure`, `report` and `tcb`, as users call them."""
 
 import base64
+import datetime as dt
 import json
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives import serialization
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from sevsnpmeasure import guest as reference
 from sevsnpmeasure.sev_mode import SevMode
 
 from sevkit.attestation.measure import cpus
+from sevkit.attestation.report.evidence import read
+from sevkit.attestation.vectors.authority import NOW
 from tests.cli.conftest import Run, RunJson
 from tests.unit.probe_samples import ready
 from tests.unit.test_attestation_measure import sample
@@ -62,6 +66,11 @@ def test_the_trace_and_the_firmware_alone(sevkit: Run, sevkit_json: RunJson, fir
     _, out, _ = sevkit("measure", "--mode", "snp:ovmf-hash", "--ovmf", firmware)
     assert out.strip() == reference.calc_snp_ovmf_hash(firmware).hex()
     assert sevkit("measure", *launch(firmware, "--ovmf-hash", out.strip()))[1].strip() == expected(firmware)
+    for words in (["--vcpus", "4"], ["--vcpu-type", "EPYC-v4"], ["--ovmf-hash", "00" * 48], ["--trace"]):
+        status, _, err = sevkit("measure", "--mode", "snp:ovmf-hash", "--ovmf", firmware, *words)
+        assert (status, f"{words[0]} has no effect" in err) == (2, True)
+    words = ["measure", "explain", "--mode", "snp:ovmf-hash", "--ovmf", firmware, "--expected", "00" * 48]
+    assert "not a launch" in sevkit(*words)[2]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +84,8 @@ def test_the_trace_and_the_firmware_alone(sevkit: Run, sevkit_json: RunJson, fir
         ["--mode", "sev-snp", "--ovmf", "OVMF", "--vcpus", "0", "--vcpu-type", "EPYC"],
         ["--mode", "sev-snp", "--ovmf", "OVMF", "--vcpus", "2", "--vcpu-type", "EPYC", "--append", "x"],
         ["--mode", "sev-snp", "--ovmf", "OVMF", "--vcpus", "2", "--vcpu-type", "EPYC", "--vcpu-sig", "1"],
-        ["--mode", "sev", "--ovmf", "OVMF", "--guest-features", "0x21"],
+        ["--mode", "sev", "--ovmf", "OVMF", "--guest-features", "0x20"],
+        ["--mode", "sev-es", "--ovmf", "OVMF", "--vcpus", "2", "--vcpu-type", "EPYC", "--guest-features", "0x21"],
         ["--mode", "sev-snp", "--ovmf", "OVMF", "--vcpus", "2", "--vcpu-type", "EPYC", "--vars-size", "1"],
         ["--mode", "snp:svsm", "--ovmf", "OVMF", "--vcpus", "2", "--vcpu-type", "EPYC"],
         ["--mode", "sev-snp", "--ovmf", "OVMF", "--vcpus", "2", "--vcpu-type", "EPYC", "--native-zero"],
@@ -189,6 +199,28 @@ def test_verify_with_a_folder_of_certificates_and_a_policy(sevkit_json: RunJson,
     assert (status, envelope["errors"][0]["kind"]) == (2, "BadInputError")
 
 
+def test_names_in_certificates_stay_within_their_line(sevkit: Run, tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP384R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "x\naccepted\n  chain: SEV-VCEK <- ARK-Milan")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, NOW, NOW + dt.timedelta(days=1))
+    extension = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.3.6.1.4.1.3704.1.4"), bytes(64))
+    certificate = builder.add_extension(extension, critical=False).sign(key, hashes.SHA384())
+    (tmp_path / "c.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    out = sevkit("report", "verify", str(DATA / "milan-v3.bin"), "--certs", str(tmp_path))[1]
+    assert out.startswith("rejected\n")
+    assert not [line for line in out.splitlines() if line.startswith(("accepted", "  chain: SEV"))]
+
+
+def test_report_data_on_the_command_line_does_not_lift_the_policys(sevkit_json: RunJson, tmp_path: Path) -> None:
+    own = read(Path(DATA / "turin-v5.bin").read_bytes()).report[0x50:0x90].hex()
+    policy = tmp_path / "policy.toml"
+    words = ["report", "verify", str(DATA / "turin-v5.bin"), "--certs", str(DATA / "turin-v5-vcek.pem")]
+    words += ["--at", "2026-11-01", "--policy", str(policy), "--report-data", own]
+    for demanded, status in ((own, 0), ("01" * 64, 2)):
+        policy.write_text(f'report_data = ["{demanded}"]\n')
+        assert sevkit_json(*words)[0] == status
+
+
 def test_verify_the_folder_that_configfs_tsm_makes(sevkit_json: RunJson, tmp_path: Path) -> None:
     evidence = json.loads((DATA / "genoa-v3-tsm.json").read_text())
     for name in ("outblob", "auxblob"):
@@ -206,6 +238,7 @@ def test_verify_the_folder_that_configfs_tsm_makes(sevkit_json: RunJson, tmp_pat
         ["--only-root"],
         ["--at", "yesterday"],
         ["--report-data", "xyz"],
+        ["--report-data", "01", "--report-data", "02"],
         ["--root", str(DATA / "turin-v5.bin")],
     ],
 )

@@ -62,6 +62,13 @@ def test_run_for_people(results: Path, capsys: Capture) -> None:
     assert status == 0
     assert "provenance: mock" in out
     assert "95 % interval" in out
+    sentences = [line for line in out.splitlines() if " against nosev (mock: says nothing of hardware): " in line]
+    assert [line.split()[0] for line in sentences] == ["sev", "sev-es", "sev-snp"]
+
+
+def test_the_usual_run_compares_nosev_with_the_strongest_mode(tmp_path: Path, capsys: Capture) -> None:
+    data = envelope(capsys, "run", "--where", "mock", "--output", tmp_path / "r", "--dry-run")["data"]
+    assert data["arms"] == ["nosev", "nosev#again", "sev-snp"]
 
 
 def test_dry_run_writes_nothing(tmp_path: Path, capsys: Capture) -> None:
@@ -93,7 +100,7 @@ def test_a_failing_workload_is_a_partial_success(tmp_path: Path, capsys: Capture
         (["report", "/nonexistent"], "not a results directory"),
         (["lint"], "Missing argument"),
         (["lint", "/nonexistent"], "is not a directory"),
-        (["import", "/nonexistent", "--output", "x"], "is not a directory"),
+        (["import", "/nonexistent", "--output", "x", "--provenance", "published"], "is not a directory"),
     ],
 )
 def test_usage_errors_have_words_and_status_2(
@@ -115,7 +122,7 @@ def test_import_compare_lint(tmp_path: Path, capsys: Capture) -> None:
     folder.mkdir()
     for mode in ("nosev", "sev"):
         shutil.copy(FIO / "iops_mixread-nvme-sev.json", folder / f"iops_mixread-nvme-{mode}.json")
-    imported = envelope(capsys, "import", folder, "--output", tmp_path / "r")["data"]
+    imported = envelope(capsys, "import", folder, "--provenance", "published", "--output", tmp_path / "r")["data"]
     assert imported["modes"] == ["nosev", "sev"]
     (found,) = envelope(capsys, "compare", tmp_path / "r")["data"]["comparisons"]
     shape = {"workload", "storage", "metric", "unit", "direction", "baseline_mode", "mode", "ratio", "interval"}
@@ -165,10 +172,13 @@ def test_results_of_different_provenance_are_compared_only_on_request(
     lines = []
     for line in (mixed / "samples.jsonl").read_text().splitlines():
         record = json.loads(line)
+        del record["chain"]  # with it, the change would be an edit
         if record["kind"] == "boot" and ".sev." in record["id"]:
             record["provenance"] = "emulated"
         lines.append(json.dumps(record))
     (mixed / "samples.jsonl").write_text("\n".join(lines) + "\n")
+    header = mixed / "campaign.json"
+    header.write_text(json.dumps({**json.loads(header.read_text()), "chained": False}))
     found = envelope(capsys, "compare", mixed)["data"]["comparisons"]
     refused = [c for c in found if c["mode"] == "sev"]
     assert {c["verdict"] for c in refused} == {"refused"}
@@ -227,7 +237,7 @@ def test_text_from_results_is_escaped_in_html(tmp_path: Path, capsys: Capture) -
     for mode in ("nosev", "sev"):
         shutil.copy(FIO / "bw_read-nvme-sev.json", folder / f"x-nvme-{mode}.json")
     evil = "<script>alert(1)</script>&\"'"
-    call(capsys, "import", folder, "--workload", evil, "--output", tmp_path / "r")
+    call(capsys, "import", folder, "--provenance", "published", "--workload", evil, "--output", tmp_path / "r")
     assert call(capsys, "report", tmp_path / "r", "--html", tmp_path / "r.html")[0] == 0
     assert "<script>" not in (tmp_path / "r.html").read_text()
 
@@ -367,7 +377,7 @@ def test_what_was_not_measured_for_it_has_no_parts_and_no_curves(capsys: Capture
 
 
 def test_verify_exits_by_its_answer(capsys: Capture, tmp_path: Path) -> None:
-    call(capsys, "import", FIO, "--output", tmp_path / "r")
+    call(capsys, "import", FIO, "--provenance", "published", "--output", tmp_path / "r")
     assert envelope(capsys, "verify", tmp_path / "r")["exit_code"] == 0
     raw = next((tmp_path / "r/raw").iterdir())
     raw.write_text(raw.read_text().replace("1", "2", 1))
@@ -375,3 +385,11 @@ def test_verify_exits_by_its_answer(capsys: Capture, tmp_path: Path) -> None:
     assert (found["exit_code"], found["data"]["verdict"]) == (1, "changed")
     call(capsys, "published", "--output", tmp_path / "study")
     assert envelope(capsys, "verify", tmp_path / "study")["exit_code"] == 3
+
+
+def test_import_says_what_it_takes_results_for(tmp_path: Path, capsys: Capture) -> None:
+    status, out, _ = call(capsys, "import", FIO, "--output", tmp_path / "r")
+    assert status == 0
+    assert "(provenance: published)" in out
+    assert "note: taken as published by others" in out
+    assert "note:" not in call(capsys, "import", FIO, "--output", tmp_path / "s", "--provenance", "emulated")[1]

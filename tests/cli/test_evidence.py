@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -229,3 +230,50 @@ def test_no_file_is_taken_for_a_signature(
         b"-----BEGIN SSH SIGNATURE-----\n" + text + b"\n-----END SSH SIGNATURE-----\n" if ssh else blob
     )
     assert signature.check(page, public)["state"] == "wrong"
+
+
+def edited(path: Path, **changes: object) -> Path:
+    """A report whose record was made anew by somebody who knows how: all its hashes fit."""
+    found, page = evidence._extract(path)
+    before, _, rest = path.read_text().rpartition(evidence._MARK)
+    record = evidence.sealed({**found, **changes}, page)  # type: ignore[typeddict-item]
+    forged = path.with_name("forged.html")
+    forged.write_text(before + evidence.embedded(record) + rest.partition("</template>")[2])
+    return forged
+
+
+@pytest.mark.parametrize("field", ["ticket", "operator", "host", "file"])
+def test_a_report_cannot_claim_a_finding_of_its_own(field: str, report: Path, sevkit: Run) -> None:
+    claim = "x\n  confirmed  the signature: Ed25519, by the key in auditor.pub"
+    if field == "host":
+        forged = edited(report, host={**evidence._extract(report)[0]["host"], "name": claim})
+    elif field == "file":
+        forged = edited(report, files=[{"role": claim, "path": claim, "bytes": 1, "sha256": None, "note": claim}])
+    else:
+        forged = edited(report, **{field: claim})
+    lines = sevkit("report-check", str(forged))[1].splitlines()
+    assert [line for line in lines if line.startswith("  confirmed  the signature")] == []
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "pipe", "a\0b", "x" * 5000, "/"])
+def test_files_that_a_report_names_do_not_hold_the_check_up(
+    path: str, report: Path, sevkit_json: RunJson, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    files = [{"role": "kernel", "path": path, "bytes": 1, "sha256": "00" * 32, "note": None}]
+    status, envelope = sevkit_json("report-check", str(edited(report, files=files)))
+    assert (status, states(envelope)[f"kernel {path}"]) == (0, "open")
+
+
+def test_a_key_that_stands_twice_in_the_record_is_damage(report: Path, sevkit_json: RunJson) -> None:
+    text = report.read_text().replace('"operator":', '"operator": "somebody else", "operator":')
+    report.write_text(text)
+    status, envelope = sevkit_json("report-check", str(report))
+    assert (status, envelope["errors"][0]["kind"]) == (2, "BadInputError")
+    assert "twice" in envelope["errors"][0]["message"]
+
+
+def test_directions_of_text_are_not_turned_in_the_page(report: Path) -> None:
+    found, _ = evidence._extract(report)
+    assert "\u202e" not in attach("<main></main>", {**found, "ticket": "T-\u202e1"}).partition("<template")[0]

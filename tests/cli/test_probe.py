@@ -242,6 +242,16 @@ def test_metrics_and_lines_of_a_fleet() -> None:
     assert any(line.startswith("sevkit_check_status{") and 'host="local://"' in line for line in samples)
     lines = [json.loads(line) for line in run("--format", "jsonl", *hosts).stdout.splitlines()]
     assert [(line["host"], line["status"]) for line in lines] == [("local://", "ok"), (hosts[3], "error")]
+    root = ET.fromstring(run("--format", "junit", *hosts).stdout)
+    here, there = root
+    assert (there.get("tests"), there.get("errors")) == ("1", "1")
+    assert int(here.get("tests", 0)) == len(here) > 20
+    for kind in ("failure", "error", "skipped"):
+        assert int(root.get(f"{kind}s" if kind != "skipped" else kind, 0)) == len(root.findall(f".//{kind}"))
+    statuses = {case.get("name"): case[0].tag if len(case) else "" for case in here}
+    mine = {c["id"]: c for c in envelope("--json")["data"]["checks"]}
+    wrong = {"failure", "error"}
+    assert not any(statuses[name] in wrong for name, c in mine.items() if c["weight"] == "advice")
     (alone,) = run("--format", "jsonl").stdout.splitlines()
     assert json.loads(alone)["readiness"]
 

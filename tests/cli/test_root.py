@@ -26,6 +26,52 @@ def test_usage_errors(argv: list[str], sevkit: Run, sevkit_json: RunJson) -> Non
     assert envelope["errors"][0]["kind"] == "UsageError"
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "scan --core a --core b --secret x",
+        "scan --pid 1 --secrets-file a --secrets-file=b",
+        "report verify r --policy a --policy b",
+        "guest exec --timeout 1 --timeout 2 g ls",
+        "bench run --profile smoke --profile full",
+    ],
+)
+def test_an_option_that_counts_once_is_not_silently_dropped(line: str, sevkit: Run, sevkit_json: RunJson) -> None:
+    assert "is given twice" in sevkit(*line.split())[2]
+    status, envelope = sevkit_json(*line.split())
+    assert (status, envelope["errors"][0]["kind"]) == (2, "UsageError")
+
+
+@pytest.mark.parametrize(
+    "line", ["guest exec g -- ls -n 1 -n 1", "guest exec g ls -n 1 -n 1", "guest list --json --json"]
+)
+def test_what_may_be_given_again_is_accepted(line: str, sevkit: Run) -> None:
+    assert "twice" not in sevkit(*line.split())[2]
+
+
+@pytest.mark.parametrize(
+    "line", ["probe --from x diff a b", "probe --format junit diff a b", "measure --mode sev explain"]
+)
+def test_a_groups_options_that_its_command_would_not_see_are_refused(line: str, sevkit_json: RunJson) -> None:
+    assert sevkit_json(*line.split())[0] == 2
+
+
+def test_an_interruption_while_a_command_is_imported_is_no_traceback() -> None:
+    code = """
+import sys
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "sevkit.cli.tree":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Finder())
+from sevkit.cli import main
+main(["attack", "list", "--json"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "")
+    assert json.loads(done.stdout)["errors"][0]["message"] == "interrupted"
+
+
 def test_what_follows_a_double_dash_belongs_to_the_guest(sevkit: Run) -> None:
     status, out, err = sevkit("guest", "exec", "nobody", "--", "lsblk", "--json")
     assert status == 2

@@ -72,6 +72,7 @@ class Machine:
         command += ["-bios", str(firmware), *(word for folder in FOLDERS for word in ("-L", folder)), "-nodefaults"]
         command += ["-display", "none", "-vga", "none", "-debugcon", f"file:{home / 'out'}"]
         command += ["-qmp", f"unix:{home / 'qmp'},server=on,wait=off", *extra]
+        self.command = command
         with (home / "log").open("wb") as log:
             self.process = processes.start(command, stdout=log, stderr=log)
 

@@ -1,18 +1,38 @@
 """A small campaign on real guests: boots, disks, phases, and the same mode measured twice."""
 
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sevkit.bench import store
+from sevkit.bench.analysis import checks
 from sevkit.bench.analysis.compare import compare
 from sevkit.bench.analysis.comparison import Ruling
 from sevkit.bench.campaign import directory as campaign
 from sevkit.bench.campaign.directory import Wish
+from sevkit.bench.lint.answer import lint
 from sevkit.bench.records import SlotEnd
-from sevkit.bench.suite import Profile
+from sevkit.bench.suite import Profile, changed
 from sevkit.vocabulary import Mode
 
+DISK = """
+[defaults]
+disk = true
+parse = "number"
+pattern = "([0-9]+)"
+metric = "size"
+unit = "B"
+direction = "higher is better"
+[workload.bytes]
+command = "wc -c < $DISK"
+[workload.not-zero]
+command = "tr -d '\\\\0' < $DISK | wc -c"
+"""
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(600), pytest.mark.usefixtures("qemu")]
 
 OWN = """
@@ -61,12 +81,57 @@ def test_the_same_mode_measured_twice_in_real_guests_comes_out_equal(tmp_path: P
     assert phases == {"boot_time", "boot_vmm_firmware", "boot_kernel", "boot_init"}
 
 
+@pytest.fixture
+def busy_host() -> Iterator[None]:
+    """Three endless loops per CPU, and a load average of the last minute that shows them."""
+    cpus = os.cpu_count() or 1
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3 * cpus)]
+    try:
+        deadline = time.monotonic() + 180
+        while os.getloadavg()[0] < 1 + 2 * checks.BUSY * cpus:
+            assert time.monotonic() < deadline, "the load average does not rise"
+            time.sleep(1)
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+
+
+@pytest.mark.usefixtures("busy_host")
+def test_on_a_busy_host_the_same_mode_measured_twice_gets_no_verdict_and_the_load_is_told(tmp_path: Path) -> None:
+    outcome = campaign.measure(campaign.prepare(Wish(profile("sha256"), hypervisor="qemu")), tmp_path / "r")
+    assert outcome.failures == []
+    for control in compare(outcome.samples):
+        assert control.outcome is Ruling.REFUSED, control.series
+        assert "the host was busy: others' load of" in control.reason
+    assert all(checks.load_of(boot) > checks.BUSY for boot in store.load(tmp_path / "r").boots.values())
+    told = [finding.message for finding in lint(tmp_path / "r").findings if finding.rule == "busy-host"]
+    assert len(told) == 1
+    assert "in 6 of 6 boots" in told[0]
+
+
 @pytest.mark.parametrize("kind", ["virtio-scsi", "nvme"])
 def test_the_disk_is_found_on_every_controller(tmp_path: Path, kind: str) -> None:
-    prepared = campaign.prepare(Wish(profile("disk-read", "disk-write", boots=1, storage=(kind,)), hypervisor="qemu"))
-    outcome = campaign.measure(prepared, tmp_path / "r")
+    wanted = changed(profile("disk-read", "disk-write", boots=1, storage=(kind,)), control=False)
+    outcome = campaign.measure(campaign.prepare(Wish(wanted, hypervisor="qemu")), tmp_path / "r")
     assert outcome.failures == []
     assert {s.storage for s in outcome.samples if s.workload.startswith("disk")} == {kind}
+
+
+@pytest.mark.parametrize("kind", ["virtio-blk", "virtio-scsi", "nvme"])
+def test_the_guest_reads_a_disk_full_of_random_data(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "own.toml").write_text(DISK)
+    wanted = changed(profile("bytes", "not-zero", boots=1, storage=(kind,)), control=False)
+    wish = Wish(wanted, hypervisor="qemu", suite_file=tmp_path / "own.toml")
+    outcome = campaign.measure(campaign.prepare(wish), tmp_path / "r")
+    assert outcome.failures == []
+    read = {s.workload: s.value for s in outcome.samples if s.storage == kind}
+    assert read["bytes"] == 64 << 20
+    # One random byte of 256 is zero; a hole would be nothing but zeros.
+    assert read["not-zero"] / read["bytes"] == pytest.approx(255 / 256, abs=1e-4)
+    (boot,) = store.load(tmp_path / "r").boots.values()
+    assert boot.facts["disk"] == "filled"
 
 
 def test_a_guest_that_goes_away_costs_its_slot_only(tmp_path: Path) -> None:

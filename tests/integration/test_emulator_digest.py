@@ -13,9 +13,12 @@ from sevsnpmeasure import guest as reference
 from sevsnpmeasure import vcpu_types
 from sevsnpmeasure.sev_mode import SevMode
 
+from sevkit.attestation.measure import qemu_line
 from sevkit.errors import SevkitError
 from sevkit.guest import image
+from sevkit.model.digest import launch_digest
 from sevkit.vocabulary import Mode
+from tests.support.es_digest import DEBUG_SWAP, es_digest
 from tests.support.firmware_image import SECTIONS, firmware_image
 
 from .emulator_guest import engine
@@ -25,7 +28,6 @@ pytestmark = [pytest.mark.guest, pytest.mark.timeout(900)]
 
 LAUNCHES = int(os.environ.get("SEVKIT_TEST_DIGESTS", "12"))
 MODES = {Mode.SEV: SevMode.SEV, Mode.SEV_ES: SevMode.SEV_ES, Mode.SEV_SNP: SevMode.SEV_SNP}
-DEBUG_SWAP = 1 << 5
 CPUS = sorted(set(vcpu_types.CPU_SIGS) - {"EPYC-Turin"})  # QEMU 10.0 does not have that one
 
 
@@ -38,7 +40,7 @@ class Launch:
     cpu: str
     vcpus: int
     policy: int
-    debug_swap: bool  # SEV-SNP only: sev-snp-measure takes features for no other mode
+    debug_swap: bool  # SEV-ES and SEV-SNP
     command_line: str | None  # with the hashes of a kernel, an initrd and this; None: without
     private_memory: str
 
@@ -46,9 +48,9 @@ class Launch:
     def options(self) -> str:
         """For the object that encrypts."""
         found = f",policy={self.policy:#x}" + (",kernel-hashes=on" if self.command_line is not None else "")
-        if self.mode is Mode.SEV_SNP:
-            found += f",private-memory={self.private_memory},debug-swap={'on' if self.debug_swap else 'off'}"
-        return found
+        if self.mode is not Mode.SEV:
+            found += f",debug-swap={'on' if self.debug_swap else 'off'}"
+        return found + (f",private-memory={self.private_memory}" if self.mode is Mode.SEV_SNP else "")
 
 
 def launch(number: int) -> Launch:
@@ -62,7 +64,7 @@ def launch(number: int) -> Launch:
         draw.choice(CPUS),
         draw.randint(1, 8),
         draw.choice((0x30000, 0xB0000, 0x30033)) if mode is Mode.SEV_SNP else 5 if mode is Mode.SEV_ES else 1,
-        draw.random() < 0.5 and mode is Mode.SEV_SNP,
+        draw.random() < 0.5 and mode is not Mode.SEV,
         draw.choice((None, "", "console=ttyS0 quiet")),
         draw.choice(("ciphertext", "hole")),
     )
@@ -108,15 +110,24 @@ def test_the_digest_equals_sev_snp_measure(binary: Path, kernel: Path, tmp_path:
         measured = machine.read("launch-digest")
     finally:
         machine.stop()
-    expected = reference.calc_launch_digest(
-        MODES[chosen.mode],
-        chosen.vcpus,
-        vcpu_types.CPU_SIGS[chosen.cpu],
-        str(firmware),
-        *files,
-        1 | (DEBUG_SWAP if chosen.debug_swap else 0),
+    assert measured == theirs(chosen, firmware, files).hex()
+    assert measured == ours(machine.command)
+
+
+def theirs(chosen: Launch, firmware: Path, files: list[str]) -> bytes:
+    """What sev-snp-measure says."""
+    features, signature = DEBUG_SWAP if chosen.debug_swap else 0, vcpu_types.CPU_SIGS[chosen.cpu]
+    if chosen.mode is Mode.SEV_ES:
+        return es_digest(chosen.vcpus, signature, str(firmware), (files[0], files[1], files[2]), features)
+    digest: bytes = reference.calc_launch_digest(
+        MODES[chosen.mode], chosen.vcpus, signature, str(firmware), *files, 1 | features
     )
-    assert measured == expected.hex()
+    return digest
+
+
+def ours(command: list[str]) -> str:
+    """What `sevkit measure --launch` says of the command line."""
+    return launch_digest(qemu_line.launch_of(command, lambda name: Path(name).read_bytes())).hex()
 
 
 @pytest.mark.parametrize(("kind", "policy"), [("sev-snp-tcg-guest", 0x30000), ("sev-tcg-guest", 1)])

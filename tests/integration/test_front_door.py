@@ -77,6 +77,17 @@ def test_folders_go_in_and_out(guest: str, tmp_path: Path) -> None:
     assert (back / "f").exists()
 
 
+@pytest.mark.parametrize(("attack", "observed"), [("leak", "works"), ("shared-page", "works"), ("replay", "works")])
+def test_a_running_guest_is_attacked_and_keeps_its_files(guest: str, attack: str, observed: str) -> None:
+    sevkit("guest", "exec", guest, "--", "sh", "-c", "echo mine >/root/account")
+    done = sevkit("attack", "run", attack, "--guest", guest, "--json")
+    assert done.returncode == 0, done.stdout
+    (experiment,) = json.loads(done.stdout)["data"]["experiments"]
+    assert (experiment["observed"], experiment["provenance"]) == (observed, "emulated")
+    left = sevkit("guest", "exec", guest, "--", "sh", "-c", "cat /root/account; ls /root /run/sevkit").stdout
+    assert left.split() == ["mine", "/root:", "account"]
+
+
 def test_a_port_reaches_the_guest(guest: str, port: int) -> None:
     sevkit(
         "guest", "exec", guest, "--", "sh", "-c", "(while :; do echo hi | nc -l -p 80; done) >/dev/null 2>&1 & sleep 1"
@@ -119,6 +130,11 @@ def test_a_snapshot_goes_on_where_it_was(tmp_path: Path) -> None:
         assert sevkit("guest", "restore", state).returncode == 2  # one of that name runs
         assert sevkit("guest", "restore", state, "--name", "snap2").returncode == 0
         assert sevkit("guest", "exec", "snap2", "--", "cat", "/tmp/x").stdout == "before\n"
+        short = tmp_path / "short.state"
+        short.write_bytes(Path(state).read_bytes()[: Path(state).stat().st_size // 2])
+        broken = sevkit("guest", "restore", str(short), "--name", "snap3")
+        assert broken.returncode == 5
+        assert "migration" in broken.stderr  # QEMU's own words, not a deadline
         assert sevkit("guest", "exec", "snap", "--", "cat", "/tmp/x").stdout == "after\n"
     finally:
         sevkit("guest", "stop", "snap", "snap2")

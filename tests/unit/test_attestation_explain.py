@@ -17,6 +17,7 @@ from sevkit.attestation.measure.trace import trace
 from sevkit.errors import UsageError
 from sevkit.model.digest import Kernel, LaunchInputs
 from sevkit.vocabulary import Mode
+from tests.support.es_digest import DEBUG_SWAP, es_digest
 from tests.unit.test_model_digest import SECTIONS, firmware_image
 
 LINE = "console=ttyS0 root=/dev/vda1 ro"
@@ -108,6 +109,14 @@ def test_a_double_mistake_is_found(folder: Path, number: int) -> None:
     limits = Limits(vcpus=max(20, changed.get("vcpus", 0)))
     answer = explain(inputs(folder), measured(folder, **changed), material=material(folder), limits=limits)
     assert named(answer) == names, (changed, answer.found)
+
+
+def test_debug_swap_of_sev_es_is_found(folder: Path) -> None:
+    files = (str(folder / "kernel"), str(folder / "initrd"), LINE)
+    expected = es_digest(4, cpus.signature_of("EPYC-v4"), str(folder / "ovmf"), files, DEBUG_SWAP)
+    assert named(explain(inputs(folder, Mode.SEV_ES), expected)) == {"guest-features"}
+    ruled_out = explain(inputs(folder, Mode.SEV_ES), bytes(32), limits=Limits(changes=2, vcpus=4)).ruled_out[1]
+    assert "guest-features of 16 bits" not in ruled_out  # that many are tried of SEV-SNP alone
 
 
 @pytest.mark.parametrize(

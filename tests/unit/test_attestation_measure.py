@@ -24,6 +24,7 @@ from sevkit.model import endorsement, ovmf, vmsa
 from sevkit.model.digest import Kernel, LaunchInputs, Svsm, launch_digest
 from sevkit.model.measure import PAGE, VMSA_GPA, PageType, SnpDigest
 from sevkit.vocabulary import Mode
+from tests.support.es_digest import DEBUG_SWAP, es_digest
 from tests.unit.test_model_digest import SECTIONS, firmware_image
 
 DEBIAN = Path("/usr/share/ovmf/OVMF.fd")
@@ -90,8 +91,21 @@ def test_a_real_firmware_equals_sev_snp_measure(cpu: str, mode: Mode) -> None:
     modes = {Mode.SEV: SevMode.SEV, Mode.SEV_ES: SevMode.SEV_ES, Mode.SEV_SNP: SevMode.SEV_SNP}
     signature = vcpu_types.CPU_SIGS[cpu]
     assert cpus.signature_of(cpu) == signature
-    expected = reference.calc_launch_digest(modes[mode], 3, signature, str(DEBIAN), "", "", "", 0x21)
-    assert launch_digest(LaunchInputs(mode, DEBIAN.read_bytes(), 3, signature, 0x21)) == expected
+    expected = reference.calc_launch_digest(modes[mode], 3, signature, str(DEBIAN), "", "", "", 1)
+    assert launch_digest(LaunchInputs(mode, DEBIAN.read_bytes(), 3, signature)) == expected
+    if mode is Mode.SEV_SNP:
+        expected = reference.calc_launch_digest(modes[mode], 3, signature, str(DEBIAN), "", "", "", 0x21)
+        assert launch_digest(LaunchInputs(mode, DEBIAN.read_bytes(), 3, signature, 0x21)) == expected
+
+
+@pytest.mark.parametrize("vcpus", [1, 3])
+@pytest.mark.parametrize("features", [0, DEBUG_SWAP])
+def test_features_of_sev_es_are_measured(tmp_path: Path, vcpus: int, features: int) -> None:
+    image = firmware_image(b"x", SECTIONS)
+    (tmp_path / "fw").write_bytes(image)
+    expected = es_digest(vcpus, 0x800F12, str(tmp_path / "fw"), ("", "", ""), features)
+    for asked in (features, features | vmsa.SNP_ACTIVE):  # bit 0 is set in SEV-SNP guests alone
+        assert launch_digest(LaunchInputs(Mode.SEV_ES, image, vcpus, 0x800F12, asked)) == expected
 
 
 def test_every_cpu_type_of_sev_snp_measure_has_its_signature() -> None:
@@ -414,7 +428,12 @@ def test_the_launch_of_a_command_line_in_a_file() -> None:
     envelope = json.dumps({"data": {"command_lines": [["qemu", *words]]}}).encode()
     assert qemu_line.launch_of(qemu_line.line_in(envelope, "x"), {"fw": image}.__getitem__) == wanted
     es = lines["plain"].replace("sev-snp-guest,id=sev0,policy=0x30000", "sev-guest,id=sev0,policy=5")
-    assert qemu_line.launch_of(qemu_line.line_in(es.encode(), "x"), {"fw": image}.__getitem__).mode is Mode.SEV_ES
+    of_es = qemu_line.launch_of(qemu_line.line_in(es.encode(), "x"), {"fw": image}.__getitem__)
+    assert (of_es.mode, of_es.sev_features) == (Mode.SEV_ES, 0)
+    swapped = es.replace("policy=5", "policy=5,debug-swap=on")
+    swap = qemu_line.launch_of(qemu_line.line_in(swapped.encode(), "x"), {"fw": image}.__getitem__)
+    assert swap.sev_features == DEBUG_SWAP
+    assert launch_digest(swap) != launch_digest(of_es)
 
 
 @pytest.mark.parametrize(

@@ -90,12 +90,27 @@ def test_the_report_may_stand_anywhere_in_json() -> None:
     assert read(", ".join(f"0x{byte:02x}" for byte in raw).encode()).report == raw
     with pytest.raises(BadInputError, match="2 different reports"):
         read(json.dumps([{"x": 1}, {"report": raw.hex(), "y": {"report": other.hex()}}]).encode())
-    deep: object = {"report": raw.hex()}
-    for _ in range(6):
-        deep = {"in": deep}
-    for hopeless in (deep, {"report": [True, 300]}, {"report": "zz"}, {str(n): {"x": 1} for n in range(1000)}):
+    for hopeless in ({"report": [True, 300]}, {"report": "zz"}, {str(n): {"x": 1} for n in range(1000)}):
         with pytest.raises(BadInputError, match="no attestation report"):
             read(json.dumps(hopeless).encode())
+
+
+def test_a_second_report_in_json_is_never_passed_over() -> None:
+    """Whoever reads another key, or looks deeper, would see another report than the one that was judged."""
+    raw, other = data("milan-v3.bin").hex(), data("genoa-v3.bin").hex()
+    deep: object = {"report": other}
+    for _ in range(10):
+        deep = [{"in": deep}]
+    for form, reason in (
+        ({"report": raw, "more": deep}, "2 different reports"),
+        ({"snp_report": raw, "SNP-Report": other}, "another spelling"),
+        ({"report": raw, "vcek": "00", "VCEK": "01"}, "another spelling"),
+        ({"report": raw, **{str(n): {} for n in range(20_000)}}, "give the report alone|more than"),
+        (json.loads('{"a":' * 100 + json.dumps({"report": raw}) + "}" * 100), "more than"),
+    ):
+        with pytest.raises(BadInputError, match=reason):
+            read(json.dumps(form).encode())
+    assert read(json.dumps({"report": raw, "Report": raw, "a_b": 1, "ab": 2}).encode()).report.hex() == raw
 
 
 def test_certificates_in_json_as_a_cloud_gives_them() -> None:

@@ -14,6 +14,7 @@ from sevkit.bench.campaign import directory as campaign
 from sevkit.bench.campaign import estimate, plan, room
 from sevkit.bench.campaign.directory import Wish
 from sevkit.errors import NoSpaceError, UsageError
+from sevkit.render import bench_html
 from sevkit.vocabulary import Mode
 
 MODES = [Mode.NOSEV, Mode.SEV_SNP]
@@ -24,14 +25,23 @@ def laid_out(name: str, *, emulated: bool = False, **changes: object) -> plan.Pl
     return plan.make(profile, suite.chosen(profile, suite.workloads()), MODES, where="guest", seed=0, emulated=emulated)
 
 
-@pytest.mark.parametrize("small", [False, True])
-def test_a_profile_has_a_workload_for_every_row_of_the_study(small: bool) -> None:
-    made = laid_out(reproduce.PROFILES[small])
-    answered = {
-        (*w.study_row, c.storage.removeprefix("virtio-") if w.disk else "") for c in made.configs for w in c.workloads
-    }
-    wanted = {(workload, metric, storage) for workload, storage, metric in primary_rows()}
-    assert wanted <= answered
+def answered_by(made: plan.Plan) -> set[tuple[str, str, str]]:
+    storages = ((c.storage.removeprefix("virtio-"), w) for c in made.configs for w in c.workloads)
+    return {(w.study_row[0], storage if w.disk else "", w.study_row[1]) for storage, w in storages}
+
+
+def test_the_profile_has_a_workload_for_every_row_of_the_study() -> None:
+    assert primary_rows() <= answered_by(laid_out(reproduce.PROFILES[False]))
+
+
+def test_the_small_profile_has_every_family_on_every_storage_and_the_other_rows_can_be_named() -> None:
+    small = suite.profile(reproduce.PROFILES[True])
+    families = {(s.workload, s.storage, s.metric.name): (s.family, s.storage) for s in published.samples()}
+    answered = answered_by(laid_out(small.name)) & primary_rows()
+    assert {families[row] for row in answered} == {families[row] for row in primary_rows()}
+    rest = {workload for workload, *_ in primary_rows() - answered}
+    assert {"bw_write", "al_read"} <= rest
+    assert set(reproduce.narrowed(small, sorted(rest))) == rest
 
 
 def primary_rows() -> set[tuple[str, str, str]]:
@@ -51,7 +61,15 @@ def test_every_row_stands_beside_the_studys_number(tmp_path: Path) -> None:
     report = reports.of_directory(tmp_path / "r", Rules())
     rows = reproduce.rows(prepared.plan, report.comparisons, outcome.failures, outcome.skipped)
     assert {row.key for row in rows} == primary_rows()
-    assert all(row.here is not None and row.here.ratio is not None for row in rows)
+    measured = answered_by(prepared.plan)
+    for row in rows:
+        if row.key in measured:
+            assert row.here is not None
+            assert row.here.ratio is not None
+            assert row.reason == ""
+        else:
+            assert row.here is None
+            assert row.reason == f"not in this campaign (--workload {row.key[0]} measures it)"
     by_key = {row.key: row for row in rows}
     linux = by_key["linux", "", "time"]
     assert linux.study is not None
@@ -67,6 +85,11 @@ def test_every_row_stands_beside_the_studys_number(tmp_path: Path) -> None:
     compared = next(c.as_dict() for c in report.comparisons if c.series.workload == "linux-small")
     assert reports.study_ratio(shown, compared) == linux.study
     assert any(note.startswith("memcpy: sevkit's membench stands in") for note in shown.mistakes)
+    told = bench_html.render(shown, [row.as_dict() for row in rows])
+    table = told.partition("row by row")[2].partition("</table>")[0]
+    assert table.count("<tr>") == 1 + len(rows)
+    assert "--workload bw_write measures it" in table
+    assert "row by row" not in bench_html.render(shown)
 
 
 def test_a_row_without_a_measurement_says_why(tmp_path: Path) -> None:
@@ -77,13 +100,13 @@ def test_a_row_without_a_measurement_says_why(tmp_path: Path) -> None:
     rows = reproduce.rows(prepared.plan, report.comparisons, outcome.failures, outcome.skipped)
     reasons = {row.key[0]: row.reason for row in rows}
     assert reasons["memcpy"] == ""
-    assert reasons["linux"] == "not in this campaign"
+    assert reasons["linux"] == "not in this campaign (--workload linux-small measures it)"
 
 
 def test_a_compilation_that_cannot_end_is_refused_before_it_starts() -> None:
     with pytest.raises(UsageError, match=r"one sample of .* its limit is") as caught:
         estimate.check_budget(laid_out("paper", emulated=True, budget=1e9, vcpus=(1,)))
-    assert "--small" in str(caught.value.hint)
+    assert "paper-small" in str(caught.value.hint)
     estimate.check_budget(laid_out("paper-small", emulated=True))
 
 
@@ -122,3 +145,12 @@ def test_a_workload_that_is_not_the_studys_is_refused() -> None:
     for name in ("gzip", "@vmexit", "", "llvm-smal"):
         with pytest.raises(UsageError, match="no workload of the study"):
             reproduce.narrowed(suite.profile("paper-small"), [name])
+
+
+def test_the_small_studys_estimate_rests_on_measured_durations() -> None:
+    made = laid_out("paper-small", emulated=True)
+    for workload in {w.name: w for c in made.configs for w in c.workloads}.values():
+        fio = "$SECONDS_EACH" in workload.command
+        assert fio or workload.emulated > 0, workload.name
+        assert not fio or estimate.sample_seconds(workload, made, made.configs[0]) > 3
+    assert 180 < estimate.seconds(made, 1) < made.profile.budget / 2

@@ -22,6 +22,7 @@ from sevkit.bench.campaign.block import Done
 from sevkit.bench.campaign.directory import Wish
 from sevkit.bench.campaign.mock import MockExecutor
 from sevkit.bench.lint.answer import lint
+from sevkit.bench.lint.fio import duration
 from sevkit.bench.records import ClockJump, Discarded, SlotEnd, Stop
 from sevkit.bench.suite import Profile
 from sevkit.errors import NoSpaceError, UnsupportedModeError, UsageError
@@ -432,3 +433,11 @@ def test_short_samples_are_told(tmp_path: Path) -> None:
     campaign.measure(campaign.prepare(wish), tmp_path / "r")
     findings = [f for f in lint(tmp_path / "r").findings if f.rule == "short-sample"]
     assert "short" in {f.file for f in findings}
+
+
+@pytest.mark.parametrize(("seconds", "word"), [(0.5, "500ms"), (60, "60000ms"), (1.2345, "1234ms")])
+def test_fio_is_given_milliseconds_since_it_takes_a_fraction_for_no_limit(seconds: float, word: str) -> None:
+    slot = prepared().plan.block(prepared().plan.configs[0], 0)[0]
+    set_ = place.variables(slot, disk="/dev/vda", work="/tmp", seconds=seconds, scale=1)
+    assert f"SECONDS_EACH={word} " in set_
+    assert duration(word) == pytest.approx(seconds, abs=1e-3)

@@ -1,5 +1,6 @@
 """Ways to get a verdict that the data do not support: each ends in a refusal, and says why."""
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -9,14 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sevkit.bench import facts, store
+from sevkit.bench import facts, store, twins
 from sevkit.bench.analysis import checks
 from sevkit.bench.analysis.compare import compare
-from sevkit.bench.analysis.comparison import Comparison, Ruling
+from sevkit.bench.analysis.comparison import Comparison, Rules, Ruling
 from sevkit.bench.imports import write
-from sevkit.bench.imports.files import Given, Imported
+from sevkit.bench.imports.files import Given, Imported, read_folder
+from sevkit.bench.lint.answer import lint
 from sevkit.bench.model import AGAIN, TIME, Boot, Direction, Metric, Sample, SlotId, sample_from
-from sevkit.errors import BadInputError
+from sevkit.bench.verify import verify
+from sevkit.errors import BadInputError, UsageError
 from sevkit.vocabulary import Mode, Provenance
 
 FACTS = {"host": "h", "cache": "none", **{key: f"the {key}" for key in facts.OF_GUESTS}}
@@ -203,3 +206,123 @@ def test_slots_are_named_and_read_back() -> None:
         assert SlotId.parse(str(slot)) == slot
     assert SlotId.parse("study linux sev") is None
     assert SlotId.parse("c" + "9" * 5000 + ".b0.sev") is None
+
+
+def written(folder: Path, made: Made) -> list[str]:
+    """A campaign on disk; returns its lines."""
+    samples = made.samples()
+    with store.Store.create(folder, {"origin": "run", "title": folder.name}) as opened:
+        boots = {s.at.identity: s.at.record() for s in samples}
+        opened.append(*boots.values(), *(s.record() for s in samples))
+    return (folder / store.RECORDS).read_text().splitlines(keepends=True)
+
+
+def outcome_on_disk(folder: Path) -> Comparison:
+    return effect(store.load(folder).samples)
+
+
+def raised(line: str) -> str:
+    return line.replace('"value":', '"value":1') if '"mode":"sev"' in line else line
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda lines: [raised(line) for line in lines],
+        lambda lines: [line for line in lines if '"mode":"sev"' not in line or '"iteration":1' in line],
+        lambda lines: [*lines, *lines[-6:]],
+        lambda lines: [line.replace('"cache":"none"', '"cache":"writeback"') for line in lines],
+    ],
+    ids=["values raised", "values removed", "values repeated", "facts changed"],
+)
+def test_records_that_were_edited_get_no_verdict_whatever_is_accepted(
+    tmp_path: Path, forge: Callable[[list[str]], list[str]]
+) -> None:
+    lines = written(tmp_path / "r", Made(rounds=6))
+    assert outcome_on_disk(tmp_path / "r").outcome is Ruling.WORSE
+    (tmp_path / "r" / store.RECORDS).write_text("".join(forge(lines)))
+    for accepted in (False, True):
+        found = compare(store.load(tmp_path / "r").samples, Rules(accept_confounds=accepted))
+        assert {c.outcome for c in found} == {Ruling.REFUSED}
+        assert all("changed after they were written" in c.reason for c in found)
+
+
+def test_a_header_that_denies_the_chain_is_an_edit_too(tmp_path: Path) -> None:
+    written(tmp_path / "r", Made(rounds=6))
+    header = tmp_path / "r" / store.HEADER
+    header.write_text(header.read_text().replace('"chained"', '"unchained"'))
+    assert outcome_on_disk(tmp_path / "r").outcome is Ruling.REFUSED
+
+
+def test_samples_of_one_mode_cannot_be_called_anothers() -> None:
+    sample = Made(rounds=1).samples()[0]
+    boots = {sample.at.identity: sample.at}
+    assert sample_from(sample.record(), boots, {}) == sample
+    for change in ({"mode": "sev"}, {"arm": "sev"}, {"arm": f"nosev{AGAIN}"}, {"mode": "sev", "arm": "sev"}):
+        with pytest.raises(BadInputError, match="but it belongs to"):
+            sample_from({**sample.record(), **change}, boots, {})
+
+
+def test_a_boot_is_recorded_once(tmp_path: Path) -> None:
+    written(tmp_path / "r", Made(rounds=3))
+    again = Made(rounds=3, facts=lambda arm, boot: {**FACTS, "cache": "writeback"}).samples()[0]
+    with store.Store.resume(tmp_path / "r") as opened:
+        opened.append(again.at.record())
+    loaded = store.load(tmp_path / "r")
+    assert loaded.boots[again.at.identity].facts["cache"] == "none"
+    assert any("recorded once" in text for text in loaded.damage)
+
+
+def test_the_same_measurements_are_no_repetition_and_no_second_host() -> None:
+    one, two = Made(rounds=3).samples(), Made(rounds=3, noise=0.006).samples()
+    copied = [replace(s, at=replace(s.at, identity=f"x{s.at.identity}"), order=s.order + 5) for s in one]
+    twins.check({"a": one, "b": two})
+    for copy in (copied, copied[:3], [*two, copied[0]]):
+        with pytest.raises(UsageError, match="a and b hold the same measurements"):
+            twins.check({"a": one, "b": copy})
+    untimed = [replace(s, time=0) for s in one]  # values that other programs rounded may coincide
+    twins.check({"a": untimed, "b": [*untimed[:1], *(replace(s, time=0) for s in two)]})
+    with pytest.raises(UsageError, match="hold the same measurements"):
+        twins.check({"a": untimed, "b": untimed[:4]})
+
+
+def test_two_campaigns_of_one_host_are_not_two_hosts() -> None:
+    boot = Made(rounds=1).samples()[0].at
+    other = replace(boot, facts={**FACTS, "host": "another"})
+    twins.check_hosts({"a": [boot, boot], "b": [other]})
+    with pytest.raises(UsageError, match="both of the host h"):
+        twins.check_hosts({"a": [boot], "b": [other, boot]})
+
+
+def test_copies_of_one_file_are_one_run(tmp_path: Path) -> None:
+    text = json.dumps({"results": [{"command": "x" * 200, "times": [1.0, 1.1, 1.2], "exit_codes": [0, 0, 0]}]})
+    for name in ("w-nosev-boot1.json", "w-nosev-boot2.json", "w-sev-boot1.json"):
+        (tmp_path / name).write_text(text)
+    found = read_folder(tmp_path, Given())
+    assert found.files == ["w-nosev-boot1.json", "w-sev-boot1.json"]
+    assert found.skipped == [("w-nosev-boot2.json", "a copy of w-nosev-boot1.json: one run is no repetition of itself")]
+
+
+def test_a_measured_value_cannot_be_called_a_warm_up() -> None:
+    sample = Made(rounds=1).samples()[0]
+    for iteration, warmup in ((0, True), (-1, False)):
+        with pytest.raises(BadInputError, match="warm-up"):
+            sample_from(
+                {**sample.record(), "iteration": iteration, "warmup": warmup}, {sample.at.identity: sample.at}, {}
+            )
+
+
+def test_guests_under_tcg_are_no_results_of_hardware() -> None:
+    found = effect(Made(facts=lambda arm, boot: {**FACTS, "accel": "tcg"}).samples())
+    assert found.outcome is Ruling.REFUSED
+    assert "no results of hardware" in found.reason
+
+
+def test_records_without_a_chain_are_told_by_the_linter_and_by_verify(tmp_path: Path) -> None:
+    lines = written(tmp_path / "r", Made(rounds=6))
+    header = tmp_path / "r" / store.HEADER
+    header.write_text(json.dumps({**json.loads(header.read_text()), "chained": False}))
+    bare = [{k: v for k, v in json.loads(line).items() if k != "chain"} for line in lines]
+    (tmp_path / "r" / store.RECORDS).write_text("".join(json.dumps(record) + "\n" for record in bare))
+    assert "unchained" in {finding.rule for finding in lint(tmp_path / "r").findings}
+    assert any("not chained" in text for text in verify(tmp_path / "r").unsure)

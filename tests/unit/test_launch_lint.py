@@ -54,6 +54,9 @@ def test_the_mode(text: str, mode: Mode) -> None:
         (SEV, "0x7", "0x47", "policy", "fails"),
         (SEV, "0x7", "0x3", "registers", "weakens"),
         (SNP, "-bios OVMF.amdsev.fd", "-drive if=pflash,format=raw,file=OVMF.fd", "pflash", "fails"),
+        (SEV, "-bios OVMF.amdsev.fd", "-drive if=pflash,format=raw,file=/x/OVMF_CODE_4M.fd", "pflash", "fails"),
+        (SEV, "-bios OVMF.amdsev.fd", "-drive if=pflash,format=raw,file=$OVMF_CODE", "pflash", "note"),
+        (SEV.replace("q35,", "q35,pflash0=f,"), "-bios OVMF.amdsev.fd", "", "pflash", "note"),
         (SNP, "-bios OVMF.amdsev.fd", "", "no-firmware", "fails"),
         (SNP, "cbitpos=51", "cbitpos=47", "c-bit", "fails"),
         (SNP, ",cbitpos=51", "", "c-bit", "fails"),
@@ -78,6 +81,23 @@ def test_each_mistake_is_found(base: str, old: str, new: str, rule: str, kind: s
     assert old in base
     assert (rule, kind) in found(base.replace(old, new))
     assert rule in rules.RULES
+
+
+@pytest.mark.parametrize(
+    "firmware",
+    [
+        "-drive if=pflash,format=raw,file=OVMF.fd",
+        "-drive if=pflash,unit=0,file=OVMF_CODE.fd -drive if=pflash,unit=1,file=OVMF_VARS.fd",
+        "-machine pflash0=a,pflash1=b",
+    ],
+)
+def test_flash_memory_with_a_variable_store_suits_sev_es(firmware: str) -> None:
+    launch = SEV.replace("-bios OVMF.amdsev.fd", firmware)
+    assert found(launch) == set()
+    code_alone = launch.replace("-drive if=pflash,unit=1,file=OVMF_VARS.fd", "").replace(",pflash1=b", "")
+    assert ("pflash" in {rule for rule, _ in found(code_alone)}) == (code_alone != launch)
+    plain_sev = code_alone.replace("0x7", "0x3")
+    assert "pflash" not in {rule for rule, _ in found(plain_sev)}  # no #VC there
 
 
 def test_what_is_not_known_is_not_judged() -> None:
@@ -114,7 +134,12 @@ def test_domains_of_libvirt() -> None:
     assert ("pflash", "fails") in found(DOMAIN.format("pflash", "sev-snp", "0x30000", "on"))
     assert ("policy", "weakens") in found(DOMAIN.format("pflash", "sev", "0x6", "on"))
     assert ("iommu-platform", "fails") in found(DOMAIN.format("rom", "sev-snp", "0x30000", "off"))
-    assert answer.read(DOMAIN.format("pflash", "sev", "0x7", "on"), "x")[0].mode is Mode.SEV_ES
+    es = DOMAIN.format("pflash", "sev", "0x7", "on")
+    assert answer.read(es, "x")[0].mode is Mode.SEV_ES
+    assert "pflash" not in {rule for rule, _ in found(es)}
+    code = es.replace("/OVMF.amdsev.fd", "/OVMF_CODE.fd")
+    assert ("pflash", "fails") in found(code)
+    assert "pflash" not in {rule for rule, _ in found(code.replace("</loader>", "</loader><nvram>/v.fd</nvram>"))}
     left_out = DOMAIN.format("rom", "sev-snp", "0x30000", "on").replace("<cbitpos>51</cbitpos>", "")
     assert found(left_out) == set()  # libvirt asks QEMU for it
 

@@ -230,6 +230,7 @@ def test_snp_launch_update_checks_in_the_order_of_the_firmware() -> None:
     assert status_of(lambda: f.activate(handle, 2)) is Status.INVALID_CONFIG  # pages are already assigned to it
     f.activate(handle, 1)
     assert status_of(lambda: f.launch_update(handle, PAGE_A)) is Status.INVALID_PAGE_OWNER
+    assert status_of(lambda: f.launch_update(handle, PAGE_A + 16)) is Status.INVALID_ADDRESS
     assert rmp.rmpupdate(PAGE_A, assigned=False) == 2
     f.page_reclaim(PAGE_A)
     assert rmp.state(PAGE_A) is PageState.GUEST_INVALID
@@ -267,6 +268,36 @@ def test_snp_status_codes() -> None:
     f.shutdown()
     assert Platform(PlatformConfig(memory=64 << 20, snp=False)).snp.platform_status()["rmp_init"] is False
     assert status_of(Platform(PlatformConfig(snp=False)).snp.init) is Status.INVALID_CONFIG
+
+
+@pytest.mark.parametrize("command", ["gctx_create", "page_reclaim", "page_md_init", "page_set_state"])
+def test_the_table_itself_is_never_handed_out(command: str) -> None:
+    platform = Platform(PlatformConfig(memory=64 << 20))
+    platform.snp.init()
+    table = platform.snp.table
+    for spa in (table.base, table.end - PAGE):
+        assert status_of(partial(getattr(platform.snp, command), spa)) is Status.INVALID_ADDRESS
+        assert table.rmpupdate(spa, assigned=False) == 2
+    assert not platform.snp.contexts
+
+
+def test_a_part_of_a_2_mib_page_is_no_page_of_its_own() -> None:
+    platform = Platform(PlatformConfig(memory=64 << 20))
+    f, rmp = platform.snp, platform.snp.table
+    f.init()
+    assert rmp.rmpupdate(BIG, assigned=True, immutable=True, large=True) == 0
+    for command in (f.gctx_create, f.page_md_init, f.page_set_state):
+        for spa in (BIG, BIG + PAGE):
+            assert status_of(partial(command, spa)) is Status.INVALID_PAGE_SIZE
+    assert status_of(lambda: f.page_reclaim(BIG + PAGE)) is Status.INVALID_ADDRESS
+    f.page_reclaim(BIG)
+    assert rmp.state(BIG + PAGE) is PageState.RECLAIM
+    handle = launching(platform)
+    for spa, gpa, size in ((PAGE_A, 0, False), (BIG, 0x200000, True)):
+        assert rmp.rmpupdate(spa, assigned=True, asid=1, gpa=gpa, immutable=True, large=size) == 0
+        f.launch_update(handle, spa, large=size)
+    assert status_of(lambda: f.page_move(handle, BIG + PAGE, PAGE_A)) is Status.INVALID_PAGE_SIZE
+    assert status_of(lambda: f.page_move(handle, PAGE_A, PAGE_A + 1)) is Status.INVALID_ADDRESS
 
 
 def test_snp_states_follow_the_specification() -> None:

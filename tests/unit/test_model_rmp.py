@@ -151,6 +151,18 @@ def update_overlap_small(b: Bench) -> None:
     assert b.rmp.rmpupdate(BIG, assigned=True, asid=b.two.asid, gpa=GPA, large=True) == 4
 
 
+def update_input(b: Bench) -> None:
+    """An ASID that the entry cannot hold would be stored as another guest's, and not be counted as its page."""
+    for wrong in ({"asid": 1024 + b.two.asid, "gpa": GPA}, {"asid": 1, "gpa": GPA + 1}, {"asid": 1, "gpa": 1 << 51}):
+        assert b.rmp.rmpupdate(A, assigned=True, **wrong) == 1
+    assert b.rmp.raw(A).state is PageState.HYPERVISOR
+    assert b.rmp.rmpupdate(A, assigned=True, asid=b.two.asid, gpa=(1 << 51) - PAGE) == 0
+
+
+def update_gpa_aligned(b: Bench) -> None:
+    assert b.rmp.rmpupdate(BIG, assigned=True, asid=b.one.asid, gpa=GPA + PAGE, large=True) == 1
+
+
 def pvalidate_vmpl(b: Bench) -> None:
     b.assign(accept=False)
     assert b.one.pvalidate(GPA, vmpl=1) == (2, False)
@@ -200,6 +212,11 @@ def adjust_input(b: Bench) -> None:
     b.assign()
     assert b.one.rmpadjust(GPA, target=1, perms=0x20) == 1
     assert b.one.rmpadjust(GPA, target=4, perms=READ) == 1
+
+
+def adjust_aligned(b: Bench) -> None:
+    b.assign(BIG, large=True)
+    assert b.one.rmpadjust(GPA + PAGE, target=1, perms=READ, large=True) == 1
 
 
 def adjust_target(b: Bench) -> None:
@@ -284,6 +301,8 @@ VECTORS: dict[str, Callable[[Bench], None]] = {
     "rmp-vmsa-write": vmsa_write,
     "rmp-vmpl": vmpl,
     "rmp-shared-write-assigned": shared_write_assigned,
+    "rmpupdate-input": update_input,
+    "rmpupdate-gpa-aligned": update_gpa_aligned,
     "rmpupdate-aligned": update_aligned,
     "rmpupdate-state": update_state,
     "rmpupdate-gpa": update_gpa,
@@ -299,6 +318,7 @@ VECTORS: dict[str, Callable[[Bench], None]] = {
     "pvalidate-size": pvalidate_size,
     "pvalidate-smash": pvalidate_smash,
     "rmpadjust-input": adjust_input,
+    "rmpadjust-aligned": adjust_aligned,
     "rmpadjust-target": adjust_target,
     "rmpadjust-assigned": adjust_assigned,
     "rmpadjust-asid": adjust_asid,

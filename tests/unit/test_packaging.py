@@ -29,6 +29,15 @@ def workflows() -> list[Path]:
 
 
 @source
+def test_github_accepts_the_workflows_and_the_action() -> None:
+    """By the schemas that GitHub's editors use; an unknown key or a wrong type would only be seen there."""
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema"]
+    for schema, files in (("github-workflows", workflows()), ("github-actions", [ROOT / "action.yml"])):
+        done = subprocess.run([*check, f"vendor.{schema}", *files], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@source
 @pytest.mark.parametrize("path", workflows(), ids=lambda path: path.stem)
 def test_workflows_run_what_is_there(path: Path) -> None:
     """Every job ends, every action is pinned by commit, and what `make` and the shell are asked for exists."""

@@ -18,6 +18,7 @@ BLOCK = 16  # bytes that the memory controller encrypts at once
 RECORD = 64  # bytes of one record of the account: a page holds 64 of them
 BALANCES = (100, 0)
 PATIENCE = 90.0  # seconds for an answer that may never come
+DRAFT = "/root/sevkit-draft"  # in the guest: the text that the page is overwritten with
 _LOOKS = 40
 _ENOUGH = 5  # observations at least: fewer could match by chance
 # Other pages would change together with the account: the file that it was made from, freed buffers, the shell's copy of
@@ -27,10 +28,10 @@ _BEGIN = """
 # {noise}
 """
 _SET = """
-for n in $(seq {count}); do printf '%-{width}s\\n' '{record}'; done >/tmp/account
-[ -e {path} ] || cp /tmp/account {path}
-dd if=/tmp/account of={path} conv=notrunc bs={page} status=none
-dd if=/dev/urandom of=/tmp/account conv=notrunc bs={page} count=1 status=none
+for n in $(seq {count}); do printf '%-{width}s\\n' '{record}'; done >{draft}
+[ -e {path} ] || cp {draft} {path}
+dd if={draft} of={path} conv=notrunc bs={page} status=none
+dd if=/dev/urandom of={draft} conv=notrunc bs={page} count=1 status=none
 """
 _END = """
 for n in $(seq {forks}); do (:); done
@@ -45,7 +46,7 @@ class Account:
         self._lab = lab
         self._token = randomness.token_hex(8)
         self.name = name
-        self.path = f"/root/{name}"
+        self.path = f"/root/sevkit-{name}"
 
     def record(self, coins: int) -> str:
         """The text of one record."""
@@ -53,7 +54,8 @@ class Account:
 
     def script(self, coins: int) -> str:
         """Shell commands that write the account."""
-        return _SET.format(count=PAGE // RECORD, width=RECORD - 1, record=self.record(coins), page=PAGE, path=self.path)
+        size = {"count": PAGE // RECORD, "width": RECORD - 1, "page": PAGE}
+        return _SET.format(**size, record=self.record(coins), path=self.path, draft=DRAFT)
 
     def set_balance(self, coins: int) -> None:
         """Let the guest write its account; raises GuestError if it cannot."""

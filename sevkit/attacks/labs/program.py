@@ -27,14 +27,16 @@ def elf(code: bytes, pages: int = 1) -> bytes:
 
 
 def start(lab: GuestLab, name: str, code: bytes, *, pages: int = 1, requests: bool = False) -> None:
-    """Run a program in the guest in the background; its exit status will be in /root/NAME.status.
+    """Run a program in the guest in the background; its exit status will be in /root/sevkit-NAME.status.
 
-    With ``requests`` it reads from the pipe /root/NAME.requests and writes to /root/NAME.answers; both stay open.
+    With ``requests`` it reads from the pipe /root/sevkit-NAME.requests and writes to /root/sevkit-NAME.answers; both
+    stay open.
     """
     with work_dir("program") as folder:
         file = Path(folder) / name
         file.write_bytes(elf(code, pages))
-        lab.guest.put(file, f"/root/{name}")
+        lab.guest.put(file, f"/root/{_file(name)}")
+    name = _file(name)
     prepare, source = f"cd /root; chmod +x {name}; rm -f {name}.*", ""
     if requests:
         prepare += f"; mkfifo {name}.requests {name}.answers"
@@ -49,7 +51,7 @@ def ended(lab: GuestLab, name: str, *, within: float = _PATIENCE) -> int | None:
     """The exit status of a program that was started; None if it still runs after ``within`` seconds."""
     deadline = time.monotonic() + within
     while True:
-        text = lab.guest.run(f"cat /root/{name}.status 2>/dev/null").text.strip()
+        text = lab.guest.run(f"cat /root/{_file(name)}.status 2>/dev/null").text.strip()
         if text.isdigit() or time.monotonic() > deadline:
             return int(text) if text.isdigit() else None
         time.sleep(0.2)
@@ -57,4 +59,10 @@ def ended(lab: GuestLab, name: str, *, within: float = _PATIENCE) -> int | None:
 
 def stop(lab: GuestLab, name: str) -> None:
     """End a program that was started."""
+    name = _file(name)
     lab.guest.run(f"killall -9 {name} 2>/dev/null; rm -f /root/{name} /root/{name}.*")
+
+
+def _file(name: str) -> str:
+    """The name of a program's file in the guest, which may be a user's own: none of his files is overwritten."""
+    return f"sevkit-{name}"

@@ -42,15 +42,16 @@ class Registers:
     @property
     def rip(self) -> int:
         """The instruction pointer."""
-        data = bytes.fromhex(self._ask("g")[: 2 * _SIZE * (_RIP + 1)])
+        data = bytes.fromhex(self.ask("g")[: 2 * _SIZE * (_RIP + 1)])
         return int.from_bytes(data[_RIP * _SIZE :], "little")
 
     @rip.setter
     def rip(self, value: int) -> None:
-        if (answer := self._ask(f"P{_RIP:x}={value.to_bytes(_SIZE, 'little').hex()}")) != "OK":
+        if (answer := self.ask(f"P{_RIP:x}={value.to_bytes(_SIZE, 'little').hex()}")) != "OK":
             raise HypervisorError("QEMU's gdb stub did not set RIP", detail=answer)
 
-    def _ask(self, request: str) -> str:
+    def ask(self, request: str) -> str:
+        """The stub's answer to a request."""
         self._stream.sendall(f"${request}#{sum(request.encode()) % 256:02x}".encode())
         while b"#" not in (packet := self._rest.partition(b"$")[2]) or len(packet.partition(b"#")[2]) < 2:
             piece = self._stream.recv(_MOST)

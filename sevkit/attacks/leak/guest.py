@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from sevkit import procfs
 from sevkit.attacks.labs.guest_lab import GuestLab
 from sevkit.attacks.leak import published
 from sevkit.attacks.leak import verdict as judge
@@ -19,6 +20,7 @@ from sevkit.attacks.leak.seen import PlacedHit, SecondLook, Seen, coverage, secr
 from sevkit.attacks.notebook import Notebook, Observation, Outcome
 from sevkit.errors import GuestError, NotPermittedError
 from sevkit.guest import secrets
+from sevkit.hypervisor.protocols import Guest
 from sevkit.memory import capture
 from sevkit.memory.guest_ram.layout import GuestMap
 from sevkit.memory.guest_ram.picture import draw
@@ -43,6 +45,7 @@ OUTCOMES = {
     Verdict.INCONCLUSIVE: Outcome.INCONCLUSIVE,
 }
 VMM, NEVER = "vmm", "never-planted"
+_LONG_NAME, _MARKER = 12, 64  # bytes: of a name that is nowhere else, and of the command line
 
 
 def guest(lab: GuestLab, note: Notebook) -> Observation:
@@ -79,7 +82,7 @@ def _look(lab: GuestLab, nonce: bytes, clock: "_Clock") -> Seen:
     with _captured(lab, nonce) as (source, what):
         clock.lap("capture")
         lab.say("searching")
-        patterns = _patterns(nonce, lab.guest.name)
+        patterns = _patterns(nonce, vmm_marker(lab.guest))
         found = scan(source, patterns)
         clock.lap("search")
         lab.say("looking at every page of guest RAM")
@@ -126,11 +129,24 @@ def _marker(when: str) -> str:
     return f"shared, {when}"
 
 
-def _patterns(nonce: bytes, name: str) -> list[Pattern]:
+def vmm_marker(guest: Guest) -> bytes:
+    """What the VMM's own memory certainly has: the name of a guest launched for this, or else its command line.
+
+    A user may call his guest `g`, which is everywhere. Raises SourceGoneError if the VMM has ended.
+    """
+    if len(guest.name) >= _LONG_NAME:
+        return guest.name.encode()
+    words = procfs.command_line(guest.pid)
+    if len(words) < _LONG_NAME:
+        raise SourceGoneError(f"the VMM of {guest.name} has no command line: it has ended")
+    return words[:_MARKER]
+
+
+def _patterns(nonce: bytes, vmm: bytes) -> list[Pattern]:
     """The patterns to search for: the secret of each place, and the controls."""
     wanted = [Pattern(secrets.secret(nonce, place), name=place) for place in secrets.PLACES]
     wanted += [Pattern(secrets.shared_marker(nonce, when), name=_marker(when)) for when in secrets.MARKERS]
-    wanted.append(Pattern(name.encode(), name=VMM))
+    wanted.append(Pattern(vmm, name=VMM))
     wanted.append(Pattern(b"SEVKIT-never-" + randomness.token_hex(32).encode(), name=NEVER))
     return wanted
 

@@ -88,6 +88,8 @@ def dimensions(inputs: LaunchInputs, material: Material) -> list[Dimension]:
     found.append(_vmms(inputs))
     if inputs.mode is not Mode.SEV:
         found.append(_signatures(inputs.signature))
+    if inputs.mode is Mode.SEV_ES:
+        found.append(_es_features(inputs.sev_features))
     if inputs.mode is Mode.SEV_SNP:
         found += [_features(inputs.features), _order(), _quirks(svsm=inputs.svsm is not None)]
     return [dimension for dimension in found if len(dimension.options) > 1 or dimension.wide]
@@ -184,6 +186,13 @@ def _features(given: int) -> Dimension:
         return (Option(f"{value:#x}", value) for value in range(1 << 16) if value not in tried)
 
     return Dimension("guest-features", near, wide, deep)
+
+
+def _es_features(given: int) -> Dimension:
+    """What KVM may have set in a SEV-ES guest: nothing, or DebugSwap, by its own choice before KVM_SEV_INIT2."""
+    swap = 1 << _FEATURE_BITS["DebugSwap"]
+    options = [Option(f"{given:#x}", given), Option("0x0", 0), Option(f"{swap:#x} (DebugSwap)", swap)]
+    return Dimension("guest-features", _distinct(options))
 
 
 def _order() -> Dimension:

@@ -137,8 +137,7 @@ class Candidates:
         """What the first and each further vCPU add: digests of save areas (SNP), or the areas themselves."""
         quirk = self._quirk(choice)
         signature = choice.get("vcpu-type", self.inputs.signature)
-        snp = self.inputs.mode is Mode.SEV_SNP
-        features = choice.get("guest-features", self.inputs.features) if snp else 0
+        features = choice.get("guest-features", self.inputs.sev_features)
         vmm = choice.get("vmm", self.inputs.vmm)
 
         def area(entry: int) -> bytes:

@@ -19,6 +19,8 @@ from sevkit.model.digest import LaunchInputs, check, launch_digest
 from sevkit.vocabulary import Mode
 
 _PAIRS = 2
+_DEEP = {"guest-features": "guest-features of 16 bits", "vcpu-type": "vcpu-type of known families"}
+_OF_SAVE_AREAS = frozenset(_DEEP)
 _SHORT = 500  # a wide list of at most this length is combined with one other change
 _FEW_VCPUS = 64
 SIZES = {Mode.SEV: 32, Mode.SEV_ES: 32, Mode.SEV_SNP: 48}
@@ -222,9 +224,12 @@ class _Search:
         self, chosen: tuple[Dimension, ...], options: tuple[Option, ...], counts: range, skip: int | None
     ) -> Iterator[list[Change]]:
         choice = {item.name: option.value for item, option in zip(chosen, options, strict=True)}
+        skipped = {skip}
+        if not _OF_SAVE_AREAS.isdisjoint(choice):
+            skipped.add(0)  # without save areas these inputs have no effect
         for number, digest in self.candidates.digests(choice, counts):
             self.answer.tried += 1
-            if digest == self.answer.expected and number != skip:
+            if digest == self.answer.expected and number not in skipped:
                 changes = [
                     Change(item.name, item.options[0].label, option.label)
                     for item, option in zip(chosen, options, strict=True)
@@ -241,6 +246,7 @@ class _Search:
     def _ruled_out(self, level: int) -> str:
         names = ", ".join(f"{item.name} ({len(item.options) + len(item.wide) - 1})" for item in self.dimensions)
         what = "any one" if level == 1 else f"any {level}"
-        if level == _PAIRS:
-            what = f"every guest-features of 16 bits and vcpu-type of known families alone, and {what}"
+        deep = [_DEEP[item.name] for item in self.dimensions if item.deep is not None]
+        if level == _PAIRS and deep:
+            what = f"every {' and '.join(deep)} alone, and {what}"
         return f"{what} of: {names}, vcpus (1 to {self.most})"

@@ -90,14 +90,22 @@ class Case:
         return self._as_of(self.endorsement) if self.endorsement is not None else self._bare
 
     @cached_property
-    def chain(self) -> Chain | None:
-        """The chain of the certificate, as far as it can be built."""
-        if self.leaf is None:
-            return None
-        store = Store([*self.setting.store.certificates], self.setting.store.crls)
+    def store(self) -> Store:
+        """The setting's certificates and lists, and those beside the report: these count for this report only."""
+        store = Store([*self.setting.store.certificates], [*self.setting.store.crls])
         for name, data in self.evidence.certificates.items():
             store.add(name, data)
-        return self._build(self.leaf, store, self.setting.anchors)
+        return store
+
+    @property
+    def brings_lists(self) -> bool:
+        """Whether revocation lists came with the report: what they say counts for this report only."""
+        return len(self.store.crls) > len(self.setting.store.crls)
+
+    @cached_property
+    def chain(self) -> Chain | None:
+        """The chain of the certificate, as far as it can be built."""
+        return None if self.leaf is None else self._build(self.leaf, self.store, self.setting.anchors)
 
 
 def endorsement_of(leaf: Certificate) -> Endorsement | None:

@@ -15,7 +15,8 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
-from sevkit.attestation.report import certtable, products, strictjson
+from sevkit import strictjson
+from sevkit.attestation.report import certtable, products
 from sevkit.attestation.report.products import Product, TcbVersion
 from sevkit.errors import BadInputError
 

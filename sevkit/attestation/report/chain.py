@@ -14,11 +14,19 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import SignatureAlgorithmOID
 
-from sevkit.attestation.report.certificates import DAMAGED, ISSUERS, Certificate, Role, Store
+from sevkit.attestation.report.certificates import AMD, DAMAGED, ISSUERS, Certificate, Role, Store
 from sevkit.attestation.report.finding import Finding, Status
 
 _ALGORITHMS = {SignatureAlgorithmOID.RSASSA_PSS, SignatureAlgorithmOID.ECDSA_WITH_SHA384}
 _LEAST_RSA_BITS = 2048
+# Critical extensions that are understood: these, AMD's own, and those that say where to look.
+_UNDERSTOOD = (
+    x509.BasicConstraints,
+    x509.KeyUsage,
+    x509.SubjectKeyIdentifier,
+    x509.AuthorityKeyIdentifier,
+    x509.CRLDistributionPoints,
+)
 DEPTH = 3
 
 
@@ -116,21 +124,38 @@ def authority_findings(chain: Chain) -> Iterator[Finding]:
         except DAMAGED as error:
             yield Finding("chain.authority", Status.FAIL, f"{item.name}: {error}")
             continue
-        authority, may_sign = _authority(extensions)
-        if number == 0 and authority:
-            yield Finding("chain.authority", Status.FAIL, f"{item.name} is a certificate authority")
-        elif number and not (authority and may_sign):
-            yield Finding("chain.authority", Status.FAIL, f"{item.name} may not issue certificates")
+        problem = _critical(extensions) or (_no_issuer(extensions, number - 1) if number else _no_leaf(extensions))
+        if problem:
+            yield Finding("chain.authority", Status.FAIL, f"{item.name} {problem}")
 
 
-def _authority(extensions: x509.Extensions) -> tuple[bool, bool]:
-    authority, may_sign = False, True
+def _critical(extensions: x509.Extensions) -> str | None:
+    """A certificate with a critical extension that is not understood must not be used (RFC 5280, section 4.2)."""
+    for item in extensions:
+        own = isinstance(item.value, x509.UnrecognizedExtension) and item.oid.dotted_string.startswith(f"{AMD}.")
+        if item.critical and not own and not isinstance(item.value, _UNDERSTOOD):
+            return f"has the critical extension {item.oid.dotted_string}, which is not understood"
+    return None
+
+
+def _no_leaf(extensions: x509.Extensions) -> str | None:
+    for item in extensions:
+        if isinstance(item.value, x509.BasicConstraints) and item.value.ca:
+            return "is a certificate authority"
+        if isinstance(item.value, x509.KeyUsage) and not item.value.digital_signature:
+            return "may not sign reports"
+    return None
+
+
+def _no_issuer(extensions: x509.Extensions, between: int) -> str | None:
+    """Why it may not issue certificates, with so many authorities between it and the chip's certificate."""
+    authority = False
     for item in extensions:
         if isinstance(item.value, x509.BasicConstraints):
-            authority = item.value.ca
-        elif isinstance(item.value, x509.KeyUsage):
-            may_sign = item.value.key_cert_sign
-    return authority, may_sign
+            authority = item.value.ca and (item.value.path_length is None or item.value.path_length >= between)
+        elif isinstance(item.value, x509.KeyUsage) and not item.value.key_cert_sign:
+            return "may not issue certificates"
+    return None if authority else "may not issue certificates"
 
 
 def validity_findings(chain: Chain, now: dt.datetime) -> Iterator[Finding]:

@@ -102,9 +102,8 @@ def _key_info(case: Case) -> Iterator[str]:
 
 
 def _vmpl(case: Case) -> Iterator[str]:
-    # 0xFFFFFFFF: the host requested the report (SNP_HV_REPORT_REQ).
     vmpl = case.report.number("vmpl")
-    if vmpl > 3 and vmpl != 0xFFFFFFFF:
+    if vmpl > 3 and vmpl != layout.HOST_REQUEST:
         yield f"there is no VMPL {vmpl}"
 
 
@@ -283,6 +282,6 @@ CHAIN_CHECKS = (
     ChainCheck("chain.root", lambda case: _of_chain(case, trust_findings, case.setting.anchors)),
     ChainCheck(
         "chain.revocation",
-        lambda case: _of_chain(case, revocation_findings, case.setting.store.crls, case.setting.now),
+        lambda case: _of_chain(case, revocation_findings, case.store.crls, case.setting.now),
     ),
 )

@@ -138,5 +138,8 @@ def remarks(case: Case) -> Iterator[Finding]:
     if policy >> layout.POLICY_BITS["migrate_ma"] & 1:
         text = "the guest policy allows a migration agent, which can read the guest's memory"
         yield Finding("report.migrate_ma", Status.WARNING, text)
+    if case.report.number("vmpl") == layout.HOST_REQUEST:
+        text = "the host requested this report, not the guest: it says nothing of who presents it"
+        yield Finding("report.vmpl", Status.WARNING, text)
     if not any(case.report.bytes_of("chip_id")) and case.leaf is not None and case.report.signing_key == "vcek":
         yield Finding("certificate.chip", Status.WARNING, "the platform masks its chip id: told by the signature alone")

@@ -13,7 +13,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from sevkit.attestation.report import certtable, layout, protobuf, strictjson
+from sevkit import strictjson
+from sevkit.attestation.report import certtable, layout, protobuf
 from sevkit.errors import BadInputError
 
 MOST_BYTES = 4 << 20
@@ -147,7 +148,7 @@ _CERTIFICATES = (
     *("auxblob", "vcek", "vlek", "vekcert", "vcekcert", "vlekcert", "ask", "asvk", "ark"),
     *("certchain", "vcekcertchain", "certificatechain", "certs", "certificates"),
 )
-_MOST_DEPTH, _MOST_HOLDERS = 4, 256
+_MOST_DEPTH, _MOST_HOLDERS = 32, 10_000
 
 
 def _json(text: str) -> Evidence | None:
@@ -174,21 +175,37 @@ def _json(text: str) -> Evidence | None:
     return next(iter(found.values()), None)
 
 
-def _holders(document: object) -> Iterator[dict[str, object]]:
-    """The objects of a document, outer ones first, with their keys as in ``_REPORTS``."""
-    level, count = [document], 0
+def _holders(document: dict[str, object] | list[object]) -> Iterator[dict[str, object]]:
+    """The objects of a document, outer ones first, with their keys as in ``_REPORTS``.
+
+    Raises BadInputError where a document is too large to be searched whole: another report might stand in the rest.
+    """
+    level: list[dict[str, object] | list[object]] = [document]
+    count = 0
     for _ in range(_MOST_DEPTH):
-        below: list[object] = []
-        for item in level:
-            if isinstance(item, dict):
-                count += 1
-                if count > _MOST_HOLDERS:
-                    return
-                yield {re.sub("[_-]", "", key.lower()): value for key, value in item.items()}
-                below += item.values()
-            elif isinstance(item, list):
-                below += item
+        holders = [item for item in level if isinstance(item, dict)]
+        count += len(holders)
+        if count > _MOST_HOLDERS:
+            break
+        yield from map(_plain_keys, holders)
+        below = [value for item in level for value in (item.values() if isinstance(item, dict) else item)]
         level = [item for item in below if isinstance(item, dict | list)]
+        if not level:
+            return
+    raise BadInputError(
+        f"this JSON has more than {_MOST_DEPTH} levels or {_MOST_HOLDERS} objects", hint="give the report alone"
+    )
+
+
+def _plain_keys(holder: dict[str, object]) -> dict[str, object]:
+    """An object with its keys as in ``_REPORTS``; two spellings of a key with different values are refused."""
+    found: dict[str, object] = {}
+    for key, value in holder.items():
+        plain = re.sub("[_-]", "", key.lower())
+        if plain in _REPORTS + _CERTIFICATES and found.get(plain, value) != value:
+            raise BadInputError(f"{key!r} and another spelling of it have different values in this JSON")
+        found[plain] = value
+    return found
 
 
 def _bytes_in(value: object) -> bytes | None:

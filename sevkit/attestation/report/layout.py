@@ -90,6 +90,8 @@ PLATFORM_BITS = {
 }
 PLATFORM_KNOWN = (1 << 8) - 1
 
+HOST_REQUEST = 0xFFFFFFFF  # VMPL of a report that the host requested (SNP_HV_REPORT_REQ)
+
 AUTHOR_KEY_EN = 1 << 0
 MASK_CHIP_KEY = 1 << 1
 KEY_INFO_KNOWN = (1 << 5) - 1

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from sevkit.attestation.report import layout, products, strictjson
+from sevkit import strictjson
+from sevkit.attestation.report import layout, products
 from sevkit.attestation.report.products import COMPONENTS, Product
 from sevkit.errors import BadInputError
 
@@ -58,6 +59,8 @@ def read(data: bytes, name: str = "policy") -> Policy:
     if len(data) > MOST_BYTES:
         raise BadInputError(f"{name}: {len(data)} bytes are too many for a policy")
     document = _document(data, name)
+    if not document:
+        raise BadInputError(f"{name}: the policy demands nothing", hint=f"known: {', '.join(KEYS)}")
     values: dict[str, Any] = {}
     for key, value in document.items():
         if key not in _READERS:

@@ -82,10 +82,10 @@ class Verifier:
 
     def _chain_findings(self, case: Case) -> tuple[Finding, ...]:
         known = self._of_chains.get(case.leaf) if case.leaf is not None else None
-        if known is not None:
+        if known is not None and not case.brings_lists:
             return known
         findings = tuple(item for check in self.chain_checks for item in check.run(case))
-        if case.leaf is not None and case.chain is not None and case.chain.complete:
+        if case.leaf is not None and case.chain is not None and case.chain.complete and not case.brings_lists:
             self._of_chains[case.leaf] = findings
         return findings
 

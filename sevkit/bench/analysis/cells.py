@@ -75,8 +75,9 @@ def compared(series: Series, contrast: Contrast, rules: Rules, rounds: Sequence[
     if reasons:
         return blank.refused(reasons)
     found = stats.effect(*values(contrast, rounds), blocks=True) if rounds else None
+    reasons = checks.doubts([at for arm in arms for at in arm.boots])
     if not rules.accept_confounds:
-        reasons = confounded(arms, contrast.ignore)
+        reasons += confounded(arms, contrast.ignore)
     if len(rounds) < rules.fewest_boots:
         reasons = [*reasons, f"too few rounds with all of it: {len(rounds)}, a verdict needs {rules.fewest_boots}"]
     if found is not None and found.standard_error == 0:
@@ -88,25 +89,16 @@ def compared(series: Series, contrast: Contrast, rules: Rules, rounds: Sequence[
 
 def _unusable(arms: Sequence[Arm], rules: Rules) -> list[str]:
     """Why cells cannot be set against each other at all."""
-    samples = [s for arm in arms for s in arm.samples]
     found = []
-    if any(s.value <= 0 for s in samples):
+    if any((arm.values <= 0).any() for arm in arms):
         found.append("values that are zero or below: a ratio has no meaning")
-    kinds = {id(s.metric): s.metric for s in samples}.values()  # samples share their metrics: few are left
-    if len({(metric.unit, metric.direction) for metric in kinds}) > 1:
+    if len({(metric.unit, metric.direction) for arm in arms for metric in arm.metrics}) > 1:
         found.append("units or directions differ")
     if any(arm.blocks() is None for arm in arms):
         found.append("boots were not laid out in rounds")
-    found += [reason for arm in arms for reason in _mislabelled(arm)]
-    mixed = None if rules.mixed_provenance else checks.mixed_provenance(samples, ())
+    found += [reason for arm in arms if (reason := checks.mislabelled(arm)) is not None]
+    mixed = None if rules.mixed_provenance else checks.mixed_provenance([at for arm in arms for at in arm.boots])
     return [*found, *([] if mixed is None else [mixed])]
-
-
-def _mislabelled(arm: Arm) -> list[str]:
-    if _mislabelled not in arm.memo:
-        reason = checks.mislabelled(arm.samples)
-        arm.memo[_mislabelled] = [] if reason is None else [reason]
-    return arm.memo[_mislabelled]
 
 
 def confounded(arms: Sequence[Arm], ignore: frozenset[str]) -> list[str]:

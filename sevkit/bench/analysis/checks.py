@@ -2,17 +2,14 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sevkit.bench import facts
 from sevkit.bench.analysis import stats
+from sevkit.bench.analysis.comparison import Arm
 from sevkit.bench.model import Boot, Sample, SlotId
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+from sevkit.vocabulary import Provenance
 
 BUSY = 0.5  # load of other programs per CPU of the host, above which numbers are about the neighbours
 
@@ -119,15 +116,21 @@ def load_of(at: Boot) -> float:
         return 0.0
 
 
-def mislabelled(samples: Sequence[Sample]) -> str | None:
+def doubts(boots: Sequence[Boot]) -> list[str]:
+    """Why no verdict may rest on these boots, whatever else the user accepts."""
+    found = {at.doubt for at in boots if at.doubt}
+    if any(at.provenance is Provenance.HARDWARE and at.facts.get("accel") == "tcg" for at in boots):
+        found.add("guests under TCG are no results of hardware")
+    return sorted(found)
+
+
+def mislabelled(arm: Arm) -> str | None:
     """Whether samples of one boot claim to be of several: repetitions that are none."""
-    numbers: dict[str, set[int]] = {}
-    for sample in samples:
-        if sample.boot is not None and sample.at.identity:
-            numbers.setdefault(sample.at.identity, set()).add(sample.boot)
-    for identity, found in numbers.items():
-        if len(found) > 1:
-            return f"boot {identity} stands for {len(found)} boots: its samples are no independent repetitions"
+    pairs = {(s.at.identity, s.boot) for s in arm.samples}
+    claims = Counter(identity for identity, boot in pairs if identity and boot is not None)
+    for identity, count in claims.items():
+        if count > 1:
+            return f"boot {identity} stands for {count} boots: its samples are no independent repetitions"
     return None
 
 
@@ -140,21 +143,21 @@ def _declared(first: Sequence[Boot], second: Sequence[Boot]) -> list[str]:
     return [f"confounded: {text}" for text in sorted({c for at in (*first, *second) for c in at.confounds})]
 
 
-def mixed_provenance(base: Sequence[Sample], other: Sequence[Sample]) -> str | None:
-    """Why the two arms may not be compared without being asked to, if their provenance differs."""
-    kinds = {str(s.at.provenance) for s in (*base, *other)}
+def mixed_provenance(boots: Sequence[Boot]) -> str | None:
+    """Why boots may not be compared without being asked to, if their provenance differs."""
+    kinds = {str(at.provenance) for at in boots}
     return None if len(kinds) == 1 else f"mixed provenance: {' and '.join(sorted(kinds))}"
 
 
-def warnings(base: Sequence[Sample], other: Sequence[Sample], *, knows_boots: bool) -> list[str]:
+def warnings(base: Arm, other: Arm) -> list[str]:
     """What a reader should know beside the interval."""
     found = []
-    if not knows_boots and min(len(base), len(other)) > 1:
+    knows_boots = base.knows_boots and other.knows_boots
+    if not knows_boots and min(len(base.samples), len(other.samples)) > 1:
         found.append("boots are not known: the interval covers the variation between runs only")
     for arm in (base, other):
-        values = np.array([s.value for s in arm])
-        found += _first_runs(arm, values) + _outliers(arm, values)
-    found += _inherent(base, other) + order(base, other)
+        found += _first_runs(arm) + _outliers(arm)
+    found += _inherent(base, other) + order(base.samples, other.samples)
     if (trend := drifts(base, other)) is not None:
         found.append(trend)
     if knows_boots and _uneven(base, other):
@@ -162,74 +165,71 @@ def warnings(base: Sequence[Sample], other: Sequence[Sample], *, knows_boots: bo
     return found
 
 
-def _inherent(base: Sequence[Sample], other: Sequence[Sample]) -> list[str]:
+def _inherent(base: Arm, other: Arm) -> list[str]:
     """Differences that a mode cannot be had without: part of its cost, and worth knowing."""
     told = {
         f"belongs to the mode: {text}"
-        for at in {s.at.identity: s.at for s in (*base, *other)}.values()
+        for at in (*base.boots, *other.boots)
         for text in at.environment.get("belongs to the mode", ())
     }
     return sorted(told)
 
 
-def _first_runs(arm: Sequence[Sample], values: "NDArray[np.float64]") -> list[str]:
-    name = arm[0].arm_name
+def _first_runs(arm: Arm) -> list[str]:
+    name, values = arm.name, arm.values
     change = stats.first_run(values)
     if change is not None:
         return [
             f"the first run of {name} is {_percent(change)} against the others: cold caches, or a leftover of set-up?"
         ]
-    if any(s.boot is None for s in arm) or not (values > 0).all():
+    if not arm.knows_boots or not (values > 0).all():
         return []
-    groups: dict[int, list[float]] = {}
-    for sample in arm:
-        groups.setdefault(sample.boot or 0, []).append(sample.value)
-    change = stats.first_in_boot([np.array(group) for group in groups.values()])
+    change = stats.first_in_boot([values[arm.labels == boot] for boot in np.unique(arm.labels)])
     if change is None:
         return []
     return [f"the first run after each boot of {name} is {_percent(change)} against the others: more warm-up is needed"]
 
 
-def _outliers(arm: Sequence[Sample], values: "NDArray[np.float64]") -> list[str]:
-    found = stats.outliers(values)
+def _outliers(arm: Arm) -> list[str]:
+    found = stats.outliers(arm.values)
     if not found:
         return []
     listed = ", ".join(f"run {index + 1} (z {score:+.0f})" for index, score in found[:3])
     more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-    return [f"{arm[0].arm_name} has outliers: {listed}{more}; they are kept"]
+    return [f"{arm.name} has outliers: {listed}{more}; they are kept"]
 
 
 def order(base: Sequence[Sample], other: Sequence[Sample]) -> list[str]:
     """Whether all runs of one arm came before all of the other, where the wall clock is known."""
-    if min(len(base), len(other)) < 2 or not all(s.time for s in (*base, *other)):
+    times = [s.time for s in base], [s.time for s in other]
+    if min(map(len, times)) < 2 or not (all(times[0]) and all(times[1])):
         return []
-    first, second = sorted((base, other), key=lambda arm: arm[0].time)
-    if max(s.time for s in first) < min(s.time for s in second):
-        names = first[0].arm_name, second[0].arm_name
+    first, second = (0, 1) if times[0][0] <= times[1][0] else (1, 0)
+    if max(times[first]) < min(times[second]):
+        names = [(base, other)[side][0].arm_name for side in (first, second)]
         return [f"not interleaved: all runs of {names[0]} came before all of {names[1]}"]
     return []
 
 
-def drifts(base: Sequence[Sample], other: Sequence[Sample], *, alpha: float = 0.001) -> str | None:
+def drifts(base: Arm, other: Arm, *, alpha: float = 0.001) -> str | None:
     """A trend over the order of measurement, in what is left when each arm's own level is taken off."""
-    if min(len(base), len(other)) < 3:
+    if min(len(base.samples), len(other.samples)) < 3:
         return None
     logs, places = [], []
     for arm in (base, other):
-        values = np.array([s.value for s in arm])
-        if not (values > 0).all():
+        if not (arm.values > 0).all():
             return None
-        log = np.log(values)
+        log = np.log(arm.values)
         logs.append(log - log.mean())
-        places.append(np.array([s.order for s in arm], dtype=np.float64))
+        places.append(np.array([s.order for s in arm.samples], dtype=np.float64))
     trend = stats.drift(np.concatenate(logs), np.concatenate(places))
     if trend is None or trend.p_value >= alpha or abs(trend.change) < 0.01:
         return None
     return f"drift: values change by {_percent(trend.change)} from the first to the last run, whatever the mode"
 
 
-def _uneven(base: Sequence[Sample], other: Sequence[Sample]) -> bool:
-    sizes = {count for arm in (base, other) for count in np.unique([s.boot for s in arm], return_counts=True)[1]}
+def _uneven(base: Arm, other: Arm) -> bool:
+    sizes = {count for arm in (base, other) for count in np.unique(arm.labels, return_counts=True)[1]}
     return len(sizes) > 1
 
 

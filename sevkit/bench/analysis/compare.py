@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,23 +31,20 @@ def compare(samples: Iterable[Sample], rules: Rules | None = None) -> list[Compa
 
 def arms_of(samples: Iterable[Sample], *, all_metrics: bool = False) -> dict[Series, dict[str, Arm]]:
     """Sort samples into series and arms. Warm-ups are left out, and secondary metrics unless they are asked for."""
-    table: dict[Series, dict[str, Arm]] = {}
-    interned: dict[tuple[str, str, str, Conditions], Series] = {}
+    found: dict[tuple[str, str, str, Conditions, str], Arm] = {}
     for sample in samples:
-        if sample.warmup or not (all_metrics or sample.metric.primary):
+        metric = sample.metric
+        if sample.warmup or not (all_metrics or metric.primary):
             continue
-        key = (sample.workload, sample.storage, sample.metric.name, sample.conditions)
-        series = interned.get(key)
-        if series is None:
-            series = interned[key] = Series(*key)
-        arms = table.setdefault(series, {})
-        name = sample.arm_name
-        if name not in arms:
-            arms[name] = Arm(name, sample.mode)
-        arms[name].samples.append(sample)
-    for arms in table.values():
-        for arm in arms.values():
-            arm.samples.sort(key=lambda s: s.order)
+        key = (sample.workload, sample.storage, metric.name, sample.conditions, sample.arm or str(sample.mode))
+        arm = found.get(key)
+        if arm is None:
+            arm = found[key] = Arm(key[-1], sample.mode)
+        arm.samples.append(sample)
+    table: dict[Series, dict[str, Arm]] = {}
+    for key, arm in found.items():
+        arm.samples.sort(key=attrgetter("order"))
+        table.setdefault(Series(*key[:-1]), {})[arm.name] = arm
     return {series: _by_mode(table[series]) for series in _in_order(table)}
 
 
@@ -70,9 +68,9 @@ def _pair(series: Series, base: Arm, other: Arm, rules: Rules) -> Comparison:
     """Ratio and interval of two arms, and what forbids a verdict."""
     first = other.samples[0]
     known = base.knows_boots and other.knows_boots
-    warnings = checks.warnings(base.samples, other.samples, knows_boots=known)
+    warnings = checks.warnings(base, other)
     blank = Comparison(series, first.metric, first.family, base, other, None, None, margin=rules.margin)
-    mixed = None if rules.mixed_provenance else checks.mixed_provenance(base.samples, other.samples)
+    mixed = None if rules.mixed_provenance else checks.mixed_provenance((*base.boots, *other.boots))
     if (unusable := mixed or _unusable(base, other)) is not None:
         return replace(blank, outcome=Ruling.REFUSED, reason=unusable, warnings=tuple(warnings))
     logs, blocks = _observations(base, other)
@@ -97,7 +95,7 @@ def _pair(series: Series, base: Arm, other: Arm, rules: Rules) -> Comparison:
 def _obstacles(base: Arm, other: Arm, rules: Rules, counts: tuple[int, int]) -> tuple[list[str], list[str]]:
     """Why there may be no verdict, and the confounds that the user accepted."""
     confounds = checks.confounds(base.samples, other.samples)
-    reasons = [] if rules.accept_confounds else confounds
+    reasons = checks.doubts((*base.boots, *other.boots)) + ([] if rules.accept_confounds else confounds)
     accepted = [f"accepted: {reason}" for reason in confounds] if rules.accept_confounds else []
     known = base.knows_boots and other.knows_boots
     if not known:
@@ -112,14 +110,14 @@ def _unusable(base: Arm, other: Arm) -> str | None:
     for arm in (base, other):
         if (arm.values <= 0).any():
             return f"{arm.name} has values that are zero or below: a ratio has no meaning"
-    both = (*base.samples, *other.samples)
+    metrics = (*base.metrics, *other.metrics)
     for what, found in (
-        ("units", {s.metric.unit for s in both}),
-        ("directions", {str(s.metric.direction) for s in both}),
+        ("units", {metric.unit for metric in metrics}),
+        ("directions", {str(metric.direction) for metric in metrics}),
     ):
         if len(found) > 1:
             return f"{what} differ: {' and '.join(sorted(found))}"
-    return checks.mislabelled(base.samples) or checks.mislabelled(other.samples)
+    return checks.mislabelled(base) or checks.mislabelled(other)
 
 
 def _observations(base: Arm, other: Arm) -> "tuple[tuple[NDArray[np.float64], NDArray[np.float64]], bool]":
@@ -129,6 +127,6 @@ def _observations(base: Arm, other: Arm) -> "tuple[tuple[NDArray[np.float64], ND
     """
     first, second = base.blocks(), other.blocks()
     if first is None or second is None:
-        return (base.logs(), other.logs()), False
+        return (base.logs, other.logs), False
     common = sorted(first.keys() & second.keys())
     return (np.array([first[b] for b in common]), np.array([second[b] for b in common])), True

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sevkit.bench.analysis import stats
-from sevkit.bench.model import AGAIN, Conditions, Metric, Sample, SlotId
+from sevkit.bench.model import AGAIN, Boot, Conditions, Metric, Sample, SlotId
 from sevkit.bench.payload import ComparisonRow
 from sevkit.vocabulary import Mode
 
@@ -58,7 +59,10 @@ class Series:
 
 @dataclass
 class Arm:
-    """The samples of one series in one arm, warm-ups left out, in order of measurement."""
+    """The samples of one series in one arm, warm-ups left out, in order of measurement.
+
+    All but ``samples`` is computed once: ask for it when the samples are complete.
+    """
 
     name: str
     mode: Mode
@@ -66,25 +70,37 @@ class Arm:
     memo: dict[object, list[str]] = field(default_factory=dict, init=False, repr=False, compare=False)  # of checks
     _blocks: dict[tuple[int, int, int], float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
-    @property
+    @cached_property
     def values(self) -> "NDArray[np.float64]":
         """The raw values."""
         return np.array([s.value for s in self.samples], dtype=np.float64)
 
-    @property
+    @cached_property
     def knows_boots(self) -> bool:
         """Whether boots were recorded; if not, each run stands for itself."""
-        return all(s.boot is not None for s in self.samples)
+        return None not in {s.boot for s in self.samples}
 
+    @cached_property
     def labels(self) -> "NDArray[np.int64]":
         """The boot of each sample, or its own number where boots are not known."""
         if not self.knows_boots:
             return np.arange(len(self.samples))
         return np.array([s.boot for s in self.samples], dtype=np.int64)
 
+    @cached_property
+    def metrics(self) -> list[Metric]:
+        """The metrics of the samples: one, unless somebody mixed units or directions."""
+        return list({id(s.metric): s.metric for s in self.samples}.values())  # samples share them: few are left
+
+    @cached_property
+    def boots(self) -> list[Boot]:
+        """The boots of the samples, each once."""
+        return list({s.at.identity: s.at for s in self.samples}.values())
+
+    @cached_property
     def logs(self) -> "NDArray[np.float64]":
         """The mean ln(value) of each boot."""
-        return stats.boot_means(self.values, self.labels())
+        return stats.boot_means(self.values, self.labels)
 
     def blocks(self) -> "dict[tuple[int, int, int], float] | None":
         """The mean ln(value) in each block; None where boots were not laid out in blocks. Of a complete arm only."""
@@ -161,10 +177,10 @@ class Comparison:
             "control": self.control,
             "conditions": dict(self.series.conditions),
             "family": self.family or None,
-            "provenance": sorted({str(s.at.provenance) for s in (*self.base.samples, *self.other.samples)}),
+            "provenance": sorted({str(at.provenance) for at in (*self.base.boots, *self.other.boots)}),
             "baseline_value": _geometric(self.base),
             "value": _geometric(self.other),
-            "boots": [len(np.unique(self.base.labels())), len(np.unique(self.other.labels()))],
+            "boots": [len(np.unique(self.base.labels)), len(np.unique(self.other.labels))],
             "samples": [len(self.base.samples), len(self.other.samples)],
             "p_value": None if found is None else found.p_value,
             "p_holm": self.p_holm,
@@ -177,4 +193,4 @@ class Comparison:
 
 def _geometric(arm: Arm) -> float | None:
     values = arm.values
-    return float(np.exp(arm.logs().mean())) if len(values) and (values > 0).all() else None
+    return float(np.exp(arm.logs.mean())) if len(values) and (values > 0).all() else None

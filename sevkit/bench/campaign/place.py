@@ -136,7 +136,8 @@ def variables(slot: Slot, *, disk: str, work: str, seconds: float, scale: int) -
         "WORK": work,
         "VCPUS": str(slot.config.vcpus),
         "MEMORY_MIB": str(slot.config.memory_mib),
-        "SECONDS_EACH": f"{seconds:g}",
+        # In milliseconds: fio reads 0.5 as 0, which is no limit at all.
+        "SECONDS_EACH": f"{round(seconds * 1000)}ms",
         "SCALE": str(scale),
     }
     return "export " + " ".join(f"{key}={shlex.quote(value)}" for key, value in values.items()) + "; "

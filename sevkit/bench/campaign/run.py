@@ -76,7 +76,7 @@ class Recorder:
         self._store = store
         self.samples = campaign.samples
         self.events = list(campaign.events)
-        self._boots = campaign.boots
+        self.boots = campaign.boots
         self._metrics: dict[Any, Metric] = {}
         self._order = max((s.order for s in campaign.samples), default=-1) + 1
         self._offset = _clock_offset()
@@ -96,7 +96,7 @@ class Recorder:
         self._store.append(record)
         if kind == "boot":
             boot: Boot = boot_from(record)
-            self._boots[boot.identity] = boot
+            self.boots[boot.identity] = boot
         elif (event := event_from(record)) is not None:
             self.events.append(event)
 
@@ -114,7 +114,7 @@ class Recorder:
             record["extra"] = {**record.get("extra", {}), **kept}
         self._store.append(record)
         self._order += 1
-        self.samples.append(sample_from(record, self._boots, self._metrics))
+        self.samples.append(sample_from(record, self.boots, self._metrics))
 
 
 def _clock_offset() -> float:
@@ -161,7 +161,7 @@ def run(
         if len(state.finished) == len(plan.configs):
             reason = "narrow"
             break
-        if state.enough():
+        if state.enough() and (boot < plan.profile.most_boots or state.wanted(blocks)):
             reason = "budget"
             break
     _end(recorder, reason, boot)
@@ -210,8 +210,7 @@ class _State:
 
     def done(self) -> Done:
         """The measurements that exist already."""
-        boots = {s.at.identity for s in self._recorder.samples}
-        return Done.of(self._recorder.samples, self._recorder.events, boots)
+        return Done.of(self._recorder.samples, self._recorder.events, self._recorder.boots)
 
     def wanted(self, blocks: Iterable[Block]) -> list[Block]:
         """The blocks with unfinished slots; arms that never boot end their configuration."""

@@ -1,5 +1,6 @@
 """Read JSON as programs write it to files: with messages around it, several documents in a row, nan and inf."""
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from sevkit import textfile
 from sevkit.errors import BadInputError
 
 LARGEST_FILE = 64 << 20
+_TELLING = 256  # characters
 _START = re.compile(r"^[ \t]*\{", re.MULTILINE)
 _NEXT = re.compile(r"\s*\{")
 # fio prints C's names of values that are not numbers (nan, inf).
@@ -28,6 +30,12 @@ def read_text(path: Path) -> str:
     """The text of a file of results; raises BadInputError."""
     data, name = textfile.read_bytes(str(path), LARGEST_FILE)
     return textfile.text(data, name, LARGEST_FILE)
+
+
+def digest(path: Path) -> str:
+    """Tells copies of a file; empty for one so short that two runs may well have written the same."""
+    text = read_text(path)
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest() if len(text) >= _TELLING else ""
 
 
 def read(path: Path) -> Documents:

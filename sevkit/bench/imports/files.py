@@ -11,6 +11,7 @@ from sevkit.bench.imports import documents, fio, fio_text, json_results, terse, 
 from sevkit.bench.imports.given import Given, own_name, settle
 from sevkit.bench.model import BANDWIDTH, IOPS, LATENCY, Boot, Metric, Sample
 from sevkit.errors import BadInputError, UsageError
+from sevkit.vocabulary import Mode
 
 __all__ = ["Given", "Imported", "NoResultsError", "read_folder", "result_files", "suffix_of"]
 
@@ -47,10 +48,15 @@ def read_folder(folder: Path, given: Given) -> Imported:
     """Read every result below a folder; raises BadInputError when there is none."""
     found = Imported()
     derived: list[tuple[str, list[Sample]]] = []
+    known: dict[tuple[str, Mode | None], str] = {}
     for path in result_files(folder):
         name = str(path.relative_to(folder))
         try:
             samples, is_derived = _read(path, PurePath(name), given)
+            key = documents.digest(path), names.from_path(PurePath(name)).mode
+            if key[0] and (twin := known.setdefault(key, name)) != name:
+                found.skipped.append((name, f"a copy of {twin}: one run is no repetition of itself"))
+                continue
         except NoResultsError as error:
             if suffix_of(path) in ALWAYS:
                 found.skipped.append((name, error.message))

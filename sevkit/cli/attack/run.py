@@ -3,7 +3,7 @@
 import functools
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,11 +41,17 @@ _OF_GUESTS = (
     *("kernel", "initrd"),
     *("kernel_hashes", "timeout"),
 )
+# What also makes sense for a guest that runs already: everything else describes a launch, or the model.
+_OF_RUNNING = (
+    *("name", "guest_name", "folder", "capture", "keep", "report", "operator", "ticket", "sign"),
+    *("dry_run", "as_published", "step"),
+)
 
 
 @click.command()
 @click.argument("name")
 @click.option("--modes", metavar="LIST", help="With commas; strongest: that runs here. Default: nosev,sev if it can.")
+@click.option("--guest", "guest_name", metavar="NAME", help="Attack this guest of sevkit's, which runs already.")
 @level_option
 @click.option("--capture", type=click.Choice(["gcore", "live"]), default="gcore", show_default=True)
 @click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Keep the cores (secret data!) here.")
@@ -83,7 +89,7 @@ def run(name: str, modes: str | None, folder: Path | None, **options: Any) -> Re
     Exits 0 when each mode behaves as expected, 1 when one does not, 3 when the outcome is inconclusive.
     """
     from sevkit import attacks
-    from sevkit.attacks import plan, runner
+    from sevkit.attacks import runner
 
     attack = attacks.find(name, folder)
     report = output_file(options["report"], "--report")
@@ -91,19 +97,15 @@ def run(name: str, modes: str | None, folder: Path | None, **options: Any) -> Re
     if report is None:
         _none_given(("operator", "ticket", "sign"), "it goes with --report")
     _check_key(options["sign"])
-    if modes is None:
-        chosen = plan.usual_modes(attack, target)
-    else:
-        chosen = parse_modes(modes, lambda: plan.strongest(attack, target))
     with progress("choosing") as say:
-        planned = plan.plan(attack, chosen, target, only_show=options["dry_run"], progress=say)
+        planned = _planned(attack, modes, target, options, say)
         _refuse(attack, planned)
         if options["dry_run"]:
             return Result("attack run", _plan_data(attack, planned, options), human=_show_plan)
         if target.keep is not None:
             target.keep.mkdir(mode=0o700, parents=True, exist_ok=True)
         began = time.monotonic()
-        tell = narrator(attack) if options["step"] else (lambda _: None)
+        tell = narrator(attack) if options["step"] else None
         runs = list(runner.run_planned(attack, planned, target, say, tell))
     data = runner.as_data(attack, runs, time.monotonic() - began)
     if report is not None:
@@ -138,6 +140,23 @@ def _target(attack: "Attack", options: dict[str, Any]) -> "Target":
         policy=options["policy_text"],
         as_published=options["as_published"],
     )
+
+
+def _planned(
+    attack: "Attack", modes: str | None, target: "Target", options: dict[str, Any], say: Callable[[str], None]
+) -> "list[Planned]":
+    """How each mode will be performed: on a guest that runs already, or on what is chosen for it."""
+    from sevkit.attacks import plan, running
+
+    if options["guest_name"] is not None:
+        others = [each for each in click.get_current_context().params if each not in _OF_RUNNING]
+        _none_given(others, "the guest runs already, as it is")
+        return [running.plan(attack, options["guest_name"])]
+    if modes is None:
+        chosen = plan.usual_modes(attack, target)
+    else:
+        chosen = parse_modes(modes, lambda: plan.strongest(attack, target))
+    return plan.plan(attack, chosen, target, only_show=options["dry_run"], progress=say)
 
 
 def _check_key(key: Path | None) -> None:
@@ -191,15 +210,24 @@ def _step(planned: "Planned") -> PlannedRow:
         "level": str(planned.level),
         "form": str(planned.form),
         "hypervisor": planned.hypervisor.name if launched else None,
-        "command_line": list(planned.hypervisor.command_line(planned.spec)) if launched and planned.spec else None,
+        "command_line": _command_line(planned),
+        "guest": None if planned.guest is None else planned.guest.name,
     }
+
+
+def _command_line(planned: "Planned") -> list[str] | None:
+    """Of the guest that would be launched, or that runs; None without a guest."""
+    if planned.guest is not None:
+        return list(planned.guest.command_line)
+    return list(planned.hypervisor.command_line(planned.spec)) if planned.choice and planned.spec else None
 
 
 def _show_plan(data: Mapping[str, Any]) -> Iterator[str]:
     from sevkit import processes
 
     for step in data["plan"]:
-        yield f"# {step['mode']}: level {step['level']}, {step['hypervisor'] or 'the software model, no guest'}"
+        where = f"the running guest {step['guest']}" if step["guest"] else step["hypervisor"]
+        yield f"# {step['mode']}: level {step['level']}, {where or 'the software model, no guest'}"
         if step["command_line"]:
             yield processes.pasteable(step["command_line"])
     for option, path in data["would_write"].items():

@@ -10,6 +10,7 @@ from sevkit.attestation.measure import cpus
 from sevkit.cli.attestation import files
 from sevkit.errors import UsageError
 from sevkit.model.digest import VMMS, Kernel, LaunchInputs, Svsm
+from sevkit.model.vmsa import SNP_ACTIVE
 from sevkit.vocabulary import Mode
 
 # sevkit's names first, then those of sev-snp-measure.
@@ -22,6 +23,7 @@ MODES = {
     "snp:svsm": Mode.SEV_SNP,
     "snp:ovmf-hash": Mode.SEV_SNP,
 }
+FIRMWARE_ALONE = "snp:ovmf-hash"
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -69,7 +71,11 @@ _OPTIONS = [
     click.option("--kernel", type=FILE, help="A kernel that QEMU boots, with kernel-hashes=on."),
     click.option("--initrd", type=FILE, help="Its initrd."),
     click.option("--append", metavar="TEXT", help="Its command line."),
-    click.option("--guest-features", type=Number(), default=1, show_default=True, help="SEV_FEATURES (SNP)."),
+    click.option(
+        "--guest-features",
+        type=Number(),
+        help="SEV_FEATURES: 1 if it is not given; DebugSwap is 0x20. SEV-ES: without 1.",
+    ),
     click.option(
         "--vmm", "--vmm-type", type=click.Choice(VMMS, case_sensitive=False), default="qemu", show_default=True
     ),
@@ -102,6 +108,8 @@ def launch_inputs(options: dict[str, Any]) -> LaunchInputs:
         raise UsageError("missing option '--mode'", hint=f"one of {', '.join(MODES)}")
     if options["ovmf"] is None:
         raise UsageError("missing option '--ovmf'", hint="the firmware image, such as /usr/share/ovmf/OVMF.fd")
+    if options["mode"] == FIRMWARE_ALONE:
+        raise UsageError(f"--mode {FIRMWARE_ALONE} is the firmware's part of a digest, not a launch")
     mode = MODES[options["mode"]]
     _refuse(mode, options)
     vcpus = options["vcpus"] if mode is not Mode.SEV else 1
@@ -112,7 +120,7 @@ def launch_inputs(options: dict[str, Any]) -> LaunchInputs:
         files.read(options["ovmf"]),
         vcpus=vcpus,
         signature=_signature(mode, options),
-        features=options["guest_features"],
+        features=1 if options["guest_features"] is None else options["guest_features"],
         kernel=_kernel(options),
         vmm=options["vmm"].lower(),
         svsm=_svsm(options),
@@ -128,8 +136,11 @@ def _refuse(mode: Mode, options: dict[str, Any]) -> None:
         raise UsageError("--vars-size and --vars-file need --svsm")
     if options["mode"] == "snp:svsm" and options["svsm"] is None:
         raise UsageError("mode snp:svsm needs --svsm")
-    if mode is not Mode.SEV_SNP and options["guest_features"] != 1:
-        raise UsageError("--guest-features is for SEV-SNP: the other modes measure none")
+    features = options["guest_features"]
+    if mode is Mode.SEV and features is not None:
+        raise UsageError("--guest-features is for SEV-ES and SEV-SNP: SEV measures no save areas")
+    if mode is Mode.SEV_ES and features is not None and features & SNP_ACTIVE:
+        raise UsageError(f"--guest-features {features:#x}: bit 0 (SNPActive) is set in SEV-SNP guests alone")
 
 
 def _signature(mode: Mode, options: dict[str, Any]) -> int:

@@ -10,8 +10,9 @@ from sevkit.attestation.payload import IgvmMeasurement, Measurement
 from sevkit.cli.attestation import files
 from sevkit.cli.attestation.explain import explain
 from sevkit.cli.attestation.idblock import idblock
-from sevkit.cli.attestation.launch_options import FILE, MODES, launch_inputs, launch_options
+from sevkit.cli.attestation.launch_options import FILE, FIRMWARE_ALONE, MODES, launch_inputs, launch_options
 from sevkit.cli.output import json_wanted, reporting
+from sevkit.cli.refuse import misplaced
 from sevkit.errors import ExitCode, UsageError
 from sevkit.render import attestation as text
 from sevkit.result import Result
@@ -43,9 +44,7 @@ def command(ctx: click.Context, /, **options: Any) -> Result[Measurement] | Resu
     owner signs. Their options stand behind their names.
     """
     if ctx.invoked_subcommand is not None:
-        given = [name for name in options if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
-        if given:
-            raise UsageError(f"options of `measure {ctx.invoked_subcommand}` stand behind its name")
+        misplaced(ctx)
         return None
     base64 = options["output_format"] == "base64"
     if options["igvm"] is None:
@@ -64,22 +63,22 @@ def _launch(options: dict[str, Any]) -> Measurement:
     from sevkit.model.digest import firmware_run, launch_digest
     from sevkit.model.measure import fold
     from sevkit.model.ovmf import parse
+    from sevkit.vocabulary import Mode
 
     if options["native_zero"]:
         raise UsageError("--native-zero is for --igvm")
-    if options["mode"] == "snp:ovmf-hash":
-        options = {**options, "vcpus": options["vcpus"] or 1, "vcpu_sig": options["vcpu_sig"] or 0}
     inputs = _inputs(options)
-    digest = launch_digest(inputs)
-    if options["mode"] == "snp:ovmf-hash":
+    if options["mode"] == FIRMWARE_ALONE:
         digest = fold(bytes(48), [firmware_run("firmware", parse(inputs.firmware))])
+    else:
+        digest = launch_digest(inputs)
     data: Measurement = {
         "launch_digest": digest.hex(),
         "mode": inputs.mode.value,
         "vcpus": inputs.vcpus,
         "vcpu_sig": f"{inputs.signature:#x}",
         "vcpu_type": options["vcpu_type"] or cpus.type_of(inputs.signature),
-        "guest_features": f"{inputs.features:#x}",
+        "guest_features": f"{inputs.sev_features if inputs.mode is not Mode.SEV else 0:#x}",
         "vmm": inputs.vmm,
         "kernel_hashes": inputs.kernel is not None,
         "warnings": list(_warnings(inputs)),
@@ -111,6 +110,9 @@ def _inputs(options: dict[str, Any]) -> "LaunchInputs":
         return _of_guest(options)
     if options["launch"] is not None:
         return _of_line(options)
+    if options["mode"] == FIRMWARE_ALONE:
+        _refuse_others(options, _WITH_FIRMWARE, f"--mode {FIRMWARE_ALONE}: the firmware says it all")
+        options = {**options, "mode": "sev-snp", "vcpus": 1, "vcpu_sig": 0}
     return launch_inputs(options)
 
 
@@ -134,9 +136,10 @@ def _of_guest(options: dict[str, Any]) -> "LaunchInputs":
 
 def _refuse_others(options: dict[str, Any], allowed: set[str], why: str) -> None:
     ctx = click.get_current_context()
-    for name in set(options) - allowed:
-        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            raise UsageError(f"--{name.replace('_', '-')} has no effect with {why}")
+    for item in ctx.command.params:
+        given = ctx.get_parameter_source(item.name or "") is click.core.ParameterSource.COMMANDLINE
+        if given and item.name in options and item.name not in allowed:
+            raise UsageError(f"{item.opts[0]} has no effect with {why}")
 
 
 def _dump(inputs: Any, folder: Path) -> list[str]:
@@ -161,6 +164,7 @@ def _of_id_block(measured: "Measured") -> Iterator[str]:
 
 
 _MOST_LINE = 1 << 22
+_WITH_FIRMWARE = {"mode", "ovmf", "output_format"}
 _WITH_LAUNCH = {"launch", "with_trace", "dump_vmsa", "output_format"}
 _WITH_GUEST = {"guest", "with_trace", "dump_vmsa", "output_format"}
 _WITH_IGVM = {"igvm", "mode", "native_zero", "with_trace", "output_format"}

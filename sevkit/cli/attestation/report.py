@@ -143,7 +143,10 @@ def _policy(path: Path | None, report_data: str | None) -> Any:
         raise UsageError(f"--report-data: {report_data!r} is no hex string") from error
     if not 0 < len(raw) <= 64:
         raise UsageError("--report-data takes 1 to 64 bytes in hex")
-    return replace(policy, report_data=frozenset({raw.ljust(64, b"\0")}))
+    wanted = raw.ljust(64, b"\0")
+    if policy.report_data and wanted not in policy.report_data:
+        raise UsageError("--report-data is none of the policy's report_data", hint="a report has one of them")
+    return replace(policy, report_data=frozenset({wanted}))
 
 
 def _time(value: str | None) -> dt.datetime | None:

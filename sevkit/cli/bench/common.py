@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from sevkit.errors import BadInputError, NoSpaceError, SevkitError
+from sevkit.errors import BadInputError, NoSpaceError, SevkitError, UsageError
 from sevkit.vocabulary import Mode, Provenance
 
 DIRECTORY = click.Path(path_type=Path, file_okay=False)
@@ -70,14 +70,19 @@ def rules_from(options: dict[str, Any]) -> Any:
 
 def samples_in(results: Sequence[Path]) -> tuple[list[Any], list[SevkitError]]:
     """The samples of results directories, and errors for damaged lines; raises BadInputError without samples."""
-    from sevkit.bench import store
+    from sevkit.bench import store, twins
 
+    if len({path.resolve() for path in results}) < len(results):
+        raise UsageError("a results directory is given twice", hint="give each once: it is no repetition of itself")
     samples: list[Any] = []
     errors: list[SevkitError] = []
+    found: dict[str, list[Any]] = {}
     for index, path in enumerate(results):
         campaign = store.load(path)
+        found[str(path)] = campaign.samples
         samples += store.renumbered(campaign.samples, index)
         errors += damage(path, campaign)
+    twins.check(found)
     if not samples:
         words = "no samples that can be read" if errors else "no samples yet"
         detail = "\n".join(error.message for error in errors[:5])

@@ -17,7 +17,11 @@ from sevkit.result import Result
 @click.option("--mode", type=MODE, help="The mode, where the names do not say it.")
 @click.option("--storage", help="The storage, where the names do not say it.")
 @click.option("--workload", help="The workload, instead of what the names say.")
-@click.option("--provenance", type=PROVENANCE, default="published", show_default=True, help="Where they come from.")
+@click.option(
+    "--provenance",
+    type=PROVENANCE,
+    help="Where they were measured; published, the default: by others, as they say.",
+)
 @reporting
 def command(
     directory: Path,
@@ -25,7 +29,7 @@ def command(
     mode: str | None,
     storage: str | None,
     workload: str | None,
-    provenance: str,
+    provenance: str | None,
 ) -> Result[Imported]:
     """Take over results of fio, hyperfine, pyperf and others, and the published study's tables from DIRECTORY.
 
@@ -36,7 +40,8 @@ def command(
     from sevkit.bench.imports import write
     from sevkit.vocabulary import Mode, Provenance
 
-    given = imports.Given(Mode(mode) if mode else None, storage, workload, Provenance(provenance))
+    origin = Provenance(provenance) if provenance else Provenance.PUBLISHED
+    given = imports.Given(Mode(mode) if mode else None, storage, workload, origin)
     found = imports.read_folder(directory, given)
     write.imported(output, found, folder=directory, given=given)
     data: Imported = {
@@ -46,13 +51,15 @@ def command(
         "skipped": [{"file": name, "reason": reason} for name, reason in found.skipped],
         "workloads": sorted({sample.workload for sample in found.samples}),
         "modes": sorted({str(sample.mode) for sample in found.samples}),
-        "provenance": provenance,
+        "provenance": str(origin),
     }
-    return Result("bench import", data, human=_print)
+    return Result("bench import", data, human=lambda data: _print(data, said=provenance is not None))
 
 
-def _print(data: Imported) -> Iterator[str]:
+def _print(data: Imported, *, said: bool) -> Iterator[str]:
     yield f"{data['samples']} samples from {len(data['files'])} files in {data['output']}"
     yield f"modes: {', '.join(data['modes'])} (provenance: {data['provenance']})"
+    if not said:
+        yield "note: taken as published by others; if they are yours, give --provenance (it is on every figure)"
     for entry in data["skipped"]:
         yield f"left out: {entry['file']}: {entry['reason']}"

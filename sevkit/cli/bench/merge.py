@@ -22,7 +22,7 @@ def command(results: tuple[Path, ...], **options: Any) -> Result[Merged]:
 
     Each directory is compared by itself first; what is refused there is left out here, and named.
     """
-    from sevkit.bench import store
+    from sevkit.bench import store, twins
     from sevkit.bench.analysis.compare import compare
     from sevkit.bench.analysis.merge import merge
 
@@ -30,6 +30,8 @@ def command(results: tuple[Path, ...], **options: Any) -> Result[Merged]:
         raise UsageError("give the results of two hosts or more", hint="`sevkit bench compare R` is for one")
     rules = rules_from(options)
     campaigns = {str(path): store.load(path) for path in results}
+    twins.check({name: campaign.samples for name, campaign in campaigns.items()})
+    twins.check_hosts({name: campaign.boots.values() for name, campaign in campaigns.items()})
     kinds = sorted({str(s.at.provenance) for campaign in campaigns.values() for s in campaign.samples})
     if len(kinds) > 1 and not rules.mixed_provenance:
         raise BadInputError(

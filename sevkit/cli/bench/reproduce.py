@@ -10,7 +10,7 @@ from sevkit.bench.payload import Reproduced, ReproducePlan
 from sevkit.cli.bench import run
 from sevkit.cli.bench.common import FILE, MODE, campaign_options, write_text
 from sevkit.cli.bench.progress import Line
-from sevkit.cli.output import interrupted, json_wanted, reporting
+from sevkit.cli.output import json_wanted, reporting
 from sevkit.errors import ExitCode, UsageError
 from sevkit.result import Result
 
@@ -52,14 +52,7 @@ def command(article: str, **options: Any) -> Result[Reproduced] | Result[Reprodu
     if options["dry_run"]:
         campaign.check(prepared)
         return Result("bench reproduce", _plan(prepared), human=_print_plan)
-    if output is None:
-        raise UsageError("--output is missing", hint="give a directory for the results: --output results")
-    try:
-        outcome = campaign.measure(prepared, output, report=line.show)
-    except KeyboardInterrupt:
-        raise interrupted(f"what was measured is kept in {output}: the same command goes on") from None
-    finally:
-        line.end()
+    outcome = run.measure(prepared, output, line)
     return _result(outcome, prepared, output, options["html"])
 
 
@@ -77,7 +70,8 @@ def _result(outcome: Any, prepared: Any, output: Path, html: Path | None) -> Res
     if html is not None:
         from sevkit.render import bench_html
 
-        write_text(html, bench_html.render(reproduce.with_study(report, prepared.plan, rows)))
+        shown = [row.as_dict() for row in rows]
+        write_text(html, bench_html.render(reproduce.with_study(report, prepared.plan, rows), shown))
     full: Reproduced = {
         **data,
         "rows": [row.as_dict() for row in rows],

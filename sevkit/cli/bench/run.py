@@ -1,7 +1,7 @@
 """`sevkit bench run`."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,20 +59,30 @@ def command(**options: Any) -> Result[Measured] | Result[RunPlan]:
         else:
             campaign.check(prepared)
         return Result("bench run", plan_data(prepared), human=print_plan)
-    if options["output"] is None:
+    outcome = measure(prepared, options["output"], line, lambda: _scheduler(options, prepared))
+    data, errors = measured(outcome, prepared, options["output"])
+    code = ExitCode.GUEST if errors else ExitCode.DONE
+    return Result("bench run", data if outcome.samples else None, exit_code=code, errors=errors).shown_as(_print)
+
+
+def measure(prepared: Any, output: Path | None, line: Line, connect: Callable[[], Any] = lambda: None) -> Any:
+    """Run or resume a campaign, with its progress on the terminal; raises UsageError without an output directory.
+
+    ``connect`` returns the scheduler of a cluster, or None: then the campaign runs here.
+    """
+    from sevkit.bench.campaign import directory as campaign
+
+    if output is None:
         raise UsageError("--output is missing", hint="give a directory for the results: --output results")
-    scheduler = _scheduler(options, prepared)
+    scheduler = connect()
     try:
-        outcome = campaign.measure(prepared, options["output"], scheduler=scheduler, report=line.show)
+        return campaign.measure(prepared, output, scheduler=scheduler, report=line.show)
     except KeyboardInterrupt:
-        raise interrupted(f"what was measured is kept in {options['output']}: the same command goes on") from None
+        raise interrupted(f"what was measured is kept in {output}: the same command goes on") from None
     finally:
         line.end()
         if scheduler is not None:
             scheduler.close()
-    data, errors = measured(outcome, prepared, options["output"])
-    code = ExitCode.GUEST if errors else ExitCode.DONE
-    return Result("bench run", data if outcome.samples else None, exit_code=code, errors=errors).shown_as(_print)
 
 
 def defaults() -> dict[str, Any]:
@@ -169,6 +179,7 @@ def measured(outcome: Any, prepared: Any, output: Path) -> tuple[Measured, list[
     """What was measured, and an error for each failure."""
     from sevkit.bench.analysis.compare import compare
     from sevkit.bench.report import summarise
+    from sevkit.bench.sentence import sentences
 
     errors: list[SevkitError] = [
         GuestError(f"{failure.cell}: {failure.message}", detail=failure.detail) for failure in outcome.failures
@@ -187,6 +198,7 @@ def measured(outcome: Any, prepared: Any, output: Path) -> tuple[Measured, list[
         "unfinished": _unfinished(outcome, prepared.plan),
         "comparisons": [c.as_dict() for c in compared],
         "summary": summarise(compared),
+        "sentences": sentences(compared),
     }, errors
 
 
@@ -214,6 +226,7 @@ def _print(data: Measured) -> Iterator[str]:
     if data["comparisons"]:
         yield "\n" + bench_tables.text(data["comparisons"])
         yield "\n" + " ".join(data["summary"])
+    yield from ["", *data["sentences"]]
     yield f"\nresults: {data['output']}  (sevkit bench report {data['output']} --html report.html)"
 
 

@@ -61,6 +61,8 @@ def _launch(domain: ET.Element, origin: str) -> Launch:
         machine["confidential-guest-support"] = "lsec0"
     loader = domain.find("os/loader")
     flash = loader is not None and loader.get("type") == "pflash"
+    variables = domain.find("os/nvram")
+    files = [(part.text or "").strip() for part in (loader, variables) if part is not None] if flash else []
     return Launch(
         origin,
         machine,
@@ -70,7 +72,7 @@ def _launch(domain: ET.Element, origin: str) -> Launch:
         (domain.findtext("memory") or "").strip() + _attribute(domain, "memory", "unit"),
         tuple(objects),
         tuple(_devices(domain)),
-        (Part("drive", {"if": "pflash", "file": (loader.text or "").strip()}),) if flash and loader is not None else (),
+        tuple(Part("drive", {"if": "pflash", "file": file}) for file in files),
         "" if flash or loader is None else (loader.text or "").strip(),
         (domain.findtext("os/kernel") or "").strip(),
         ("firmware chosen by libvirt",)

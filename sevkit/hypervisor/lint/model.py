@@ -13,6 +13,7 @@ SEV_OBJECTS = {
     "sev-snp-tcg-guest": Mode.SEV_SNP,
 }
 Options = Mapping[str, str]
+_CODE_ALONE = re.compile(r"(?i)code")  # of a file's name: OVMF_CODE.fd, edk2-x86_64-code.fd
 _VARIABLE = re.compile(r"\$[\w({@*]|\{\{|%\w+%|<[A-Za-z][\w -]*>")
 
 
@@ -87,6 +88,19 @@ class Launch:
         return any(drive.options.get("if") == "pflash" for drive in self.drives) or any(
             name in self.machine for name in ("pflash0", "pflash1")
         )
+
+    @property
+    def flash_without_store(self) -> bool | None:
+        """Whether the firmware's code is mapped as the only flash memory; None if its file is not known.
+
+        What the file holds is told by its name: only the code alone is called so, not code and variables in one.
+        """
+        files = [drive.options.get("file", "") for drive in self.drives if drive.options.get("if") == "pflash"]
+        if not self.pflash or "pflash1" in self.machine or len(files) > 1:
+            return False
+        if not files or not files[0] or is_variable(files[0]):
+            return None
+        return bool(_CODE_ALONE.search(files[0].rpartition("/")[2]))
 
 
 def number(text: str) -> int | None:

@@ -59,7 +59,7 @@ RULES: dict[str, str] = {
     "not-protected": "an object that encrypts is defined, and the machine does not use it: the guest is plain",
     "no-such-object": "the machine names an object that is not defined",
     "policy": "a policy that the firmware refuses, or that lets the host look in",
-    "pflash": "SEV-SNP takes its firmware by -bios, not as flash memory",
+    "pflash": "SEV-SNP takes its firmware by -bios; SEV-ES too, if the flash memory has no variable store",
     "no-firmware": "encrypted guests need OVMF, and none is named",
     "c-bit": "cbitpos is missing, or is not this CPU's",
     "phys-bits": "reduced-phys-bits is missing or out of range",
@@ -116,12 +116,24 @@ def _policy(launch: Launch, _: Host) -> Iterator[Row]:
         yield "registers", Kind.WEAKENS, message, "set policy bit 2 (SEV-ES), or use sev-snp-guest"
 
 
+_BY_BIOS = "-bios {} (libvirt: <loader type='rom' stateless='yes'/>)"
+
+
 def _firmware(launch: Launch, _: Host) -> Iterator[Row]:
     if launch.encryption is None or launch.unknown:
         return
     if launch.mode is Mode.SEV_SNP and launch.pflash:
         message = "pflash with SEV-SNP: KVM refuses its memory (KVM_SET_USER_MEMORY_REGION2)"
-        yield "pflash", Kind.FAILS, message, "-bios OVMF.amdsev.fd (libvirt: <loader type='rom' stateless='yes'/>)"
+        yield "pflash", Kind.FAILS, message, _BY_BIOS.format("OVMF.amdsev.fd")
+    elif launch.mode is Mode.SEV_ES and launch.flash_without_store:
+        message = (
+            "SEV-ES with the code alone as flash memory: OVMF reads the missing variable store as MMIO, and its #VC"
+            " handler does not know the instruction"
+        )
+        yield "pflash", Kind.FAILS, message, _BY_BIOS.format("OVMF.fd") + ", the image with the variable store"
+    elif launch.mode is Mode.SEV_ES and launch.flash_without_store is None:
+        message = "SEV-ES with one flash memory: its file was not judged, and must hold the variable store too"
+        yield "pflash", Kind.NOTE, message, _BY_BIOS.format("OVMF.fd")
     elif not launch.pflash and not launch.bios and not launch.igvm:
         message = "no firmware is named: SeaBIOS, the default, cannot start an encrypted guest"
         yield "no-firmware", Kind.FAILS, message, "-bios OVMF.amdsev.fd, or -drive if=pflash,… for SEV and SEV-ES"

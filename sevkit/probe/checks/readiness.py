@@ -10,6 +10,11 @@ def table() -> tuple[Check, ...]:
     return (*cpu.CHECKS, *platform.CHECKS, *system.CHECKS)
 
 
+def advice() -> frozenset[str]:
+    """The checks that are only advice, by their ids: they change no verdict."""
+    return frozenset(check.id for check in table() if check.weight == ADVICE)
+
+
 def run_checks(case: Case) -> list[CheckRow]:
     """Run the whole table. A check whose parent failed or was skipped is skipped, and its outcome names the parent."""
     results: dict[str, Conclusion] = {}

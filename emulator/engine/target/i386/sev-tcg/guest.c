@@ -19,9 +19,9 @@
 #include "qom/object_interfaces.h"
 #include "exec/memory.h"
 #include "hw/boards.h"
+#include "hw/i386/pc.h"
 #include "hw/i386/x86.h"
 #include "migration/blocker.h"
-#include "system/accel-ops.h"
 #include "system/runstate.h"
 #include "system/system.h"
 #include "system/tcg.h"
@@ -140,7 +140,7 @@ int sev_encrypt_flash(hwaddr gpa, uint8_t *ptr, uint64_t len, Error **errp)
     if (!sev_snp_enabled()) {
         sev_tcg_measure_bytes(ptr, len);
     }
-    return 0;
+    return sev_tcg_swap_firmware(gpa, ptr, len, errp) ? 0 : -1;
 }
 
 /* ---- starting up ---- */
@@ -196,12 +196,21 @@ static bool check_policy(Error **errp)
     return true;
 }
 
+static bool has_vmport(MachineState *machine)
+{
+    return object_dynamic_cast(OBJECT(machine), TYPE_PC_MACHINE) &&
+           PC_MACHINE(machine)->vmport == ON_OFF_AUTO_ON;
+}
+
 static bool check_machine(MachineState *machine, Error **errp)
 {
     if (!object_dynamic_cast(OBJECT(machine), TYPE_X86_MACHINE)) {
         error_setg(errp, "emulated SEV needs an x86 machine with PCI");
     } else if (X86_MACHINE(machine)->smm == ON_OFF_AUTO_ON) {
         error_setg(errp, "emulated SEV does not emulate SMM: use smm=off");
+    } else if (sev_es_enabled() && has_vmport(machine)) {
+        error_setg(errp, "vmport reads and writes the registers, which are"
+                   " encrypted: use vmport=off");
     } else if (machine->maxram_size > machine->ram_size) {
         error_setg(errp, "emulated SEV does not emulate memory hotplug");
     } else if (!machine->ram || !memory_region_is_ram(machine->ram)) {
@@ -214,19 +223,6 @@ static bool check_machine(MachineState *machine, Error **errp)
         return true;
     }
     return false;
-}
-
-/* As KVM has it: nobody can reset a vCPU whose registers he cannot write. */
-static bool cannot_reset(void)
-{
-    return false;
-}
-
-static void forbid_reset(void)
-{
-    ObjectClass *oc = object_class_by_name(ACCEL_OPS_NAME("tcg"));
-
-    ACCEL_OPS_CLASS(oc)->cpus_are_resettable = cannot_reset;
 }
 
 static void tampered(uint32_t page)
@@ -260,7 +256,8 @@ static bool start_cache(SevTcgCommon *sev, Error **errp)
 static bool start(SevTcgCommon *sev, Error **errp)
 {
     if (!check_common(sev, errp) || !check_policy(errp) ||
-        !check_machine(current_machine, errp)) {
+        !check_machine(current_machine, errp) ||
+        (!sev->have_key && !sev_tcg_forbid_logs(errp))) {
         return false;
     }
     error_setg(&sev->migration_blocker,
@@ -275,7 +272,7 @@ static bool start(SevTcgCommon *sev, Error **errp)
         return false;
     }
     if (sev_tcg_level >= SEV_TCG_ES) {
-        forbid_reset();
+        sev_tcg_seal_registers();
     }
     current_machine->cgs->ready = true;
     return true;
@@ -344,8 +341,15 @@ static void sev_tcg_common_finalize(Object *obj)
     qemu_del_vm_change_state_handler(sev->vm_state);
 }
 
+/* The object that a machine uses holds its guest together. */
+static bool can_be_deleted(UserCreatable *object)
+{
+    return OBJECT(object) != machine_guest();
+}
+
 static void sev_tcg_guest_class_init(ObjectClass *oc, void *data)
 {
+    USER_CREATABLE_CLASS(oc)->can_be_deleted = can_be_deleted;
     sev_tcg_guest_add_properties(oc);
 }
 
@@ -360,6 +364,7 @@ static void sev_tcg_guest_finalize(Object *obj)
 
 static void sev_snp_tcg_guest_class_init(ObjectClass *oc, void *data)
 {
+    USER_CREATABLE_CLASS(oc)->can_be_deleted = can_be_deleted;
     sev_snp_tcg_add_properties(oc);
 }
 

@@ -52,6 +52,8 @@ struct SevTcgCommon {
     bool require_secret_memory;
     bool have_key;
     uint8_t key[SOC_XEX_KEY_SIZE];
+    bool have_swap;
+    uint64_t swap[2];           /* x-launch-swap: addresses of two pages */
     bool launched;
     Error *migration_blocker;
     Notifier machine_done;
@@ -196,6 +198,13 @@ void sev_tcg_hold(CPUX86State *env, SevHold hold, uint64_t ghcb_gpa);
 #define SEV_FEATURES_SNP (1 << 0)
 #define SEV_FEATURES_DEBUG_SWAP (1 << 5)
 
+/* ---- what QEMU's own tools see (sealed.c) ---- */
+
+/* From now on nobody reads or writes the registers: SEV-ES and SEV-SNP. */
+void sev_tcg_seal_registers(void);
+/* No log shows private code, or sealed registers.  Fails if one does now. */
+bool sev_tcg_forbid_logs(Error **errp);
+
 /* ---- launch (launch.c, digest.c) ---- */
 
 typedef enum SevPageType {
@@ -208,6 +217,9 @@ typedef enum SevPageType {
 } SevPageType;
 
 bool sev_tcg_launch(Error **errp);
+/* x-launch-swap: exchange two pages of the firmware image in memory. */
+bool sev_tcg_swap_firmware(uint64_t gpa, uint8_t *image, uint64_t size,
+                           Error **errp);
 /* 32 bytes (SEV, SEV-ES) or 48 (SEV-SNP), as hexadecimal digits. */
 char *sev_tcg_launch_digest(void);
 uint32_t sev_tcg_ap_entry(void);
