@@ -35,8 +35,10 @@ def command() -> None:
 @click.option(
     "--core", "cores", type=click.Path(path_type=Path), multiple=True, metavar="FILE", help="A core of a VMM."
 )
-@click.option("--qmp", "sockets", type=click.Path(path_type=Path), multiple=True, metavar="SOCKET", help="One a --pid.")
-@click.option("--title", "titles", multiple=True, help="One an input, in order.")
+@click.option(
+    "--qmp", "sockets", type=click.Path(path_type=Path), multiple=True, metavar="SOCKET", help="One per --pid."
+)
+@click.option("--title", "titles", multiple=True, help="One per input, in order.")
 @click.option("--secrets-file", metavar="FILE", help="Mark where these lines stand; '-' is standard input.")
 @click.option("--secret", "secrets", multiple=True, metavar="TEXT", help="Mark where this text stands (seen by `ps`).")
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="To .png, .svg, .html or .json.")
@@ -198,7 +200,7 @@ def extract(
         guest = known or _guest(source, pid, qmp)
         progress = stack.enter_context(byte_progress("extracting"))
         done = write(source, guest, output, Format(layout), progress=progress)
-    data: Extract = done.as_dict(guest.origin)
+        data: Extract = done.as_dict(guest.origin, source.moved(guest.host_ranges()))
     errors = []
     if done.missing_bytes:
         errors.append(InconclusiveError(f"{done.missing_bytes} bytes of guest RAM are not there and stand as zeros"))
@@ -210,3 +212,4 @@ def _extracted(data: Extract) -> Iterator[str]:
     yield (f"{data['path']}: {data['read_bytes']} of {data['guest_ram_bytes']} bytes of guest RAM ({data['format']})")
     if data["origin"] == "guess":
         yield "the place of guest RAM is a guess: give --guest or --qmp to be sure"
+    yield from (f"the file is of no single moment: {limit}" for limit in data["limits"])

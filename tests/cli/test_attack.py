@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Run, RunJson
+from tests.support.tools import needs_gdb
 
-needs_gdb = pytest.mark.skipif(not Path("/usr/bin/gdb").exists(), reason="gdb is not installed")
 MOCK = ["attack", "run", "leak", "--hypervisor", "mock"]
 ALL_MODES = "nosev,sev,sev-es,sev-snp"
 

@@ -130,6 +130,11 @@ def test_a_snapshot_goes_on_where_it_was(tmp_path: Path) -> None:
         assert sevkit("guest", "restore", state).returncode == 2  # one of that name runs
         assert sevkit("guest", "restore", state, "--name", "snap2").returncode == 0
         assert sevkit("guest", "exec", "snap2", "--", "cat", "/tmp/x").stdout == "before\n"
+        short = tmp_path / "short.state"
+        short.write_bytes(Path(state).read_bytes()[: Path(state).stat().st_size // 2])
+        broken = sevkit("guest", "restore", str(short), "--name", "snap3")
+        assert broken.returncode == 5
+        assert "migration" in broken.stderr  # QEMU's own words, not a deadline
         assert sevkit("guest", "exec", "snap", "--", "cat", "/tmp/x").stdout == "after\n"
     finally:
         sevkit("guest", "stop", "snap", "snap2")

@@ -11,6 +11,10 @@ from hypothesis import strategies as st
 
 from sevkit.errors import SevkitError, UsageError
 from sevkit.guest import diagnosis, media
+from sevkit.guest.image import Image
+from sevkit.guest.spec import Firmware, GuestSpec
+from sevkit.hypervisor.qemu import prepare
+from sevkit.vocabulary import Mode
 
 ESP = bytes.fromhex("28732ac11ff8d211ba4b00a0c93ec93b")
 BIOS_BOOT = b"Hah!IdontNeedEFI"
@@ -163,3 +167,15 @@ def test_qemu_img_writes_what_is_read(tmp_path: Path) -> None:
         made = tmp_path / "made.qcow2"
         processes.run([tool, "convert", *words, "-O", "qcow2", str(raw), str(made)], timeout=60, check=SevkitError)
         assert media.disk(made) == media.Media("qcow2", uefi=True, bios=False)
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+@pytest.mark.parametrize("emulated", [False, True])
+@pytest.mark.parametrize("by_disk", [False, True])
+def test_what_firmware_boots_from_a_disk(mode: Mode, emulated: bool, by_disk: bool) -> None:
+    """Debian 12's OVMF finds no disk in an emulated SEV-ES guest; kernels given to QEMU need none."""
+    image = Image("i", None if by_disk else Path("vmlinuz"), None, Path("disk.img"), {})
+    chosen = prepare.settled(GuestSpec(mode=mode), image, emulated=emulated).firmware
+    assert chosen is (Firmware.OVMF_SNP if mode is Mode.SEV_ES and emulated and by_disk else None)
+    asked = GuestSpec(mode=mode, firmware=Firmware.OVMF)
+    assert prepare.settled(asked, image, emulated=emulated).firmware is Firmware.OVMF

@@ -21,6 +21,7 @@ from sevkit.memory.sources.base import SourceGoneError, State
 from sevkit.memory.sources.mappings import parse
 from sevkit.memory.sources.pagemap import PageMap, data_extents
 from sevkit.memory.sources.process import BEYOND_FILE, LiveMemory
+from tests.support.tools import needs_gdb
 
 PIECES = ("sec", "ret-of-the-live-test-0815")
 SECRET = Pattern("".join(PIECES).encode())
@@ -212,12 +213,14 @@ def test_smaps_are_read_with_odd_names_and_without_the_kernels_pages() -> None:
     assert not device.region.readable
 
 
+@needs_gdb
 def test_a_file_that_ends_within_a_mapping_makes_gdb_lose_all_of_it(target: Target, tmp_path: Path) -> None:
     with pytest.raises(CaptureError, match="with data are zeros in the core"):
         capture.capture(target.pid, tmp_path, timeout=60)
     assert list(tmp_path.iterdir()) == []
 
 
+@needs_gdb
 @pytest.mark.parametrize("target", ["whole"], indirect=True)
 def test_gcore_gives_a_private_file_in_which_the_secret_is_found(target: Target, tmp_path: Path) -> None:
     from sevkit.memory.sources.core import CoreMemory
@@ -229,12 +232,14 @@ def test_gcore_gives_a_private_file_in_which_the_secret_is_found(target: Target,
     assert target.at["private"] + (32 << 20) - 5 in found
 
 
+@needs_gdb
 def test_gcore_of_nobody_says_so_and_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(SourceGoneError):
         capture.capture(2**22 + 1, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
+@needs_gdb
 def test_gcore_that_is_refused_names_the_tracer(target: Target, tmp_path: Path) -> None:
     with LiveMemory(target.pid, stop=True), pytest.raises(NotPermittedError) as caught:
         capture.capture(target.pid, tmp_path, timeout=60)
@@ -242,6 +247,7 @@ def test_gcore_that_is_refused_names_the_tracer(target: Target, tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
+@needs_gdb
 @pytest.mark.root
 def test_gcore_on_a_full_disk_is_no_space(target: Target, tmp_path: Path) -> None:
     from sevkit.errors import NoSpaceError
@@ -260,6 +266,7 @@ def test_gcore_on_a_full_disk_is_no_space(target: Target, tmp_path: Path) -> Non
         subprocess.run(["umount", str(small)], check=True)
 
 
+@needs_gdb
 def test_gcore_that_takes_too_long_lets_the_process_go(target: Target, tmp_path: Path) -> None:
     from sevkit.errors import DeadlineError
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _ANSWER = 60.0  # seconds for QEMU's answer, on a busy machine too
 _MOMENT = 5.0  # the same, for what is only a hint
+_MOST_NOTES = 5  # of a log's last lines
 _ENDING = 2.0  # seconds to wait for QEMU to end after it has closed a socket
 
 
@@ -179,9 +180,27 @@ class QemuGuest:
         arguments = {"path": "/objects/sev0", "property": "cache-protection"}
         protection = qmp.execute(self._folder / "qmp", "qom-get", arguments)
         if protection != "memfd_secret":
-            note = f"WEAK EMULATION: the SoC's cache is kept from dumps by {protection} only, memfd_secret is missing"
-            self._record = replace(self._record, notes=[*self._record.notes, note])
-            registry.write(self._record)
+            self._note(
+                f"WEAK EMULATION: the SoC's cache is kept from dumps by {protection} only, memfd_secret is missing"
+            )
+
+    def check_restored(self) -> None:
+        """Read to its end what QEMU wrote while it loaded a saved state; what it wrote becomes notes.
+
+        Raises HypervisorError if QEMU has ended or the guest does not run, GuestError if its kernel has given up.
+        """
+        self.check()
+        state = str(self.ask("query-status")["status"])
+        if state != "running":
+            raise HypervisorError(f"the restored guest does not run: its state is {state}", detail=self._last_words())
+        words = _text(self._folder / "qemu.log").strip().splitlines()
+        if words:
+            self._note(*(f"QEMU, while it loaded the state: {line}" for line in words[-_MOST_NOTES:]))
+
+    def _note(self, *words: str) -> None:
+        """Add remarks for the user to the guest's record."""
+        self._record = replace(self._record, notes=[*self._record.notes, *words])
+        registry.write(self._record)
 
     def wait_ready(self, timeout: float) -> None:
         """Wait until the guest's agent answers; if it does not boot, the error has QEMU's or the kernel's messages."""

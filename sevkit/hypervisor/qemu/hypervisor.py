@@ -91,7 +91,7 @@ class QemuHypervisor:
         present = argv_builder.EMULATED_OBJECTS if emulates else argv_builder.HARDWARE_OBJECTS
         assumed = replace(able, objects=able.objects | present)
         image = images.expected(spec.image)
-        spec = prepare.settled(spec, image)
+        spec = prepare.settled(spec, image, emulated=emulates)
         prepare.check_least(spec)
         return spec, assumed, accel, self._place(spec, image, assumed, assume=True), known
 
@@ -120,6 +120,7 @@ class QemuHypervisor:
         guest = self._start(spec, self._accel(spec), detach=True, more=("-incoming", state))
         try:
             guest.wait_ready(timeout)
+            guest.check_restored()
         except BaseException:
             guest.stop()
             raise
@@ -167,7 +168,7 @@ class QemuHypervisor:
     def _start(self, spec: GuestSpec, accel: Accel, detach: bool, more: Sequence[str] = ()) -> QemuGuest:
         able = self._capabilities()
         image = images.get(spec.image, progress=self._progress)
-        spec = prepare.settled(spec, image)
+        spec = prepare.settled(spec, image, emulated=able.emulates_sev)
         prepare.check_memory(spec)
         folder = registry.claim(spec.name)
         started: list[subprocess.Popen[bytes]] = []

@@ -22,7 +22,8 @@ _SOCKET_PATH_LIMIT = 107  # sun_path in unix(7)
 def share_disk(folder: Path, disk: Path) -> None:
     """Pack a folder into a disk with its own file system, of 1.5 times its size. It works in every mode.
 
-    A live share (9p, virtiofs) would need a module that cloud kernels lack, or a daemon.
+    A live share would not: QEMU's vhost-user-fs-pci refuses iommu_platform, which encrypted guests need, and Debian's
+    cloud kernels have no 9p.
     """
     size = sum(entry.lstat().st_size for entry in folder.rglob("*") if entry.is_file())
     count = sum(1 for _ in folder.rglob("*"))
@@ -36,8 +37,16 @@ def share_disk(folder: Path, disk: Path) -> None:
     ext4.check_count(disk, folder)
 
 
-def settled(spec: GuestSpec, image: images.Image) -> GuestSpec:
-    """The spec with a firmware that can boot the image; raises UsageError if the requested one cannot."""
+def settled(spec: GuestSpec, image: images.Image, *, emulated: bool = False) -> GuestSpec:
+    """The spec with a firmware that can boot the image; raises UsageError if the requested one cannot.
+
+    ``emulated``: it will run with the engine of emulator/. There an SEV-ES guest that its firmware has to boot from a
+    disk gets the build of SEV-SNP: Debian 12's OVMF (2022.11) comes up in it without having enumerated any PCI device,
+    so that it finds neither disk nor console, and waits for a key for ever.
+    """
+    by_firmware = spec.cdrom is not None or (image.kernel is None and spec.kernel is None)
+    if emulated and spec.mode is Mode.SEV_ES and by_firmware and spec.firmware is None:
+        spec = replace(spec, firmware=Firmware.OVMF_SNP)
     if spec.kernel is not None:
         media.kernel(spec.kernel)
     if spec.initrd is not None:
