@@ -111,6 +111,28 @@ def test_the_mock_refuses_what_it_has_not(option: tuple[str, ...], sevkit: Run) 
     assert "the mock has no" in err
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--disk IMAGE",
+        "--disk-size 1G",
+        "--cache none",
+        "--aio threads",
+        "--iothread",
+        "--queues 2",
+        "--storage nvme --disk IMAGE --disk-size 1G",
+        "--storage nvme --disk IMAGE --count 2",
+        "--mode nosev --kernel-hashes",
+    ],
+)
+def test_an_option_without_effect_is_refused(line: str, sevkit: Run, tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(bytes(1 << 20))
+    words = ["guest", "launch", "--hypervisor", "qemu", "--dry-run", *line.replace("IMAGE", str(image)).split()]
+    status, out, err = sevkit(*words)
+    assert (status, out) == (2, ""), err
+
+
 def test_run_gives_the_status_of_the_command(sevkit: Run, sevkit_json: RunJson) -> None:
     assert sevkit("guest", "run", "--hypervisor", "mock", "--", "echo", "a")[:2] == (0, "a\n")
     status, envelope = sevkit_json("guest", "run", "--hypervisor", "mock", "false")

@@ -7,7 +7,14 @@ from typing import Any
 import click
 
 from sevkit.cli.guest.launch import plan
-from sevkit.cli.guest.options import guest_options, make_spec, media_options, real_hypervisor_option, storage_options
+from sevkit.cli.guest.options import (
+    guest_options,
+    make_spec,
+    media_options,
+    real_hypervisor_option,
+    refuse_idle,
+    storage_options,
+)
 from sevkit.cli.output import json_wanted, pass_on, reporting
 from sevkit.cli.progress import progress
 from sevkit.cli.sizes import SECONDS
@@ -45,6 +52,7 @@ def run(
     """
     from sevkit.hypervisor import select
 
+    refuse_idle(Mode(mode), options)
     spec = make_spec(f"run-{secrets.token_hex(4)}", Mode(mode), options)
     if not spec.has_agent:
         raise UsageError("a guest with an initrd or ISO image of its own runs no commands", hint="sevkit guest launch")

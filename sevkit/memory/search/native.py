@@ -63,7 +63,9 @@ def _load() -> ctypes.CDLL | None:
         ("find", wide, (pointer, pointer, wide, wide, wide, pointer, wide)),
         ("stream", wide, (pointer, pointer, pointer, pointer, number, pointer, wide, pointer, wide)),
     ):
-        function = getattr(library, f"sevkit_{name}")
+        function = getattr(library, f"sevkit_{name}", None)
+        if function is None:  # built from older sources, as in a checkout that was updated: search without it
+            return None
         function.restype, function.argtypes = result, arguments
     return library
 
@@ -174,7 +176,7 @@ class Runs:
 
 
 def _shifts(sequence: Sequence[frozenset[int]], place: int) -> bytes:
-    """For each byte at this place: 0 if it fits, else the way to the nearest place before where it does."""
+    """For each byte at this place: 0 if it fits, else the way to the nearest place before it where it does, or past."""
     shifts = bytearray([place + 1] * 256)
     for before in range(place + 1):
         for byte in sequence[before]:
