@@ -1,5 +1,6 @@
 """``sevkit guest`` on the mock: the same commands as on real hypervisors."""
 
+import json
 import re
 from pathlib import Path
 
@@ -113,7 +114,8 @@ def test_the_mock_refuses_what_it_has_not(option: tuple[str, ...], sevkit: Run) 
 
 def test_run_gives_the_status_of_the_command(sevkit: Run, sevkit_json: RunJson) -> None:
     assert sevkit("guest", "run", "--hypervisor", "mock", "--", "echo", "a")[:2] == (0, "a\n")
-    status, envelope = sevkit_json("guest", "run", "--hypervisor", "mock", "false")
+    status, out, _ = sevkit("guest", "run", "--hypervisor", "mock", "--json", "false")
+    envelope = json.loads(out)
     assert status == envelope["data"]["status"] == 1
     assert envelope["data"]["provenance"] == "mock"
     assert sevkit_json("guest", "list")[1]["data"]["guests"] == []
@@ -174,3 +176,20 @@ def test_top_shows_what_memory_looks_like(sevkit: Run, sevkit_json: RunJson, moc
     assert "LOOKS" in out
     assert out.startswith("NAME")
     assert "\nm " in out
+
+
+def test_whose_options_are_whose(sevkit: Run, mock_guest: str) -> None:
+    """A misspelt option is no word for the guest, and the guest command's options are its own."""
+    assert sevkit("guest", "exec", mock_guest, "echo", "-t", "--timeout", "x")[:2] == (0, "-t --timeout x\n")
+    assert sevkit("guest", "exec", mock_guest, "--timeout", "9", "--", "echo", "--json")[:2] == (0, "--json\n")
+    assert sevkit("guest", "exec", "--timeout", "9", mock_guest, "echo", "a")[:2] == (0, "a\n")
+    for argv in (
+        ("exec", mock_guest, "--privat", "--", "true"),
+        ("exec", mock_guest, "--private", "true"),
+        ("exec", "--privat", mock_guest, "true"),
+        ("run", "--moed", "sev", "--hypervisor", "mock", "--", "true"),
+        ("run", "--moed", "sev", "--hypervisor", "mock", "true"),
+    ):
+        status, out, err = sevkit("guest", *argv)
+        assert (status, out) == (2, ""), argv
+        assert "--privat" in err or "--moed" in err
