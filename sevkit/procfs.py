@@ -18,7 +18,7 @@ def is_zombie(pid: int) -> bool:
 
 def command_line(pid: int) -> bytes:
     """The words of a process's command line, each followed by a zero byte, from its memory; empty if it has ended."""
-    return _read(f"/proc/{pid}/cmdline").encode(errors="surrogateescape")
+    return read(f"/proc/{pid}/cmdline").encode(errors="surrogateescape")
 
 
 def ptrace_hint(pid: int) -> str:
@@ -26,7 +26,7 @@ def ptrace_hint(pid: int) -> str:
     tracer = _tracer(pid)
     if tracer:
         return f"process {tracer} already traces it (a debugger?): end that first"
-    scope = _read(_YAMA).strip()
+    scope = read(_YAMA).strip()
     if scope == "3":
         return f"{_YAMA} is 3: ptrace is off until the next boot"
     if scope not in ("", "0") and os.geteuid() != 0:
@@ -36,7 +36,7 @@ def ptrace_hint(pid: int) -> str:
 
 def _stat(pid: int) -> list[str]:
     """The fields from the third on. The second, the name, may contain blanks and parentheses."""
-    return _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return read(f"/proc/{pid}/stat").rpartition(")")[2].split()
 
 
 def _tracer(pid: int) -> int:
@@ -46,11 +46,18 @@ def _tracer(pid: int) -> int:
 
 
 def _status(pid: int, field: str) -> int:
-    lines = _read(f"/proc/{pid}/status").splitlines()
+    lines = read(f"/proc/{pid}/status").splitlines()
     return next((int(line.split()[1]) for line in lines if line.startswith(f"{field}:")), 0)
 
 
-def _read(path: str) -> str:
+def thread_state(pid: int, thread: int) -> str:
+    """The state of a thread, a letter of proc(5); "" when there is none."""
+    fields = read(f"/proc/{pid}/task/{thread}/stat").rpartition(")")[2].split()
+    return fields[0] if fields else ""
+
+
+def read(path: str) -> str:
+    """The text of a file; "" when it cannot be read."""
     try:
         with open(path, errors="surrogateescape") as file:  # noqa: PTH123 - pathlib would cost start-up time
             return file.read()

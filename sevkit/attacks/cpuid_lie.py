@@ -2,8 +2,11 @@
 
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Mitigation, Notebook, Observation, Outcome, Source
 from sevkit.attacks.labs import model_lab
+from sevkit.attacks.labs.guest_lab import GuestLab
+from sevkit.errors import InconclusiveError
+from sevkit.guest import verify
 from sevkit.model.vcpu import Vcpu
-from sevkit.vocabulary import Mode
+from sevkit.vocabulary import Level, Mode
 
 _PROGRAM = """
     movi rax, -2147483617   ; 0x8000001F
@@ -38,6 +41,39 @@ def model(note: Notebook) -> Observation:
     return note.stopped("unknown", "The secret is not in clear.")
 
 
+def guest(lab: GuestLab, note: Notebook) -> Observation:
+    """Answer CPUID 8000_001F of a running guest with zeros, and see what its programs learn about encryption."""
+    mode = lab.guest.spec.mode
+    note.setup(f"In a real Linux guest ({mode}) programs ask CPUID 8000_001F whether memory is encrypted.")
+    note.predict("CPUID exits to the host, which answers as it likes; the kernel of SEV-SNP has a page to look it up.")
+    before = _announced(lab)
+    note.guest("Before, CPUID says:", f"eax = {before:#x}")
+    lab.host.command("cpuid", function=verify.SEV_LEAF, eax=0)
+    note.host("From now on the host answers CPUID 8000_001F.", "eax = 0: no SEV")
+    try:
+        facts = verify.collect(lab.guest)
+    finally:
+        lab.host.command("cpuid-restore")
+    if facts.leaf is None:
+        raise InconclusiveError("the guest's CPUID could not be read during the attack")
+    note.guest("Now CPUID says:", f"eax = {facts.leaf[0]:#x}")
+    if facts.sev_status is not None:
+        note.guest("The MSR SEV_STATUS, which is not the host's, still says:", f"{facts.sev_status:#x}")
+    if facts.leaf[0] == 0:
+        return note.works("host-answers-cpuid", "Whoever asks CPUID alone believes that memory is not encrypted.")
+    if facts.leaf[0] == before:
+        return note.stopped("cpuid-page", "The guest's kernel looks it up in the page that the firmware checked.")
+    raise InconclusiveError(f"the guest sees neither the true value nor the host's: {facts.leaf[0]:#x}")
+
+
+def _announced(lab: GuestLab) -> int:
+    """EAX of CPUID 8000_001F as the guest sees it while the host tells the truth."""
+    leaf = verify.collect(lab.guest).leaf
+    if leaf is None or not leaf[0] & 2:
+        raise InconclusiveError("CPUID does not announce SEV to this guest, or it cannot be read")
+    return leaf[0]
+
+
 _WORKS = Expectation(Outcome.WORKS, "the host answers CPUID")
 ATTACK = Attack(
     name="cpuid-lie",
@@ -59,4 +95,7 @@ ATTACK = Attack(
     mitigated=Expectation(Outcome.STOPPED, "cpuid-page: values checked by the firmware"),
     claim="cpuid",
     model=model,
+    guest=guest,
+    guest_levels=frozenset({Level.EMULATOR}),
+    differs={(Level.EMULATOR, Mode.SEV_SNP): Expectation(Outcome.STOPPED, "cpuid-page: Linux looks into the page")},
 )

@@ -2,11 +2,20 @@
 
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Mitigation, Notebook, Observation, Outcome, Source
 from sevkit.attacks.labs import model_lab
+from sevkit.attacks.labs.account import RECORD, open_account
+from sevkit.attacks.labs.guest_lab import GuestLab
+from sevkit.attacks.labs.host import RefusedError
+from sevkit.errors import InconclusiveError
+from sevkit.guest import policy as guest_policy
+from sevkit.guest.spec import GuestSpec
 from sevkit.model import report
 from sevkit.model.launch import Launched
 from sevkit.model.psp import Refused
 from sevkit.model.snp_commands import POLICY_DEBUG, POLICY_DEFAULT
-from sevkit.vocabulary import Mode
+from sevkit.vocabulary import Level, Mode
+
+_ANYWHERE = 0x100000  # RAM of every guest
+_DEBUGGABLE = {Mode.SEV: "", Mode.SEV_ES: "es", Mode.SEV_SNP: "smt,debug"}
 
 
 def model(note: Notebook) -> Observation:
@@ -49,6 +58,45 @@ def _show_report(note: Notebook, guest: Launched) -> None:
         note.guest("The attestation report shows the bit to whoever verifies it.", f"policy = {fields['policy']:#x}")
 
 
+def guest(lab: GuestLab, note: Notebook) -> Observation:
+    """Call the emulated firmware's debug command on a real guest whose policy forbids it, and on one that allows it."""
+    mode, policy = lab.guest.spec.mode, lab.guest.spec.policy
+    try:
+        lab.host.debug_decrypt(_ANYWHERE, 16)
+    except RefusedError as refusal:
+        note.setup(f"A real Linux guest ({mode}) was launched with a policy that forbids debugging.")
+        note.host("The host calls the debug command.", str(refusal))
+        if policy is not None:
+            return note.stopped("policy-debug", "The policy forbids it, and the policy is part of what is attested.")
+        note.setup("A second guest is launched with a policy that allows debugging.")
+        with lab.another(policy=guest_policy.parse(_DEBUGGABLE[mode], mode)) as debuggable:
+            return _decrypted(debuggable, note)
+    return _decrypted(lab, note)
+
+
+def _decrypted(lab: GuestLab, note: Notebook) -> Observation:
+    """Let the firmware decrypt the account of a guest that allows debugging."""
+    account, page = open_account(lab, note, "The policy allows debugging: the firmware decrypts for the host.")
+    with lab.host.held():
+        note.host("What the host reads of the page in DRAM:", lab.host.read(page, 32))
+    plain = lab.host.debug_decrypt(lab.host.gpa(page), RECORD)
+    note.host("What the firmware gives it:", plain)
+    if plain.decode("latin-1").strip() == account.balance():
+        return note.works(
+            "policy-allows-debug", "The policy allowed it; a verifier that reads the policy would have refused."
+        )
+    raise InconclusiveError("the firmware's answer is not what the guest has in this page")
+
+
+def forbidden(spec: GuestSpec) -> frozenset[Mitigation]:
+    """The mitigation that a policy given for the launch is; the experiment chooses the policy if none was given."""
+    if spec.policy is None:
+        return frozenset()
+    snp = spec.mode is Mode.SEV_SNP
+    bit = guest_policy.SNP_BITS["debug"] if snp else guest_policy.SEV_BITS["nodbg"]
+    return frozenset({Mitigation.DEBUG_FORBIDDEN}) if (spec.policy >> bit & 1) != snp else frozenset()
+
+
 _WORKS = Expectation(Outcome.WORKS, "the policy allows debugging")
 ATTACK = Attack(
     name="debug-decrypt",
@@ -67,5 +115,8 @@ ATTACK = Attack(
     mitigated=Expectation(Outcome.STOPPED, "policy-debug: the firmware refuses"),
     claim="vm-memory",
     model=model,
+    guest=guest,
+    guest_levels=frozenset({Level.EMULATOR}),
+    mitigations_of=forbidden,
     breaks_claim=Source("by design: the owner's policy allowed it (SEV-SNP firmware ABI, guest policy)"),
 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sevkit.attacks.mitigations import Mitigation, effective
 from sevkit.attacks.notebook import Notebook, Observation, Outcome, Stage, Step
+from sevkit.guest.spec import GuestSpec
 from sevkit.vocabulary import Level, Mode
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class Attack:
     all modes that the attack applies to. ``guest_levels``: the levels of the real-guest form. ``on_mock``: the
     real-guest form needs only the guest protocol, so `attack run` performs it on the mock's guests at level model.
     ``image``: the image that it needs in place of the default.
+    ``mitigations_of``: the mitigations that a guest of a given spec has, when its launch options decide.
     ``captures``: the real-guest form captures the VMM's memory, so it supports ``--capture`` and ``--keep``.
     ``ends_guest``: why the guest may not survive it, so that it is only performed on guests launched for it.
 
@@ -122,6 +124,7 @@ class Attack:
     differs: Mapping[tuple[Level, Mode], Expectation] = field(default_factory=dict)
     on_mock: bool = False
     image: str | None = None
+    mitigations_of: Callable[[GuestSpec], frozenset[Mitigation]] | None = None
     captures: bool = False
     ends_guest: str | None = None
     breaks_claim: Source | None = None

@@ -1,10 +1,15 @@
 """Permutation of launch pages: the legacy launch digest covers the bytes in their order, but not their addresses."""
 
+from pathlib import Path
+
 from sevkit.attacks.experiment import Aim, Attack, Expectation, Notebook, Observation, Outcome, Source
 from sevkit.attacks.labs import model_lab
+from sevkit.attacks.labs.guest_lab import GuestLab
+from sevkit.errors import InconclusiveError
+from sevkit.memory.sources.base import PAGE
 from sevkit.model.measure import PageType
 from sevkit.model.platform import Platform
-from sevkit.vocabulary import Mode
+from sevkit.vocabulary import Level, Mode
 
 _FIRST = b"check password; "
 _SECOND = b"open the door;  "
@@ -55,6 +60,49 @@ def _measure_snp(platform: Platform, blocks: dict[int, bytes]) -> bytes:
     return firmware.contexts[handle].digest.value
 
 
+def guest(lab: GuestLab, note: Notebook) -> Observation:
+    """Launch a second real guest with two pages of its firmware exchanged, and compare the measurements."""
+    note.setup(f"A real Linux guest ({lab.guest.spec.mode}) runs; its owner knows the measurement of its launch.")
+    note.predict("If the digest names no addresses, exchanging two pages leaves it as it is: the owner cannot tell.")
+    honest = lab.host.launch_digest()
+    note.host("The host launches the guest as it should; the digest:", honest)
+    first, content = _page_to_move(lab)
+    with lab.another(sev_options=f"x-launch-swap={first:#x}/{first + PAGE:#x}") as moved:
+        swapped = moved.host.launch_digest()
+        note.host(f"A second launch, the pages at {first:#x} and behind it exchanged; the digest:", swapped)
+        seen = _word(moved, first + PAGE)
+        note.guest(f"The guest is up; it reads {first + PAGE:#x}.", "not readable" if seen is None else f"{seen:#x}")
+        if honest != swapped:
+            return note.stopped("page-info-gpa", "The digest chains each page's guest address: the swap shows.")
+        if seen != int.from_bytes(content[:4], "little"):
+            raise InconclusiveError("the digests are equal, but the guest does not see the exchanged pages")
+    return note.works(
+        "digest-without-address", "Both launches measure alike; the guest has its pages where the host put them."
+    )
+
+
+def _page_to_move(lab: GuestLab) -> tuple[int, bytes]:
+    """Address and content of a page of the firmware before an erased one: there the variable store keeps its state.
+
+    The firmware makes this state anew when it is missing, so that the guest still boots.
+    """
+    words = list(lab.guest.command_line)
+    if "-bios" not in words:
+        raise InconclusiveError("the guest has no firmware image with -bios")
+    image = Path(words[words.index("-bios") + 1]).read_bytes()
+    erased = b"\xff" * PAGE
+    for at in range(PAGE, len(image) - PAGE, PAGE):
+        if image[at : at + PAGE] != erased and image[at + PAGE : at + 2 * PAGE] == erased:
+            return (1 << 32) - len(image) + at, image[at : at + PAGE]
+    raise InconclusiveError("the firmware image has no page before an erased one")
+
+
+def _word(lab: GuestLab, address: int) -> int | None:
+    """Four bytes of the guest's physical memory, as the guest reads them; None if it cannot."""
+    done = lab.guest.run(f"devmem {address:#x} 32")
+    return int(done.text.strip(), 16) if done.status == 0 else None
+
+
 _WORKS = Expectation(Outcome.WORKS, "the digest is over bytes only")
 ATTACK = Attack(
     name="launch-permutation",
@@ -79,4 +127,6 @@ ATTACK = Attack(
     mitigated=None,
     claim=None,
     model=model,
+    guest=guest,
+    guest_levels=frozenset({Level.EMULATOR}),
 )

@@ -1,8 +1,9 @@
 """The matrix: every attack in every mode, expected against observed, at one level or at several levels."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import cast
 
 from sevkit.attacks import flaws as flaws_of
@@ -20,6 +21,8 @@ from sevkit.vocabulary import Level, Mode
 
 MEMORY_MIB = 256  # of each guest: the host searches all of it
 BUDGET = 600.0  # seconds for all experiments on real guests
+_GUESTS_AT_ONCE = 2  # modes that are performed side by side: a guest with one vCPU needs one processor
+OUT_OF_TIME = "the time for the matrix was over"
 _SHOWN = (
     *("attack", "mode", "level", "provenance", "mitigations", "expected", "observed", "check", "as_expected", "why"),
     *("claim", "cites", "seconds"),
@@ -132,44 +135,75 @@ def run_guests(
     *,
     progress: Callable[[str], None] = lambda _: None,
     budget: float = BUDGET,
+    modes: Collection[Mode] = tuple(Mode),
 ) -> Iterator[Cell]:
-    """All cells that real guests can show at this level, mode by mode; a guest is reused while it answers.
+    """All cells that real guests can show at this level, two modes at a time; a guest is reused while it answers.
 
     Cells for which ``budget`` seconds are not enough are inconclusive, with the reason.
     """
-    deadline = time.monotonic() + budget
+    course = _Course(time.monotonic() + budget)
     target = Target(level=level, capture="live", spec=GuestSpec(memory_mib=MEMORY_MIB))
+    groups: list[tuple[Mode, list[Attack]]] = []
     for mode, missing in available(level).items():
-        if missing is None:
+        if missing is None and mode in modes:
             able = [attack for attack in attacks if attack.has_guest_form(mode)]
-            for image in dict.fromkeys(attack.image for attack in able):
-                alike = [attack for attack in able if attack.image == image]
-                yield from _one_mode(alike, mode, target, deadline, progress)
+            images = dict.fromkeys(attack.image for attack in able)
+            groups += [(mode, [attack for attack in able if attack.image == image]) for image in images]
+    with ThreadPoolExecutor(_GUESTS_AT_ONCE) as pool:
+        running = [pool.submit(_one_mode, alike, mode, target, course, progress) for mode, alike in groups]
+        try:
+            for each in running:
+                yield from each.result()
+        except BaseException:
+            course.end()
+            raise
+
+
+@dataclass
+class _Course:
+    """What the threads of a matrix share: when the time is over, and the guests that run."""
+
+    deadline: float
+    sessions: list[Session] = field(default_factory=list)
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing new may begin."""
+        return time.monotonic() > self.deadline
+
+    def end(self) -> None:
+        """Begin nothing new; without its guest an experiment ends at once."""
+        self.deadline = 0.0
+        for session in list(self.sessions):
+            session.end()
 
 
 def _one_mode(
-    attacks: Sequence[Attack], mode: Mode, target: Target, deadline: float, progress: Callable[[str], None]
-) -> Iterator[Cell]:
+    attacks: Sequence[Attack], mode: Mode, target: Target, course: _Course, progress: Callable[[str], None]
+) -> list[Cell]:
     """All attacks on guests of one mode and image: the same guest for as long as it answers, then a fresh one."""
-    left = list(attacks)
+    left, cells = list(attacks), list[Cell]()
     while left:
         planned = plan(left[0], [mode], target, progress=progress)
+        if course.over:
+            return cells + [Cell(_not_run(attack, planned[0], OUT_OF_TIME), False) for attack in left]
         try:
             with opened(planned, target.timeout, progress) as sessions:
-                yield from _while_it_lives(left, sessions[mode], target, deadline, progress)
+                course.sessions.append(sessions[mode])
+                cells += _while_it_lives(left, sessions[mode], target, course, progress)
         except SevkitError as error:  # no guest boots: continue with the other modes
-            yield from (Cell(_not_run(attack, planned[0], error.message), False) for attack in left)
-            return
+            return cells + [Cell(_not_run(attack, planned[0], error.message), False) for attack in left]
+    return cells
 
 
 def _while_it_lives(
-    left: list[Attack], session: Session, target: Target, deadline: float, progress: Callable[[str], None]
+    left: list[Attack], session: Session, target: Target, course: _Course, progress: Callable[[str], None]
 ) -> Iterator[Cell]:
     """Perform the attacks in ``left`` while the guest answers; removes those that were performed."""
     while left:
         attack = left.pop(0)
-        if time.monotonic() > deadline:
-            yield Cell(_not_run(attack, session.planned, "the time for the matrix was over"), False)
+        if course.over:
+            yield Cell(_not_run(attack, session.planned, OUT_OF_TIME), False)
             continue
         progress(f"{session.planned.mode}: {attack.name}")
         yield Cell(_performed(attack, session, target, progress), False)

@@ -24,6 +24,7 @@ class Mitigation(StrEnum):
     CHANNEL_BINDING = "channel-binding"
     PAGE_SWAP_DISABLE = "page-swap-disable"
     VC_OPCODE_CHECK = "vc-opcode-check"
+    AML_SANDBOX = "aml-sandbox"
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ MEASURES: dict[Mitigation, Measure] = {
     Mitigation.VC_OPCODE_CHECK: Measure(
         "the guest's #VC handler compares the exit code with the instruction", ("AMD-SB-3008",), before_snp=True
     ),
+    Mitigation.AML_SANDBOX: Measure("the guest's kernel lets AML reach shared memory only", before_snp=True),
     Mitigation.CPUID_PAGE: Measure("the guest believes only CPUID values that the firmware has compared"),
 }
 

@@ -220,4 +220,5 @@ class ListData(TypedDict):
 
     attacks: list[ListedAttack]
     generation: NotRequired[str]
+    mode: NotRequired[str]
     published: NotRequired[list[dict[str, Any]]]

@@ -3,8 +3,10 @@
 import platform as host
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, cast
 
 from sevkit import __version__
@@ -22,6 +24,7 @@ from sevkit.vocabulary import Level, Mode
 
 Progress = Callable[[str], None]
 Listener = Callable[[Step], None]
+_AT_ONCE = 2  # guests whose memory is captured and searched
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ def run(
     target: Target,
     *,
     progress: Progress = lambda _: None,
-    listener: Callable[[Planned], Listener | None] = lambda _: None,
+    listener: Callable[[Planned], Listener] | None = None,
 ) -> list[Run]:
     """Perform an attack in each mode. Everything is checked before the first guest starts."""
     return list(run_planned(attack, plan(attack, modes, target, progress=progress), target, progress, listener))
@@ -127,19 +130,37 @@ def run_planned(
     planned: Sequence[Planned],
     target: Target,
     progress: Progress = lambda _: None,
-    listener: Callable[[Planned], Listener | None] = lambda _: None,
+    listener: Callable[[Planned], Listener] | None = None,
 ) -> Iterator[Run]:
-    """Perform the plan: real guests boot in parallel, then the modes are performed one after another."""
+    """Perform the plan: real guests boot in parallel, then the modes are performed, in the order of the plan.
+
+    An attack that captures memory is performed on two guests at a time: while one is dumped, the other is searched.
+    """
     with opened(planned, target.timeout, progress) as sessions:
-        for each in planned:
+
+        def perform(each: Planned) -> Run:
+            heard = listener(each) if listener else None
             if each.form is Form.MODEL:
-                yield in_model(attack, each.mode, target.mitigations, seed=target.seed, listener=listener(each))
-                continue
+                return in_model(attack, each.mode, target.mitigations, seed=target.seed, listener=heard)
             session = sessions[each.mode]
             try:
-                yield on_guest(attack, session, target, progress, listener(each))
+                return on_guest(attack, session, target, progress, heard)
             finally:
                 session.end()
+
+        if not attack.captures or listener:
+            yield from map(perform, planned)
+            return
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            running = [pool.submit(perform, each) for each in planned]
+            try:
+                for each in running:
+                    yield each.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                for session in sessions.values():  # without its guest an experiment ends at once
+                    session.end()
+                raise
 
 
 def in_model(
@@ -183,9 +204,11 @@ def on_guest(
     guest, mode = session.guest, session.planned.mode
     level = Level.of(guest.provenance)
     began = time.monotonic()
-    note = Notebook(mode, listener=listener)
+    mitigations = attack.mitigations_of(guest.spec) if attack.mitigations_of else frozenset()
+    note = Notebook(mode, mitigations, listener=listener)
     lab = GuestLab(guest, target.capture, target.keep, session.boot_seconds, session.pages, progress)
     lab.as_published = target.as_published
+    lab.launch = partial(session.planned.hypervisor.launch, timeout=target.timeout)
     details, log = _before(session, guest)
     boot, session.boot_seconds = session.boot_seconds, 0.0
     assert attack.guest is not None
@@ -198,8 +221,8 @@ def on_guest(
         mode,
         level,
         Form.GUEST,
-        frozenset(),
-        attack.expectation(mode, level=level),
+        note.mitigations,
+        attack.expectation(mode, note.mitigations, level),
         observation,
         tuple(note.steps),
         boot + time.monotonic() - began,

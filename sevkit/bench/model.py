@@ -237,6 +237,8 @@ def sample_from(
             raise ValueError(f"boot {line.boot!r}, but it belongs to {line.boot_id}")
         if slot is not None and (line.arm or line.mode, line.mode) != (slot.arm, slot.arm.removesuffix(AGAIN)):
             raise ValueError(f"mode {line.mode}, arm {line.arm or line.mode}, but it belongs to {line.boot_id}")
+        if slot is not None and line.warmup is not (line.iteration < 0):
+            raise ValueError(f"iteration {line.iteration} cannot be {'a' if line.warmup else 'no'} warm-up")
         return Sample(
             workload=line.workload,
             storage=line.storage,

@@ -126,11 +126,20 @@ def _reason(key: Key, plan: Plan, failures: Sequence[Failure], skipped: Sequence
     if not names:
         whole = suite.profile(PROFILES[plan.profile.name == PROFILES[True]])
         able = next((w.name for w in _answering(whole).values() if w.study_row == wanted), "")
-        what = f"--workload {able}" if configs else f"--sweep storage={key[1]}"
-        return f"not in this campaign ({what} measures it)" if able else "not in this campaign"
+        return f"not in this campaign ({_options(able, key[1], plan)} measures it)" if able else "not in this campaign"
     told = [f"failed: {f.message}" for f in failures if f.workload in names]
     told += [f"left out: {s.reason}" for s in skipped if s.workload in names]
-    return told[0] if told else "not measured yet"
+    modes = sorted({str(arm.mode) for arm in plan.arms})
+    alone = f"measured in mode {modes[0]} only" if len(modes) == 1 else "not measured yet"
+    return told[0] if told else alone
+
+
+def _options(workload: str, storage: str, plan: Plan) -> str:
+    """What makes a campaign like this one measure a workload on a storage."""
+    words = [] if any(w.name == workload for c in plan.configs for w in c.workloads) else [f"--workload {workload}"]
+    if storage and storage not in {c.storage.removeprefix("virtio-") for c in plan.configs}:
+        words.append(f"--sweep storage={storage if storage == 'nvme' else f'virtio-{storage}'}")
+    return " ".join(words)
 
 
 def with_study(report: Report, plan: Plan, found: Sequence[Row]) -> Report:

@@ -30,8 +30,9 @@ class Workload:
     the host in NETWORK. ``after`` ends what ``prepare`` started. A workload that ``warms_itself`` (fio's ramp) needs no
     warm-ups. ``seconds`` is the approximate duration of a sample on hardware, 0 if its value is the duration; ``jobs``
     is the number of CPUs that this duration took, and ``memory_mib`` the guest memory up to which the work grows, 0 if
-    it does not. ``study`` is the study's row that the workload answers to, as WORKLOAD/METRIC, empty for the row of its
-    own name; ``differs`` says in what it is not the study's.
+    it does not. ``emulated`` is the measured duration without KVM on one vCPU, with all that is run before the sample;
+    0 where it was not measured. ``study`` is the study's row that the workload answers to, as WORKLOAD/METRIC, empty
+    for the row of its own name; ``differs`` says in what it is not the study's.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Workload:
     after: str = ""
     warms_itself: bool = False
     seconds: float = 0.0
+    emulated: float = 0.0
     timeout: float = 120.0
     mock_value: float = 1.0
     mock_cost: float = 0.0

@@ -69,7 +69,7 @@ def verify(path: Path) -> Verification:
     found.changes += campaign.damage
     found.changes += [f"{name} is missing, or was changed" for name in stores.changed_raw(campaign)]
     if not found.chained:
-        found.unsure.append("lines are not chained: written by an older version")
+        found.unsure.append("lines are not chained (an older version, or removed): an edit would not show")
     if campaign.header.get("origin") == "run":
         _measured(campaign, found)
     elif isinstance(campaign.header.get("sources"), dict):

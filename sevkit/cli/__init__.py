@@ -15,14 +15,24 @@ def main(argv: list[str] | None = None) -> NoReturn:
     words = sys.argv[1:] if argv is None else argv
     _open_standard_streams()
     _on_signals()
+    try:
+        status = _run(words)
+    except KeyboardInterrupt as error:  # while the command was still being imported
+        from sevkit.cli.output import failed
+
+        status = failed(words, error)
+    sys.exit(status)
+
+
+def _run(words: list[str]) -> int:
     if words == ["probe", "--json"]:  # monitoring calls this often, and importing click takes longer than probing
         from sevkit.cli.output import shown
         from sevkit.probe.answer import Request, answer
 
-        sys.exit(shown(words, lambda: answer(Request())))
+        return shown(words, lambda: answer(Request()))
     from sevkit.cli.tree import run
 
-    sys.exit(run(words))
+    return run(words)
 
 
 def _open_standard_streams() -> None:

@@ -200,7 +200,7 @@ def extract(
         guest = known or _guest(source, pid, qmp)
         progress = stack.enter_context(byte_progress("extracting"))
         done = write(source, guest, output, Format(layout), progress=progress)
-    data: Extract = done.as_dict(guest.origin)
+        data: Extract = done.as_dict(guest.origin, source.moved(guest.host_ranges()))
     errors = []
     if done.missing_bytes:
         errors.append(InconclusiveError(f"{done.missing_bytes} bytes of guest RAM are not there and stand as zeros"))
@@ -212,3 +212,4 @@ def _extracted(data: Extract) -> Iterator[str]:
     yield (f"{data['path']}: {data['read_bytes']} of {data['guest_ram_bytes']} bytes of guest RAM ({data['format']})")
     if data["origin"] == "guess":
         yield "the place of guest RAM is a guess: give --guest or --qmp to be sure"
+    yield from (f"the file is of no single moment: {limit}" for limit in data["limits"])

@@ -10,7 +10,7 @@ from sevkit.cli.target import byte_progress, of_guest, target_options
 from sevkit.memory.payload import Scan
 from sevkit.result import Result
 
-_SHOWN = 50
+_SHOWN, _NAMED = 50, 5
 
 
 @click.command(name="scan")
@@ -48,8 +48,8 @@ def command(
     A running process is read where it is, without a file and without a debugger; pages that were never populated are
     skipped and counted. Give real secrets by --secrets-file, not on the command line.
 
-    Exit status: 0 the search finished, with or without hits; 3 something that was not found might still be there, since
-    a part of the memory could not be searched.
+    Exit status: 0 the search is conclusive, with or without hits; 3 something that was not found might still be there:
+    a part of the memory could not be searched, or the process ran meanwhile (--hold stops it).
     """
     from sevkit.memory.search.request import Request, answer
 
@@ -110,7 +110,20 @@ def _human_coverage(data: Scan) -> Iterator[str]:
             "hypervisor": "as the hypervisor says",
         }
         yield f"guest RAM: {_size(ram['bytes'])} ({how.get(ram['origin'], ram['origin'])})"
-    yield from data["limits"]
+    yield from _human_verdict(data)
+
+
+def _human_verdict(data: Scan) -> Iterator[str]:
+    """The answer with what qualifies it: a reader of one line must not take it for more than it is."""
+    missing = [row["name"] for row in data["patterns"] if not row["hits"]]
+    if not missing:
+        return
+    names = ", ".join(missing[:_NAMED]) + (f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else "")
+    if data["verdict"] == "inconclusive":
+        yield f"inconclusive: {names} not found, but not all of the memory was searched as it was at one moment"
+    else:
+        yield f"not found: {names}, in what was searched. This does not cover:"
+        yield from (f"  {limit}" for limit in data["limits"])
 
 
 def _size(count: int) -> str:

@@ -63,10 +63,14 @@ class GuestRam(TypedDict):
     blocks: list[Block]
 
 
+Answer = Literal["found", "partly found", "not found", "inconclusive"]
+
+
 class Scan(TypedDict):
     """A search. ``doubts`` says why "not found" proves nothing; ``limits`` what it never proves of such a source."""
 
     target: str
+    verdict: Answer
     patterns: list[PatternRow]
     hits: list[HitRow]
     coverage: CoverageRow
@@ -123,7 +127,7 @@ class Extent(TypedDict):
 
 
 class Extract(TypedDict):
-    """What was written of guest RAM."""
+    """What was written of guest RAM; ``limits``: why it may not be the memory of one moment."""
 
     path: str
     format: Literal["lime", "padded", "raw"]
@@ -133,3 +137,4 @@ class Extract(TypedDict):
     missing_bytes: int
     stretches: list[Extent]
     origin: str
+    limits: list[str]

@@ -21,6 +21,11 @@ HOST_FEATURES = ("sev", "sev_es", "sev_snp")
 _MODES = {"SME": "sme"} | {MODE_FACTS[mode].label: str(mode) for mode in ENCRYPTED}
 _WORDS = (*(word.decode() for word in LOG_WORDS), " active", "AMD ", "CSV")
 _ENCRYPTION = re.compile(r"\b(?:SEV|SNP|T?SME|CSV[23]?|RMP)\b")
+_FAILURE = re.compile(
+    r"\b(?:fail\w*|cannot|can't|unable|unsupported|disabl\w+|timed out|invalid)\b"
+    r"|\bnot (?:supported|available|enabled|reserved)\b",
+    re.IGNORECASE,
+)
 _TEXT_LIMIT = 300
 _BACK = 0.1  # seconds by which timestamps may go back within a boot
 _SHOWN = 5
@@ -123,6 +128,8 @@ class _Log:
             self.found.append(evidence)
         elif _ENCRYPTION.search(message) and not own.startswith(SILENT) and not message.startswith(SILENT):
             self.unknown.append(number)
+            if _FAILURE.search(message):
+                self.found.append(_unknown_failure(number, message))
 
     def _new_boot(self) -> None:
         self.found.clear()
@@ -182,6 +189,13 @@ def _doubted(item: Evidence) -> Evidence:
     """Mark a message that may be of an earlier boot: its success or failure may not be that of the last boot."""
     effects = tuple(re.sub(r"^(host:\w+:).*", r"\1doubt", effect) for effect in item.effects)
     return item._replace(effects=effects, kvm=item.kvm)
+
+
+def _unknown_failure(number: int, message: str) -> Evidence:
+    """A failure that the table does not know, of another kernel perhaps: what it names is not known to be usable."""
+    snp_alone = "SNP" in message or "RMP" in message
+    effects = tuple(f"host:{feature}:doubt" for feature in (HOST_FEATURES[2:] if snp_alone else HOST_FEATURES))
+    return Evidence(number, safe.text(message.strip()[:_TEXT_LIMIT]), "a failure that is not known here", effects)
 
 
 def _own(message: str) -> str:

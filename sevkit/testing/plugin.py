@@ -48,21 +48,22 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def sev_guest(request: pytest.FixtureRequest) -> "Iterator[Guest]":
     """A running guest, as the marker ``sev_guest`` describes it; skips with the reason if its mode cannot run."""
-    from sevkit.errors import MissingToolError, UnsupportedModeError
+    from sevkit.errors import MissingToolError, UnsupportedModeError, UsageError
 
     marker = request.node.get_closest_marker("sev_guest")
-    asked: dict[str, Any] = dict(marker.kwargs) if marker else {}
-    if marker and marker.args:
-        asked.setdefault("mode", marker.args[0])
+    given, asked = (marker.args, dict(marker.kwargs)) if marker else ((), {})
     config = request.config
-    wish = Wish.of(asked, default_hypervisor=config.getoption("--sevkit-hypervisor"))
     pool = config.stash.setdefault(_POOL, Pool(config.getoption("--sevkit-timeout")))
     try:
+        wish = Wish.of(given, asked, default_hypervisor=config.getoption("--sevkit-hypervisor"))
         guest = pool.get(wish)
     except (UnsupportedModeError, MissingToolError) as error:
         if config.getoption("--sevkit-require"):
             pytest.fail(f"--sevkit-require: {error.message}", pytrace=False)
         pytest.skip(error.message)
+    except UsageError as error:
+        words = f"{error.message} ({error.hint})" if error.hint else error.message
+        raise pytest.fail.Exception(words, pytrace=False) from None
     request.node.stash.setdefault(_USED, []).append(guest)
     yield guest
     if wish.fresh:

@@ -1,6 +1,7 @@
 """The guests of a test session: one per wish, launched at its first use."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from sevkit.errors import SevkitError, UsageError
 if TYPE_CHECKING:
     from sevkit.guest.spec import GuestSpec
     from sevkit.hypervisor.protocols import Guest
+    from sevkit.vocabulary import Mode
 
 
 @dataclass(frozen=True)
@@ -20,20 +22,35 @@ class Wish:
     fresh: bool = False
 
     @classmethod
-    def of(cls, asked: dict[str, Any], *, default_hypervisor: str) -> "Wish":
-        """Make a wish from the marker's arguments; raises UsageError for fields that a guest does not have."""
+    def of(cls, words: Sequence[Any], asked: dict[str, Any], *, default_hypervisor: str) -> "Wish":
+        """Make a wish from the marker's arguments, ``words`` and named; raises UsageError for what cannot be."""
         from sevkit.guest.spec import GuestSpec
-        from sevkit.vocabulary import Mode
 
         rest = dict(asked)
-        fresh = bool(rest.pop("fresh", False))
+        if len(words) > 1 or (words and "mode" in rest):
+            raise UsageError("the marker sev_guest takes one mode", hint="name the other fields: vcpus=2")
+        mode = _mode(rest.pop("mode", words[0] if words else "nosev"))
+        fresh = rest.pop("fresh", False)
+        if not isinstance(fresh, bool):
+            raise UsageError(f"fresh={fresh!r} is neither True nor False")
         hypervisor = rest.pop("hypervisor", None) or default_hypervisor
         known = {each.name for each in fields(GuestSpec)} - {"name"}
         wrong = sorted(set(rest) - known)
         if wrong:
             raise UsageError(f"a guest has no {', '.join(wrong)}", hint=f"known: {', '.join(sorted(known))}")
-        mode = Mode(str(rest.pop("mode", Mode.NOSEV)))
-        return cls(str(hypervisor), GuestSpec(mode=mode, **rest), fresh)
+        try:
+            return cls(str(hypervisor), GuestSpec(mode=mode, **rest), fresh)
+        except TypeError as error:  # a text where a number must be
+            raise UsageError(f"no guest can have {rest}: {error}") from error
+
+
+def _mode(value: object) -> "Mode":
+    from sevkit.vocabulary import Mode
+
+    try:
+        return Mode(str(value))
+    except ValueError as error:
+        raise UsageError(f"there is no mode {value!r}", hint=f"modes: {', '.join(Mode)}") from error
 
 
 @dataclass

@@ -3,12 +3,17 @@
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sevkit import attacks, processes
-from sevkit.attacks.experiment import Outcome
+from sevkit.attacks import runner
+from sevkit.attacks.experiment import Notebook, Observation, Outcome
+from sevkit.attacks.labs.guest_lab import GuestLab
+from sevkit.attacks.plan import Target
+from sevkit.errors import GuestError
 from sevkit.hypervisor import registry
 from sevkit.vocabulary import Level, Mode
 from tests.cli.conftest import Run, RunJson
@@ -106,6 +111,22 @@ def test_hypervisor_names_a_level(sevkit_json: RunJson) -> None:
     assert levels[0] == levels[1] == ["model", "model"]
 
 
+def test_when_one_of_two_experiments_fails_no_guest_stays() -> None:
+    """An attack that captures memory is performed on two guests at a time."""
+
+    def fails(lab: GuestLab, note: Notebook) -> Observation:
+        if lab.guest.spec.mode is Mode.SEV:
+            raise GuestError("it broke")
+        return note.works("toy", "it did")
+
+    attack = replace(attacks.find("leak"), guest=fails)
+    with pytest.raises(GuestError, match="it broke"):
+        runner.run(attack, list(Mode), Target(level=Level.MODEL, capture="live"))
+    assert registry.running() == []
+    runs = runner.run(attack, [Mode.SEV_SNP, Mode.NOSEV], Target(level=Level.MODEL, capture="live"))
+    assert [run.mode for run in runs] == [Mode.SEV_SNP, Mode.NOSEV]  # in the order that was asked for
+
+
 def test_step_tells_every_form(sevkit: Run) -> None:
     for name in ("replay", "leak"):
         capture = ["--capture", "live"] if name == "leak" else []
@@ -166,6 +187,9 @@ def test_what_applies_to_a_generation(sevkit_json: RunJson, sevkit: Run) -> None
         assert set(each["attacks"]) <= set(NAMES)
         assert each["how_sure"] in {"confirmed", "authors", "secondary"}
     assert "[sevkit attack explain rmpocalypse]" in sevkit("attack", "list", "--generation", "milan")[1]
+    rome = sevkit_json("attack", "list", "--generation", "rome")[1]["data"]
+    assert rome["mode"] == "sev-es"
+    assert {each["name"]: each["applies"] for each in rome["published"]}["RMPocalypse"] == "no"
     for wrong in (["--tcb", "snp=1"], ["--generation", "milan", "--tcb", "snp"], ["--generation", "epyc"]):
         assert sevkit("attack", "list", *wrong)[0] == 2
 

@@ -66,6 +66,11 @@ def test_the_trace_and_the_firmware_alone(sevkit: Run, sevkit_json: RunJson, fir
     _, out, _ = sevkit("measure", "--mode", "snp:ovmf-hash", "--ovmf", firmware)
     assert out.strip() == reference.calc_snp_ovmf_hash(firmware).hex()
     assert sevkit("measure", *launch(firmware, "--ovmf-hash", out.strip()))[1].strip() == expected(firmware)
+    for words in (["--vcpus", "4"], ["--vcpu-type", "EPYC-v4"], ["--ovmf-hash", "00" * 48], ["--trace"]):
+        status, _, err = sevkit("measure", "--mode", "snp:ovmf-hash", "--ovmf", firmware, *words)
+        assert (status, f"{words[0]} has no effect" in err) == (2, True)
+    words = ["measure", "explain", "--mode", "snp:ovmf-hash", "--ovmf", firmware, "--expected", "00" * 48]
+    assert "not a launch" in sevkit(*words)[2]
 
 
 @pytest.mark.parametrize(

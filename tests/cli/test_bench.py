@@ -387,8 +387,9 @@ def test_verify_exits_by_its_answer(capsys: Capture, tmp_path: Path) -> None:
     assert envelope(capsys, "verify", tmp_path / "study")["exit_code"] == 3
 
 
-def test_import_does_not_guess_where_results_were_measured(tmp_path: Path, capsys: Capture) -> None:
-    status, _, err = call(capsys, "import", FIO, "--output", tmp_path / "r")
-    assert status == 2
-    assert "--provenance" in err
-    assert not (tmp_path / "r").exists()
+def test_import_says_what_it_takes_results_for(tmp_path: Path, capsys: Capture) -> None:
+    status, out, _ = call(capsys, "import", FIO, "--output", tmp_path / "r")
+    assert status == 0
+    assert "(provenance: published)" in out
+    assert "note: taken as published by others" in out
+    assert "note:" not in call(capsys, "import", FIO, "--output", tmp_path / "s", "--provenance", "emulated")[1]

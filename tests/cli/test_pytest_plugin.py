@@ -64,6 +64,26 @@ def test_guests_are_shared_skipped_and_ended(tmp_path: Path) -> None:
     assert not any(alive(int(pid)) for _, pid in (one, same, fresh))
 
 
+@pytest.mark.parametrize(
+    ("marker", "words"),
+    [
+        ('"sev", "sev-es"', "takes one mode"),
+        ('"sev", mode="nosev"', "takes one mode"),
+        ('"sev3"', "there is no mode 'sev3' (modes: nosev"),
+        ('fresh="no"', "neither True nor False"),
+        ('memory_mib="1G"', "no guest can have"),
+        ("vcpu=2", "a guest has no vcpu"),
+    ],
+)
+def test_a_marker_that_is_wrong_is_said_to_be_without_a_traceback(marker: str, words: str, tmp_path: Path) -> None:
+    lines = ("import pytest", f"@pytest.mark.sev_guest({marker}, hypervisor='mock')", "def test_it(sev_guest): pass")
+    (tmp_path / "test_it.py").write_text("\n".join(lines))
+    done = run(tmp_path)
+    assert words in done.stdout, done.stdout + done.stderr
+    assert "1 error" in done.stdout
+    assert "sevkit/testing" not in done.stdout
+
+
 def test_a_skip_is_a_failure_where_guests_are_required(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(TESTS)
     done = run(tmp_path, "--sevkit-require", "-k", "hardware")

@@ -56,6 +56,22 @@ def test_a_groups_options_that_its_command_would_not_see_are_refused(line: str, 
     assert sevkit_json(*line.split())[0] == 2
 
 
+def test_an_interruption_while_a_command_is_imported_is_no_traceback() -> None:
+    code = """
+import sys
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "sevkit.cli.tree":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Finder())
+from sevkit.cli import main
+main(["attack", "list", "--json"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "")
+    assert json.loads(done.stdout)["errors"][0]["message"] == "interrupted"
+
+
 def test_what_follows_a_double_dash_belongs_to_the_guest(sevkit: Run) -> None:
     status, out, err = sevkit("guest", "exec", "nobody", "--", "lsblk", "--json")
     assert status == 2

@@ -1,10 +1,13 @@
 """Each #VC and each GHCB event of SEV-ES, tried by guests that are nothing else (SEV-SNP: test_emulator_platform.py)."""
 
+import base64
 import os
 import shutil
 from pathlib import Path
 
 import pytest
+
+from sevkit.errors import HypervisorError
 
 from . import bare_guest
 from .bare_guest import BareGuest
@@ -73,3 +76,32 @@ def test_a_remapped_page_is_served(binary: Path, tmp_path: Path, command: str) -
     finally:
         guest.stop()
     assert guest.lines() == ["ready", "done 0x2222222222222222"]
+
+
+def test_without_rmp_the_guests_asid_decrypts_for_whoever_has_it(binary: Path, tmp_path: Path) -> None:
+    """The walk of another machine with the ASID shows the entry's address bits (CROSSLINE)."""
+    guest = BareGuest(binary, bare_guest.build("victim", tmp_path))
+    try:
+        guest.wait_for_text("ready")
+        known = guest.ask("x-sev-host-asid-walk", gpa=VICTIM, asid=1)
+        none = guest.ask("x-sev-host-asid-walk", gpa=VICTIM + PAGE, asid=1)
+    finally:
+        guest.stop()
+    assert known == {"present": True, "fault-gpa": 0x1111111111111111 & 0x7FFFFFFFFF000}
+    assert none == {"present": False, "fault-gpa": 0}  # 0x2222222222222222: bit 0 is clear
+
+
+@pytest.mark.parametrize("policy", [0x5, 0x4])
+def test_debugging_is_a_bit_of_the_policy(binary: Path, tmp_path: Path, policy: int) -> None:
+    guest = BareGuest(binary, bare_guest.build("victim", tmp_path), options=f",policy={policy:#x}")
+    try:
+        guest.wait_for_text("ready")
+        if policy & 1:
+            with pytest.raises(HypervisorError) as refusal:
+                guest.ask("x-sev-host-debug-decrypt", gpa=VICTIM, size=8)
+            assert "DBG_DECRYPT: POLICY_FAILURE" in (refusal.value.detail or "")
+        else:
+            data = guest.ask("x-sev-host-debug-decrypt", gpa=VICTIM, size=8)["data"]
+            assert base64.b64decode(data) == b"\x11" * 8
+    finally:
+        guest.stop()

@@ -21,11 +21,13 @@ from sevkit.vocabulary import Mode
 
 from . import snp_machine
 from .emulator_guest import engine
+from .host_commands import Draw, throw
 from .snp_machine import FIRST, SECOND, Machine, build_firmware
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(300)]
 
 Start = Callable[..., Machine]
+HOST_COMMANDS = int(os.environ.get("SEVKIT_TEST_HOST_COMMANDS", "400"))
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +125,14 @@ def test_the_launch_digest_is_the_hardwares(
     assert machine.read("launch-digest") == expected.hex()
 
 
+@pytest.mark.parametrize(("options", "seen"), [(",policy=0x1", False), (",policy=0x5", False), ("", True)])
+def test_exchanged_launch_pages_are_seen_if_addresses_are_measured(start: Start, options: str, seen: bool) -> None:
+    kind = "sev-tcg-guest" if options else "sev-snp-tcg-guest"
+    swap = f"{options},x-launch-swap=0xffffe000/0xfffff000"
+    digests = [start(kind=kind, options=each, extra=["-S"]).read("launch-digest") for each in (options, swap)]
+    assert (digests[0] != digests[1]) is seen
+
+
 def test_query_sev_answers_as_for_hardware(start: Start) -> None:
     machine = start(options=",policy=0xb0000", extra=["-S"])
     answer = machine.ask("query-sev")
@@ -141,6 +151,9 @@ def test_query_sev_answers_as_for_hardware(start: Start) -> None:
         ("sev-tcg-guest", ",policy=0x45", "reserved"),
         ("sev-tcg-guest", ",debug-swap=on", "save area of SEV-ES and SEV-SNP"),
         ("sev-snp-tcg-guest", ",secure-tsc=on", "times have no meaning"),
+        ("sev-snp-tcg-guest", ",x-launch-swap=0x1000", "two addresses of pages"),
+        ("sev-snp-tcg-guest", ",x-launch-swap=0xfffff800/0xfffff000", "two addresses of pages"),
+        ("sev-tcg-guest", ",x-launch-swap=0/0xfffff000", "no page of the firmware image at 0"),
     ],
 )
 def test_bad_settings_are_refused_with_the_reason(start: Start, kind: str, options: str, words: str) -> None:
@@ -272,6 +285,27 @@ def test_the_host_reads_ciphertext_of_private_pages_and_plaintext_of_shared_ones
     assert (entry["state"], entry["entry-gpa"], entry["perms"]) == ("guest-valid", FIRST, [15, 0, 0, 0])
 
 
+def test_the_firmware_decrypts_for_the_host_only_if_the_policy_allows_it(start: Start, victim: Machine) -> None:
+    refusal = victim.refusal("x-sev-host-debug-decrypt", gpa=FIRST, size=16)
+    assert "SNP_DBG_DECRYPT: POLICY_FAILURE" in refusal
+    debuggable = start(run=snp_machine.VICTIM, options=",policy=0xb0000")
+    debuggable.wait_for_text("ready")
+    data = debuggable.ask("x-sev-host-debug-decrypt", gpa=FIRST, size=8)["data"]
+    assert base64.b64decode(data) == b"\x11" * 8
+    shared = debuggable.refusal("x-sev-host-debug-decrypt", gpa=0x200000, size=16)
+    assert "INVALID_PAGE_STATE" in shared
+    assert "within a page" in debuggable.refusal("x-sev-host-debug-decrypt", gpa=FIRST, size=4097)
+
+
+def test_a_walk_under_the_guests_asid_is_refused(victim: Machine) -> None:
+    assert "RMP_GPA" in victim.refusal("x-sev-host-asid-walk", gpa=FIRST, asid=1)
+    assert "the ASIDs are 0" in victim.refusal("x-sev-host-asid-walk", gpa=FIRST, asid=2)
+    assert "divisible by 8" in victim.refusal("x-sev-host-asid-walk", gpa=FIRST + 4, asid=1)
+    entry = base64.b64decode(victim.ask("x-sev-host-read", gpa=FIRST, size=8)["data"])
+    step = victim.ask("x-sev-host-asid-walk", gpa=FIRST, asid=0)  # no key: the ciphertext
+    assert step["present"] is bool(entry[0] & 1)
+
+
 def test_the_registers_are_sealed(victim: Machine, firmware: Path) -> None:
     """The secret that the firmware keeps in a register is nowhere in what a dump shows; it prints it as text."""
     secret = int(victim.out().split()[1], 16).to_bytes(8, "little")
@@ -347,3 +381,46 @@ def test_the_host_sees_which_pages_are_touched(victim: Machine) -> None:
         "a touch of the first page",
         lambda: FIRST in {touch["gpa"] for touch in victim.ask("x-sev-host-page-trace", enable=True)},
     )
+
+
+def test_the_vmm_answers_whatever_the_host_asks(victim: Machine) -> None:
+    """``SEVKIT_TEST_HOST_COMMANDS=10000`` is the long form."""
+    seen = throw(victim.home / "qmp", Draw(HOST_COMMANDS, 64 << 20), HOST_COMMANDS)
+    assert victim.process.poll() is None, victim.log()[-2000:]
+    names = {name.removeprefix("-") for name in seen if "x-sev-host" in name}
+    never = {"x-sev-host-debug-decrypt"}  # the victim's policy forbids it
+    assert {name for name in names if name in seen} == names - never  # each was accepted at least once
+    assert {name for name in names if f"-{name}" in seen} >= {
+        f"x-sev-host-{each}" for each in ("remap", "read", "vmsa")
+    }
+
+
+@pytest.mark.parametrize(("argument", "value"), [("asid", 1025), ("entry_gpa", 1 << 51)])
+def test_an_entry_has_no_bits_for_it(victim: Machine, argument: str, value: int) -> None:
+    before = victim.ask("x-sev-host-rmp", gpa=FIRST)
+    assert "FAIL_INPUT" in victim.refusal("x-sev-host-rmpupdate", gpa=FIRST, **{argument: value})
+    assert victim.ask("x-sev-host-rmp", gpa=FIRST) == before
+
+
+def test_there_is_no_vcpu_with_a_large_number(victim: Machine) -> None:
+    assert "no vCPU" in victim.refusal("x-sev-host-vmsa", vcpu=1 << 32)
+
+
+def test_the_object_of_a_running_guest_stays(victim: Machine) -> None:
+    assert "in use" in victim.refusal("object-del", id="sev0")
+    assert victim.ask("query-sev")["enabled"]
+
+
+def test_loading_device_state_is_refused(victim: Machine, tmp_path: Path) -> None:
+    victim.ask("stop")
+    (tmp_path / "state").write_bytes(b"no state")
+    assert "does not leave" in victim.refusal("xen-load-devices-state", filename=str(tmp_path / "state"))
+    victim.ask("cont")
+
+
+def test_no_vcpu_is_added_after_the_launch(start: Start) -> None:
+    machine = start(options="", extra=["-S", "-smp", "1,maxcpus=2"])
+    slots = machine.ask("query-hotpluggable-cpus")
+    free = next(slot for slot in slots if "qom-path" not in slot)
+    said = machine.refusal("device_add", driver=free["type"], id="new", **free["props"])
+    assert "no vCPU can be added" in said

@@ -121,7 +121,7 @@ def test_what_can_be_set(guest: QemuGuest, tmp_path: Path) -> None:
 
 def test_logs_of_code_are_refused_where_memory_is_encrypted(guest: QemuGuest, tmp_path: Path) -> None:
     guest.monitor(f"logfile {tmp_path / 'log'}")
-    for items in ("in_asm", "op", "out_asm"):
+    for items in ("in_asm", "op", "out_asm", "unimp"):
         said = guest.monitor(f"log {items}")
         guest.monitor("log none")
         assert ("encrypted" in said) == (guest.spec.mode is not Mode.NOSEV), said

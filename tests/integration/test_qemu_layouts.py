@@ -174,7 +174,7 @@ def test_every_end_of_guest_ram_is_found_and_placed(layout: str, start: Start, r
     result = answer(Request(pid=pid, qmp=monitor, secrets=[SECRET.decode()], ram_only=True))
     assert result.data is not None
     assert {hit["gpa"] for hit in result.data["hits"]} == wanted
-    nothing = answer(Request(pid=pid, qmp=monitor, secrets=["never-anywhere-2604"], ram_only=True))
+    nothing = answer(Request(pid=pid, qmp=monitor, secrets=["never-anywhere-2604"], ram_only=True, hold=True))
     assert nothing.exit_code == ExitCode.DONE
     assert nothing.data is not None
     told = nothing.data["guest_ram"]

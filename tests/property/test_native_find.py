@@ -3,6 +3,8 @@
 import ctypes
 import mmap
 import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -111,6 +113,17 @@ def test_without_it_the_same_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(native, "built", False)
     assert scan(source, patterns).hits == quick.hits
     assert len(quick.hits) > 10
+
+
+def test_a_library_of_older_sources_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkout that was updated, and not built again: its library lacks a function, and the search does without it."""
+    source = tmp_path / "find.c"
+    source.write_text("int sevkit_finder_new(void) { return 0; }")
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler")
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", str(tmp_path / "find.so"), str(source)], check=True)
+    monkeypatch.setattr(native, "__file__", str(tmp_path / "native.py"))
+    assert native._load() is None
 
 
 def test_it_is_built_wherever_there_is_a_compiler() -> None:

@@ -1,8 +1,11 @@
 """Regular expressions find what Python's `re` finds, by whatever filter the scanner chooses."""
 
+import itertools
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sevkit.errors import UsageError
 from sevkit.memory.search import native, required
@@ -11,6 +14,8 @@ from sevkit.memory.search.regexes import MAX_MATCH, Expression
 from sevkit.memory.search.scan import scan
 from tests.property.regex_fuzz import by_re, differences
 from tests.property.test_scan_law import Islands
+
+Set = frozenset[int]
 
 
 @pytest.mark.parametrize("value", [rb"\d\-+", rb"\s=+", rb"\d:+", rb"\s_+", rb"\s\x00+", rb"\d-", rb"\w+@\w+"])
@@ -51,6 +56,28 @@ def test_in_much_memory_the_filters_leave_nothing_out(value: bytes) -> None:
         (hit.address, hit.address + hit.length)
         for hit in scan(Islands([(0, bytes(data))]), [Pattern(value, regex=True)], chunk=1 << 16, threads=2).hits
     ]
+
+
+SETS = st.sampled_from([b"0123456789", b"01", b"1", b"ab1", bytes(range(256)), b"-"]).map(frozenset)
+
+
+@pytest.mark.skipif(not native.built, reason="the compiled search is not built")
+@given(st.one_of(st.lists(SETS, min_size=1, max_size=12), st.tuples(SETS, st.integers(1, 64))), st.data())
+def test_runs_are_found_wherever_they_stand(sequence: "list[Set] | tuple[Set, int]", data: st.DataObject) -> None:
+    sets = [sequence[0]] * sequence[1] if isinstance(sequence, tuple) else sequence
+    text = bytes(data.draw(st.lists(st.sampled_from(b"0111111ab--x"), max_size=400)))
+    low, high = data.draw(st.integers(0, len(text))), data.draw(st.integers(0, len(text)))
+    wanted = [
+        at
+        for at in range(low, high - len(sets) + 1)
+        if all(text[at + place] in each for place, each in enumerate(sets))
+    ]
+    ranges = native.Runs(sets).places(memoryview(bytearray(text or b"x")), low, high, 1000)
+    assert ranges is not None
+    assert [at for first, last in ranges for at in range(first, last + 1)] == wanted
+    assert all(one[1] + 1 < other[0] for one, other in itertools.pairwise(ranges))
+    if len(ranges) > 1:
+        assert native.Runs(sets).places(memoryview(bytearray(text)), low, high, len(ranges) - 1) is None
 
 
 def test_what_is_required_is_what_the_expression_says() -> None:

@@ -1,17 +1,24 @@
 """Against "not found": whatever hides a secret, it is found, or the answer is inconclusive, or names what it leaves open."""
 
+import contextlib
 import gzip
 import lzma
 import os
 import random
+import signal
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
 
+from sevkit import procfs
 from sevkit.errors import BadInputError, ExitCode, SevkitError, UsageError
 from sevkit.memory.search import native
 from sevkit.memory.search.patterns import Pattern
@@ -175,21 +182,66 @@ def test_options_for_secrets_are_refused_where_only_an_expression_is_given(optio
         answer(Request(core="/nowhere", regexes=["secret"], **options))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("cut", range(1, len(SECRET), 3))
-def test_a_secret_in_two_pages_that_are_apart_is_found_by_its_halves(cut: int, tmp_path: Path) -> None:
-    """What is side by side for the guest need not be so in its physical memory, which is what the host sees."""
-    path = tmp_path / "core"
-    first, second = bytes(PAGE - cut) + SECRET[:cut], SECRET[cut:].ljust(PAGE, b"\0")
+def cut_in_two(path: Path, secret: bytes, cut: int) -> Path:
+    """A core in which a secret is cut by the border of two pages that are apart."""
+    first, second = bytes(PAGE - cut) + secret[:cut], secret[cut:].ljust(PAGE, b"\0")
     path.write_bytes(core([Load(0x10000000, (second + bytes(PAGE) + first).ljust(16 << 20, b"\0"))]))
+    return path
+
+
+@pytest.mark.parametrize("cut", range(1, len(SECRET), 3))
+def test_a_secret_in_two_pages_that_are_apart_is_never_a_conclusive_not_found(cut: int, tmp_path: Path) -> None:
+    """What is side by side for the guest need not be so in its physical memory, which is what the host sees."""
+    path = cut_in_two(tmp_path / "core", SECRET, cut)
     whole = answer(Request(core=path, secrets=[SECRET.decode()]))
     assert whole.data is not None
     assert whole.data["hits"] == []
-    assert any("--halves" in limit for limit in whole.data["limits"])
+    assert (whole.exit_code, whole.data["verdict"]) == (ExitCode.INCONCLUSIVE, "inconclusive")
+    assert "of secret 1 stand at the border of a page" in whole.data["doubts"][0]
     result = answer(Request(core=path, secrets=[SECRET.decode()], halves=True))
     assert result.data is not None
     found = {hit["pattern"] for hit in result.data["hits"]}
     assert found
     assert found <= {"secret 1 (first half)", "secret 1 (second half)"}
+
+
+@given(st.binary(min_size=7, max_size=200), st.data())
+def test_each_cut_of_a_secret_that_tells_something_is_seen(value: bytes, data: st.DataObject) -> None:
+    """Whatever the secret, wherever it is cut, however the memory is cut into pieces."""
+    cut = data.draw(st.integers(1, len(value) - 1))
+    memory = (value[cut:].ljust(3 * PAGE, b"\xee") + value[:cut].rjust(PAGE, b"\xee")).ljust(6 * PAGE, b"\xee")
+    chunk = data.draw(st.sampled_from([PAGE, 3 * PAGE, 1 << 20]))
+    with tempfile.NamedTemporaryFile() as file:
+        Path(file.name).write_bytes(core([Load(0x10000000, memory)]))
+        with CoreMemory(file.name) as source:
+            found = scan(source, [Pattern(value)], chunk=chunk)
+    if not found.hits and native.cut_is_seen(value):
+        assert [part for part in found.parts if part.cut == cut]
+
+
+@pytest.mark.parametrize(
+    ("secret", "says"),
+    [(b"short", "too short"), (bytes(40).hex().encode(), "too uniform"), (b"never-there-at-all", None)],
+)
+def test_a_secret_that_no_page_has_a_part_of_is_conclusively_not_found(
+    secret: bytes, says: str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "core"
+    path.write_bytes(core([Load(0x10000000, os.urandom(PAGE).ljust(16 << 20, b"\0"))]))
+    result = answer(Request(core=path, secrets=[secret.decode()]))
+    assert result.data is not None
+    assert [bool(says and says in doubt) for doubt in result.data["doubts"]] == ([True] if says else [])
+    assert result.data["verdict"] == ("inconclusive" if says else "not found")
+
+
+def test_many_secrets_are_doubted_where_their_cuts_are_not_looked_for(tmp_path: Path) -> None:
+    path = tmp_path / "core"
+    path.write_bytes(core([Load(0x10000000, bytes(16 << 20))]))
+    many = [f"never-there-{number:08}" for number in range(native.MOST_CUT // 20 + 1)]
+    result = answer(Request(core=path, secrets=many))
+    assert result.data is not None
+    assert result.exit_code == ExitCode.INCONCLUSIVE
+    assert "too many secrets" in result.data["doubts"][0]
 
 
 def test_matches_that_may_be_too_long_are_named(tmp_path: Path) -> None:
@@ -268,9 +320,92 @@ def test_a_process_that_maps_more_and_more_is_never_searched_to_its_end(late: "s
     assert result.coverage.unread_bytes > 0
 
 
-def test_a_search_of_a_process_that_runs_says_so(late: "subprocess.Popen[bytes]") -> None:
+def asleep(process: "subprocess.Popen[bytes]") -> None:
+    """Wait until it waits for input: what it printed last it may have printed while it still ran."""
+    while procfs.thread_state(process.pid, process.pid) != "S":
+        time.sleep(0.01)
+
+
+def absent() -> str:
+    return "never-there-" + os.urandom(4).hex()
+
+
+def test_not_found_in_a_process_that_slept_throughout_is_conclusive(late: "subprocess.Popen[bytes]") -> None:
     for hold in (False, True):
-        result = answer(Request(pid=late.pid, secrets=["never-there-" + os.urandom(4).hex()], hold=hold))
+        asleep(late)
+        result = answer(Request(pid=late.pid, secrets=[absent()], hold=hold))
         assert result.data is not None
-        assert any("--hold" in limit for limit in result.data["limits"]) == (not hold)
+        assert (result.exit_code, result.data["verdict"], result.data["doubts"]) == (ExitCode.DONE, "not found", [])
+
+
+@pytest.fixture
+def busy() -> "Iterator[subprocess.Popen[bytes]]":
+    """A process with a thread that never rests."""
+    code = "import threading; print(flush=True); threading.Thread(target=lambda: any(iter(int, 1))).start()"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process
+        process.kill()
+
+
+def test_not_found_in_a_process_that_runs_is_inconclusive_unless_it_is_held(busy: "subprocess.Popen[bytes]") -> None:
+    """Data that moves from memory that was not searched yet to memory that was is never seen."""
+    free = answer(Request(pid=busy.pid, secrets=[absent()]))
+    held = answer(Request(pid=busy.pid, secrets=[absent()], hold=True))
+    assert free.data is not None
+    assert held.data is not None
+    assert (free.exit_code, free.data["verdict"]) == (ExitCode.INCONCLUSIVE, "inconclusive")
+    assert any("--hold" in doubt for doubt in free.data["doubts"])
+    assert (held.exit_code, held.data["verdict"], held.data["doubts"]) == (ExitCode.DONE, "not found", [])
+
+
+def test_a_wake_up_between_start_and_end_is_noticed(late: "subprocess.Popen[bytes]") -> None:
+    """A process that sleeps at both moments may have moved its data in between."""
+    asleep(late)
+    with LiveMemory(late.pid) as memory:
+        assert memory.moved() == []
+        say(late, b"nothing")
+        assert "--hold" in memory.moved()[0]
+
+
+SHARING = """
+import mmap, os, sys
+memory = mmap.mmap(os.open(sys.argv[1], os.O_RDWR), 0)
+print(flush=True)
+while sys.stdin.readline() == "again\\n":
+    print(flush=True)
+any(iter(int, 1))
+"""
+
+
+def test_another_process_that_writes_to_the_memory_of_one_that_is_held_is_a_doubt(tmp_path: Path) -> None:
+    """One that sleeps meanwhile, or is stopped, writes nothing."""
+    file = tmp_path / "ram"
+    file.write_bytes(bytes(1 << 20))
+    argv = [sys.executable, "-c", SHARING, str(file)]
+    with contextlib.ExitStack() as stack:
+        both = [
+            stack.enter_context(subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)) for _ in range(2)
+        ]
+        for process in both:
+            stack.callback(process.kill)
+            assert process.stdout is not None
+            process.stdout.readline()
+            asleep(process)
+        assert answer(Request(pid=both[0].pid, secrets=[absent()], hold=True)).exit_code == ExitCode.DONE
+        with LiveMemory(both[0].pid, stop=True) as memory:
+            say(both[1], b"again")
+            assert f"process {both[1].pid} can write" in memory.moved()[0]
+        assert both[1].stdin is not None
+        both[1].stdin.write(b"run\n")
+        both[1].stdin.flush()
+        result = answer(Request(pid=both[0].pid, secrets=[absent()], hold=True))
+        assert result.exit_code == ExitCode.INCONCLUSIVE
+        assert f"process {both[1].pid} can write" in result.errors[0].message
+        os.kill(both[1].pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, both[1].pid, os.WSTOPPED | os.WNOWAIT)
+        result = answer(Request(pid=both[0].pid, secrets=[absent()], hold=True))
         assert result.exit_code == ExitCode.DONE
+        assert result.data is not None
+        assert any("hold a file of shared memory open" in limit for limit in result.data["limits"])

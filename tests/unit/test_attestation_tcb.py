@@ -142,6 +142,16 @@ def test_hosts_and_reports_together() -> None:
     assert answers(old, Mode.SEV)["AMD-SB-3020"].applies == "no"
 
 
+@pytest.mark.parametrize("line", table.WITHOUT_SNP)
+@pytest.mark.parametrize("mode", [Mode.SEV, Mode.SEV_ES, Mode.SEV_SNP])
+def test_what_is_about_snp_alone_does_not_apply_to_processors_without_it(line: str, mode: Mode) -> None:
+    found = judge.judge_all(Known(line=line, tcb=None, current_tcb=None, origin="test"), mode)
+    about_snp = [item for item in found if set(item.bulletin.modes) == {Mode.SEV_SNP}]
+    assert about_snp
+    assert {item.applies for item in about_snp} == {"no"}
+    assert {item.applies for item in found} > {"no"}
+
+
 def test_exit_codes_for_ci() -> None:
     found = judge.judge_all(of("milan-v5.bin"))
     assert judge.exit_code(found) == ExitCode.NO

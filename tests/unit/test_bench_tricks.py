@@ -16,7 +16,9 @@ from sevkit.bench.analysis.compare import compare
 from sevkit.bench.analysis.comparison import Comparison, Rules, Ruling
 from sevkit.bench.imports import write
 from sevkit.bench.imports.files import Given, Imported, read_folder
+from sevkit.bench.lint.answer import lint
 from sevkit.bench.model import AGAIN, TIME, Boot, Direction, Metric, Sample, SlotId, sample_from
+from sevkit.bench.verify import verify
 from sevkit.errors import BadInputError, UsageError
 from sevkit.vocabulary import Mode, Provenance
 
@@ -299,3 +301,28 @@ def test_copies_of_one_file_are_one_run(tmp_path: Path) -> None:
     found = read_folder(tmp_path, Given())
     assert found.files == ["w-nosev-boot1.json", "w-sev-boot1.json"]
     assert found.skipped == [("w-nosev-boot2.json", "a copy of w-nosev-boot1.json: one run is no repetition of itself")]
+
+
+def test_a_measured_value_cannot_be_called_a_warm_up() -> None:
+    sample = Made(rounds=1).samples()[0]
+    for iteration, warmup in ((0, True), (-1, False)):
+        with pytest.raises(BadInputError, match="warm-up"):
+            sample_from(
+                {**sample.record(), "iteration": iteration, "warmup": warmup}, {sample.at.identity: sample.at}, {}
+            )
+
+
+def test_guests_under_tcg_are_no_results_of_hardware() -> None:
+    found = effect(Made(facts=lambda arm, boot: {**FACTS, "accel": "tcg"}).samples())
+    assert found.outcome is Ruling.REFUSED
+    assert "no results of hardware" in found.reason
+
+
+def test_records_without_a_chain_are_told_by_the_linter_and_by_verify(tmp_path: Path) -> None:
+    lines = written(tmp_path / "r", Made(rounds=6))
+    header = tmp_path / "r" / store.HEADER
+    header.write_text(json.dumps({**json.loads(header.read_text()), "chained": False}))
+    bare = [{k: v for k, v in json.loads(line).items() if k != "chain"} for line in lines]
+    (tmp_path / "r" / store.RECORDS).write_text("".join(json.dumps(record) + "\n" for record in bare))
+    assert "unchained" in {finding.rule for finding in lint(tmp_path / "r").findings}
+    assert any("not chained" in text for text in verify(tmp_path / "r").unsure)

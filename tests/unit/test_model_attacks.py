@@ -1,6 +1,9 @@
 """The attacks as experiments: every cell as expected, AMD's table as oracle, every failure of SEV-SNP cited."""
 
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from sevkit.attacks.experiment import COLUMNS, Attack, Form, Mitigation, Noteboo
 from sevkit.attacks.matrix import as_data, in_model, run_model
 from sevkit.attacks.plan import Planned
 from sevkit.errors import UsageError
+from sevkit.guest.spec import GuestSpec
 from sevkit.render import matrix as renderer
 from sevkit.vocabulary import Level, Mode
 
@@ -165,3 +169,58 @@ def test_what_falls_with_a_check_is_stopped_by_it() -> None:
         if attack.falls_with is not None:
             run = matrix.in_model(attack, Mode.SEV_SNP, False).run
             assert (run.outcome, run.observation.check) == (Outcome.STOPPED, attack.falls_with)
+
+
+@pytest.mark.parametrize(
+    ("mode", "policy", "forbids"),
+    [
+        (Mode.SEV, None, False),
+        (Mode.SEV, 0x1, True),
+        (Mode.SEV, 0x0, False),
+        (Mode.SEV_ES, 0x5, True),
+        (Mode.SEV_ES, 0x4, False),
+        (Mode.SEV_SNP, 0x30000, True),
+        (Mode.SEV_SNP, 0xB0000, False),
+    ],
+)
+def test_a_policy_that_was_given_decides_what_debugging_should_give(
+    mode: Mode, policy: int | None, forbids: bool
+) -> None:
+    attack = attacks.find("debug-decrypt")
+    assert attack.mitigations_of is not None
+    on = attack.mitigations_of(GuestSpec(mode=mode, policy=policy))
+    assert attack.expectation(mode, on).outcome is (Outcome.STOPPED if forbids else Outcome.WORKS)
+
+
+def test_a_matrix_that_is_left_early_ends_its_guests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two modes are performed at a time; an experiment that waits for its guest ends when that is stopped."""
+    ended = {mode: threading.Event() for mode in Mode}
+
+    class FakeSession:
+        def __init__(self, mode: Mode) -> None:
+            self.planned = Planned(mode, Level.EMULATOR, Form.GUEST)
+
+        def end(self) -> None:
+            ended[self.planned.mode].set()
+
+    @contextmanager
+    def opened(planned: list[Planned], *_: object) -> Iterator[dict[Mode, FakeSession]]:
+        yield {each.mode: FakeSession(each.mode) for each in planned}
+
+    def performed(attack: Attack, session: FakeSession, *_: object) -> object:
+        if session.planned.mode is not Mode.NOSEV:
+            assert ended[session.planned.mode].wait(60)
+        return in_model(attack, session.planned.mode, False).run
+
+    monkeypatch.setattr(matrix, "opened", opened)
+    monkeypatch.setattr(matrix, "_performed", performed)
+    monkeypatch.setattr(matrix, "_answers", lambda _: True)
+    monkeypatch.setattr(
+        matrix, "plan", lambda attack, modes, target, progress: [Planned(modes[0], Level.EMULATOR, Form.GUEST)]
+    )
+    monkeypatch.setattr(matrix, "available", lambda level: dict.fromkeys((Mode.NOSEV, Mode.SEV)))
+    cells = matrix.run_guests([attacks.find("replay")], Level.EMULATOR)
+    assert next(cells).run.mode is Mode.NOSEV
+    assert not ended[Mode.SEV].is_set()
+    cells.close()
+    assert ended[Mode.SEV].is_set()

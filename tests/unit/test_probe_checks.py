@@ -375,3 +375,18 @@ def test_an_option_that_the_configuration_omits_is_off_if_what_it_needs_is_off(
     raw = sample.ready()
     put("kernel.config", config)(raw)
     assert results(raw)["kernel.config_sev"]["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("cpu", "leaf_name", "register", "forged"),
+    [
+        (0, "0x80000000", 0, 0),  # announces no extended leaf at all
+        (1, "0x00000000", 1, 0x756E6547),  # the second CPU is another maker's
+        (1, "0x00000001", 2, 1 << 31),  # the second CPU runs under a hypervisor
+    ],
+)
+def test_cpuid_that_contradicts_itself_is_never_ready(cpu: int, leaf_name: str, register: int, forged: int) -> None:
+    raw = sample.ready()
+    assert report(sample.facts(raw))["readiness"]["sev-snp"]["verdict"] == "ready"
+    raw["cpuid"]["cpus"][cpu]["leaves"][leaf_name][register] = forged
+    assert report(sample.facts(raw))["readiness"]["sev-snp"]["verdict"] == "unknown"

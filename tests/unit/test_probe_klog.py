@@ -213,3 +213,20 @@ def test_no_log(data: bytes) -> None:
 def test_binary_data_names_the_line() -> None:
     with pytest.raises(BadInputError, match=r"x\.log, line 3"):
         read_log(b"a\nb\nc\0", "x.log")
+
+
+@pytest.mark.parametrize(
+    ("message", "sev", "snp"),
+    [
+        ("SEV-SNP: Firmware interface 9 is not supported", "usable", "unknown"),
+        ("kvm_amd: Failed to read the SEV capabilities of slot 3", "unknown", "unknown"),
+        ("SEV-SNP: a new message of success", "usable", "usable"),
+        ("Command line: quiet SEV failed", "usable", "usable"),
+    ],
+)
+def test_a_failure_that_the_table_does_not_know_leaves_nothing_usable(message: str, sev: str, snp: str) -> None:
+    """Kernels to come have messages that are not in the table: their failures must not be passed over."""
+    enabled = [f"kvm_amd: {name} enabled (ASIDs 1 - 99)" for name in ("SEV", "SEV-ES", "SEV-SNP")]
+    for lines in ([message, *enabled], [*enabled, message]):
+        host = judge([f"[    1.{number:06}] {line}" for number, line in enumerate(lines)])["host"]
+        assert (host["sev"], host["sev_snp"]) == (sev, snp)

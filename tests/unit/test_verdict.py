@@ -40,6 +40,8 @@ def test_unfinished_or_missing_is_never_protected() -> None:
     assert decide(Mode.SEV, replace(ENCRYPTED, finished=False), PASSED).verdict is Verdict.INCONCLUSIVE
     assert decide(Mode.SEV, replace(ENCRYPTED, missing_bytes=1), PASSED).verdict is Verdict.INCONCLUSIVE
     assert decide(Mode.SEV, replace(ENCRYPTED, second_look=1), PASSED).verdict is Verdict.INCONCLUSIVE
+    assert decide(Mode.SEV, replace(ENCRYPTED, parts=1), PASSED).verdict is Verdict.INCONCLUSIVE
+    assert decide(Mode.SEV, replace(ENCRYPTED, moved=("it ran",)), PASSED).verdict is Verdict.INCONCLUSIVE
 
 
 @pytest.mark.parametrize("mode", Mode)

@@ -1,8 +1,9 @@
 """What experiments on a real guest use: the guest, the host's operations on it, and how to capture its memory."""
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 from sevkit.attacks.labs.host import Host
 from sevkit.attacks.notebook import Notebook, Observation
 from sevkit.errors import InconclusiveError, SevkitError, UsageError
+from sevkit.guest.spec import GuestSpec
 from sevkit.hypervisor.protocols import Guest
 from sevkit.hypervisor.qemu.guest import QemuGuest
 
@@ -24,7 +26,7 @@ class GuestLab:
     ``capture`` is ``gcore`` or ``live``; ``keep`` is a folder for cores. ``progress`` is called with one line before
     each part that takes time. ``boot_seconds`` is the boot time of the guest. ``pages`` has the host addresses of pages
     found in this guest, by the name of the file, for the next attack on it. ``as_published``: also run the published
-    article's own commands.
+    article's own commands. ``launch`` starts further guests on the same hypervisor.
     """
 
     guest: Guest
@@ -34,6 +36,7 @@ class GuestLab:
     pages: dict[str, int] = field(default_factory=dict)
     progress: Callable[[str], None] = field(default=lambda _: None)
     as_published: bool = False
+    launch: Callable[[GuestSpec], Guest] | None = None
 
     @cached_property
     def host(self) -> Host:
@@ -46,6 +49,21 @@ class GuestLab:
         if not isinstance(self.guest, QemuGuest):
             raise UsageError(f"{self.guest.name} is not a guest in QEMU")
         return self.guest
+
+    @contextmanager
+    def another(self, *, policy: int | None = None, sev_options: str = "") -> Iterator["GuestLab"]:
+        """A second guest, launched like this one except for the policy and further options; stopped at the end."""
+        if self.launch is None:
+            raise UsageError("this experiment launches a second guest: perform it with `sevkit attack run`")
+        spec = self.guest.spec
+        options = ",".join(filter(None, (spec.sev_options, sev_options)))
+        self.say("starting a second guest")
+        policy = spec.policy if policy is None else policy
+        guest = self.launch(replace(spec, name=f"{spec.name}-2", policy=policy, sev_options=options))
+        try:
+            yield replace(self, guest=guest, pages={}, boot_seconds=0.0)
+        finally:
+            guest.stop()
 
     def say(self, text: str) -> None:
         """Report progress, prefixed with the mode of the guest."""

@@ -58,7 +58,7 @@ class Host:
         try:
             return self._guest.ask(f"x-sev-host-{name}", **arguments)
         except HypervisorError as error:
-            check = re.match(r"(RMP_\w+|\w+: FAIL_\w+)", error.detail or "")
+            check = re.match(r"(RMP_\w+|\w+: (?:FAIL_\w+|POLICY_FAILURE))", error.detail or "")
             if check is None:
                 raise
             raise RefusedError(check[1].lower().replace("_", "-"), error.detail or "") from error
@@ -66,6 +66,22 @@ class Host:
     def save_area(self) -> bytes:
         """The save area of the guest's first vCPU as the host sees it; the guest should be stopped."""
         return base64.b64decode(self.command("vmsa", vcpu=0)["data"])
+
+    def debug_decrypt(self, gpa: int, size: int) -> bytes:
+        """DBG_DECRYPT: plaintext from the firmware; raises RefusedError if the guest's policy forbids it."""
+        return base64.b64decode(self.command("debug-decrypt", gpa=gpa, size=size)["data"])
+
+    def walked(self, gpa: int, *, asid: int) -> int | None:
+        """Where a page walk under an ASID goes on from the entry at ``gpa``; None if the entry is not present.
+
+        ASID 1 is the guest's, 0 has no key. Raises RefusedError when the RMP refuses the walk.
+        """
+        step = self.command("asid-walk", gpa=gpa, asid=asid)
+        return int(step["fault-gpa"]) if step["present"] else None
+
+    def launch_digest(self) -> str:
+        """The measurement of the guest's launch, as the emulated firmware computed it, in hexadecimal digits."""
+        return str(self._guest.ask("qom-get", path="/objects/sev0", property="launch-digest"))
 
     def invalidate_caches(self) -> None:
         """INVD: what the caches have not written back is lost."""

@@ -93,8 +93,9 @@ def _look(lab: GuestLab, nonce: bytes, clock: "_Clock") -> Seen:
         pages = mappings.together
         covered = coverage(source, ram, found, pages.counts())
         placed = [_place(hit, patterns[hit.pattern].name, source, (ram, private)) for hit in found.hits]
+        parts = sum(patterns[part.pattern].name in secrets.PLACES for part in found.parts)
         clock.lap("classify")
-    seen = Seen(what, found, pages, covered, placed, word, mappings.counts())
+    seen = Seen(what, found, pages, covered, placed, word, mappings.counts(), parts=parts)
     if not any(hit.secret in secrets.PLACES for hit in placed):
         lab.say("looking again, at the VMM held still")
         seen.second_look = _second_look(lab.guest.pid, GuestMap([*ram.blocks, *private.blocks]), patterns)
@@ -113,9 +114,10 @@ def _second_look(pid: int, ram: GuestMap, patterns: list[Pattern]) -> SecondLook
         found = scan(live, patterns, within=ranges)
         parts = intersect(live.stretches(), normalise(ranges))
         absent = ram.size - sum(part.size for part in parts if part.state != State.UNREADABLE)
+        moved = tuple(live.moved(ranges))
     lost = sum(end - start for start, end in found.lost)
     hits = sum(patterns[hit.pattern].name in secrets.PLACES for hit in found.hits)
-    return SecondLook(hits, absent + lost if found.finished else ram.size)
+    return SecondLook(hits, absent + lost if found.finished else ram.size, moved)
 
 
 def _held(pid: int) -> LiveMemory:

@@ -28,11 +28,12 @@ class PlacedHit:
 class SecondLook:
     """A second search of guest RAM in the stopped process: the number of hits, and the bytes it could not read.
 
-    ``missing_bytes`` is 0 if there was no second search.
+    ``missing_bytes`` is 0 if there was no second search. ``moved``: why data may have moved meanwhile.
     """
 
     secrets: int = 0
     missing_bytes: int = 0
+    moved: tuple[str, ...] = ()
 
 
 @dataclass
@@ -40,7 +41,7 @@ class Seen:
     """The observations of a capture, before the verdict. ``what`` says how the memory was captured.
 
     ``word`` is what the guest reported about its memory. ``mappings`` counts the pages of each mapping of guest RAM by
-    class, where the VMM has more than one.
+    class, where the VMM has more than one. ``parts``: parts of a secret at the border of a page of guest RAM.
     """
 
     what: dict[str, Any]
@@ -51,6 +52,7 @@ class Seen:
     word: secrets.GuestWord
     mappings: dict[str, dict[str, int]] = field(default_factory=dict)
     second_look: SecondLook = SecondLook()
+    parts: int = 0
 
 
 def coverage(source: MemorySource, ram: GuestMap, found: ScanResult, counts: dict[str, int]) -> dict[str, int]:
@@ -96,6 +98,8 @@ def weigh(mode: Mode, seen: Seen, hits: int, controls: judge.Controls) -> judge.
             secret_pages=secret_pages(seen),
             used_pages=seen.word.used_pages,
             second_look=seen.second_look.secrets,
+            parts=seen.parts,
+            moved=seen.second_look.moved,
         ),
         controls,
     )

@@ -40,8 +40,9 @@ class Seen:
 
     ``missing_bytes``: guest RAM that should have been searched but was not. ``pages``: guest RAM pages by class.
     ``secret_pages``: the same for the pages that hold a secret according to the guest. ``used_pages``: how many pages
-    the guest says it uses (0: not known). ``second_look``: how often the secret was found in the process itself, if the
-    capture is a file that another program wrote.
+    the guest says it uses (0: not known). ``second_look``: how often the secret was found in the process itself when it
+    was searched once more. ``moved``: why data may have moved during both searches. ``parts``: how often a part of a
+    secret stands where a page begins or ends, so that the rest may be in another page.
     """
 
     secret_hits: int
@@ -51,6 +52,8 @@ class Seen:
     secret_pages: Mapping[str, int] = field(default_factory=dict)
     used_pages: int = 0
     second_look: int = 0
+    parts: int = 0
+    moved: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,9 @@ def _unexplained(mode: Mode, seen: Seen, evidence: Evidence | None) -> list[str]
     found = []
     if seen.second_look:
         found.append(f"the secret is in the process {seen.second_look} times, but not in the capture")
+    if seen.parts:
+        found.append(f"a part of a secret stands at the border of a page, {seen.parts} times")
+    found += seen.moved
     for word, count in seen.secret_pages.items():
         if count and word not in explained:
             found.append(f"{count} pages that hold a secret, by the guest's word, are {word} in the capture")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from sevkit.attestation.payload import BulletinRow
 from sevkit.attestation.tcb.known import Known
-from sevkit.attestation.tcb.table import Bulletin, Condition, bulletins
+from sevkit.attestation.tcb.table import WITHOUT_SNP, Bulletin, Condition, bulletins
 from sevkit.errors import ExitCode
 from sevkit.vocabulary import Mode
 
@@ -45,7 +45,9 @@ def judge_all(known: Known, mode: Mode = Mode.SEV_SNP) -> list[Judgement]:
 
 
 def judge(entry: Bulletin, known: Known, mode: Mode = Mode.SEV_SNP) -> Judgement:
-    """Judge one bulletin."""
+    """Judge one bulletin. What is about SEV-SNP alone does not apply to processors without it."""
+    if known.line in WITHOUT_SNP and set(entry.modes) == {Mode.SEV_SNP}:
+        return Judgement(entry, NO, f"does not apply: {known.line} has no SEV-SNP", ())
     if mode not in entry.modes:
         return Judgement(entry, NO, f"does not concern {mode} guests", ())
     if known.line is None:

@@ -12,7 +12,8 @@ from sevkit.errors import BadInputError
 from sevkit.vocabulary import Mode
 
 SEVERITIES = ("critical", "high", "medium", "low", "physical")
-LINES = ("Naples", "Rome", *products.Product)
+WITHOUT_SNP = ("Naples", "Rome")  # SEV and SEV-ES alone
+LINES = (*WITHOUT_SNP, *products.Product)
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,11 @@ class Bulletin:
     def ids(self) -> tuple[str, ...]:
         """All its names."""
         return (self.id, *self.also, *self.cves)
+
+
+def strongest_mode(line: str) -> Mode:
+    """The strongest mode that processors of a product line have."""
+    return Mode.SEV_ES if line in WITHOUT_SNP else Mode.SEV_SNP
 
 
 @cache

@@ -9,6 +9,7 @@ from sevkit.bench import facts
 from sevkit.bench.analysis import stats
 from sevkit.bench.analysis.comparison import Arm
 from sevkit.bench.model import Boot, Sample, SlotId
+from sevkit.vocabulary import Provenance
 
 BUSY = 0.5  # load of other programs per CPU of the host, above which numbers are about the neighbours
 
@@ -117,7 +118,10 @@ def load_of(at: Boot) -> float:
 
 def doubts(boots: Sequence[Boot]) -> list[str]:
     """Why no verdict may rest on these boots, whatever else the user accepts."""
-    return sorted({at.doubt for at in boots if at.doubt})
+    found = {at.doubt for at in boots if at.doubt}
+    if any(at.provenance is Provenance.HARDWARE and at.facts.get("accel") == "tcg" for at in boots):
+        found.add("guests under TCG are no results of hardware")
+    return sorted(found)
 
 
 def mislabelled(arm: Arm) -> str | None:

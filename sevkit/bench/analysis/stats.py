@@ -95,19 +95,7 @@ class Effect:
         by its number of samples per boot.
         """
         spread = self.standard_error * sqrt(self.boots[0])  # of one block, or of one boot of each arm together
-        if spread == 0:
-            return max(self.boots)
-        wanted = np.log1p(change)
-        low, high = 3, _MOST_BOOTS
-        if _power(wanted * sqrt(high) / spread, high - 1, tests) < POWER:
-            return None
-        while low < high:
-            middle = (low + high) // 2
-            if _power(wanted * sqrt(middle) / spread, middle - 1, tests) >= POWER:
-                high = middle
-            else:
-                low = middle + 1
-        return low
+        return max(self.boots) if spread == 0 else _boots_for(float(np.log1p(change)) / spread, tests)
 
     def equivalence_p(self, margin: float) -> float:
         """The p value of "the ratio is outside 1/(1+margin) … 1+margin": two one-sided tests (Schuirmann 1987)."""
@@ -170,6 +158,21 @@ def _satterthwaite(first: tuple[Array, int], second: tuple[Array, int], least: A
     with np.errstate(divide="ignore", invalid="ignore"):
         df = total**2 / (first[0] ** 2 / (first[1] - 1) + second[0] ** 2 / (second[1] - 1))
     return np.where(total < _NO_VARIANCE, least, df)
+
+
+@lru_cache(maxsize=4096)
+def _boots_for(wanted: float, tests: int) -> int | None:
+    """How many boots show an effect of ``wanted`` spreads of one boot with 80 % probability; None for over 200."""
+    low, high = 3, _MOST_BOOTS
+    if _power(wanted * sqrt(high), high - 1, tests) < POWER:
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        if _power(wanted * sqrt(middle), middle - 1, tests) >= POWER:
+            high = middle
+        else:
+            low = middle + 1
+    return low
 
 
 @lru_cache(maxsize=4096)

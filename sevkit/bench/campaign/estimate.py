@@ -11,6 +11,7 @@ _BOOT = {"mini": 5.0}
 _LARGER_BOOT = 10.0
 _EMULATED = 7.0  # slowdown factor of the larger image's programs without KVM
 _FIO_EXTRA = 1.4  # ramp time and start of a fio run
+_FIO_EXTRA_EMULATED = 2.6
 _OTHERS = 1.0  # workloads that print their own value and have no known duration
 _FILL_MIB = 500.0  # of random data per second
 _BETWEEN = 0.1  # time to send commands to the guest and get the answers
@@ -74,7 +75,9 @@ def _workload_seconds(workload: Workload, plan: Plan, config: Config) -> float:
 def sample_seconds(workload: Workload, plan: Plan, config: Config) -> float:
     """The duration of one sample in a guest of this configuration, from the known one."""
     if "$SECONDS_EACH" in workload.command:
-        return plan.profile.seconds + _FIO_EXTRA
+        return plan.profile.seconds + (_FIO_EXTRA_EMULATED if plan.emulated else _FIO_EXTRA)
+    if plan.emulated and workload.emulated:
+        return workload.emulated
     one = workload.seconds or (workload.mock_value if workload.parse == "time" else _OTHERS)
     one *= workload.jobs / min(config.vcpus, len(os.sched_getaffinity(0)), workload.jobs)
     if workload.memory_mib:

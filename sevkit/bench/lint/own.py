@@ -62,6 +62,11 @@ def _campaign(campaign: store.Campaign) -> Iterator[Finding]:
         first = failures[0]
         message = f"{len(failures)} cells failed, first {first.cell}: {first.message}"
         yield Finding("failed-cells", Severity.WARNING, store.RECORDS, message, "see the failure records", {})
+    if not campaign.header.get("chained"):
+        message = "records are not chained: an edit would not show"
+        yield Finding(
+            "unchained", Severity.WARNING, store.HEADER, message, "measure again; sevkit chains what it writes"
+        )
     planned = campaign.header.get("origin") == "run"
     if planned and not campaign.of_kind(Stop):
         fix = "give the same `bench run` again: it goes on where it stopped"

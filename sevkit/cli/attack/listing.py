@@ -24,8 +24,8 @@ _COMPONENTS = ("bootloader", "tee", "snp", "microcode", "fmc")  # of a TCB versi
 def list_attacks(generation: str | None, tcb: str | None, folder: Path | None) -> Result[ListData]:
     """List the attacks, and at which levels each can be performed.
 
-    With --generation, say for each published attack whether it applies to those processors with SEV-SNP, as far as
-    the table of bulletins tells: yes, no or unknown, with the reason.
+    With --generation, say for each published attack whether it applies to guests of those processors' strongest mode,
+    as far as the table of bulletins tells: yes, no or unknown, with the reason.
     """
     from sevkit import attacks
 
@@ -38,7 +38,7 @@ def list_attacks(generation: str | None, tcb: str | None, folder: Path | None) -
     data: ListData = {"attacks": rows}
     if generation is not None:
         data["generation"] = generation
-        data["published"] = _published(generation, _levels(tcb))
+        data["mode"], data["published"] = _published(generation, _levels(tcb))
     return Result("attack list", data, human=_show)
 
 
@@ -59,13 +59,16 @@ def _levels(text: str | None) -> dict[str, int] | None:
     return levels
 
 
-def _published(generation: str, tcb: dict[str, int] | None) -> list[dict[str, Any]]:
-    """Every bulletin of the table, judged; the attacks that perform it here stand with it."""
-    from sevkit.attestation.tcb import judge
+def _published(generation: str, tcb: dict[str, int] | None) -> tuple[str, list[dict[str, Any]]]:
+    """The processors' strongest mode, and every bulletin judged for it, with the attacks that perform it here."""
+    from sevkit.attestation.tcb import judge, table
     from sevkit.attestation.tcb.known import Known
 
-    known = Known(line=generation.capitalize(), tcb=tcb, current_tcb=tcb, origin="command line")
-    return [dict(each.as_dict()) for each in judge.judge_all(known)]
+    line = generation.capitalize()
+    mode = table.strongest_mode(line)
+    known = Known(line=line, tcb=tcb, current_tcb=tcb, origin="command line")
+    rows = [dict(each.as_dict()) for each in judge.judge_all(known, mode)]
+    return str(mode), rows
 
 
 def _show(data: Mapping[str, Any]) -> Iterator[str]:
@@ -78,7 +81,7 @@ def _show(data: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _show_published(data: Mapping[str, Any]) -> Iterator[str]:
-    yield f"Published attacks on SEV-SNP guests, on {data['generation']}:"
+    yield f"Published attacks on {data['mode']} guests, on {data['generation']}:"
     for each in data["published"]:
         here = f"  [sevkit attack explain {each['attacks'][0]}]" if each["attacks"] else ""
         yield f"{each['applies']:<8} {each['name']} ({each['id']}, {each['how_sure']}){here}"

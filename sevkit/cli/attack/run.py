@@ -105,7 +105,7 @@ def run(name: str, modes: str | None, folder: Path | None, **options: Any) -> Re
         if target.keep is not None:
             target.keep.mkdir(mode=0o700, parents=True, exist_ok=True)
         began = time.monotonic()
-        tell = narrator(attack) if options["step"] else (lambda _: None)
+        tell = narrator(attack) if options["step"] else None
         runs = list(runner.run_planned(attack, planned, target, say, tell))
     data = runner.as_data(attack, runs, time.monotonic() - began)
     if report is not None:

@@ -23,6 +23,7 @@ MODES = {
     "snp:svsm": Mode.SEV_SNP,
     "snp:ovmf-hash": Mode.SEV_SNP,
 }
+FIRMWARE_ALONE = "snp:ovmf-hash"
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -107,6 +108,8 @@ def launch_inputs(options: dict[str, Any]) -> LaunchInputs:
         raise UsageError("missing option '--mode'", hint=f"one of {', '.join(MODES)}")
     if options["ovmf"] is None:
         raise UsageError("missing option '--ovmf'", hint="the firmware image, such as /usr/share/ovmf/OVMF.fd")
+    if options["mode"] == FIRMWARE_ALONE:
+        raise UsageError(f"--mode {FIRMWARE_ALONE} is the firmware's part of a digest, not a launch")
     mode = MODES[options["mode"]]
     _refuse(mode, options)
     vcpus = options["vcpus"] if mode is not Mode.SEV else 1

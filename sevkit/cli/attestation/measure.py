@@ -10,7 +10,7 @@ from sevkit.attestation.payload import IgvmMeasurement, Measurement
 from sevkit.cli.attestation import files
 from sevkit.cli.attestation.explain import explain
 from sevkit.cli.attestation.idblock import idblock
-from sevkit.cli.attestation.launch_options import FILE, MODES, launch_inputs, launch_options
+from sevkit.cli.attestation.launch_options import FILE, FIRMWARE_ALONE, MODES, launch_inputs, launch_options
 from sevkit.cli.output import json_wanted, reporting
 from sevkit.cli.refuse import misplaced
 from sevkit.errors import ExitCode, UsageError
@@ -67,12 +67,11 @@ def _launch(options: dict[str, Any]) -> Measurement:
 
     if options["native_zero"]:
         raise UsageError("--native-zero is for --igvm")
-    if options["mode"] == "snp:ovmf-hash":
-        options = {**options, "vcpus": options["vcpus"] or 1, "vcpu_sig": options["vcpu_sig"] or 0}
     inputs = _inputs(options)
-    digest = launch_digest(inputs)
-    if options["mode"] == "snp:ovmf-hash":
+    if options["mode"] == FIRMWARE_ALONE:
         digest = fold(bytes(48), [firmware_run("firmware", parse(inputs.firmware))])
+    else:
+        digest = launch_digest(inputs)
     data: Measurement = {
         "launch_digest": digest.hex(),
         "mode": inputs.mode.value,
@@ -111,6 +110,9 @@ def _inputs(options: dict[str, Any]) -> "LaunchInputs":
         return _of_guest(options)
     if options["launch"] is not None:
         return _of_line(options)
+    if options["mode"] == FIRMWARE_ALONE:
+        _refuse_others(options, _WITH_FIRMWARE, f"--mode {FIRMWARE_ALONE}: the firmware says it all")
+        options = {**options, "mode": "sev-snp", "vcpus": 1, "vcpu_sig": 0}
     return launch_inputs(options)
 
 
@@ -134,9 +136,10 @@ def _of_guest(options: dict[str, Any]) -> "LaunchInputs":
 
 def _refuse_others(options: dict[str, Any], allowed: set[str], why: str) -> None:
     ctx = click.get_current_context()
-    for name in set(options) - allowed:
-        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            raise UsageError(f"--{name.replace('_', '-')} has no effect with {why}")
+    for item in ctx.command.params:
+        given = ctx.get_parameter_source(item.name or "") is click.core.ParameterSource.COMMANDLINE
+        if given and item.name in options and item.name not in allowed:
+            raise UsageError(f"{item.opts[0]} has no effect with {why}")
 
 
 def _dump(inputs: Any, folder: Path) -> list[str]:
@@ -161,6 +164,7 @@ def _of_id_block(measured: "Measured") -> Iterator[str]:
 
 
 _MOST_LINE = 1 << 22
+_WITH_FIRMWARE = {"mode", "ovmf", "output_format"}
 _WITH_LAUNCH = {"launch", "with_trace", "dump_vmsa", "output_format"}
 _WITH_GUEST = {"guest", "with_trace", "dump_vmsa", "output_format"}
 _WITH_IGVM = {"igvm", "mode", "native_zero", "with_trace", "output_format"}

@@ -20,8 +20,7 @@ from sevkit.result import Result
 @click.option(
     "--provenance",
     type=PROVENANCE,
-    required=True,
-    help="Where they were measured; published: by others, as they say.",
+    help="Where they were measured; published, the default: by others, as they say.",
 )
 @reporting
 def command(
@@ -30,7 +29,7 @@ def command(
     mode: str | None,
     storage: str | None,
     workload: str | None,
-    provenance: str,
+    provenance: str | None,
 ) -> Result[Imported]:
     """Take over results of fio, hyperfine, pyperf and others, and the published study's tables from DIRECTORY.
 
@@ -41,7 +40,8 @@ def command(
     from sevkit.bench.imports import write
     from sevkit.vocabulary import Mode, Provenance
 
-    given = imports.Given(Mode(mode) if mode else None, storage, workload, Provenance(provenance))
+    origin = Provenance(provenance) if provenance else Provenance.PUBLISHED
+    given = imports.Given(Mode(mode) if mode else None, storage, workload, origin)
     found = imports.read_folder(directory, given)
     write.imported(output, found, folder=directory, given=given)
     data: Imported = {
@@ -51,13 +51,15 @@ def command(
         "skipped": [{"file": name, "reason": reason} for name, reason in found.skipped],
         "workloads": sorted({sample.workload for sample in found.samples}),
         "modes": sorted({str(sample.mode) for sample in found.samples}),
-        "provenance": provenance,
+        "provenance": str(origin),
     }
-    return Result("bench import", data, human=_print)
+    return Result("bench import", data, human=lambda data: _print(data, said=provenance is not None))
 
 
-def _print(data: Imported) -> Iterator[str]:
+def _print(data: Imported, *, said: bool) -> Iterator[str]:
     yield f"{data['samples']} samples from {len(data['files'])} files in {data['output']}"
     yield f"modes: {', '.join(data['modes'])} (provenance: {data['provenance']})"
+    if not said:
+        yield "note: taken as published by others; if they are yours, give --provenance (it is on every figure)"
     for entry in data["skipped"]:
         yield f"left out: {entry['file']}: {entry['reason']}"

@@ -7,7 +7,14 @@ from typing import Any
 import click
 
 from sevkit import processes
-from sevkit.cli.guest.options import guest_options, make_spec, media_options, real_hypervisor_option, storage_options
+from sevkit.cli.guest.options import (
+    guest_options,
+    make_spec,
+    media_options,
+    real_hypervisor_option,
+    refuse_idle,
+    storage_options,
+)
 from sevkit.cli.output import json_wanted, reporting
 from sevkit.cli.progress import progress
 from sevkit.cli.sizes import SECONDS
@@ -53,14 +60,15 @@ def launch(
     """
     from sevkit.hypervisor import select
 
+    refuse_idle(Mode(mode), options)
+    if count > 1 and options["disk"]:
+        raise UsageError("several guests cannot share one --disk", hint="leave --disk out: each gets a scratch disk")
     names = [name] if count == 1 else [f"{name}-{i + 1}" for i in range(count)]
     specs = [make_spec(each, Mode(mode), options) for each in names]
     if emit:
         return _domains(specs, hypervisor)
     if dry_run:
         return plan("guest launch", specs, hypervisor)
-    if count > 1 and options["disk"]:
-        raise UsageError("several guests cannot share one --disk", hint="leave --disk out: each gets a scratch disk")
     with progress(f"launching {', '.join(names)}") as say:
         choice = select.choose(hypervisor, Mode(mode), say, real=True)
         started = time.monotonic()

@@ -8,7 +8,14 @@ import click
 
 from sevkit.cli.guest.command_words import PassesOn
 from sevkit.cli.guest.launch import plan
-from sevkit.cli.guest.options import guest_options, make_spec, media_options, real_hypervisor_option, storage_options
+from sevkit.cli.guest.options import (
+    guest_options,
+    make_spec,
+    media_options,
+    real_hypervisor_option,
+    refuse_idle,
+    storage_options,
+)
 from sevkit.cli.output import json_wanted, pass_on, reporting
 from sevkit.cli.progress import progress
 from sevkit.cli.sizes import SECONDS
@@ -46,6 +53,7 @@ def run(
     """
     from sevkit.hypervisor import select
 
+    refuse_idle(Mode(mode), options)
     spec = make_spec(f"run-{secrets.token_hex(4)}", Mode(mode), options)
     if not spec.has_agent:
         raise UsageError("a guest with an initrd or ISO image of its own runs no commands", hint="sevkit guest launch")

@@ -43,8 +43,8 @@ class Extracted:
     missing_bytes: int
     stretches: tuple[tuple[int, int], ...]  # guest-physical address, size
 
-    def as_dict(self, origin: str) -> Extract:
-        """The JSON form."""
+    def as_dict(self, origin: str, limits: list[str]) -> Extract:
+        """The JSON form. ``limits``: why the file may hold data twice, or not at all, that moved meanwhile."""
         return {
             "path": str(self.path),
             "format": self.format.value,
@@ -54,6 +54,7 @@ class Extracted:
             "missing_bytes": self.missing_bytes,
             "stretches": [{"gpa": gpa, "size": size} for gpa, size in self.stretches],
             "origin": origin,
+            "limits": limits,
         }
 
 

@@ -44,6 +44,7 @@ struct entry {
 };
 
 struct finder {
+    struct edges *edges;          /* the same literals where a page border cuts them; NULL if not searched for */
     struct finder *next;          /* more literals, searched for with another gram, stride or method */
     unsigned gram, stride, shift; /* stride 0: sweep */
     uint32_t count, longest;
@@ -98,6 +99,7 @@ void sevkit_finder_free(struct finder *finder)
 {
     while (finder) {
         struct finder *next = finder->next;
+        sevkit_edges_free(finder->edges);
         free(finder->map);
         free(finder->buckets);
         free(finder->entries);
@@ -243,6 +245,16 @@ struct finder *sevkit_finder_new(struct finder *next, const uint8_t *bytes, cons
     }
     sevkit_finder_free(finder);
     return NULL;
+}
+
+/*
+ * Let `finder` also find the literals that the border of two pages cuts (edges.c): all `count` of them, as hits name
+ * them. Returns whether there was memory for that.
+ */
+int sevkit_finder_cut(struct finder *finder, const uint8_t *bytes, const uint32_t *sizes, uint32_t count)
+{
+    finder->edges = sevkit_edges_new(bytes, sizes, count);
+    return finder->edges != NULL;
 }
 
 uint32_t sevkit_longest(const struct finder *finder)
@@ -420,13 +432,18 @@ static void find(struct search *search)
 
 /*
  * Find every literal in the memory at `data` that ends in (core, stop]. Writes at most `room` hits, in no particular
- * order, and returns the number of hits; a number larger than `room` means that the search stopped early.
+ * order, and returns the number of hits; a number larger than `room` means that the search stopped early. `page` is the
+ * offset in `data` of the first border of a page, for literals that such a border cuts.
  */
-uint64_t sevkit_find(const struct finder *finder, const uint8_t *data, uint64_t core, uint64_t stop, struct hit *hits,
-                     uint64_t room)
+uint64_t sevkit_find(const struct finder *finder, const uint8_t *data, uint64_t core, uint64_t stop, uint64_t page,
+                     struct hit *hits, uint64_t room)
 {
     struct search search = {finder, data, core, stop, hits, room, 0};
-    for (; search.finder && search.found <= room; search.finder = search.finder->next)
+    for (; search.finder && search.found <= room; search.finder = search.finder->next) {
         find(&search);
+        if (search.finder->edges && search.found <= room)
+            search.found += sevkit_edges_find(search.finder->edges, data, core, stop, page, hits + search.found,
+                                              room - search.found);
+    }
     return search.found;
 }

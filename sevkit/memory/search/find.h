@@ -1,4 +1,4 @@
-/* A prepared set of literals (find.c). stream.c reads memory and searches it for them. */
+/* A prepared set of literals (find.c, edges.c). stream.c reads memory and searches it for them. */
 
 #ifndef SEVKIT_FIND_H
 #define SEVKIT_FIND_H
@@ -6,17 +6,33 @@
 #include <stdint.h>
 
 struct finder;
+struct edges;
 
 struct hit {
     uint64_t start;   /* offset in the searched memory; from stream.c, an address */
-    uint64_t literal; /* its entry in `numbers` */
+    uint64_t literal; /* its entry in `numbers`; from edges.c, its index, and in the upper 32 bits where it is cut */
 };
 
 struct finder *sevkit_finder_new(struct finder *next, const uint8_t *bytes, const uint32_t *sizes,
                                  const uint32_t *numbers, uint32_t count, unsigned gram, unsigned stride);
 void sevkit_finder_free(struct finder *finder);
+int sevkit_finder_cut(struct finder *finder, const uint8_t *bytes, const uint32_t *sizes, uint32_t count);
 uint32_t sevkit_longest(const struct finder *finder);
-uint64_t sevkit_find(const struct finder *finder, const uint8_t *data, uint64_t core, uint64_t stop, struct hit *hits,
-                     uint64_t room);
+uint64_t sevkit_find(const struct finder *finder, const uint8_t *data, uint64_t core, uint64_t stop, uint64_t page,
+                     struct hit *hits, uint64_t room);
+
+/* Places in the searched memory, the last one included. */
+struct range {
+    uint64_t first, last;
+};
+
+uint64_t sevkit_runs(const uint8_t *shift, uint32_t size, int same, const uint8_t *data, uint64_t low, uint64_t high,
+                     struct range *found, uint64_t room);
+
+struct edges *sevkit_edges_new(const uint8_t *bytes, const uint32_t *sizes, uint32_t count);
+void sevkit_edges_free(struct edges *edges);
+int sevkit_edges_tell(const uint8_t *value, uint32_t size);
+uint64_t sevkit_edges_find(const struct edges *edges, const uint8_t *data, uint64_t core, uint64_t stop, uint64_t page,
+                           struct hit *hits, uint64_t room);
 
 #endif

@@ -1,6 +1,7 @@
 """Python's interface to the compiled search: for literals (find.c), in memory that it reads itself (stream.c).
 
-``built`` is False where it was installed without a C compiler.
+Literals are also found where the border of two pages cuts them (edges.c). ``built`` is False where it was installed
+without a C compiler.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import os
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
-from sevkit.memory.sources.base import page_up
+from sevkit.memory.sources.base import PAGE, page_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,7 +28,9 @@ _PLACES = 1 << 15  # grams at most, so that their map stays in the second-level 
 _SWEEP = 32  # bytes that a sweep for one literal covers in the time that examining one position takes
 _FEW = 256  # hits that the first buffer has room for
 _MORE = 64  # times as much room in the next attempt
-_SPAN, _HIT = struct.Struct("QQQQiI"), struct.Struct("QQ")  # as in stream.c and find.h
+CUT = 1 << 32
+MOST_CUT = 256 << 10  # bytes of all literals: with more, preparing the search for cut ones takes too long
+_SPAN, _HIT, _RANGE = struct.Struct("QQQQiI"), struct.Struct("QQ"), struct.Struct("QQ")  # as in stream.c and find.h
 
 
 class Span(NamedTuple):
@@ -54,10 +57,15 @@ def _load() -> ctypes.CDLL | None:
     for name, result, arguments in (
         ("finder_new", pointer, (pointer, ctypes.c_char_p, pointer, pointer, number, number, number)),
         ("finder_free", None, (pointer,)),
-        ("find", wide, (pointer, pointer, wide, wide, pointer, wide)),
+        ("finder_cut", ctypes.c_int, (pointer, ctypes.c_char_p, pointer, number)),
+        ("edges_tell", ctypes.c_int, (ctypes.c_char_p, number)),
+        ("runs", wide, (ctypes.c_char_p, number, ctypes.c_int, pointer, wide, wide, pointer, wide)),
+        ("find", wide, (pointer, pointer, wide, wide, wide, pointer, wide)),
         ("stream", wide, (pointer, pointer, pointer, pointer, number, pointer, wide, pointer, wide)),
     ):
-        function = getattr(library, f"sevkit_{name}")
+        function = getattr(library, f"sevkit_{name}", None)
+        if function is None:  # built from older sources, as in a checkout that was updated: search without it
+            return None
         function.restype, function.argtypes = result, arguments
     return library
 
@@ -69,10 +77,12 @@ built = _library is not None
 class Finder:
     """Literals prepared for the search; several threads may use one Finder at once.
 
-    ``together`` holds the indexes of ``values`` to search for, in groups as ``groups`` returns them.
+    ``together`` holds the indexes of ``values`` to search for, in groups as ``groups`` returns them. With ``cut``, a
+    hit may also be a part of a literal, cut by the border of two pages: where that border is, and its index plus
+    ``CUT`` times the number of bytes before the cut.
     """
 
-    def __init__(self, values: Sequence[bytes], together: Sequence[Sequence[int]]) -> None:
+    def __init__(self, values: Sequence[bytes], together: Sequence[Sequence[int]], *, cut: bool = False) -> None:
         assert _library is not None
         self._free = _library.sevkit_finder_free  # a reference: at exit the module may be cleared before this object
         self._handle: int | None = None
@@ -85,17 +95,21 @@ class Finder:
             if not added:
                 raise MemoryError
             self._handle = added
+        if cut:
+            sizes = (ctypes.c_uint32 * len(values))(*map(len, values))
+            if not _library.sevkit_finder_cut(self._handle, b"".join(values), sizes, len(values)):
+                raise MemoryError
         self.longest = max(len(values[index]) for indexes in together for index in indexes)
 
     def find(self, base: int, core: int, stop: int, limit: int) -> Found:
         """Find the literals in the memory at ``base`` that end in ``(core, stop]``: (start, index in ``values``).
 
-        The order is arbitrary. If there are more than ``limit``, returns ``limit + 1`` of them. The call releases the
-        GIL, so that other threads continue.
+        The memory has the same offset within a page as what it was copied from. The order is arbitrary. If there are
+        more than ``limit``, returns ``limit + 1`` of them. The call releases the GIL, so that other threads continue.
         """
         assert _library is not None
-        search = _library.sevkit_find
-        return _collect(lambda hits, room: search(self._handle, base, core, stop, hits, room), limit)
+        search, page = _library.sevkit_find, -base % PAGE
+        return _collect(lambda hits, room: search(self._handle, base, core, stop, page, hits, room), limit)
 
     def buffer_size(self, step: int = STEP) -> int:
         """The size of the buffer that ``stream`` needs to copy ``step`` bytes (whole pages) at once."""
@@ -133,6 +147,46 @@ def _collect(search: Callable[[ctypes.Array[ctypes.c_char], int], int], limit: i
         room = min(limit + 1, room * _MORE)  # not at once for all: the limit can be larger than memory
     told = hits.raw[: min(found, room) * _HIT.size]
     return [(start, literal) for start, literal in _HIT.iter_unpack(told)]
+
+
+class Runs:
+    """A sequence of byte sets, prepared for the search for its places (runs.c)."""
+
+    def __init__(self, sequence: Sequence[frozenset[int]]) -> None:
+        assert 0 < len(sequence) < 256
+        self._size, self._same = len(sequence), len(set(sequence)) == 1
+        self._shift = b"".join(_shifts(sequence, place) for place in range(len(sequence)))
+
+    @property
+    def stride(self) -> float:
+        """The number of bytes of random memory for which one is examined, about."""
+        return sum(self._shift[-256:]) / 256
+
+    def places(self, data: memoryview, low: int, high: int, limit: int) -> list[tuple[int, int]] | None:
+        """Where it is in ``[low, high)``, as ranges (first, last) in order; None if there are more than ``limit``."""
+        assert _library is not None
+        found = ctypes.create_string_buffer(limit * _RANGE.size)
+        held = ctypes.c_char.from_buffer(data)
+        try:
+            base = ctypes.addressof(held)
+            count = _library.sevkit_runs(self._shift, self._size, self._same, base, low, high, found, limit)
+        finally:
+            del held
+        return None if count > limit else list(_RANGE.iter_unpack(found.raw[: count * _RANGE.size]))
+
+
+def _shifts(sequence: Sequence[frozenset[int]], place: int) -> bytes:
+    """For each byte at this place: 0 if it fits, else the way to the nearest place before it where it does, or past."""
+    shifts = bytearray([place + 1] * 256)
+    for before in range(place + 1):
+        for byte in sequence[before]:
+            shifts[byte] = place - before
+    return bytes(shifts)
+
+
+def cut_is_seen(value: bytes) -> bool:
+    """Whether a literal is seen wherever the border of two pages cuts it; not if it is too short, or too uniform."""
+    return _library is not None and bool(_library.sevkit_edges_tell(value, len(value)))
 
 
 def _method(shortest: int, count: int) -> tuple[int, int]:

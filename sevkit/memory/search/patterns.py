@@ -43,7 +43,9 @@ class Engine(NamedTuple):
 
     ``find(data, core_start, core_end, limit)`` returns the matches of the core, as (pattern, start, end) in ``data``;
     the rest of ``data`` is context. If there are more than ``limit`` matches, it may stop after more than ``limit``.
-    Threads share an engine. ``literals`` is set if the compiled search finds all patterns of this engine.
+    The pattern ``~index`` is a part of a literal that the border of two pages cuts: ``start`` is the border, and
+    ``end - start`` the number of bytes before the cut. Threads share an engine. ``literals`` is set if the compiled
+    search finds all patterns of this engine.
     """
 
     lookbehind: int
@@ -97,7 +99,7 @@ class Literals:
 
     def __init__(self, group: dict[bytes, list[int]]) -> None:
         values = list(group)
-        self.finder = native.Finder(values, native.groups(values))
+        self.finder = native.Finder(values, native.groups(values), cut=cuts_are_seen(values))
         self._table = [(group[value], len(value)) for value in values]
 
     def find(self, data: memoryview, core_start: int, core_end: int, limit: int) -> list[Match]:
@@ -105,12 +107,18 @@ class Literals:
         return self.matches(native.starts(self.finder, data, core_start, core_end, limit))
 
     def matches(self, found: Iterable[tuple[int, int]]) -> list[Match]:
-        """Translate hits (start, index of the literal) into matches (pattern, start, end)."""
+        """Translate hits (start, index of the literal, and its cut) into matches (pattern, start, end)."""
         hits: list[Match] = []
         for start, literal in found:
-            indexes, size = self._table[literal]
-            hits += [(index, start, start + size) for index in indexes]
+            cut, number = divmod(literal, native.CUT)
+            indexes, size = self._table[number]
+            hits += [(~index, start, start + cut) if cut else (index, start, start + size) for index in indexes]
         return hits
+
+
+def cuts_are_seen(values: Iterable[bytes]) -> bool:
+    """Whether the search for these literals reports parts of them at the borders of pages."""
+    return native.built and sum(map(len, values)) <= native.MOST_CUT
 
 
 class _Plain:

@@ -1,8 +1,8 @@
 r"""Search for regular expressions: Python's engine runs only near bytes that every match must contain (required.py).
 
-A filter finds these bytes: the compiled search for literals, or numpy for runs of byte classes. If nothing is known to
-be required, Python's engine searches everything: slower, with the same result. (Hyperscan would be faster, but version
-5.4.12 reports no match of ``\d-+`` beyond the first 15 bytes of a block, even without flags.)
+A filter finds these bytes: the compiled search, for literals (find.c) or runs of byte classes (runs.c), or numpy. If
+nothing is known to be required, Python's engine searches everything: slower, with the same result. (Hyperscan is no
+alternative: its 5.4.12 reports no match of ``\d-+`` beyond the first 15 bytes of a block, even without flags.)
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sevkit.memory.search import native, required
 from sevkit.memory.search.native import starts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from sevkit.memory.search.native import Match
     from sevkit.memory.search.required import ByteSet, Required
@@ -28,6 +28,7 @@ MAX_MATCH = 4096
 LOOKBEHIND, LOOKAHEAD = 2 * MAX_MATCH, MAX_MATCH + 1
 _DENSE = 50_000  # with more candidates in one piece, the filter costs more than it saves
 _SAMPLED = 8  # bytes of a run of classes that are compared
+_STRIDE = 3  # the compiled search for runs is the faster way if it examines at most one byte in so many
 _LONG = 8  # in a stretch of one class with at least so many bytes, only some bytes are examined
 _NARROW = 32  # up to so many start positions are tried one by one
 _NO_START = re.compile(rb"(?<!\\)(?:\\\\)*\\[AZz]")
@@ -70,19 +71,15 @@ class Expression:
             at = seen.start() + 1
 
     def _starts(self, data: memoryview, low: int, high: int) -> list[Range]:
-        """Ranges in ``[low, high)`` where a match may start.
-
-        The filter reports positions of required bytes. These are at most ``offset`` bytes behind the start of a match,
-        so each position gives the range ``[position - offset, position]``; overlapping ranges are merged.
-        """
+        """Ranges in ``[low, high)`` where a match may start, by the filter; overlapping ones are merged."""
         if self._filter is None:
             return [(low, high)]
-        places = self._filter.places(data, low, min(len(data), high + MAX_MATCH))
-        if places is None:
+        ranges = self._filter.ranges(data, low, min(len(data), high + MAX_MATCH))
+        if ranges is None:
             return [(low, high)]
         found: list[Range] = []
-        for place in places:
-            first, last = max(low, place - self._filter.offset), min(high, place + 1)
+        for start, end in ranges:
+            first, last = max(low, start), min(high, end)
             if found and first <= found[-1][1]:
                 found[-1] = (found[-1][0], max(last, found[-1][1]))
             elif first < last:
@@ -119,16 +116,52 @@ def longest(value: bytes) -> int:
 
 
 class _Literals:
-    """A filter: positions of a few byte strings."""
+    """A filter: positions of a few byte strings, at most ``offset`` bytes behind the start of a match."""
 
     def __init__(self, strings: Sequence[bytes], offset: int) -> None:
         self._finder = native.Finder(strings, native.groups(strings))
-        self.offset = offset
+        self._offset = offset
 
-    def places(self, data: memoryview, low: int, high: int) -> Iterable[int] | None:
-        """Where the strings start, if they end in ``(low, high]``, in order; None if there are too many."""
+    def ranges(self, data: memoryview, low: int, high: int) -> list[Range] | None:
+        """Where a match may start if the strings end in ``(low, high]``, in order; None if there are too many."""
         found = starts(self._finder, data, low, high, _DENSE)
-        return None if len(found) > _DENSE else sorted(start for start, _ in found)
+        return None if len(found) > _DENSE else sorted((start - self._offset, start + 1) for start, _ in found)
+
+
+class _Classes:
+    """A filter: positions of runs of bytes in given classes. Each way to match has one run, found in its own way."""
+
+    def __init__(self, found: Required) -> None:
+        self._ways = [_way(sequence, found.offset) for sequence in found.alternatives]
+
+    def ranges(self, data: memoryview, low: int, high: int) -> list[Range] | None:
+        """Where a match may start if its run is in ``[low, high)``, in order; None if there are too many."""
+        found: list[Range] = []
+        for way in self._ways:
+            ranges = way.ranges(data, low, high)
+            if ranges is None or len(ranges) + len(found) > _DENSE:
+                return None
+            found += ranges
+        return sorted(found) if len(self._ways) > 1 else found
+
+
+def _way(sequence: Sequence[ByteSet], offset: int) -> _Skipping | _Comparing:
+    """The compiled search, unless it is not built, or would have to look at most bytes."""
+    skipping = _Skipping(sequence, offset) if native.built else None
+    return skipping if skipping and skipping.stride >= _STRIDE else _Comparing(sequence, offset)
+
+
+class _Skipping:
+    """A run at most ``offset`` bytes behind the start of a match, found by the compiled search (runs.c)."""
+
+    def __init__(self, sequence: Sequence[ByteSet], offset: int) -> None:
+        self._runs, self._offset = native.Runs(sequence), offset
+        self.stride = self._runs.stride
+
+    def ranges(self, data: memoryview, low: int, high: int) -> list[Range] | None:
+        """As in _Classes."""
+        found = self._runs.places(data, low, high, _DENSE)
+        return None if found is None else [(first - self._offset, last + 1) for first, last in found]
 
 
 class _Run(NamedTuple):
@@ -144,29 +177,26 @@ class _Run(NamedTuple):
     before: int
 
 
-class _Classes:
-    """A filter: positions of runs of bytes in given classes, found with numpy by testing some bytes of the run."""
+class _Comparing:
+    """The same with numpy, by testing some bytes of the run."""
 
-    def __init__(self, found: Required) -> None:
-        self._ways = [_plan(sequence) for sequence in found.alternatives]
-        self._tables = {allowed: _table(allowed) for way in self._ways for _, allowed in [(0, way.first), *way.others]}
-        self.offset = found.offset + max(way.before - way.least for way in self._ways)
+    def __init__(self, sequence: Sequence[ByteSet], offset: int) -> None:
+        self._run = _plan(sequence)
+        self._tables = {allowed: _table(allowed) for _, allowed in [(0, self._run.first), *self._run.others]}
+        self._offset = offset + self._run.before - self._run.least
 
-    def places(self, data: memoryview, low: int, high: int) -> Iterable[int] | None:
-        """The last positions in ``[low, high)`` where each run may start, in order; None if there are too many."""
+    def ranges(self, data: memoryview, low: int, high: int) -> list[Range] | None:
+        """As in _Classes."""
         import numpy as np
 
-        view = np.frombuffer(data, dtype=np.uint8)[low:high]
-        found: set[int] = set()
-        for way in self._ways:
-            at = np.flatnonzero(self._fits(view[:: way.step], way.first)) * way.step
-            for distance, allowed in way.others:
-                at = at[(at + distance >= 0) & (at + distance < len(view))]
-                at = at[self._fits(view[at + distance], allowed)]
-            if len(at) + len(found) > _DENSE:
-                return None
-            found.update((at - way.least + low).tolist())
-        return sorted(found)
+        view, run = np.frombuffer(data, dtype=np.uint8)[low:high], self._run
+        at = np.flatnonzero(self._fits(view[:: run.step], run.first)) * run.step
+        for distance, allowed in run.others:
+            at = at[(at + distance >= 0) & (at + distance < len(view))]
+            at = at[self._fits(view[at + distance], allowed)]
+        if len(at) > _DENSE:
+            return None
+        return [(place - self._offset, place + 1) for place in (at - run.least + low).tolist()]
 
     def _fits(self, view: Any, allowed: ByteSet) -> Any:
         return view == next(iter(allowed)) if len(allowed) == 1 else self._tables[allowed][view]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sevkit.memory.search import native
+from sevkit.memory.search.patterns import cuts_are_seen
 from sevkit.memory.sources.base import State, intersect, normalise, region_at
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sevkit.memory.guest_ram.layout import GuestMap
-    from sevkit.memory.payload import GuestRam, HitRow, Placed, Scan
+    from sevkit.memory.payload import Answer, GuestRam, HitRow, Placed, Scan
     from sevkit.memory.search.patterns import Pattern
     from sevkit.memory.search.scan import ScanResult
     from sevkit.memory.search.workers import Hit
@@ -100,18 +102,20 @@ def guest_ram(source: MemorySource, guest: GuestMap | None) -> GuestRam | None:
 
 
 def doubts(
+    source: MemorySource,
     result: ScanResult,
     patterns: Sequence[Pattern],
+    guest: GuestMap | None,
     ram: GuestRam | None,
     *,
     ram_only: bool = False,
-    partial: str = "",
 ) -> list[str]:
     """Reasons why "not found" proves nothing here; empty when it is a proof, or when every pattern was found."""
     reasons = []
     if result.stopped:
         reasons.append(f"the search did not finish: {result.stopped}")
-    if len({hit.pattern for hit in result.hits}) == len(patterns):
+    found = {hit.pattern for hit in result.hits}
+    if len(found) == len(patterns):
         return reasons
     if not result.coverage.mapped_bytes:
         reasons.append("there was no memory to search")
@@ -121,24 +125,62 @@ def doubts(
         reasons.append("only guest RAM was searched, and where that lies is a guess")
     if ram and ram["not_mapped_bytes"]:
         reasons.append(f"{ram['not_mapped_bytes']} bytes of guest RAM are not in what was searched")
-    if partial:
-        reasons.append(partial)
+    if source.partial:
+        reasons.append(source.partial)
+    missing = [index for index in range(len(patterns)) if index not in found]
+    return reasons + _cut(result, patterns, missing, guest) + source.moved(guest.host_ranges() if guest else None)
+
+
+def _cut(result: ScanResult, patterns: Sequence[Pattern], missing: Sequence[int], guest: GuestMap | None) -> list[str]:
+    """Reasons why a literal that was not found in one piece may be in two pages that are apart.
+
+    Pages side by side for a guest need not be so in its physical memory. For a process they are; where no guest RAM is
+    known, a part that stands at the border of a page still is a reason to look.
+    """
+    parts = [part for part in result.parts if guest is None or _in_guest(guest, part.border)]
+    reasons = []
+    for index in missing:
+        cut = next((part for part in parts if part.pattern == index), None)
+        size, name = len(patterns[index].value), patterns[index].label(index)
+        if cut:
+            longer = f"last {size - cut.cut}" if size - cut.cut >= cut.cut else f"first {cut.cut}"
+            where = f"at the border of a page ({cut.border:#x}); the rest may be in another page"
+            reasons.append(f"the {longer} of the {size} bytes of {name} stand {where}")
+    literals = [patterns[index] for index in missing if not patterns[index].regex]
+    if guest and not (seen := cuts_are_seen(p.value for p in patterns if not p.regex)) and literals:
+        reasons.append("secrets across two pages of the guest were not looked for: too many secrets, or no C compiler")
+    elif guest and (blind := [p for p in literals if not native.cut_is_seen(p.value)]) and seen:
+        reasons.append(
+            f"{len(blind)} secrets are too short, or too uniform, to tell whether they are in two pages of the guest"
+        )
     return reasons
+
+
+def _in_guest(guest: GuestMap, border: int) -> bool:
+    return guest.place(border) is not None or guest.place(border - 1) is not None
 
 
 def _limits(patterns: Sequence[Pattern], counts: Sequence[int], ram: GuestRam | None) -> list[str]:
     """What a complete search for these patterns does not find."""
     missing = [pattern for pattern, count in zip(patterns, counts, strict=True) if not count]
-    found = ["compressed memory (zswap, zram) and other encodings are not looked into"]
-    halved = any("half)" in pattern.name for pattern in patterns)
-    if ram and not halved and any(len(pattern.value) > 1 and not pattern.regex for pattern in missing):
-        found.append("a secret across two pages of the guest may be in two places (`--halves` looks for each half)")
+    found = ["compressed memory (zswap, zram), swap devices of a guest, and other encodings are not looked into"]
     if any(pattern.regex for pattern in missing):
         from sevkit.memory.search.regexes import MAX_MATCH, longest
 
+        if ram:
+            found.append("a match of a regular expression across two pages of the guest may be in two places")
         if any(pattern.regex and longest(pattern.value) > MAX_MATCH for pattern in missing):
             found.append(f"matches of a regular expression of more than {MAX_MATCH} bytes are not found")
     return found
+
+
+def verdict(counts: Sequence[int], doubts: Sequence[str]) -> Answer:
+    """The answer in a word: an exit status of 0 with ``not found`` is a statement about what was searched."""
+    if all(counts):
+        return "found"
+    if doubts:
+        return "inconclusive"
+    return "partly found" if any(counts) else "not found"
 
 
 def as_dict(
@@ -155,8 +197,10 @@ def as_dict(
     counts = [0] * len(patterns)
     for hit in result.hits:
         counts[hit.pattern] += 1
+    reasons = doubts(source, result, patterns, guest, ram, ram_only=ram_only)
     return {
         "target": source.title,
+        "verdict": verdict(counts, reasons),
         "patterns": [
             {"name": pattern.label(index), "regex": pattern.regex, "hits": counts[index]}
             for index, pattern in enumerate(patterns)
@@ -167,7 +211,7 @@ def as_dict(
         "finished": result.finished,
         "stopped": result.stopped,
         "limits": [] if all(counts) else [*source.limits(), *_limits(patterns, counts, ram)],
-        "doubts": doubts(result, patterns, ram, ram_only=ram_only, partial=source.partial),
+        "doubts": reasons,
         "seconds": round(result.seconds, 6),
         "threads": result.threads,
     }

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sevkit.memory.search.patterns import Engine, Pattern
-    from sevkit.memory.search.workers import Hit, Progress
+    from sevkit.memory.search.workers import Hit, Part, Progress
     from sevkit.memory.sources.base import MemorySource, Range
 
 MAX_HITS = 100_000
@@ -42,7 +42,8 @@ class ScanResult(NamedTuple):
     """What a search found, and how much of the memory it read.
 
     ``finished`` is False if the search stopped early; ``stopped`` then says why. Hits are in order of address. ``lost``
-    has the address ranges that should have been searched but could not be read; in order, disjoint.
+    has the address ranges that should have been searched but could not be read; in order, disjoint. ``parts``: where
+    the border of two pages may cut a literal that was not found in one piece.
     """
 
     hits: tuple[Hit, ...]
@@ -52,6 +53,7 @@ class ScanResult(NamedTuple):
     seconds: float
     threads: int
     lost: tuple[Range, ...] = ()
+    parts: tuple[Part, ...] = ()
 
     @property
     def conclusive(self) -> bool:
@@ -83,18 +85,25 @@ def scan(
     with source.session():
         sweep.run()
     coverage = _coverage(stretches, sweep, source.unlisted())
-    found = set(sweep.hits)
+    found, parts = set(sweep.hits), sweep.parts
     try:
         if not sweep.stopped:
             if {hit.pattern for hit in found} != set(range(len(patterns))):
-                coverage = _look_again(source, engines, limits, within, stretches, coverage, found)
+                coverage = _look_again(source, engines, limits, within, stretches, coverage, found, parts)
             source.check()
     except SourceGoneError as error:
         sweep.stopped = error.message
     hits = tuple(sorted(found)[:max_hits])
-    took = time.monotonic() - started
+    complete = {hit.pattern for hit in hits}
     return ScanResult(
-        hits, coverage, sweep.stopped is None, sweep.stopped, took, sweep.threads, tuple(normalise(sweep.lost))
+        hits,
+        coverage,
+        sweep.stopped is None,
+        sweep.stopped,
+        time.monotonic() - started,
+        sweep.threads,
+        tuple(normalise(sweep.lost)),
+        tuple(sorted(part for part in parts if part.pattern not in complete)),
     )
 
 
@@ -110,8 +119,9 @@ def _look_again(
     stretches: Sequence[Stretch],
     coverage: Coverage,
     found: set[Hit],
+    parts: set[Part],
 ) -> Coverage:
-    """Search what a running process has mapped or written to since it was opened; adds to ``found``.
+    """Search what a running process has mapped or written to since it was opened; adds to ``found`` and ``parts``.
 
     The process may do so again during each round. What is in new mappings after the last round counts as not read.
     """
@@ -133,6 +143,7 @@ def _look_again(
         sweep = Sweep(source, engines, runs(intersect([Stretch(*each) for each in data], around)), limits, 1)
         sweep.run()
         found.update(sweep.hits)
+        parts.update(sweep.parts)
         coverage = _more(coverage, fresh, mapped, sweep.lost)
         searched, mapped = normalise([*searched, *fresh]), normalise([*mapped, *fresh])
     return coverage

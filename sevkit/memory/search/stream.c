@@ -73,9 +73,10 @@ static void search(struct stream *stream, const uint8_t *data, uint64_t done, ui
 {
     struct hit *hits = stream->hits + stream->found;
     uint64_t room = stream->room - stream->found;
-    uint64_t found = sevkit_find(stream->finder, data - kept, kept, kept + size, hits, room);
+    uint64_t address = stream->span->address + done - kept, page = -address % PAGE;
+    uint64_t found = sevkit_find(stream->finder, data - kept, kept, kept + size, page, hits, room);
     for (uint64_t hit = 0; hit < found && hit < room; hit++)
-        hits[hit].start += stream->span->address + done - kept;
+        hits[hit].start += address;
     stream->found += found;
 }
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
+_PARTS = 10_000  # parts of literals share the room for hits with them; so many at least
 CHUNK = 4 << 20  # bytes copied at once on the slow path; smaller chunks cost more calls
 HUGE = 2 << 20
 
@@ -34,6 +35,17 @@ class Hit(NamedTuple):
     address: int
     pattern: int
     length: int
+
+
+class Part(NamedTuple):
+    """The first ``cut`` bytes of a pattern end the page before ``border``, or its other bytes begin the page there.
+
+    Only the longer of the two parts was compared, and at most 64 bytes of it (edges.c).
+    """
+
+    border: int
+    pattern: int
+    cut: int
 
 
 class TooManyHits(Exception):  # noqa: N818 - a signal, not an error
@@ -82,6 +94,7 @@ class Sweep:
         self.ending = False
         self.stopped: str | None = None
         self.hits: list[Hit] = []
+        self.parts: set[Part] = set()
         self.read = self.unreadable = 0
         self.lost: list[Range] = []  # what could not be read
         self._runs, self._left = iter(searchable), self.total
@@ -140,11 +153,12 @@ class Sweep:
     def account(self, found: list[Hit], read: int, lost: Sequence[Range] = ()) -> None:
         """Record hits, the number of bytes read, and the ranges that could not be read. Raises TooManyHits."""
         with self._lock:
-            self.hits += found
+            self.hits += [hit for hit in found if hit.pattern >= 0]
+            self.parts.update(Part(hit.address, ~hit.pattern, hit.length) for hit in found if hit.pattern < 0)
             self.read += read
             self.lost += lost
             self.unreadable += sum(end - start for start, end in lost)
-            too_many = len(self.hits) > self.limits.max_hits
+            too_many = max(len(self.hits), len(self.parts) - _PARTS) > self.limits.max_hits
             if self.limits.progress is not None:
                 self.limits.progress(self.read + self.unreadable, self.total)
         if too_many:
@@ -162,7 +176,7 @@ class _Worker:
 
     def __init__(self, sweep: Sweep) -> None:
         self.sweep, self.source = sweep, sweep.source
-        self.limit = sweep.limits.max_hits
+        self.limit = max(sweep.limits.max_hits, _PARTS)
         self.behind = page_up(max(engine.lookbehind for engine in sweep.engines))
         self.ahead = max(engine.lookahead for engine in sweep.engines)
         self._view: memoryview | None = None

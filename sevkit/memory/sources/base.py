@@ -127,6 +127,11 @@ class MemorySource(ABC):
         """The stretches as they are now, if they may have changed since this was opened; None if they cannot have."""
         return None
 
+    def moved(self, within: Sequence[Range] | None = None) -> list[str]:
+        """Reasons why data may have moved since this was opened, in all of it or in ``within``."""
+        del within
+        return []
+
     def limits(self) -> list[str]:
         """What "not found" does not prove for this source, even after a complete search."""
         return []

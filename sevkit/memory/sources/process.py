@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from sevkit import procfs
 from sevkit.errors import NotPermittedError
+from sevkit.memory.sources import activity
 from sevkit.memory.sources.backing import Backing
 from sevkit.memory.sources.base import PAGE, MemorySource, SourceGoneError, State, Stretch, normalise, page_up
 from sevkit.memory.sources.mappings import read_mappings
@@ -61,6 +62,8 @@ class LiveMemory(MemorySource):
         self._by_file = False
         self._pagemap: PageMap | None = None
         self._backing = Backing(pid)
+        self._ran = activity.ran(pid)
+        self._others: dict[int, dict[int, str] | None] = {}  # other processes that can write to this memory
         self._started = procfs.process_start_time(pid)
         if self._started is None:
             raise SourceGoneError(f"there is no process {pid}")
@@ -70,6 +73,9 @@ class LiveMemory(MemorySource):
 
                 self._held = Held(pid)
             self._mappings = read_mappings(pid)
+            if stop:  # else it runs itself, and to look at all processes would take longer than many a search
+                files = {mapping.file for mapping in self._shared(None)}
+                self._others = {other: activity.ran(other) for other in activity.writers(pid, files)}
             self._mem = os.open(f"/proc/{pid}/mem", os.O_RDONLY | os.O_CLOEXEC)
             self._pagemap = PageMap(pid, self._mappings[0].region.start, self._mappings[-1].region.end)
             if not self._pagemap.ranges:  # smaps shows unused mappings: the slow page map need not be read for them
@@ -116,11 +122,32 @@ class LiveMemory(MemorySource):
         with LiveMemory(self.pid) as now:
             return now.stretches()
 
+    def moved(self, within: Sequence[Range] | None = None) -> list[str]:
+        """What moves from memory that was not searched yet to memory that was is never seen."""
+        found = []
+        if self._held is None and (self._ran is None or activity.ran(self.pid) != self._ran):
+            found.append(
+                f"process {self.pid} ran during the search, so data may have moved: `--hold` stops it meanwhile"
+            )
+        others = activity.writers(self.pid, {mapping.file for mapping in self._shared(within)})
+        return found + [
+            f"process {other} can write to memory that was searched, and was not stopped"
+            for other in others
+            if self._others.get(other) is None or activity.ran(other) != self._others[other]
+        ]
+
     def limits(self) -> list[str]:
-        """A process that runs can move data from memory that was not searched yet to memory that was."""
-        return (
-            [] if self._held is not None else ["the process ran on while it was searched: `--hold` stops it meanwhile"]
-        )
+        """Writers of shared memory need not map it."""
+        if not self._shared(None):
+            return []
+        return ["processes that hold a file of shared memory open may have written to it, and so may devices"]
+
+    def _shared(self, within: Sequence[Range] | None) -> list[Mapping]:
+        """Shared memory that can be written to: files that are not programs."""
+        shared = [m for m in self._mappings if m.shared and "w" in m.region.perms and not m.anonymous]
+        if within is None:
+            return shared
+        return [m for m in shared if any(low < m.region.end and m.region.start < high for low, high in within)]
 
     def _tile(self, mapping: Mapping) -> list[Stretch]:
         region = mapping.region

@@ -18,10 +18,13 @@ from sevkit.probe.checks.frame import (
     passed,
     unknown,
 )
-from sevkit.probe.leaf import BY_NAME, VENDORS
+from sevkit.probe.cpu import identify
+from sevkit.probe.leaf import BY_NAME, VENDORS, Registers
 from sevkit.probe.report_leaf import differences, reason
 
 _LEAF = "CPUID 0x8000001F"
+_EXTENDED = 0x80000000
+_ANNOUNCED = Registers(leaf_table.LEAF, 0, 0, 0)
 _ASID_HINT = 'BIOS: set "SEV-ES ASID Space Limit" (Minimum SEV non-ES ASID) above 1 and below the number of guests'
 
 
@@ -38,6 +41,8 @@ def _vendor(case: Case) -> Conclusion:
 def _leaf(case: Case) -> Conclusion:
     status = case.leaf_status
     words = reason(case.facts, status, case.facts.leaf)
+    if status == "present" and case.facts.cpus[0][1].get((_EXTENDED, 0), _ANNOUNCED).eax < leaf_table.LEAF:
+        return unknown("CPUID 0x80000000 announces no such leaf, and yet there is one: was this edited?")
     return passed(words) if status == "present" else unknown(words) if status is None else failed(words)
 
 
@@ -46,6 +51,10 @@ def _leaf_equal(case: Case) -> Conclusion:
     unreadable = case.facts.raw["cpuid"]["unreadable"]
     if found:
         return failed("differs between CPUs: " + ", ".join(entry["field"] for entry in found))
+    identities = [identify(leaves) for _, leaves in case.facts.cpus]
+    for name in ("vendor", "hypervisor_bit"):
+        if len({getattr(identity, name) for identity in identities} - {None}) > 1:
+            return unknown(f"the {name.replace('_', ' ')} differs between CPUs: these are several machines")
     if unreadable:
         return unknown(f"{len(unreadable)} CPUs could not be read: {unreadable[0]['why']}")
     return passed(f"the same on {len(case.facts.cpus)} CPUs")

@@ -30,6 +30,14 @@ extern SevTcgLevel sev_tcg_level;
 /* Is this SVM exit one that the host intercepts, so that it ends in #VC? */
 bool sev_tcg_intercepts(uint32_t exit_code);
 
+/* What the host answers to CPUID: the truth, or what x-sev-host-cpuid says. */
+#ifdef CONFIG_USER_ONLY
+#define sev_tcg_cpuid cpu_x86_cpuid
+#else
+void sev_tcg_cpuid(CPUX86State *env, uint32_t function, uint32_t index,
+                   uint32_t *eax, uint32_t *ebx, uint32_t *ecx, uint32_t *edx);
+#endif
+
 /* Raise #VC if the host intercepts; may not return. */
 void sev_tcg_check_intercept(CPUX86State *env, uint32_t exit_code,
                              uintptr_t ra);

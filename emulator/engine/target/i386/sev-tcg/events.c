@@ -38,7 +38,8 @@ static void cpuid(SevGhcb *g)
         (function == 0xd && !require(g, GHCB_XCR0))) {
         return;
     }
-    cpu_x86_cpuid(g->env, function, sev_ghcb_get(g, GHCB_RCX), &a, &b, &c, &d);
+    sev_tcg_cpuid(g->env, function, sev_ghcb_get(g, GHCB_RCX), &a, &b, &c,
+                  &d);
     sev_ghcb_set(g, GHCB_RAX, a);
     sev_ghcb_set(g, GHCB_RBX, b);
     sev_ghcb_set(g, GHCB_RCX, c);

@@ -72,7 +72,7 @@ static uint64_t answer_cpuid(CPUX86State *env, uint64_t request)
     unsigned number = request >> 30 & 3;
     uint32_t regs[4];
 
-    cpu_x86_cpuid(env, request >> 32, 0, &regs[0], &regs[1], &regs[2],
+    sev_tcg_cpuid(env, request >> 32, 0, &regs[0], &regs[1], &regs[2],
                   &regs[3]);
     return (uint64_t)regs[number] << 32 | (uint64_t)number << 30 | 0x005;
 }

@@ -140,7 +140,7 @@ int sev_encrypt_flash(hwaddr gpa, uint8_t *ptr, uint64_t len, Error **errp)
     if (!sev_snp_enabled()) {
         sev_tcg_measure_bytes(ptr, len);
     }
-    return 0;
+    return sev_tcg_swap_firmware(gpa, ptr, len, errp) ? 0 : -1;
 }
 
 /* ---- starting up ---- */
@@ -341,8 +341,15 @@ static void sev_tcg_common_finalize(Object *obj)
     qemu_del_vm_change_state_handler(sev->vm_state);
 }
 
+/* The object that a machine uses holds its guest together. */
+static bool can_be_deleted(UserCreatable *object)
+{
+    return OBJECT(object) != machine_guest();
+}
+
 static void sev_tcg_guest_class_init(ObjectClass *oc, void *data)
 {
+    USER_CREATABLE_CLASS(oc)->can_be_deleted = can_be_deleted;
     sev_tcg_guest_add_properties(oc);
 }
 
@@ -357,6 +364,7 @@ static void sev_tcg_guest_finalize(Object *obj)
 
 static void sev_snp_tcg_guest_class_init(ObjectClass *oc, void *data)
 {
+    USER_CREATABLE_CLASS(oc)->can_be_deleted = can_be_deleted;
     sev_snp_tcg_add_properties(oc);
 }
 

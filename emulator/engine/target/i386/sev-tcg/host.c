@@ -46,7 +46,7 @@ void sev_tcg_leave(CPUState *cs, uintptr_t ra)
 
 /* ---- pages by the guest's address ---- */
 
-static bool active(Error **errp)
+bool sev_host_active(Error **errp)
 {
     if (!soc_cache_active()) {
         error_setg(errp, "SEV is not enabled in this guest");
@@ -67,7 +67,7 @@ static bool snp(Error **errp)
 /* The page of DRAM whose own address is @gpa. */
 static bool own_page(uint64_t gpa, uint64_t *page, Error **errp)
 {
-    if (!active(errp)) {
+    if (!sev_host_active(errp)) {
         return false;
     }
     if (sev_tcg_memory_at(first_cpu, gpa, page) != SEV_MEMORY_DRAM) {
@@ -77,8 +77,7 @@ static bool own_page(uint64_t gpa, uint64_t *page, Error **errp)
     return true;
 }
 
-/* The page that the host has mapped at @gpa. */
-static bool mapped_page(uint64_t gpa, uint64_t *page, Error **errp)
+bool sev_host_mapped_page(uint64_t gpa, uint64_t *page, Error **errp)
 {
     if (!own_page(gpa, page, errp)) {
         return false;
@@ -100,13 +99,12 @@ static bool ram_page(uint64_t gpa, uint64_t *page, Error **errp)
     return true;
 }
 
-static void pause_guest(void)
+void sev_host_pause_guest(void)
 {
     pause_all_vcpus();
 }
 
-/* All cached translations and checks go; then the vCPUs run on. */
-static void resume_guest(void)
+void sev_host_resume_guest(void)
 {
     CPUState *cs;
 
@@ -141,9 +139,9 @@ void qmp_x_sev_host_remap(uint64_t gpa, uint64_t to_gpa, Error **errp)
     uint64_t page, to;
 
     if (ram_page(gpa, &page, errp) && ram_page(to_gpa, &to, errp)) {
-        pause_guest();
+        sev_host_pause_guest();
         nested_table()[page] = nested_table()[to];
-        resume_guest();
+        sev_host_resume_guest();
     }
 }
 
@@ -159,24 +157,24 @@ void qmp_x_sev_host_swap(uint64_t gpa, uint64_t to_gpa, Error **errp)
     if (ram_page(gpa, &page, errp) && ram_page(to_gpa, &to, errp)) {
         uint32_t *table, first;
 
-        pause_guest();
+        sev_host_pause_guest();
         table = nested_table();
         first = table[page];
         table[page] = table[to];
         table[to] = first;
-        resume_guest();
+        sev_host_resume_guest();
     }
 }
 
 void qmp_x_sev_host_restore(Error **errp)
 {
-    if (active(errp) && soc_cache_map.nested) {
-        pause_guest();
+    if (sev_host_active(errp) && soc_cache_map.nested) {
+        sev_host_pause_guest();
         for (uint64_t i = 0;
              i < current_machine->ram_size >> SEV_PAGE_BITS; i++) {
             soc_cache_map.nested[i] = i;
         }
-        resume_guest();
+        sev_host_resume_guest();
     }
 }
 
@@ -228,10 +226,10 @@ void qmp_x_sev_host_unassign(uint64_t gpa, Error **errp)
     const SevRmpEntry none = { 0 };
     uint64_t page;
 
-    if (mapped_page(gpa, &page, errp) && snp(errp)) {
-        pause_guest();
+    if (sev_host_mapped_page(gpa, &page, errp) && snp(errp)) {
+        sev_host_pause_guest();
         succeeded("RMPUPDATE", update(page, &none), errp);
-        resume_guest();
+        sev_host_resume_guest();
     }
 }
 
@@ -243,13 +241,13 @@ void qmp_x_sev_host_replace(uint64_t gpa, Error **errp)
     };
     uint64_t page;
 
-    if (mapped_page(gpa, &page, errp) && snp(errp)) {
-        pause_guest();
+    if (sev_host_mapped_page(gpa, &page, errp) && snp(errp)) {
+        sev_host_pause_guest();
         if (succeeded("RMPUPDATE", update(page, &none), errp)) {
             soc_cache_discard(page, 1);
             succeeded("RMPUPDATE", update(page, &fresh), errp);
         }
-        resume_guest();
+        sev_host_resume_guest();
     }
 }
 
@@ -275,10 +273,10 @@ void qmp_x_sev_host_rmpupdate(uint64_t gpa, bool has_assigned, bool assigned,
     }
     entry.gfn = (has_entry_gpa ? entry_gpa : entry.asid ? gpa : 0)
         >> SEV_PAGE_BITS;
-    if (mapped_page(gpa, &page, errp) && snp(errp)) {
-        pause_guest();
+    if (sev_host_mapped_page(gpa, &page, errp) && snp(errp)) {
+        sev_host_pause_guest();
         succeeded("RMPUPDATE", update(page, &entry), errp);
-        resume_guest();
+        sev_host_resume_guest();
     }
 }
 
@@ -287,13 +285,13 @@ void qmp_x_sev_host_psmash(uint64_t gpa, Error **errp)
     uint64_t page;
     int eax;
 
-    if (mapped_page(gpa, &page, errp) && snp(errp)) {
-        pause_guest();
+    if (sev_host_mapped_page(gpa, &page, errp) && snp(errp)) {
+        sev_host_pause_guest();
         sev_tcg_rmp_lock();
         eax = sev_rmp_smash(&sev_tcg_rmp, page);
         sev_tcg_rmp_unlock();
         succeeded("PSMASH", eax, errp);
-        resume_guest();
+        sev_host_resume_guest();
     }
 }
 
@@ -317,7 +315,7 @@ SevHostPage *qmp_x_sev_host_rmp(uint64_t gpa, Error **errp)
     SevRmpEntry e;
     uint64_t page, gfn;
 
-    if (!mapped_page(gpa, &page, errp) || !snp(errp)) {
+    if (!sev_host_mapped_page(gpa, &page, errp) || !snp(errp)) {
         return NULL;
     }
     sev_tcg_rmp_lock();
@@ -338,7 +336,7 @@ SevHostPage *qmp_x_sev_host_rmp(uint64_t gpa, Error **errp)
 
 /* ---- reading and writing by physical address ---- */
 
-static bool within_page(uint64_t gpa, uint64_t size, Error **errp)
+bool sev_host_within_page(uint64_t gpa, uint64_t size, Error **errp)
 {
     if (!size || size > SEV_PAGE_SIZE - gpa % SEV_PAGE_SIZE) {
         error_setg(errp, "%" PRIu64 " bytes at %#" PRIx64 " do not lie within"
@@ -369,7 +367,8 @@ void qmp_x_sev_host_write(uint64_t gpa, const char *text, Error **errp)
     uint8_t *to;
 
     data = g_base64_decode(text, &size);
-    if (!mapped_page(gpa, &page, errp) || !within_page(gpa, size, errp)) {
+    if (!sev_host_mapped_page(gpa, &page, errp) ||
+        !sev_host_within_page(gpa, size, errp)) {
         return;
     }
     check = host_write_check(page);
@@ -380,14 +379,14 @@ void qmp_x_sev_host_write(uint64_t gpa, const char *text, Error **errp)
                    sev_rmp_check_name(check), gpa);
         return;
     }
-    pause_guest();
+    sev_host_pause_guest();
     to = sev_tcg_host_page(page) + gpa % SEV_PAGE_SIZE;
     soc_cache_before_device_write(to, size);
     memcpy(to, data, size);
-    resume_guest();
+    sev_host_resume_guest();
 }
 
-static SevHostData *host_data(const uint8_t *data, size_t size, bool private)
+SevHostData *sev_host_data(const uint8_t *data, size_t size, bool private)
 {
     SevHostData *info = g_new0(SevHostData, 1);
 
@@ -402,7 +401,8 @@ SevHostData *qmp_x_sev_host_read(uint64_t gpa, uint32_t size, Error **errp)
     uint64_t page;
     bool private;
 
-    if (!mapped_page(gpa, &page, errp) || !within_page(gpa, size, errp)) {
+    if (!sev_host_mapped_page(gpa, &page, errp) ||
+        !sev_host_within_page(gpa, size, errp)) {
         return NULL;
     }
     private = host_write_check(page) != SEV_RMP_PASS;
@@ -411,7 +411,7 @@ SevHostData *qmp_x_sev_host_read(uint64_t gpa, uint32_t size, Error **errp)
     } else {
         memcpy(buf, sev_tcg_host_page(page), SEV_PAGE_SIZE);
     }
-    return host_data(buf + gpa % SEV_PAGE_SIZE, size, private);
+    return sev_host_data(buf + gpa % SEV_PAGE_SIZE, size, private);
 }
 
 /* Of an index in 64 bits, which is not one of 32. */
@@ -426,14 +426,14 @@ SevHostData *qmp_x_sev_host_vmsa(int64_t vcpu, Error **errp)
     CPUState *cs = vcpu_at(vcpu);
     bool sealed = sev_tcg_level >= SEV_TCG_ES;
 
-    if (!active(errp)) {
+    if (!sev_host_active(errp)) {
         return NULL;
     }
     if (!cs) {
         error_setg(errp, "no vCPU %" PRId64, vcpu);
         return NULL;
     }
-    pause_guest();
+    sev_host_pause_guest();
     sev_tcg_vmsa_save(cpu_env(cs), buf);
     if (sealed) {
         /* A page of its own beyond the guest's memory. */
@@ -442,7 +442,7 @@ SevHostData *qmp_x_sev_host_vmsa(int64_t vcpu, Error **errp)
     if (runstate_is_running()) {
         resume_all_vcpus();
     }
-    return host_data(buf, SEV_PAGE_SIZE, sealed);
+    return sev_host_data(buf, SEV_PAGE_SIZE, sealed);
 }
 
 /* ---- interrupts ---- */
@@ -452,7 +452,7 @@ void qmp_x_sev_host_inject(uint8_t vector, bool has_vcpu, int64_t vcpu,
 {
     CPUState *cs = vcpu_at(has_vcpu ? vcpu : 0);
 
-    if (!active(errp)) {
+    if (!sev_host_active(errp)) {
         return;
     }
     if (!cs || vector < 16) {
@@ -516,13 +516,13 @@ SevHostTouchList *qmp_x_sev_host_page_trace(bool enable, Error **errp)
         error_setg(errp, "pages are traced in SEV-ES and SEV-SNP guests only");
         return NULL;
     }
-    pause_guest();
+    sev_host_pause_guest();
     for (int i = MIN(ntouches, MAX_TOUCHES) - 1; i >= 0; i--) {
         QAPI_LIST_PREPEND(list, touch_info(&touches[i]));
     }
     ntouches = 0;
     sev_tcg_tracing = enable;
-    resume_guest();
+    sev_host_resume_guest();
     return list;
 }
 
@@ -579,7 +579,7 @@ SevHostCounterList *qmp_x_sev_host_statistics(Error **errp)
     SevHostCounterList *list = NULL;
     SocCacheStats cache;
 
-    if (!active(errp)) {
+    if (!sev_host_active(errp)) {
         return NULL;
     }
     for (int i = 0; i < ARRAY_SIZE(counters); i++) {

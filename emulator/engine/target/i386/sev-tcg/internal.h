@@ -52,6 +52,8 @@ struct SevTcgCommon {
     bool require_secret_memory;
     bool have_key;
     uint8_t key[SOC_XEX_KEY_SIZE];
+    bool have_swap;
+    uint64_t swap[2];           /* x-launch-swap: addresses of two pages */
     bool launched;
     Error *migration_blocker;
     Notifier machine_done;
@@ -215,6 +217,9 @@ typedef enum SevPageType {
 } SevPageType;
 
 bool sev_tcg_launch(Error **errp);
+/* x-launch-swap: exchange two pages of the firmware image in memory. */
+bool sev_tcg_swap_firmware(uint64_t gpa, uint8_t *image, uint64_t size,
+                           Error **errp);
 /* 32 bytes (SEV, SEV-ES) or 48 (SEV-SNP), as hexadecimal digits. */
 char *sev_tcg_launch_digest(void);
 uint32_t sev_tcg_ap_entry(void);

@@ -189,6 +189,50 @@ static void fill_cpuid(uint8_t *page)
     stl_le_p(page, count);
 }
 
+/* ---- a host that loads pages elsewhere (x-launch-swap) ---- */
+
+/*
+ * The host gives the firmware the same pages in the same order, but two of
+ * them for each other's address.
+ */
+bool sev_tcg_swap_firmware(uint64_t gpa, uint8_t *image, uint64_t size,
+                           Error **errp)
+{
+    SevTcgCommon *sev = sev_tcg_common();
+    uint8_t first[SEV_PAGE_SIZE];
+    uint8_t *page[2];
+
+    if (!sev->have_swap) {
+        return true;
+    }
+    for (int i = 0; i < 2; i++) {
+        if (sev->swap[i] < gpa || sev->swap[i] - gpa >= size) {
+            error_setg(errp, "x-launch-swap: no page of the firmware image at"
+                       " %#" PRIx64, sev->swap[i]);
+            return false;
+        }
+        page[i] = image + (sev->swap[i] - gpa);
+    }
+    memcpy(first, page[0], SEV_PAGE_SIZE);
+    memcpy(page[0], page[1], SEV_PAGE_SIZE);
+    memcpy(page[1], first, SEV_PAGE_SIZE);
+    return true;
+}
+
+/* Where the host loads the page of the image that belongs at @page. */
+static uint64_t load_address(uint64_t page)
+{
+    SevTcgCommon *sev = sev_tcg_common();
+    uint64_t gpa = sev_tcg_gfn_of(page) << SEV_PAGE_BITS;
+
+    for (int i = 0; sev->have_swap && i < 2; i++) {
+        if (gpa == sev->swap[i]) {
+            return sev_tcg_page_of(sev->swap[1 - i] >> SEV_PAGE_BITS);
+        }
+    }
+    return page;
+}
+
 /* ---- launching ---- */
 
 static void launch_page(SevPageType type, uint64_t page, const uint8_t *data)
@@ -265,7 +309,9 @@ static bool launch_snp(Error **errp)
         return false;
     }
     for (uint64_t page = ram_pages; page < sev_tcg_rmp.pages; page++) {
-        launch_page(SEV_PAGE_TYPE_NORMAL, page, sev_tcg_host_page(page));
+        uint64_t to = load_address(page);
+
+        launch_page(SEV_PAGE_TYPE_NORMAL, to, sev_tcg_host_page(to));
     }
     for (unsigned i = 0; i < nsections; i++) {
         if (!launch_section(&sections[i], errp)) {

@@ -7,6 +7,7 @@
 #include "qemu/error-report.h"
 #include "qapi/error.h"
 #include "qapi/visitor.h"
+#include "qemu/cutils.h"
 #include "internal.h"
 
 static const char *const cipher_names[] = { "auto", "aesni", "portable" };
@@ -97,6 +98,23 @@ static void set_debug_key(Object *obj, const char *value, Error **errp)
     warn_report("%s: the memory is encrypted with a key that is"
                 " written on the command line (debug-key)",
                 object_get_typename(obj));
+}
+
+static void set_launch_swap(Object *obj, const char *value, Error **errp)
+{
+    SevTcgCommon *sev = SEV_TCG_COMMON(obj);
+    const char *rest;
+
+    if (is_fixed("x-launch-swap", errp)) {
+        return;
+    }
+    sev->have_swap = !qemu_strtou64(value, &rest, 0, &sev->swap[0]) &&
+        *rest == '/' && !qemu_strtou64(rest + 1, NULL, 0, &sev->swap[1]) &&
+        !((sev->swap[0] | sev->swap[1]) % SEV_PAGE_SIZE);
+    if (!sev->have_swap) {
+        error_setg(errp, "x-launch-swap must be two addresses of pages, as"
+                   " 0xffc41000/0xffc42000");
+    }
 }
 
 static void set_cache_op(Object *obj, const char *value, Error **errp)
@@ -369,6 +387,8 @@ void sev_tcg_add_properties(ObjectClass *oc)
              "auto, aesni or portable; reads as the one in use");
     add_word(oc, "debug-key", NULL, set_debug_key,
              "64 hexadecimal digits: data key and tweak key, for tests only");
+    add_word(oc, "x-launch-swap", NULL, set_launch_swap,
+             "the host exchanges two pages of the firmware image at launch");
     add_word(oc, "cache-op", NULL, set_cache_op,
              "set to wbnoinvd, wbinvd or invd to act on the whole SoC cache");
     add_word(oc, "cache-protection", get_cache_protection, NULL,

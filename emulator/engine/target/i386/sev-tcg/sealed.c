@@ -25,9 +25,13 @@
 #include "tcg/perf.h"
 #include "internal.h"
 
-/* The guest's code, and the intermediate and host code made of it. */
+/*
+ * The guest's code, and the intermediate and host code made of it.  LOG_UNIMP
+ * prints the bytes of instructions that do not exist.
+ */
 #define LOGS_OF_CODE (CPU_LOG_TB_IN_ASM | CPU_LOG_TB_OUT_ASM | CPU_LOG_TB_OP | \
-                      CPU_LOG_TB_OP_OPT | CPU_LOG_TB_OP_IND | LOG_TB_OP_PLUGIN)
+                      CPU_LOG_TB_OP_OPT | CPU_LOG_TB_OP_IND | \
+                      LOG_TB_OP_PLUGIN | LOG_UNIMP)
 /* What prints registers, be it only where the guest is. */
 #define LOGS_OF_REGISTERS (CPU_LOG_INT | CPU_LOG_EXEC | CPU_LOG_PCALL | \
                            CPU_LOG_TB_CPU | CPU_LOG_TB_FPU | CPU_LOG_TB_VPU | \

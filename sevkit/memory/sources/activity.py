@@ -1,0 +1,55 @@
+"""Whether data may have moved while a process was searched: it ran meanwhile, or another one can write to its memory.
+
+What moves from memory that was not searched yet to memory that was is never seen. So a search of a process that ran
+cannot show that something is not there.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from sevkit import procfs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_MAY_RUN = "RW"  # states in stat, proc(5): running, waking
+
+
+def ran(pid: int) -> dict[int, str] | None:
+    """The threads of a process and how often and how long each has run (schedstat); None if it cannot be told.
+
+    Equal at two moments, no thread of it ran between them. A thread that is running at one of them makes it None.
+    """
+    found: dict[int, str] = {}
+    try:
+        for thread in map(int, os.listdir(f"/proc/{pid}/task")):  # noqa: PTH208 - pathlib would cost start-up time
+            time, _, slices = procfs.read(f"/proc/{pid}/task/{thread}/schedstat").split()
+            state = procfs.thread_state(pid, thread)
+            if not state or state in _MAY_RUN:
+                return None
+            found[thread] = f"{time} {slices}"
+    except (OSError, ValueError):  # it ended, or a kernel without CONFIG_SCHED_INFO
+        return None
+    return found
+
+
+def writers(pid: int, files: Iterable[tuple[str, int]]) -> list[int]:
+    """Other processes that map one of these files (device, inode) to write to it, and are not stopped.
+
+    Processes of other users are not seen without privileges.
+    """
+    wanted = set(files)
+    if not wanted:
+        return []
+    others = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208
+    return [other for other in others if other not in (pid, os.getpid()) and _writes(other, wanted)]
+
+
+def _writes(pid: int, wanted: set[tuple[str, int]]) -> bool:
+    for line in procfs.read(f"/proc/{pid}/maps").splitlines():
+        _, perms, _, device, inode, *_ = line.split(maxsplit=5)
+        if perms[1] == "w" and perms[3] == "s" and (device, int(inode)) in wanted:
+            return procfs.thread_state(pid, pid) not in ("T", "t")
+    return False
