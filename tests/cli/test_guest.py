@@ -1,5 +1,6 @@
 """``sevkit guest`` on the mock: the same commands as on real hypervisors."""
 
+import os
 import re
 from pathlib import Path
 
@@ -196,3 +197,9 @@ def test_top_shows_what_memory_looks_like(sevkit: Run, sevkit_json: RunJson, moc
     assert "LOOKS" in out
     assert out.startswith("NAME")
     assert "\nm " in out
+
+
+def test_a_pipe_is_no_snapshot(sevkit: Run, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    status, _, err = sevkit("guest", "restore", str(tmp_path / "pipe"))
+    assert (status, "is no snapshot" in err) == (2, True)
