@@ -1,8 +1,9 @@
 """The benchmark report as one self-contained HTML page."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from sevkit.bench.payload import ComparisonRow
+from sevkit.bench.payload import ComparisonRow, ReproducedRow
 from sevkit.bench.report import Report, forests, study_ratio
 from sevkit.render import bench_parts, bench_svg, bench_tables
 from sevkit.render.page import page
@@ -16,9 +17,10 @@ _PROVENANCE = {
 _MOST_FINDINGS = 200
 
 
-def render(report: Report) -> str:
-    """The page as text."""
-    return page("bench_report.html.j2", **_values(report))
+def render(report: Report, study: Sequence[ReproducedRow] = ()) -> str:
+    """The page as text; ``study`` are the rows of the published study, each with what answers to it."""
+    rows = [(bench_tables.study_row(row), "" if row["here"] is None else row["here"]["verdict"]) for row in study]
+    return page("bench_report.html.j2", **_values(report), study=rows, study_columns=bench_tables.STUDY_COLUMNS)
 
 
 def _values(report: Report) -> dict[str, Any]:

@@ -71,26 +71,20 @@ def text(comparisons: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join([*_aligned(cells, right={4, 5, 6}), *(["", *notes] if notes else [])]) + "\n"
 
 
+STUDY_COLUMNS = (
+    *("family", "workload", "storage", "metric", "study", "here", "95 % interval", "better", "verdict"),
+    "measured as, or why not",
+)
+
+
 def beside_study(rows: Sequence[Mapping[str, Any]]) -> str:
     """Each row of the published study beside what was measured here, for a terminal; reasons where nothing was."""
-    head = [
-        "family",
-        "workload",
-        "storage",
-        "metric",
-        "study",
-        "here",
-        "95 % interval",
-        "better",
-        "verdict",
-        "measured as",
-    ]
-    return (
-        "\n".join(_aligned([head, *([clean.line(cell) for cell in _study_row(r)] for r in rows)], right={4, 5})) + "\n"
-    )
+    lines = [list(STUDY_COLUMNS), *([clean.line(cell) for cell in study_row(row)] for row in rows)]
+    return "\n".join(_aligned(lines, right={4, 5})) + "\n"
 
 
-def _study_row(row: Mapping[str, Any]) -> list[str]:
+def study_row(row: Mapping[str, Any]) -> list[str]:
+    """One row of the study as cells, the last with the workload that stands in, or why there is nothing."""
     here = row["here"]
     cells = [row["family"], row["workload"], row["storage"] or "", row["metric"], ratio(row["study_ratio"])]
     if here is None:

@@ -14,6 +14,7 @@ from sevkit.bench.campaign import directory as campaign
 from sevkit.bench.campaign import estimate, plan, room
 from sevkit.bench.campaign.directory import Wish
 from sevkit.errors import NoSpaceError, UsageError
+from sevkit.render import bench_html
 from sevkit.vocabulary import Mode
 
 MODES = [Mode.NOSEV, Mode.SEV_SNP]
@@ -84,6 +85,11 @@ def test_every_row_stands_beside_the_studys_number(tmp_path: Path) -> None:
     compared = next(c.as_dict() for c in report.comparisons if c.series.workload == "linux-small")
     assert reports.study_ratio(shown, compared) == linux.study
     assert any(note.startswith("memcpy: sevkit's membench stands in") for note in shown.mistakes)
+    told = bench_html.render(shown, [row.as_dict() for row in rows])
+    table = told.partition("row by row")[2].partition("</table>")[0]
+    assert table.count("<tr>") == 1 + len(rows)
+    assert "--workload bw_write measures it" in table
+    assert "row by row" not in bench_html.render(shown)
 
 
 def test_a_row_without_a_measurement_says_why(tmp_path: Path) -> None:
@@ -100,7 +106,7 @@ def test_a_row_without_a_measurement_says_why(tmp_path: Path) -> None:
 def test_a_compilation_that_cannot_end_is_refused_before_it_starts() -> None:
     with pytest.raises(UsageError, match=r"one sample of .* its limit is") as caught:
         estimate.check_budget(laid_out("paper", emulated=True, budget=1e9, vcpus=(1,)))
-    assert "--small" in str(caught.value.hint)
+    assert "paper-small" in str(caught.value.hint)
     estimate.check_budget(laid_out("paper-small", emulated=True))
 
 

@@ -20,6 +20,8 @@ from sevkit.guest.spec import StorageKind
 from sevkit.vocabulary import Mode
 
 _IMAGES = ("mini", "bench", "study", "study-small")  # the last two have all of bench
+# Of a workload: what only describes it, or estimates its duration.
+_ESTIMATES = frozenset({"title", "seconds", "emulated", "jobs", "memory_mib", "differs"})
 SWEEPS = ("vcpus", "memory_mib", "storage", "cache", "guests")
 
 
@@ -102,7 +104,12 @@ class Plan:
 
     def fingerprint(self) -> str:
         """Changes with everything that determines the measurement; a campaign is resumed only with the same one."""
-        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:16]
+        whole = self.as_dict()
+        whole["workloads"] = {
+            name: {key: value for key, value in workload.items() if key not in _ESTIMATES}
+            for name, workload in whole["workloads"].items()
+        }
+        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]
 
     def as_dict(self) -> dict[str, Any]:
         """The plan as JSON values."""

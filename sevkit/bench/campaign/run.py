@@ -161,7 +161,7 @@ def run(
         if len(state.finished) == len(plan.configs):
             reason = "narrow"
             break
-        if state.enough():
+        if state.enough() and (boot < plan.profile.most_boots or state.wanted(blocks)):
             reason = "budget"
             break
     _end(recorder, reason, boot)

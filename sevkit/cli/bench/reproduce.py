@@ -70,7 +70,8 @@ def _result(outcome: Any, prepared: Any, output: Path, html: Path | None) -> Res
     if html is not None:
         from sevkit.render import bench_html
 
-        write_text(html, bench_html.render(reproduce.with_study(report, prepared.plan, rows)))
+        shown = [row.as_dict() for row in rows]
+        write_text(html, bench_html.render(reproduce.with_study(report, prepared.plan, rows), shown))
     full: Reproduced = {
         **data,
         "rows": [row.as_dict() for row in rows],
