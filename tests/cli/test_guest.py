@@ -1,6 +1,7 @@
 """``sevkit guest`` on the mock: the same commands as on real hypervisors."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -216,3 +217,9 @@ def test_whose_options_are_whose(sevkit: Run, mock_guest: str) -> None:
         status, out, err = sevkit("guest", *argv)
         assert (status, out) == (2, ""), argv
         assert "--privat" in err or "--moed" in err
+
+
+def test_a_pipe_is_no_snapshot(sevkit: Run, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    status, _, err = sevkit("guest", "restore", str(tmp_path / "pipe"))
+    assert (status, "is no snapshot" in err) == (2, True)
