@@ -59,9 +59,8 @@ class Holder:
 
     def __init__(self, guest: EmulatorGuest) -> None:
         self.guest, self.seed = guest, int.from_bytes(os.urandom(7), "little")
-        guest.run(
-            "insmod /bin/virtio_balloon.ko && echo 4 >/proc/sys/vm/nr_hugepages && echo madvise >/sys/kernel/mm/transparent_hugepage/enabled && mkdir /tmp/h"
-        )
+        guest.run("insmod /bin/virtio_balloon.ko && echo 4 >/proc/sys/vm/nr_hugepages && mkdir /tmp/h")
+        guest.run("echo madvise >/sys/kernel/mm/transparent_hugepage/enabled")  # off by itself below 512 MiB of RAM
         guest.run(f"(hold {self.seed} /tmp/h </dev/null >/tmp/h/log 2>&1 & echo $! >/tmp/h/pid)")
         guest.run_until("cat /tmp/h/state /tmp/h/log", lambda text: text.split() == HELD.split())
 
