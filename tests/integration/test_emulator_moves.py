@@ -19,7 +19,11 @@ from sevkit.vocabulary import Mode
 from .emulator_guest import SOURCES, Emulator, EmulatorGuest, compile_static, spec
 from .test_emulator_faith import emulator  # noqa: F401 - a fixture
 
-pytestmark = [pytest.mark.guest, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.guest,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif("SEVKIT_TEST_MOVES" not in os.environ, reason="on demand: not yet seen to pass in an SEV guest"),
+]
 
 KINDS = ("huge", "transparent", "small")
 HELD = " ".join(f"{kind} 1" for kind in KINDS)
