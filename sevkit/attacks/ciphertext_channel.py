@@ -65,7 +65,7 @@ def guest(lab: GuestLab, note: Notebook) -> Observation:
     note.predict("Two plaintexts, one address: two ciphertexts. Which is which tells the key, without any decryption.")
     account = Account(lab, "bits")
     (page,) = find(lab, note, [account])
-    lab.guest.run(f"dd if=/dev/urandom bs=1 count=1 status=none | od -An -tu1 | tr -d ' ' >{_KEY_FILE}")
+    lab.guest.run(f"key=$(od -An -N1 -tu1 /dev/urandom) && echo $key >{_KEY_FILE}")
     blocks = [_stored(lab, account, page, number) for number in range(8)]
     note.host(f"The host reads {len(set(blocks))} different texts in 8 turns. The first:", blocks[0][:BLOCK])
     guess = sum((block == blocks[0]) << number for number, block in enumerate(blocks))

@@ -29,7 +29,7 @@ mkdir $d
 trap 'rmdir $d' EXIT
 [ -z "$2" ] || echo "$2" > $d/privlevel
 printf "$1" > $d/inblob
-for blob in outblob auxblob; do od -An -v -tx1 < $d/$blob | tr -d ' \n'; echo; done
+for blob in outblob auxblob; do hex=$(od -An -v -tx1 < $d/$blob); echo $hex; done
 """
 _NO_CONFIGFS = 77
 _VMPL = ["sh", "-c", "cat /sys/devices/system/cpu/sev/vmpl 2>/dev/null || echo 0"]

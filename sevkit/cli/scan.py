@@ -120,7 +120,7 @@ def _human_verdict(data: Scan) -> Iterator[str]:
         return
     names = ", ".join(missing[:_NAMED]) + (f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else "")
     if data["verdict"] == "inconclusive":
-        yield f"inconclusive: {names} not found, but not all of the memory was searched as it was at one moment"
+        yield f"inconclusive: {names} not found, which proves nothing here"
     else:
         yield f"not found: {names}, in what was searched. This does not cover:"
         yield from (f"  {limit}" for limit in data["limits"])

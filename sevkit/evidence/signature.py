@@ -6,12 +6,14 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sevkit import textfile
 from sevkit.errors import NotPermittedError, UsageError
 from sevkit.evidence.payload import Finding
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+_LARGEST = 256 << 20  # bytes of a report
 SIGNATURE = ".sig"  # beside the report: Base64 of the 64 bytes, or an SSH signature
 _SSH = b"-----BEGIN SSH SIGNATURE-----"
 # What the signature is for (OpenSSH: PROTOCOL.sshsig). "file" is what its manual uses.
@@ -58,7 +60,7 @@ def check(path: Path, public: Path | None) -> Finding:
         return {"what": what, "state": "open", "detail": "is not checked: give --key"}
     key = _public_key(public)
     try:
-        kind = _verify(key, read(beside), path.read_bytes())
+        kind = _verify(key, read(beside), read(path))
     except (InvalidSignature, ValueError, struct.error):
         return {"what": what, "state": "wrong", "detail": f"{beside.name} is not this key's for this report"}
     return {"what": what, "state": "confirmed", "detail": f"{kind}, by the key in {public}"}
@@ -115,10 +117,14 @@ def _string(data: bytes) -> bytes:
 
 
 def read(path: Path) -> bytes:
-    """The bytes of a file; raises UsageError or NotPermittedError."""
+    """The bytes of a file; raises UsageError or NotPermittedError. A pipe or a device must not hold the check up."""
     try:
-        return path.read_bytes()
+        with open(path, "rb", opener=textfile.at_once) as file:
+            data = file.read(_LARGEST + 1) or b""
     except PermissionError as error:
         raise NotPermittedError(f"cannot read {path}: {error.strerror}") from error
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
+    if len(data) > _LARGEST:
+        raise UsageError(f"{path} is larger than {_LARGEST >> 20} MiB")
+    return data

@@ -111,14 +111,32 @@ def _pad(cell: str, width: int, right: bool) -> str:
     return cell.rjust(width) if right else cell.ljust(width)
 
 
+_MOST_NAMES = 4  # that a note lists
+
+
 def _notes(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Reasons and warnings, each once, with how often it applies."""
-    counted: dict[str, int] = {}
+    """Reasons and warnings, each once, with the rows that it is about."""
+    about: dict[str, list[str]] = {}
     for comparison in comparisons:
         reasons = [comparison["reason"]] if comparison["verdict"] == "refused" else []
         for note in {*reasons, *comparison["warnings"]} - {""}:
-            counted[note] = counted.get(note, 0) + 1
-    return [f"note ({count} of {len(comparisons)}): {clean.line(note)}" for note, count in sorted(counted.items())]
+            about.setdefault(note, []).append(_name(comparison))
+    return [f"note ({_which(names, len(comparisons))}): {clean.line(note)}" for note, names in sorted(about.items())]
+
+
+def _name(comparison: Mapping[str, Any]) -> str:
+    """The row as a sentence names it: its workload, and the storage if it has one."""
+    return clean.line(" · ".join(filter(None, (comparison["workload"], comparison["storage"]))))
+
+
+def _which(names: Sequence[str], rows: int) -> str:
+    """The rows that a note is about, by name; their number alone if it is about most of them."""
+    different = list(dict.fromkeys(names))
+    if len(names) == rows:
+        return "every row"
+    if len(different) > _MOST_NAMES:
+        return f"{len(names)} of {rows} rows"
+    return ", ".join(different)
 
 
 def markdown(comparisons: Sequence[Mapping[str, Any]]) -> str:

@@ -266,6 +266,16 @@ def test_files_that_a_report_names_do_not_hold_the_check_up(
     assert (status, states(envelope)[f"kernel {path}"]) == (0, "open")
 
 
+@pytest.mark.parametrize("path", ["/dev/zero", "pipe"])
+def test_what_is_no_report_does_not_hold_the_check_up(
+    path: str, sevkit: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(signature, "_LARGEST", 1 << 20)
+    os.mkfifo("pipe")
+    assert sevkit("report-check", path)[0] == 2
+
+
 def test_a_key_that_stands_twice_in_the_record_is_damage(report: Path, sevkit_json: RunJson) -> None:
     text = report.read_text().replace('"operator":', '"operator": "somebody else", "operator":')
     report.write_text(text)

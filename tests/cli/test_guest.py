@@ -1,5 +1,7 @@
 """``sevkit guest`` on the mock: the same commands as on real hypervisors."""
 
+import json
+import os
 import re
 from pathlib import Path
 
@@ -135,7 +137,8 @@ def test_an_option_without_effect_is_refused(line: str, sevkit: Run, tmp_path: P
 
 def test_run_gives_the_status_of_the_command(sevkit: Run, sevkit_json: RunJson) -> None:
     assert sevkit("guest", "run", "--hypervisor", "mock", "--", "echo", "a")[:2] == (0, "a\n")
-    status, envelope = sevkit_json("guest", "run", "--hypervisor", "mock", "false")
+    status, out, _ = sevkit("guest", "run", "--hypervisor", "mock", "--json", "false")
+    envelope = json.loads(out)
     assert status == envelope["data"]["status"] == 1
     assert envelope["data"]["provenance"] == "mock"
     assert sevkit_json("guest", "list")[1]["data"]["guests"] == []
@@ -172,7 +175,8 @@ def test_reboot_keeps_name_and_spec(sevkit_json: RunJson, mock_guest: str) -> No
 
 @pytest.mark.parametrize("options", [["--mode", "sev"], ["--mode", "sev-snp", "--hypervisor", "qemu"], []])
 def test_a_seed_that_nothing_would_use_is_refused(options: list[str], sevkit: Run) -> None:
-    words = ["--hypervisor", "emulated", *options, "--platform-seed", "x", "--dry-run"]
+    where = [] if "--hypervisor" in options else ["--hypervisor", "emulated"]
+    words = [*where, *options, "--platform-seed", "x", "--dry-run"]
     status, _, err = sevkit("guest", "launch", *words)
     assert status == 2
     assert "--platform-seed" in err
@@ -196,3 +200,26 @@ def test_top_shows_what_memory_looks_like(sevkit: Run, sevkit_json: RunJson, moc
     assert "LOOKS" in out
     assert out.startswith("NAME")
     assert "\nm " in out
+
+
+def test_whose_options_are_whose(sevkit: Run, mock_guest: str) -> None:
+    """A misspelt option is no word for the guest, and the guest command's options are its own."""
+    assert sevkit("guest", "exec", mock_guest, "echo", "-t", "--timeout", "x")[:2] == (0, "-t --timeout x\n")
+    assert sevkit("guest", "exec", mock_guest, "--timeout", "9", "--", "echo", "--json")[:2] == (0, "--json\n")
+    assert sevkit("guest", "exec", "--timeout", "9", mock_guest, "echo", "a")[:2] == (0, "a\n")
+    for argv in (
+        ("exec", mock_guest, "--privat", "--", "true"),
+        ("exec", mock_guest, "--private", "true"),
+        ("exec", "--privat", mock_guest, "true"),
+        ("run", "--moed", "sev", "--hypervisor", "mock", "--", "true"),
+        ("run", "--moed", "sev", "--hypervisor", "mock", "true"),
+    ):
+        status, out, err = sevkit("guest", *argv)
+        assert (status, out) == (2, ""), argv
+        assert "--privat" in err or "--moed" in err
+
+
+def test_a_pipe_is_no_snapshot(sevkit: Run, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    status, _, err = sevkit("guest", "restore", str(tmp_path / "pipe"))
+    assert (status, "is no snapshot" in err) == (2, True)

@@ -4,7 +4,7 @@ import asyncio
 import base64
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,8 @@ class Draw:
 
     def command(self) -> Command:
         """One command with its arguments."""
-        few: tuple[Callable[[], Command], ...] = (self.pair, self.page, self.update, self.data, self.vcpu)
-        return self.random.choice((*few, self.lies, self.rest))()
+        kinds: tuple[Callable[[], Command], ...] = (self.pair, self.page, self.update, self.data, self.vcpu, self.rest)
+        return self.random.choice(kinds)()
 
     def pair(self) -> Command:
         name = self.random.choice(("remap", "alias", "swap"))
@@ -66,14 +66,15 @@ class Draw:
         text = base64.b64encode(bytes(draw.choice((0, 1, 16, 4096, 5000)))).decode()
         return "x-sev-host-write", {"gpa": self.gpa(), "data": draw.choice((text, "!!", "A"))}
 
-    def lies(self) -> Command:
+    def abuse(self) -> Command:
+        """What the host asks of the firmware and of the processor, and what it answers in the processor's place."""
         draw = self.random
         leaf = draw.choice((0, 7, 0xD, 0x8000001F, 0xFFFFFFFF))
         values = {name: draw.getrandbits(32) for name in ("index", "eax", "ebx", "ecx", "edx") if draw.random() < 0.5}
         size = draw.choice((0, 1, 16, 4096, 4097, 1 << 31))
         commands: tuple[Command, ...] = (
             ("x-sev-host-debug-decrypt", {"gpa": self.gpa(), "size": size}),
-            ("x-sev-host-asid-walk", {"gpa": self.gpa(), "asid": draw.choice((0, 1, 2, 65535))}),
+            ("x-sev-host-asid-walk", {"gpa": self.gpa() & -draw.choice((1, 8)), "asid": draw.choice((0, 0, 1, 65535))}),
             ("x-sev-host-cpuid", {"function": leaf, **values}),
             ("x-sev-host-cpuid-restore", {}),
         )
@@ -100,6 +101,15 @@ class Draw:
         return draw.choice(commands)
 
 
+def _some(draw: Draw, count: int) -> Iterator[Command]:
+    """So many commands, and after every fourth one more that leaves the guest's memory as it is."""
+    other = Draw(count, draw.ram)
+    for number in range(count):
+        yield draw.command()
+        if number % 4 == 0:
+            yield other.abuse()
+
+
 def throw(socket: Path, draw: Draw, count: int) -> Counter[str]:
     """Send them one by one; how many of each were accepted, or refused (a minus sign). A guest that stops goes on."""
     from qemu.qmp import ExecuteError
@@ -108,8 +118,7 @@ def throw(socket: Path, draw: Draw, count: int) -> Counter[str]:
 
     async def all_of_them() -> None:
         async with qmp.connected(socket) as client:
-            for number in range(count):
-                name, arguments = draw.command()
+            for number, (name, arguments) in enumerate(_some(draw, count)):
                 try:
                     await asyncio.wait_for(client.execute(name, arguments), 120)
                     seen[name] += 1

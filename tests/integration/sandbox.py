@@ -4,6 +4,7 @@ Its temporary files, state and home are in one directory; its processes carry th
 environment, down to grandchildren that lost their parents.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -11,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,12 @@ class Sandbox:
             except OSError:
                 continue
         return found
+
+    def end(self) -> None:
+        """Kill what still runs in this world; what is stopped dies of SIGKILL too."""
+        for pid in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def settle(self, seconds: float = 15.0) -> None:
         """Wait until no process of this world is left."""
@@ -183,6 +190,11 @@ class Stepped:
 
 
 @pytest.fixture
-def box(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
-    """A world of its own, under a short name: what is below it has to fit into the 107 bytes of a socket's."""
-    return Sandbox(tmp_path_factory.mktemp("box"))
+def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """A world of its own, under a short name: what is below it has to fit into the 107 bytes of a socket's.
+
+    It ends with the test: a test that fails leaves no detached guest, and no process that it stopped.
+    """
+    world = Sandbox(tmp_path_factory.mktemp("box"))
+    yield world
+    world.end()

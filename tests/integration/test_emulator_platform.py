@@ -388,7 +388,7 @@ def test_the_vmm_answers_whatever_the_host_asks(victim: Machine) -> None:
     seen = throw(victim.home / "qmp", Draw(HOST_COMMANDS, 64 << 20), HOST_COMMANDS)
     assert victim.process.poll() is None, victim.log()[-2000:]
     names = {name.removeprefix("-") for name in seen if "x-sev-host" in name}
-    never = {"x-sev-host-debug-decrypt"}  # the victim's policy forbids it
+    never = {"x-sev-host-debug-decrypt"}  # the policy does not allow it
     assert {name for name in names if name in seen} == names - never  # each was accepted at least once
     assert {name for name in names if f"-{name}" in seen} >= {
         f"x-sev-host-{each}" for each in ("remap", "read", "vmsa")

@@ -80,11 +80,13 @@ def shared(hypervisor: QemuHypervisor, programs: dict[str, Path], state: None) -
     """An SEV-SNP guest with a 6.12 kernel and two vCPUs."""
     spec = GuestSpec(name="snp", mode=Mode.SEV_SNP, image="mini-6.12", vcpus=2, platform_seed=SEED)
     running = hypervisor.launch(spec, timeout=300)
-    for name, path in programs.items():
-        running.put(path, f"/bin/{name}")
-        running.run(f"chmod 755 /bin/{name}")
-    yield running
-    running.stop()
+    try:
+        for name, path in programs.items():
+            running.put(path, f"/bin/{name}")
+            running.run(f"chmod 755 /bin/{name}")
+        yield running
+    finally:
+        running.stop()
 
 
 @pytest.fixture
@@ -415,8 +417,10 @@ def test_systemd_recognises_the_guest(hypervisor: QemuHypervisor, detect_virt: d
 
 def test_the_firmware_model_ends_with_its_guest(hypervisor: QemuHypervisor) -> None:
     guest = hypervisor.launch(GuestSpec(name="short", mode=Mode.SEV_SNP, memory_mib=256), timeout=300)
-    children = list(guest._children)
-    assert len(children) == 2
-    guest.stop()
+    try:
+        children = list(guest._children)
+        assert len(children) == 2
+    finally:
+        guest.stop()
     assert all(child.poll() is not None for child in children)
     assert registry.running() == []

@@ -122,11 +122,13 @@ def test_guests_die_with_their_owner(qemu: QemuHypervisor) -> None:
         "QemuHypervisor().launch(GuestSpec(name='owned')); print('up', flush=True); time.sleep(600)"
     )
     owner = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
-    assert owner.stdout is not None
-    assert owner.stdout.readline() == b"up\n"
-    pid = registry.read("owned").pid
-    owner.send_signal(signal.SIGKILL)
-    owner.wait(10)
+    try:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == b"up\n"
+        pid = registry.read("owned").pid
+    finally:
+        owner.send_signal(signal.SIGKILL)
+        owner.wait(10)
     _until(lambda: not psutil.pid_exists(pid))
     assert registry.running() == []
     assert not registry.folder("owned").exists()
@@ -161,11 +163,13 @@ def test_cycles_leave_nothing_behind(qemu: QemuHypervisor) -> None:
     before = None
     for number in range(cycles):
         started = qemu.launch(GuestSpec(name=f"cycle-{number}", memory_mib=192))
-        secret = os.urandom(16).hex()
-        started.run(f"echo {secret} >/tmp/secret")
-        with LiveMemory(started.pid) as memory:
-            assert scan(memory, [Pattern(secret.encode())]).hits
-        started.stop()
+        try:
+            secret = os.urandom(16).hex()
+            started.run(f"echo {secret} >/tmp/secret")
+            with LiveMemory(started.pid) as memory:
+                assert scan(memory, [Pattern(secret.encode())]).hits
+        finally:
+            started.stop()
         if before is None:  # the first cycle may open what then stays open (a library's log, say)
             before = me.num_fds()
     assert me.num_fds() == before

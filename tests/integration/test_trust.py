@@ -171,8 +171,10 @@ def test_a_pid_used_again_is_not_taken_for_a_guest(guests: Path, row: Row) -> No
     time.sleep(0.05)  # start times are in ticks of 10 ms
     try:
         guest = MockHypervisor().launch(GuestSpec(name="g", memory_mib=64))
-        record = json.loads((guests / "g/guest.json").read_text())
-        guest.stop()
+        try:
+            record = json.loads((guests / "g/guest.json").read_text())
+        finally:
+            guest.stop()
         registry.claim("g")
         (guests / "g/guest.json").write_text(json.dumps({**record, "pid": bystander.pid}))
         (guests / "g/guest.json").chmod(0o600)

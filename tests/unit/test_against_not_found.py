@@ -24,6 +24,7 @@ from sevkit.memory.search import native
 from sevkit.memory.search.patterns import Pattern
 from sevkit.memory.search.request import Request, answer
 from sevkit.memory.search.scan import scan
+from sevkit.memory.sources import activity
 from sevkit.memory.sources.base import Session
 from sevkit.memory.sources.core import CoreMemory
 from sevkit.memory.sources.process import LiveMemory
@@ -86,6 +87,14 @@ def test_padding_between_streams_is_part_of_the_format(tmp_path: Path) -> None:
     path = tmp_path / "image.raw.xz"
     path.write_bytes(lzma.compress(bytes(5000)) + bytes(8) + lzma.compress(SECRET) + bytes(4))
     assert searched(path) == (1, ExitCode.DONE)
+
+
+def test_an_image_of_raw_memory_that_ends_within_a_page_proves_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "image.raw"
+    path.write_bytes(bytes(PAGE) + SECRET[:20])
+    assert searched(path) == (0, ExitCode.INCONCLUSIVE)
+    path.write_bytes(bytes(2 * PAGE))
+    assert searched(path) == (0, ExitCode.DONE)
 
 
 # --- cores
@@ -367,6 +376,29 @@ def test_a_wake_up_between_start_and_end_is_noticed(late: "subprocess.Popen[byte
         assert memory.moved() == []
         say(late, b"nothing")
         assert "--hold" in memory.moved()[0]
+
+
+ONE_MEMORY = """
+import ctypes, mmap, os, sys
+libc, stack = ctypes.CDLL(None), mmap.mmap(-1, 1 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+top = ctypes.addressof(ctypes.c_char.from_buffer(stack)) + (1 << 20) - 64
+child = libc.clone(ctypes.cast(libc.pause, ctypes.c_void_p), ctypes.c_void_p(top), 0x100 | 17, None)  # CLONE_VM
+print(child, flush=True)
+sys.stdin.read()
+os.kill(child, 9)
+"""
+
+
+def test_a_process_that_shares_the_address_space_can_write_to_it() -> None:
+    """It is no thread, so that holding the process does not stop it."""
+    argv = [sys.executable, "-c", ONE_MEMORY]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        found = activity.writers(process.pid, [])
+        assert process.stdin is not None
+        process.stdin.close()
+    assert found == [child]
 
 
 SHARING = """

@@ -1,7 +1,10 @@
 """Programs that fail and end with status 0: what they should have made is checked, not what they return."""
 
+import importlib.util
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +14,7 @@ import pytest
 
 from sevkit.bench.campaign import sources
 from sevkit.bench.imports.parse import _fio
+from sevkit.cli.bench.common import write_figures
 from sevkit.container import images
 from sevkit.errors import BadInputError, GuestError, HypervisorError, MissingToolError, SevkitError
 from sevkit.guest import apt, channel, debian, ext4, image
@@ -231,6 +235,65 @@ def test_the_base_image_is_pulled_by_its_digest() -> None:
     engine = Registry()
     assert images.base(engine, lambda _: None) == "pulled"  # type: ignore[arg-type]
     assert engine.pulled == [f"debian@{images.pinned()}", images.BASE]
+
+
+class Importer(Engine):
+    """An engine that cannot pull, and says only in its log that it did not import an image."""
+
+    def __init__(self, *, takes: bool) -> None:
+        super().__init__([])
+        self.takes, self.taken = takes, False
+        self.client.api.import_image_from_file = self.import_image
+
+    def import_image(self, archive: str, **_: str) -> str:
+        assert Path(archive).exists()
+        self.taken = self.takes
+        return '{"error": "no space left"}' if not self.takes else '{"status": "sha256:1"}'
+
+    def get(self, name: str) -> SimpleNamespace:
+        from docker.errors import ImageNotFound
+
+        if not self.taken:
+            raise ImageNotFound(name)
+        return SimpleNamespace(id="sha256:1", attrs={"Size": 1})
+
+
+@pytest.mark.parametrize("takes", [True, False])
+def test_an_engine_that_refuses_an_import_in_its_log_only(takes: bool, fake: Fake) -> None:
+    fake("mmdebstrap", 'for last; do :; done; echo archive >"$last"')
+    engine = Importer(takes=takes)
+    if takes:
+        images._make_base(engine, "no network")  # type: ignore[arg-type]
+        return
+    with pytest.raises(images.BuildError, match="did not take") as caught:
+        images._make_base(engine, "no network")  # type: ignore[arg-type]
+    assert "no space left" in (caught.value.detail or "")
+
+
+@pytest.mark.parametrize("script", ["exit 0", 'for w; do [ "$o" = -o ] && echo %PDF >"$w"; o=$w; done'])
+def test_rsvg_convert_that_makes_no_file(script: str, fake: Fake, tmp_path: Path) -> None:
+    fake("rsvg-convert", script)
+    (tmp_path / "a-chart.pdf").write_bytes(b"%PDF of an earlier run")
+    if script == "exit 0":
+        with pytest.raises(SevkitError, match="made no"):
+            write_figures([("a chart", '<svg viewBox="0 0 9 9"></svg>')], tmp_path)
+    else:
+        written = write_figures([("a chart", '<svg viewBox="0 0 9 9"></svg>')], tmp_path)
+        assert [Path(path).suffix for path in written] == [".svg", ".pdf"]
+
+
+def test_pip_audit_is_told_to_fail_for_what_it_skips() -> None:
+    """Without --strict it ends with 0 when it skipped packages. Where it is installed, its help must know the options."""
+    nightly = Path(__file__).parents[2] / ".github/workflows/nightly.yml"
+    if not nightly.exists():
+        pytest.skip("no source tree")
+    lines = [line.split() for line in nightly.read_text().splitlines() if "pip_audit" in line]
+    assert len(lines) == 1
+    assert {"--strict", "--require-hashes", "--disable-pip"} <= set(lines[0])
+    assert not {"||", "|", "true", "--dry-run", "--ignore-vuln", "-S"} & set(lines[0])
+    if importlib.util.find_spec("pip_audit"):
+        said = subprocess.run([sys.executable, "-m", "pip_audit", "--help"], capture_output=True, text=True, check=True)
+        assert all(word in said.stdout for word in lines[0] if word.startswith("--"))
 
 
 @pytest.mark.parametrize("said", ["", "QEMU emulator", "Segmentation fault"])

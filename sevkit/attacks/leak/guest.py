@@ -5,10 +5,13 @@ process's environment and in the kernel's log. docs/leak.md explains how the ver
 """
 
 import contextlib
+import itertools
+import os
 import secrets as randomness
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from sevkit import procfs
@@ -163,13 +166,19 @@ def _captured(lab: GuestLab, nonce: bytes) -> Iterator[tuple[MemorySource, dict[
         if lab.keep is None:
             path = stack.enter_context(capture.captured(pid))
         else:
-            path = capture.capture(pid, lab.keep).rename(lab.keep / f"{lab.guest.name}.core")
+            path = capture.capture(pid, lab.keep).rename(_free_name(lab.keep, lab.guest.name))
         what: dict[str, Any] = {"method": "gcore", "dump_bytes": path.stat().st_size, "command": f"gcore {pid}"}
         what["kept"] = str(path) if lab.keep else None
         if lab.as_published:
             what["grep"] = published.grep(path, published.text(nonce))
         with CoreMemory(path) as core:
             yield core, what
+
+
+def _free_name(folder: Path, name: str) -> Path:
+    """A name for a core that no core has yet: a guest that goes on running may be captured again."""
+    names = itertools.chain([f"{name}.core"], (f"{name}-{number}.core" for number in itertools.count(2)))
+    return next(folder / each for each in names if not os.path.lexists(folder / each))
 
 
 def _place(hit: Hit, secret: str, source: MemorySource, maps: Sequence[GuestMap]) -> PlacedHit:

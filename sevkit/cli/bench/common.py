@@ -117,8 +117,9 @@ def write_figures(figures: Iterable[tuple[str, str]], folder: Path) -> list[str]
         written.append(str(path))
         if processes.have_tool("rsvg-convert"):
             pdf = path.with_suffix(".pdf")
+            pdf.unlink(missing_ok=True)  # one of an earlier run is none of this chart
             processes.run(["rsvg-convert", "-f", "pdf", "-o", str(pdf), str(path)], timeout=60, check=SevkitError)
-            if not pdf.exists():
+            if not pdf.exists() or not pdf.stat().st_size:
                 raise SevkitError(f"rsvg-convert ended with status 0, but made no {pdf}")
             written.append(str(pdf))
     return written

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from sevkit.cli.guest.command_words import PassesOn
 from sevkit.cli.guest.launch import plan
 from sevkit.cli.guest.options import (
     guest_options,
@@ -24,7 +25,7 @@ from sevkit.result import Result
 from sevkit.vocabulary import Mode
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
+@click.command(cls=PassesOn)
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
 @click.option("--mode", type=click.Choice(list(map(str, Mode))), default="nosev", show_default=True)
 @click.option("--timeout", type=SECONDS, default=120.0, show_default=True, metavar="SECONDS", help="To come up.")

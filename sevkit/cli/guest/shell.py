@@ -7,10 +7,11 @@ from typing import NoReturn
 
 import click
 
+from sevkit.cli.guest.command_words import PassesOn
 from sevkit.errors import UnsupportedModeError
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
+@click.command(cls=PassesOn)
 @click.argument("name")
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[--] [CMD]...")
 def ssh(name: str, words: tuple[str, ...]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from sevkit.cli.guest.command_words import PassesOn
 from sevkit.cli.guest.shell import become_ssh
 from sevkit.cli.output import json_wanted, pass_on, reporting
 from sevkit.cli.sizes import SECONDS
@@ -25,7 +26,7 @@ def _guest(name: str) -> Guest:
     return attach(name)
 
 
-@click.command("exec", context_settings={"ignore_unknown_options": True})
+@click.command("exec", cls=PassesOn)
 @click.argument("name")
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="[--] CMD...")
 @click.option("-i", "--interactive", is_flag=True, help="Pass standard input to the command.")

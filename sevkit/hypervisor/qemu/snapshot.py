@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sevkit import textfile
 from sevkit.errors import BadInputError, DeadlineError, HypervisorError, UnsupportedModeError, UsageError
 from sevkit.guest import spec as specs
 from sevkit.guest.spec import Accel, GuestSpec, StorageKind
@@ -102,8 +103,8 @@ def _migrate(guest: QemuGuest, uri: str, timeout: float) -> None:
 def load(path: Path) -> Snapshot:
     """What a snapshot says of itself; raises BadInputError for another file."""
     try:
-        with path.open("rb") as stream:
-            head = stream.read(HEADER)
+        with open(path, "rb", opener=textfile.at_once) as stream:  # a pipe without a writer would block
+            head = stream.read(HEADER) or b""
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from error
     try:

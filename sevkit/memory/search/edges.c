@@ -27,8 +27,9 @@ struct entry {
 
 /* The parts that begin a page, or those that end one; `map` has a bit for the hash of each gram. */
 struct parts {
-    struct entry *entries; /* in order of `gram` */
+    struct entry *entries; /* by the hash of their gram: those of hash h from starts[h] up to starts[h + 1] */
     uint64_t count;
+    uint32_t starts[(1 << BITS) + 1];
     uint64_t map[(1 << BITS) / 64];
 };
 
@@ -87,12 +88,6 @@ int sevkit_edges_tell(const uint8_t *value, uint32_t size)
     return 1;
 }
 
-static int by_gram(const void *one, const void *other)
-{
-    uint32_t first = ((const struct entry *)one)->gram, second = ((const struct entry *)other)->gram;
-    return (first > second) - (first < second);
-}
-
 static void add(struct edges *edges, uint32_t literal, uint32_t cut)
 {
     const uint8_t *value = edges->values[literal];
@@ -102,7 +97,23 @@ static void add(struct edges *edges, uint32_t literal, uint32_t cut)
     struct parts *parts = &edges->sides[side];
     uint32_t gram = gram_at(side == BEGIN ? value + cut : value + cut - GRAM);
     parts->entries[parts->count++] = (struct entry){gram, literal, cut};
+    parts->starts[hash(gram)]++;
     parts->map[hash(gram) / 64] |= UINT64_C(1) << hash(gram) % 64;
+}
+
+/* A counting sort: after the sums, starts[h] is the end of hash h; each entry placed there moves it back to the start. */
+static int sort(struct parts *parts)
+{
+    struct entry *sorted = malloc((parts->count + 1) * sizeof *sorted);
+    if (!sorted)
+        return -1;
+    for (uint32_t at = 1; at <= 1 << BITS; at++)
+        parts->starts[at] += parts->starts[at - 1];
+    for (uint64_t at = 0; at < parts->count; at++)
+        sorted[--parts->starts[hash(parts->entries[at].gram)]] = parts->entries[at];
+    free(parts->entries);
+    parts->entries = sorted;
+    return 0;
 }
 
 void sevkit_edges_free(struct edges *edges)
@@ -143,23 +154,10 @@ struct edges *sevkit_edges_new(const uint8_t *bytes, const uint32_t *sizes, uint
         for (uint32_t cut = 1; cut < sizes[literal]; cut++)
             add(edges, literal, cut);
     }
-    for (enum side side = BEGIN; side <= END; side++)
-        qsort(edges->sides[side].entries, edges->sides[side].count, sizeof(struct entry), by_gram);
-    return edges;
-}
-
-/* The first entry with this gram, or the number of entries. */
-static uint64_t first_entry(const struct parts *parts, uint32_t gram)
-{
-    uint64_t low = 0, high = parts->count;
-    while (low < high) {
-        uint64_t middle = low + (high - low) / 2;
-        if (parts->entries[middle].gram < gram)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low;
+    if (!sort(&edges->sides[BEGIN]) && !sort(&edges->sides[END]))
+        return edges;
+    sevkit_edges_free(edges);
+    return NULL;
 }
 
 struct look {
@@ -170,14 +168,13 @@ struct look {
     uint64_t room, found;
 };
 
-/* Record each part of this side that stands at the page border `border`. */
-static void look_at(struct look *look, enum side side, uint64_t border)
+/* Record each part of this side, with this gram, that stands at the page border `border`. */
+static void examine(struct look *look, enum side side, uint64_t border, uint32_t gram)
 {
     const struct parts *parts = &look->edges->sides[side];
-    uint32_t gram = gram_at(look->data + (side == BEGIN ? border : border - GRAM));
-    if (!(parts->map[hash(gram) / 64] >> hash(gram) % 64 & 1))
-        return;
-    for (uint64_t at = first_entry(parts, gram); at < parts->count && parts->entries[at].gram == gram; at++) {
+    for (uint64_t at = parts->starts[hash(gram)]; at < parts->starts[hash(gram) + 1]; at++) {
+        if (parts->entries[at].gram != gram)
+            continue;
         uint32_t literal = parts->entries[at].literal, cut = parts->entries[at].cut;
         uint32_t whole = look->edges->sizes[literal], size = part_size(side, whole, cut);
         uint64_t end = side == BEGIN ? border + size : border;
@@ -189,6 +186,13 @@ static void look_at(struct look *look, enum side side, uint64_t border)
             look->hits[look->found] = (struct hit){border, literal | (uint64_t)cut << 32};
         look->found++;
     }
+}
+
+static inline void look_at(struct look *look, enum side side, uint64_t border)
+{
+    uint32_t gram = gram_at(look->data + (side == BEGIN ? border : border - GRAM));
+    if (look->edges->sides[side].map[hash(gram) / 64] >> hash(gram) % 64 & 1)
+        examine(look, side, border, gram);
 }
 
 /*

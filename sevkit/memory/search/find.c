@@ -35,7 +35,10 @@
 #define FOR_EACH_MACHINE
 #endif
 
-enum { FEWEST = 8 }; /* bits of a hash: the smallest map has 256 words */
+enum {
+    FEWEST = 8,        /* bits of a hash: the smallest map has 256 words */
+    CACHED = 256 << 10 /* bytes that are searched for one group of literals after the other */
+};
 
 struct entry {
     uint64_t gram;
@@ -430,20 +433,31 @@ static void find(struct search *search)
         walk(search, first, search->stop - 3, 4, finder->stride);
 }
 
+/* Search for all literals that end in (core, stop] of `search`, also for those that the border of two pages cuts. */
+static void find_all(struct search *search, const struct finder *finder, uint64_t page)
+{
+    for (search->finder = finder; search->finder && search->found <= search->room; search->finder = search->finder->next) {
+        find(search);
+        if (search->finder->edges && search->found <= search->room)
+            search->found += sevkit_edges_find(search->finder->edges, search->data, search->core, search->stop, page,
+                                               search->hits + search->found, search->room - search->found);
+    }
+}
+
 /*
  * Find every literal in the memory at `data` that ends in (core, stop]. Writes at most `room` hits, in no particular
  * order, and returns the number of hits; a number larger than `room` means that the search stopped early. `page` is the
- * offset in `data` of the first border of a page, for literals that such a border cuts.
+ * offset in `data` of the first border of a page, for literals that such a border cuts. The memory is searched in parts
+ * that stay in the second-level cache: each is looked at several times.
  */
 uint64_t sevkit_find(const struct finder *finder, const uint8_t *data, uint64_t core, uint64_t stop, uint64_t page,
                      struct hit *hits, uint64_t room)
 {
     struct search search = {finder, data, core, stop, hits, room, 0};
-    for (; search.finder && search.found <= room; search.finder = search.finder->next) {
-        find(&search);
-        if (search.finder->edges && search.found <= room)
-            search.found += sevkit_edges_find(search.finder->edges, data, core, stop, page, hits + search.found,
-                                              room - search.found);
+    for (uint64_t low = core; low < stop && search.found <= room; low += CACHED) {
+        search.core = low;
+        search.stop = stop - low > CACHED ? low + CACHED : stop;
+        find_all(&search, finder, page);
     }
     return search.found;
 }

@@ -6,6 +6,7 @@ cannot show that something is not there.
 
 from __future__ import annotations
 
+import ctypes
 import os
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _MAY_RUN = "RW"  # states in stat, proc(5): running, waking
+_KCMP, _VM = 312, 1  # the number of kcmp(2) on x86-64, and KCMP_VM
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def ran(pid: int) -> dict[int, str] | None:
@@ -36,18 +39,21 @@ def ran(pid: int) -> dict[int, str] | None:
 
 
 def writers(pid: int, files: Iterable[tuple[str, int]]) -> list[int]:
-    """Other processes that map one of these files (device, inode) to write to it, and are not stopped.
+    """Other processes that can write to this memory, and are not stopped.
 
-    Processes of other users are not seen without privileges.
+    They map one of these files (device, inode) to write to it, or share the whole address space without being threads
+    (CLONE_VM without CLONE_THREAD). Processes of other users are not seen without privileges.
     """
     wanted = set(files)
-    if not wanted:
-        return []
     others = [int(name) for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208
-    return [other for other in others if other not in (pid, os.getpid()) and _writes(other, wanted)]
+    return [other for other in others if other not in (pid, os.getpid()) and _writes(other, pid, wanted)]
 
 
-def _writes(pid: int, wanted: set[tuple[str, int]]) -> bool:
+def _writes(pid: int, to: int, wanted: set[tuple[str, int]]) -> bool:
+    if _libc.syscall(_KCMP, pid, to, _VM, 0, 0) == 0:
+        return procfs.thread_state(pid, pid) not in ("T", "t", "Z")
+    if not wanted:
+        return False
     for line in procfs.read(f"/proc/{pid}/maps").splitlines():
         _, perms, _, device, inode, *_ = line.split(maxsplit=5)
         if perms[1] == "w" and perms[3] == "s" and (device, int(inode)) in wanted:

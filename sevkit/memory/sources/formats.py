@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING
 from sevkit import textfile
 from sevkit.errors import BadInputError, MissingToolError, NoSpaceError
 from sevkit.memory.sources import elf
+from sevkit.memory.sources.base import PAGE
 from sevkit.memory.sources.elf import Core, Segment
 
 if TYPE_CHECKING:
@@ -125,12 +126,14 @@ def window(core: Core) -> str:
     """Explain why a dump has only a part of guest memory; "" if it seems complete.
 
     QEMU can dump a part (begin, length). Every complete dump has memory at address 0, and contains the page tables that
-    the CPUs use.
+    the CPUs use. An image of raw memory does not tell its length, but memory consists of whole pages.
     """
     if not core.physical or not core.segments:
         return ""
     if core.segments[0].address >= _LOW:
         return f"guest memory below {core.segments[0].address:#x} is not in the file: a dump of a part (begin, length)?"
+    if len(core.segments) == 1 and core.segments[0].size % PAGE:
+        return "the file ends within a page: it may be cut short"
     for table in core.page_tables:
         if not any(segment.address <= table < segment.address + segment.size for segment in core.segments):
             return (
