@@ -98,9 +98,12 @@ def busy_host() -> Iterator[None]:
             loop.wait()
 
 
+@pytest.mark.skipif(
+    not os.environ.get("SEVKIT_TEST_LOAD"), reason="its busy loops disturb the tests beside it: set SEVKIT_TEST_LOAD=1"
+)
 @pytest.mark.usefixtures("busy_host")
 def test_on_a_busy_host_the_same_mode_measured_twice_gets_no_verdict_and_the_load_is_told(tmp_path: Path) -> None:
-    outcome = campaign.measure(campaign.prepare(Wish(profile("sha256"), hypervisor="qemu")), tmp_path / "r")
+    outcome = campaign.measure(campaign.prepare(Wish(profile("sha256", boots=1), hypervisor="qemu")), tmp_path / "r")
     assert outcome.failures == []
     for control in compare(outcome.samples):
         assert control.outcome is Ruling.REFUSED, control.series
@@ -108,7 +111,7 @@ def test_on_a_busy_host_the_same_mode_measured_twice_gets_no_verdict_and_the_loa
     assert all(checks.load_of(boot) > checks.BUSY for boot in store.load(tmp_path / "r").boots.values())
     told = [finding.message for finding in lint(tmp_path / "r").findings if finding.rule == "busy-host"]
     assert len(told) == 1
-    assert "in 6 of 6 boots" in told[0]
+    assert "in 2 of 2 boots" in told[0]
 
 
 @pytest.mark.parametrize("kind", ["virtio-scsi", "nvme"])

@@ -195,6 +195,7 @@ def test_a_policy_that_was_given_decides_what_debugging_should_give(
 def test_a_matrix_that_is_left_early_ends_its_guests(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two modes are performed at a time; an experiment that waits for its guest ends when that is stopped."""
     ended = {mode: threading.Event() for mode in Mode}
+    both_run = threading.Barrier(2, timeout=60)
 
     class FakeSession:
         def __init__(self, mode: Mode) -> None:
@@ -208,6 +209,7 @@ def test_a_matrix_that_is_left_early_ends_its_guests(monkeypatch: pytest.MonkeyP
         yield {each.mode: FakeSession(each.mode) for each in planned}
 
     def performed(attack: Attack, session: FakeSession, *_: object) -> object:
+        both_run.wait()
         if session.planned.mode is not Mode.NOSEV:
             assert ended[session.planned.mode].wait(60)
         return in_model(attack, session.planned.mode, False).run
