@@ -1,5 +1,6 @@
 """Build the memory search (sevkit/memory/search/*.c). Without a C compiler sevkit works too, but searches slower."""
 
+import hashlib
 import os
 import shlex
 import shutil
@@ -13,6 +14,14 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 FOLDER = Path("sevkit/memory/search")
 LIBRARY = FOLDER / "find.so"
 FLAGS = ("-O3", "-std=gnu11", "-Wall", "-Wextra", "-fPIC", "-shared")
+
+
+def identity(folder: Path) -> str:
+    """Tells versions of the C sources in a folder; the library says it, and native.py knows the one that it fits."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.[ch]")):
+        digest.update(f"{path.name} {path.stat().st_size}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:32]
 
 
 class FindHook(BuildHookInterface[Any]):
@@ -29,7 +38,8 @@ class FindHook(BuildHookInterface[Any]):
         if shutil.which(compiler[0]) is None:
             self.app.display_warning(f"no C compiler ({compiler[0]}): the memory search will be slower")
             return
-        done = subprocess.run([*compiler, *FLAGS, "-o", str(library), *sources], check=False)
+        named = f'-DSEVKIT_SOURCES="{identity(Path(self.root) / FOLDER)}"'
+        done = subprocess.run([*compiler, *FLAGS, named, "-o", str(library), *sources], check=False)
         if done.returncode:
             self.app.display_warning(f"{FOLDER}/*.c did not compile (libc6-dev?): the memory search will be slower")
             library.unlink(missing_ok=True)

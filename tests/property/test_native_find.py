@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hatch_build import identity
 from sevkit.memory.search import native
 from sevkit.memory.search.patterns import Pattern
 from sevkit.memory.search.scan import scan
@@ -115,15 +116,34 @@ def test_without_it_the_same_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(quick.hits) > 10
 
 
-def test_a_library_of_older_sources_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A checkout that was updated, and not built again: its library lacks a function, and the search does without it."""
-    source = tmp_path / "find.c"
-    source.write_text("int sevkit_finder_new(void) { return 0; }")
+@pytest.mark.parametrize("said", [None, "", "0" * 32, native.SOURCES])
+def test_only_a_library_of_these_sources_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str | None
+) -> None:
+    """A checkout that was updated, and not built again: the functions are there, and may take other arguments."""
     if shutil.which("cc") is None:
         pytest.skip("no C compiler")
+    names = ("finder_new", "finder_free", "finder_cut", "edges_tell", "runs", "find", "stream")
+    lines = [f"int sevkit_{name}(void) {{ return 0; }}" for name in names]
+    lines += [] if said is None else [f'const char *sevkit_sources(void) {{ return "{said}"; }}']
+    source = tmp_path / "find.c"
+    source.write_text("\n".join(lines))
     subprocess.run(["cc", "-shared", "-fPIC", "-o", str(tmp_path / "find.so"), str(source)], check=True)
     monkeypatch.setattr(native, "__file__", str(tmp_path / "native.py"))
-    assert native._load() is None
+    assert (native._load() is not None) is (said == native.SOURCES)
+
+
+def test_the_identity_is_that_of_the_sources() -> None:
+    """After a change of the C sources, the new identity belongs into native.py: an older library is then not used."""
+    assert identity(Path(native.__file__).parent) == native.SOURCES
+
+
+def test_the_identity_covers_every_source(tmp_path: Path) -> None:
+    shutil.copytree(Path(native.__file__).parent, tmp_path / "search")
+    for path in sorted((tmp_path / "search").glob("*.[ch]")):
+        before = identity(tmp_path / "search")
+        path.write_bytes(path.read_bytes() + b"\n")
+        assert identity(tmp_path / "search") != before
 
 
 def test_it_is_built_wherever_there_is_a_compiler() -> None:

@@ -16,7 +16,8 @@
  * and the offset of the gram, and the whole literal is compared. So each occurrence is reported exactly once, and
  * overlapping ones are all found.
  *
- * Built by hatch_build.py, called by native.py.
+ * Built by hatch_build.py, called by native.py. After a change of any of these sources, `SOURCES` in native.py changes
+ * too: a library that says another identity is not used.
  */
 
 #include "find.h"
@@ -460,4 +461,14 @@ uint64_t sevkit_find(const struct finder *finder, const uint8_t *data, uint64_t 
         find_all(&search, finder, page);
     }
     return search.found;
+}
+
+#ifndef SEVKIT_SOURCES
+#define SEVKIT_SOURCES "" /* compiled in another way than by hatch_build.py: native.py does not use it */
+#endif
+
+/* The identity of the sources that this library was built from. */
+const char *sevkit_sources(void)
+{
+    return SEVKIT_SOURCES;
 }

@@ -13,6 +13,7 @@ struct hit {
     uint64_t literal; /* its entry in `numbers`; from edges.c, its index, and in the upper 32 bits where it is cut */
 };
 
+const char *sevkit_sources(void);
 struct finder *sevkit_finder_new(struct finder *next, const uint8_t *bytes, const uint32_t *sizes,
                                  const uint32_t *numbers, uint32_t count, unsigned gram, unsigned stride);
 void sevkit_finder_free(struct finder *finder);

@@ -1,7 +1,7 @@
 """Python's interface to the compiled search: for literals (find.c), in memory that it reads itself (stream.c).
 
 Literals are also found where the border of two pages cuts them (edges.c). ``built`` is False where it was installed
-without a C compiler.
+without a C compiler, or from other sources than these.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ _PLACES = 1 << 15  # grams at most, so that their map stays in the second-level 
 _SWEEP = 32  # bytes that a sweep for one literal covers in the time that examining one position takes
 _FEW = 256  # hits that the first buffer has room for
 _MORE = 64  # times as much room in the next attempt
+SOURCES = (
+    "30bd7edfe4c92c63e215754293df120a"  # identity of the C sources (hatch_build.py): others may take other arguments
+)
 CUT = 1 << 32
 MOST_CUT = 256 << 10  # bytes of all literals: with more, preparing the search for cut ones takes too long
 _SPAN, _HIT, _RANGE = struct.Struct("QQQQiI"), struct.Struct("QQ"), struct.Struct("QQ")  # as in stream.c and find.h
@@ -54,6 +57,8 @@ def _load() -> ctypes.CDLL | None:
     except OSError:
         return None
     pointer, number, wide = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64
+    if not _fits(library):
+        return None
     for name, result, arguments in (
         ("finder_new", pointer, (pointer, ctypes.c_char_p, pointer, pointer, number, number, number)),
         ("finder_free", None, (pointer,)),
@@ -63,11 +68,18 @@ def _load() -> ctypes.CDLL | None:
         ("find", wide, (pointer, pointer, wide, wide, wide, pointer, wide)),
         ("stream", wide, (pointer, pointer, pointer, pointer, number, pointer, wide, pointer, wide)),
     ):
-        function = getattr(library, f"sevkit_{name}", None)
-        if function is None:  # built from older sources, as in a checkout that was updated: search without it
-            return None
+        function = getattr(library, f"sevkit_{name}")
         function.restype, function.argtypes = result, arguments
     return library
+
+
+def _fits(library: ctypes.CDLL) -> bool:
+    """Whether it was built from the C sources of this version; not in a checkout that was updated, but not built."""
+    function = getattr(library, "sevkit_sources", None)
+    if function is None:
+        return False
+    function.restype, function.argtypes = ctypes.c_char_p, ()
+    return bool(function() == SOURCES.encode())
 
 
 _library = _load()
