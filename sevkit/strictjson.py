@@ -1,12 +1,26 @@
 """JSON in which no key stands twice: of two values, programs would disagree which one counts. Pure."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 
 def loads(text: str) -> Any:
     """The document; raises ValueError (or RecursionError) if it is not JSON, or an object has a key twice."""
     return json.loads(text, object_pairs_hook=_unique)
+
+
+def decoder(constant: Callable[[str], Any]) -> json.JSONDecoder:
+    """A decoder for other programs' JSON, which raises ValueError where a key has two different values.
+
+    The same value twice passes: fio 2 writes an empty percentile several times. ``constant`` reads NaN and Infinity.
+    """
+    return json.JSONDecoder(parse_constant=constant, object_pairs_hook=_agreed)
+
+
+def _agreed(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else _unique(list({f"{k!r}: {v!r}": (k, v) for k, v in pairs}.values()))
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -280,6 +280,11 @@ def boot_from(record: Mapping[str, Any]) -> Boot:
         raise BadInputError(f"not a boot: {type(error).__name__}: {error}") from error
 
 
+def number(value: Any) -> float:
+    """A number in the output of another program, also as text; raises ValueError as ``checked`` does."""
+    return checked(float(value) if isinstance(value, str) else value)
+
+
 def checked(value: Any) -> float:
     """A measured value as a number; raises ValueError for impossible values (NaN, infinite, not a number)."""
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -3,11 +3,12 @@
 import gzip
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from sevkit.bench.imports import documents
+from sevkit.bench.imports import documents, parse
 from sevkit.bench.imports import files as imports
 from sevkit.bench.lint.answer import lint
 from sevkit.bench.model import Direction, Sample
@@ -107,7 +108,7 @@ def test_requests_that_the_block_layer_merged_reached_the_device(tmp_path: Path)
 
 
 def terse(version: int) -> str:
-    block = "409600;4000;1000;60000;1;2;1.5;0.1;100;900;250.5;3.5;"
+    block = "240000;4000;1000;60000;1;2;1.5;0.1;100;900;250.5;3.5;"
     block += ";".join(["1.000000%=80", "50.000000%=240", "99.000000%=800", *["0%=0"] * 17])
     block += ";101;902;252.0;3.6;3900;4100;100.0%;4000.0;5.0" + (";12;900;1100;1000.0;1.0;12" if version == 5 else "")
     nothing = ";".join(["0"] * (47 if version == 5 else 41))
@@ -139,12 +140,56 @@ def test_terse_lines_of_one_name_may_be_runs_or_jobs(tmp_path: Path, version: in
     assert "several runs, or of several jobs" in str(caught.value.detail)
 
 
+CONTRADICTIONS = {
+    "100 times the IOPS": (fio(job(read=side(1000.0, total_ios=600))), "IOPS is 1000 per second"),
+    "a rate in no time": (fio(job(read=side(1000.0, runtime=0))), "IOPS is 1000 per second"),
+    "bandwidth": (fio(job(read=side(1000.0, io_bytes=1 << 20, io_kbytes=1 << 10))), "bandwidth is"),
+    "terse bandwidth": (terse(3).replace("240000;4000", "240000;400000"), "bandwidth in KiB is 400000"),
+    "a boolean": (fio(job(read=side(True))), "True is not a number"),
+    "a boolean count": (fio(job(read=side(1000.0, total_ios=True))), "True is not a number"),
+    "a boolean percentile": (fio(job()).replace("900000", "true"), "True is not a number"),
+    "a key twice": (fio(job()).replace('"runtime"', '"iops": 5000.0, "runtime"'), "the key 'iops' stands twice"),
+    "short transfers": (fio(job(read=side(1000.0, short_ios=3))), "3 of fio's transfers were short or dropped"),
+    "dropped transfers": (fio(job(read=side(1000.0, drop_ios=2))), "2 of fio's transfers were short or dropped"),
+}
+
+
+@pytest.mark.parametrize(("text", "reason"), CONTRADICTIONS.values(), ids=CONTRADICTIONS)
+def test_a_result_that_contradicts_itself_is_refused_and_found(tmp_path: Path, text: str, reason: str) -> None:
+    with pytest.raises(BadInputError) as caught:
+        samples(tmp_path, "a.txt" if text[:2] == "3;" else "a.json", text)
+    assert reason in str(caught.value.detail)
+    assert {"damaged", "job-error"} & set(rules(tmp_path))
+
+
+def test_what_fio_rounds_or_repeats_is_no_contradiction(tmp_path: Path) -> None:
+    """IOPS of old versions are whole numbers; fio 2 writes an empty percentile several times."""
+    assert iops(tmp_path, fio(job(read=side(1049.0, total_ios=60000)))) == 1049.0
+    assert samples(tmp_path, "b.json", fio(job(read=side(0, total_ios=40))))
+    assert iops(tmp_path, fio(job()).replace('"50.000000"', '"0.00": 0, "0.00": 0, "50.000000"')) == 1000.0
+
+
+@pytest.mark.parametrize("value", ["true", "null", '"x"', "[1]"])
+def test_what_is_no_number_is_none_in_any_program(tmp_path: Path, value: str) -> None:
+    text = f'{{"results": [{{"command": "a", "mean": 1.0, "times": [1.0, {value}]}}]}}'
+    with pytest.raises(BadInputError):
+        samples(tmp_path, "a.json", text)
+
+
+def test_fio_in_a_campaign_is_judged_as_an_imported_one() -> None:
+    workload = SimpleNamespace(name="w", parse="fio", metric="iops")
+    for text, _ in (case for name, case in CONTRADICTIONS.items() if "terse" not in name):
+        with pytest.raises(BadInputError):
+            parse.read(workload, text.encode(), 1.0)  # type: ignore[arg-type]
+    assert parse.read(workload, fio(job()).encode(), 1.0)  # type: ignore[arg-type]
+
+
 TEXT = """read: (g=0): rw=randread, bs=(R) 4096B-4096B, (W) 4096B-4096B, ioengine=libaio, iodepth=4
 fio-3.36
 Starting 1 process
 
 read: (groupid=0, jobs=1): err= {error}: pid={pid}: Thu Nov 26 17:31:03 2026
-  read: IOPS=1000k, BW=3906KiB/s (4000kB/s)(229MiB/60000msec)
+  read: IOPS=998, BW=3906KiB/s (4000kB/s)(229MiB/60000msec)
     slat (nsec): min=1000, max=9000, avg=1500.00, stdev=10.00
     clat (usec): min=22, max=7149, avg=250.50, stdev= 3.50
      lat (usec): min=22, max=7149, avg=252.00, stdev= 3.60

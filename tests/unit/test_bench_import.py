@@ -44,15 +44,18 @@ def scaled(source: str, target: Path, factor: float) -> None:
     for job in document["jobs"]:
         for side in ("read", "write"):
             job[side]["iops"] *= factor
+            job[side]["total_ios"] *= factor
     target.write_text(json.dumps(document))
 
 
 def test_ratios_are_over_all_jobs_of_a_run(tmp_path: Path) -> None:
     document = json.loads((FIO / "iops_mixread-nvme-sev.json").read_text())
     for index, rate in enumerate((1000.0, 2000.0, 3000.0, 4000.0)):
-        document["jobs"][index]["read"]["iops"] = rate
+        side = document["jobs"][index]["read"]
+        side |= {"iops": rate, "total_ios": rate * side["runtime"] / 1000}
     (tmp_path / "iops_randread-nvme-nosev.json").write_text(json.dumps(document))
     for job in document["jobs"][1:]:
+        job["read"]["total_ios"] /= 2
         job["read"]["iops"] /= 2  # the first job is as fast as before: whoever reads jobs[0] sees no difference
     (tmp_path / "iops_randread-nvme-sev.json").write_text(json.dumps(document))
     (found,) = compare(imports.read_folder(tmp_path, imports.Given()).samples)

@@ -1,13 +1,12 @@
 """Read JSON as programs write it to files: with messages around it, several documents in a row, nan and inf."""
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sevkit import textfile
+from sevkit import strictjson, textfile
 from sevkit.errors import BadInputError
 
 LARGEST_FILE = 64 << 20
@@ -46,7 +45,7 @@ def read(path: Path) -> Documents:
 def split(text: str, path: Path) -> Documents:
     """All JSON documents in a text. What is not a number (nan, inf) reads as None."""
     text = _NO_NUMBER.sub(r"\1null", text)
-    decoder = json.JSONDecoder(parse_constant=lambda _: None)
+    decoder = strictjson.decoder(lambda _: None)
     found: list[Any] = []
     around: list[str] = []
     at = 0

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sevkit.bench.imports import documents
-from sevkit.bench.model import BANDWIDTH, IOPS, LATENCY, LATENCY_P50, LATENCY_P99, Metric
+from sevkit.bench.model import BANDWIDTH, IOPS, LATENCY, LATENCY_P50, LATENCY_P99, Metric, checked, number
 from sevkit.errors import BadInputError
 
 SIDES = ("read", "write", "trim", "mixed")  # "mixed" with unified_rw_reporting
+_TOLERANCE = 0.05  # fio computes rates from the totals; older versions round them to whole numbers
 _NO_ETA = 2**31 - 1  # not known, also in the last report of a run
 ALL_CLIENTS = "All clients"  # the sum that fio adds for several servers
 
@@ -66,12 +67,18 @@ class FioRun:
 
     @property
     def failure(self) -> str | None:
-        """Why the run is not a measurement (a job ended with an error), or None."""
+        """Why the run is not a measurement (a job ended with an error, transfers were short or dropped), or None."""
         errors = [job.error for job in self.jobs if job.error]
         if not errors:
-            return None
+            short = self.short
+            return f"{short} of fio's transfers were short or dropped: their rate is no measurement" if short else None
         jobs = f"{len(errors)} of {len(self.jobs)} jobs"
         return f"fio reports error {errors[0]} in {jobs}: a run that failed is no measurement"
+
+    @property
+    def short(self) -> int:
+        """How many transfers were short or dropped."""
+        return sum(side.short_ios for job in self.jobs for side in job.sides)
 
     @property
     def seconds(self) -> float:
@@ -185,7 +192,7 @@ def _run(document: Mapping[str, Any], path: Path) -> FioRun:
     return FioRun(
         path,
         str(document["fio version"]),
-        float(document.get("timestamp") or 0),
+        finite(document.get("timestamp") or 0),
         tuple(_job(entry, shared) for entry in entries),
         disks,
         options_known=all("job options" in entry for entry in entries),
@@ -209,26 +216,31 @@ def _job(entry: Mapping[str, Any], shared: Mapping[str, Any]) -> Job:
     return Job(
         name=str(entry.get("jobname", "")),
         group=int(entry.get("groupid", 0)),
-        error=int(entry.get("error", 0)),
+        error=int(checked(entry.get("error", 0))),
         options=options,
         sides=tuple(_side(name, entry[name]) for name in moved),
-        depth_levels={str(k): float(v) for k, v in entry.get("iodepth_level", {}).items()},
-        elapsed=float(entry.get("elapsed", 0)),
+        depth_levels={str(k): finite(v) for k, v in entry.get("iodepth_level", {}).items()},
+        elapsed=finite(entry.get("elapsed", 0)),
     )
 
 
 def _side(name: str, entry: Mapping[str, Any]) -> Side:
     latency, scale = _latency(entry)
+    iops, ios, runtime = finite(entry["iops"]), finite(entry["total_ios"]), finite(entry["runtime"]) / 1000
+    bandwidth = finite(entry["bw_bytes"]) if "bw_bytes" in entry else finite(entry.get("bw", 0)) * 1024
+    agree(f"{name} IOPS", iops, ios, runtime)
+    if "bw_bytes" in entry and "io_kbytes" in entry:  # without io_kbytes, in fio 2, io_bytes counts KiB
+        agree(f"{name} bandwidth", bandwidth, finite(entry["io_bytes"]), runtime)
     return Side(
         name=name,
-        iops=finite(entry["iops"]),
-        bandwidth=finite(entry.get("bw_bytes", float(entry.get("bw", 0)) * 1024)),
-        ios=int(entry["total_ios"]),
-        runtime=finite(entry["runtime"]) / 1000,
+        iops=iops,
+        bandwidth=bandwidth,
+        ios=int(ios),
+        runtime=runtime,
         latency_mean=finite(latency.get("mean") or 0) * scale,
         latency_deviation=finite(latency.get("stddev") or 0) * scale,
-        percentiles={float(k): float(v) * scale for k, v in latency.get("percentile", {}).items() if v is not None},
-        short_ios=int(entry.get("short_ios") or 0) + int(entry.get("drop_ios") or 0),
+        percentiles={finite(k): finite(v) * scale for k, v in latency.get("percentile", {}).items() if v is not None},
+        short_ios=int(finite(entry.get("short_ios") or 0) + finite(entry.get("drop_ios") or 0)),
     )
 
 
@@ -243,10 +255,17 @@ def finite(value: Any) -> float:
     """The number; raises ValueError for one that no measurement can give (nan, infinite, below zero)."""
     if value is None:
         raise ValueError("nan or null where a figure must be")
-    number = float(value)
-    if not math.isfinite(number) or number < 0:
+    found = number(value)
+    if found < 0:
         raise ValueError(f"{value!r} is not a measured quantity")
-    return number
+    return found
+
+
+def agree(what: str, rate: float, amount: float, seconds: float) -> None:
+    """Raise ValueError for a rate that contradicts the amount and the time from which fio computes it."""
+    computed = amount / seconds if seconds else 0.0
+    if abs(rate - computed) > max(1.0, _TOLERANCE * computed):
+        raise ValueError(f"{what} is {rate:g} per second, but {amount:g} in {seconds:g} s are {computed:g}")
 
 
 _SUFFIX = {"k": 10, "m": 20, "g": 30, "t": 40}

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from sevkit.bench.imports.fio import ALL_CLIENTS, SIDES, FioRun, Job, Side, finite
+from sevkit.bench.imports.fio import ALL_CLIENTS, SIDES, FioRun, Job, Side, agree, finite
 from sevkit.errors import BadInputError
 
 _HEAD = re.compile(
@@ -119,6 +119,8 @@ def _side(name: str, text: str, issued: dict[str, int]) -> Side | None:
     ios = issued.get(name, round(rate * runtime))
     if not ios:
         return None
+    if name in issued:
+        agree(f"{name} IOPS", rate, ios, runtime)
     latency = _LATENCY.search(text)
     scale = _NS[latency[1]] if latency else 0.0
     return Side(

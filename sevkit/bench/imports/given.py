@@ -6,7 +6,7 @@ from pathlib import PurePath
 from typing import Any
 
 from sevkit.bench import names
-from sevkit.bench.model import Boot, Direction, Metric, Sample, checked
+from sevkit.bench.model import Boot, Direction, Metric, Sample, number
 from sevkit.errors import BadInputError
 from sevkit.vocabulary import Mode, Provenance
 
@@ -60,7 +60,7 @@ def samples_of(values: Iterable[Value], name: PurePath, given: Given) -> list[Sa
 def numbers(values: Iterable[Any]) -> tuple[float, ...]:
     """Check measured values; raises BadInputError for one that is not a number."""
     try:
-        return tuple(checked(float(value)) for value in values)
+        return tuple(number(value) for value in values)
     except (ValueError, TypeError) as error:
         raise BadInputError(str(error)) from error
 

@@ -1,12 +1,12 @@
 """Read the metrics in a workload's output, by the method that its suite declares."""
 
 import csv
-import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from sevkit import strictjson
 from sevkit.bench.imports import fio
 from sevkit.bench.model import Direction, Metric
 from sevkit.bench.suite import Workload
@@ -70,14 +70,14 @@ def _fio(workload: Workload, output: bytes, seconds: float) -> list[tuple[Metric
     del seconds
     text = output.decode(errors="replace")
     try:
-        document = json.loads(text[max(0, text.find("{")) :])
+        document = strictjson.decoder(float).decode(text[max(0, text.find("{")) :])
     except ValueError as error:
         raise BadInputError(f"{workload.name}: fio printed no JSON", detail=text[-300:]) from error
     run = fio.parse(document, Path(workload.name))
     if workload.parse == "fio-first":
         run = replace(run, jobs=run.jobs[:1])
-    if failed := [job.error for job in run.jobs if job.error]:
-        raise BadInputError(f"{workload.name}: fio reports error {failed[0]}")
+    if run.failure:
+        raise BadInputError(f"{workload.name}: {run.failure}")
     values = [(replace(m, primary=m.name == workload.metric), value) for m, value in run.metrics()]
     if not any(metric.primary for metric, _ in values):
         raise BadInputError(f"{workload.name}: fio ended with status 0, but measured no {workload.metric}")

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from sevkit.bench.imports.fio import FioRun, Job, Side, finite
+from sevkit.bench.imports.fio import FioRun, Job, Side, agree, finite
 from sevkit.errors import BadInputError
 
 _LINE = re.compile(r"^(\d);(fio-[^;]{1,40});", re.MULTILINE)
@@ -63,6 +63,7 @@ def _job(fields: list[str], version: int) -> Job:
 def _side(name: str, block: list[str]) -> Side:
     """Bandwidth in KiB/s, runtime in ms, latencies in microseconds."""
     iops, runtime = finite(block[2]), finite(block[3]) / 1000
+    agree(f"{name} bandwidth in KiB", finite(block[1]), finite(block[0]), runtime)
     percentiles = {float(m[1]): finite(m[2]) * 1000 for m in map(_PERCENT.fullmatch, block[12:32]) if m and float(m[1])}
     return Side(
         name,

@@ -206,15 +206,14 @@ def _command(run: FioRun, name: str) -> Iterator[Finding]:
 
 def _health(run: FioRun, name: str) -> Iterator[Finding]:
     failed = [job.error for job in run.jobs if job.error]
-    short = sum(s.short_ios for job in run.jobs for s in job.sides)
-    if failed or short:
+    if failed or run.short:
         yield Finding(
             "job-error",
             Severity.ERROR,
             name,
-            f"{len(failed)} jobs failed, {short} transfers were short or dropped",
+            f"{len(failed)} jobs failed, {run.short} transfers were short or dropped",
             "look at fio's messages, and measure again",
-            {"errors": failed, "short_or_dropped": short},
+            {"errors": failed, "short_or_dropped": run.short},
         )
     if run.unfinished:
         yield Finding(

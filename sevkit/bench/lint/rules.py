@@ -76,7 +76,7 @@ RULES: dict[str, str] = {
     "shell-test": "a shell test that is always true",
     "parallelism": "the number of compile jobs is fixed and has nothing to do with the vCPUs",
     "backing-differs": "the guests' memory is backed differently from mode to mode",
-    "damaged": "a file cannot be read",
+    "damaged": "a file cannot be read, or contradicts itself",
     "unchained": "records are not chained, so that an edit would not show",
     "few-boots": "too few guest boots: boots are the unit that counts",
     "no-control": "no A/A control: the noise floor is not known",
