@@ -49,7 +49,13 @@ def test_measure(sevkit: Run, sevkit_json: RunJson, firmware: str) -> None:
     _, out, _ = sevkit("measure", *launch(firmware), "--output-format", "base64")
     assert base64.b64decode(out).hex() == expected(firmware)
     for mode, theirs in (("seves", SevMode.SEV_ES), ("sev-es", SevMode.SEV_ES), ("sev", SevMode.SEV)):
-        words = ("--mode", mode, "--vcpus", "2", "--vcpu-type", "EPYC-v4", "--ovmf", firmware)
+        words = (
+            "--mode",
+            mode,
+            "--ovmf",
+            firmware,
+            *(("--vcpus", "2", "--vcpu-type", "EPYC-v4") if mode != "sev" else ()),
+        )
         assert sevkit("measure", *words)[1].strip() == expected(firmware, mode=theirs)
 
 
@@ -84,7 +90,18 @@ def test_the_trace_and_the_firmware_alone(sevkit: Run, sevkit_json: RunJson, fir
         ["--mode", "sev-snp", "--ovmf", "OVMF", "--vcpus", "0", "--vcpu-type", "EPYC"],
         ["--mode", "sev-snp", "--ovmf", "OVMF", "--vcpus", "2", "--vcpu-type", "EPYC", "--append", "x"],
         ["--mode", "sev-snp", "--ovmf", "OVMF", "--vcpus", "2", "--vcpu-type", "EPYC", "--vcpu-sig", "1"],
-        ["--mode", "sev", "--ovmf", "OVMF", "--guest-features", "0x20"],
+        *(
+            ["--mode", "sev", "--ovmf", "OVMF", *words]
+            for words in (
+                ["--guest-features", "0x20"],
+                ["--vcpus", "2"],
+                ["--vcpu-type", "EPYC"],
+                ["--vcpu-sig", "1"],
+                ["--vcpu-family", "25"],
+                ["--vmm", "qemu"],
+            )
+        ),
+        ["explain", "--mode", "sev", "--ovmf", "OVMF", "--expected", "00" * 32, "--vcpus", "2"],
         ["--mode", "sev-es", "--ovmf", "OVMF", "--vcpus", "2", "--vcpu-type", "EPYC", "--guest-features", "0x21"],
         ["--mode", "sev-snp", "--ovmf", "OVMF", "--vcpus", "2", "--vcpu-type", "EPYC", "--vars-size", "1"],
         ["--mode", "snp:svsm", "--ovmf", "OVMF", "--vcpus", "2", "--vcpu-type", "EPYC"],

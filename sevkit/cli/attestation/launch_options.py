@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from sevkit.attestation.measure import cpus
 from sevkit.cli.attestation import files
@@ -24,6 +25,9 @@ MODES = {
     "snp:ovmf-hash": Mode.SEV_SNP,
 }
 FIRMWARE_ALONE = "snp:ovmf-hash"
+_OF_SAVE_AREAS = {
+    *("vcpus", "vcpu_type", "vcpu_sig", "vcpu_family", "vcpu_model", "vcpu_stepping", "guest_features", "vmm"),
+}
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
@@ -137,10 +141,19 @@ def _refuse(mode: Mode, options: dict[str, Any]) -> None:
     if options["mode"] == "snp:svsm" and options["svsm"] is None:
         raise UsageError("mode snp:svsm needs --svsm")
     features = options["guest_features"]
-    if mode is Mode.SEV and features is not None:
-        raise UsageError("--guest-features is for SEV-ES and SEV-SNP: SEV measures no save areas")
+    if mode is Mode.SEV:
+        _refuse_of_save_areas()
     if mode is Mode.SEV_ES and features is not None and features & SNP_ACTIVE:
         raise UsageError(f"--guest-features {features:#x}: bit 0 (SNPActive) is set in SEV-SNP guests alone")
+
+
+def _refuse_of_save_areas() -> None:
+    ctx = click.get_current_context()
+    for item in ctx.command.params:
+        if item.name in _OF_SAVE_AREAS and ctx.get_parameter_source(item.name) is ParameterSource.COMMANDLINE:
+            raise UsageError(
+                f"{item.opts[0]} is for SEV-ES and SEV-SNP: SEV measures no save areas", hint="leave it out"
+            )
 
 
 def _signature(mode: Mode, options: dict[str, Any]) -> int:
