@@ -100,7 +100,10 @@ def verdict(data: VerifiedReport) -> Iterator[str]:
     yield from _reasons(data["checks"], data["chain"])
     passed = sum(item["status"] == "pass" for item in data["checks"])
     yield f"  {passed} of {len(data['checks'])} checks passed"
+    told = {item["text"] for item in data["checks"]}
     for name, why in data["unreadable"].items():
+        if f"{name} was not read: {why}" in told:
+            continue
         yield f"  not read: {clean.line(name)}: {clean.line(why)}"
     if data["verdict"] == "inconclusive" and data["kds_url"]:
         yield f"  the certificate is at {data['kds_url']} (or use --fetch)"

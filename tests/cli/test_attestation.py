@@ -216,6 +216,48 @@ def test_verify_with_a_folder_of_certificates_and_a_policy(sevkit_json: RunJson,
     assert (status, envelope["errors"][0]["kind"]) == (2, "BadInputError")
 
 
+@pytest.mark.parametrize("form", ["DER", "cut PEM", "cut PEM in the chain"])
+@pytest.mark.parametrize("named", [True, False], ids=["named", "in a folder"])
+def test_a_damaged_revocation_list_leaves_the_verdict_open(
+    sevkit: Run, sevkit_json: RunJson, tmp_path: Path, form: str, named: bool
+) -> None:
+    key = ec.generate_private_key(ec.SECP384R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "another authority")])
+    builder = x509.CertificateRevocationListBuilder(name, NOW, NOW + dt.timedelta(days=1))
+    der = builder.sign(key, hashes.SHA384()).public_bytes(serialization.Encoding.DER)
+    body = base64.encodebytes(der).decode()
+    assert der[1] & 0x80, "as long as a real one"
+    whole = f"-----BEGIN X509 CRL-----\n{body}-----END X509 CRL-----\n"
+    chain = (DATA / "turin-v5-vcek.pem").read_text()
+    damaged = {
+        "DER": der[:60] + b"\xff" * 40 + der[100:],
+        "cut PEM": whole[:300].encode(),
+        "cut PEM in the chain": (chain + whole[:300]).encode(),
+    }
+    words = ["report", "verify", str(DATA / "turin-v5.bin"), "--certs", str(DATA / "turin-v5-vcek.pem")]
+    words += ["--at", "2026-11-01", "--certs", str(tmp_path / "list" if named else tmp_path)]
+    (tmp_path / "list").write_bytes(whole.encode())
+    assert sevkit_json(*words)[0] == 0
+    (tmp_path / "list").write_bytes(damaged[form])
+    status, envelope = sevkit_json(*words)
+    assert (status, envelope["data"]["verdict"]) == (3, "inconclusive")
+    (reason,) = [text for text in envelope["data"]["reasons"] if "certificates.readable" in text]
+    assert str(tmp_path / "list") in reason
+    assert sevkit(*words)[1].count("list was not read") == 1
+
+
+def test_what_is_no_list_in_a_folder_of_certificates_is_passed_over(sevkit: Run, tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP384R1())
+    forms = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (tmp_path / "key.pem").write_bytes(key.private_bytes(serialization.Encoding.PEM, *forms))
+    (tmp_path / "key.der").write_bytes(key.private_bytes(serialization.Encoding.DER, *forms))
+    words = ("report", "verify", str(DATA / "turin-v5.bin"), "--at", "2026-11-01")
+    words = (*words, "--certs", str(DATA / "turin-v5-vcek.pem"), "--certs")
+    status, out, _ = sevkit(*words, str(tmp_path))
+    assert (status, out.count("not read")) == (0, 2)
+    assert sevkit(*words, str(tmp_path / "key.pem"))[0] == 3
+
+
 def test_names_in_certificates_stay_within_their_line(sevkit: Run, tmp_path: Path) -> None:
     key = ec.generate_private_key(ec.SECP384R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "x\naccepted\n  chain: SEV-VCEK <- ARK-Milan")])

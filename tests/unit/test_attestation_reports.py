@@ -134,7 +134,8 @@ def test_without_its_certificate_the_verdict_stays_open(name: str) -> None:
 
 @pytest.mark.parametrize("name", GENUINE)
 def test_with_the_certificates_of_all_others_the_right_one_is_taken(name: str) -> None:
-    everything = store_of({path.name: path.read_bytes() for path in sorted(DATA.iterdir())})
+    files = (path for path in sorted(DATA.iterdir()) if path.suffix in {".der", ".pem"})
+    everything = store_of({path.name: path.read_bytes() for path in files})
     assert verify(read(data(name)), everything, now=NOW).verdict is Trust.ACCEPTED
 
 

@@ -193,19 +193,28 @@ def _octets(raw: bytes) -> bytes:
 
 @dataclass
 class Store:
-    """The available certificates and revocation lists, each once; ``unreadable`` says why a file provided none."""
+    """The available certificates and revocation lists, each once.
+
+    ``unreadable`` says why a file provided none: what it says is unknown, so no report is accepted beside it.
+    ``passed_over`` says it of files that merely lay in a folder, such as keys.
+    """
 
     certificates: list[Certificate] = field(default_factory=list)
     crls: list[x509.CertificateRevocationList] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
+    passed_over: dict[str, str] = field(default_factory=dict)
     _seen: set[Certificate] = field(default_factory=set)
 
-    def add(self, name: str, data: bytes) -> None:
-        """Add the contents of a file: PEM (one or a chain, lists too), DER, or a certificate table."""
+    def add(self, name: str, data: bytes, *, named: bool = True) -> None:
+        """Add the contents of a file: PEM (one or a chain, lists too), DER, or a certificate table.
+
+        A file that the user did not name may be something else, unless it looks like a revocation list.
+        """
         try:
             certificates, crls = load(data)
         except BadInputError as error:
-            self.unreadable[name] = error.message
+            undecided = named or may_be_list(name, data)
+            (self.unreadable if undecided else self.passed_over)[name] = error.message
             return
         if len(self._seen) < len(self.certificates):
             self._seen.update(self.certificates)
@@ -231,6 +240,16 @@ def store_of(files: Mapping[str, bytes] | Iterable[tuple[str, bytes]]) -> Store:
 def may_hold_certificates(data: bytes) -> bool:
     """Whether a file looks like PEM, DER or a certificate table: other files are ignored."""
     return b"-----BEGIN " in data or data[:1] == b"\x30" or certtable.looks_like_one(data)
+
+
+_LONG = rb"(?:\x81.|\x82..|\x83...)"  # with a short length it could be text: 0x30 is the digit 0
+_LIST = re.compile(rb"\x30" + _LONG + rb"\x30(?:[\x00-\x7f]|" + _LONG + rb")[\x02\x30]", re.DOTALL)  # RFC 5280, 5.1
+_BEGIN_LIST = b"-----BEGIN X509 CRL-----"
+
+
+def may_be_list(name: str, data: bytes) -> bool:
+    """Whether a file, even a damaged one, looks like a revocation list, or its name says so."""
+    return _BEGIN_LIST in data or bool(_LIST.match(data)) or "crl" in name.rpartition("/")[2].lower()
 
 
 def load(data: bytes) -> tuple[list[Certificate], list[x509.CertificateRevocationList]]:
@@ -271,6 +290,8 @@ def _pem(data: bytes) -> tuple[list[Certificate], list[x509.CertificateRevocatio
                 crls.append(_whole_list(x509.load_pem_x509_crl(block[0])))
         except DAMAGED as error:
             raise BadInputError(f"a PEM block is damaged: {error}") from error
+    if data.count(_BEGIN_LIST) > len(crls):
+        raise BadInputError("a revocation list in this PEM file is cut off")
     if not certificates and not crls:
         raise BadInputError("no certificate in this PEM file")
     return certificates, crls

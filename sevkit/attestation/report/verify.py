@@ -65,6 +65,8 @@ class Verifier:
         """Judge one report; raises BadInputError if it is not a report."""
         case = Case(evidence, self.setting, self._chain)
         findings = [*self._report_findings(case), *self._chain_findings(case), *self._required(case), *remarks(case)]
+        for name, why in self.setting.store.unreadable.items():
+            findings.append(Finding("certificates.readable", Status.UNKNOWN, f"{name} was not read: {why}"))
         return Verification(verdict(findings), tuple(findings), case.report, case.chain)
 
     def _report_findings(self, case: Case) -> Iterator[Finding]:

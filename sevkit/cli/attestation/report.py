@@ -90,7 +90,7 @@ def verify(file: Path, **options: Any) -> Result[VerifiedReport]:
         **result.as_dict(),
         "form": evidence.form,
         "fetched": fetched,
-        "unreadable": store.unreadable,
+        "unreadable": store.unreadable | store.passed_over,
     }
     return Result("report verify", data, _CODES[data["verdict"]], human=text.verdict)
 
@@ -111,20 +111,20 @@ def _evidence(path: Path) -> Evidence:
 
 
 def _store(paths: tuple[Path, ...]) -> Store:
-    from sevkit.attestation.report.certificates import may_hold_certificates, store_of
+    from sevkit.attestation.report.certificates import Store, may_be_list, may_hold_certificates
 
-    return store_of(
-        (name, data)
-        for path in paths
-        for name, data in files.files_under(path, _MOST_CERTIFICATE)
-        if not path.is_dir() or may_hold_certificates(data)
-    )
+    store = Store()
+    for path in paths:
+        named = not path.is_dir()
+        for name, data in files.files_under(path, _MOST_CERTIFICATE):
+            if named or may_hold_certificates(data) or may_be_list(name, data):
+                store.add(name, data, named=named)
+    return store
 
 
 def _roots(paths: tuple[Path, ...]) -> list[Certificate]:
     store = _store(paths)
-    if store.unreadable:
-        name, why = next(iter(store.unreadable.items()))
+    for name, why in (store.unreadable | store.passed_over).items():
         raise BadInputError(f"{name}: {why}")
     return [item for item in store.certificates if item.x509.issuer == item.x509.subject]
 
