@@ -106,11 +106,19 @@ def test_ports_network_and_media_are_in_the_command_line(sevkit: Run, tmp_path: 
         assert sevkit(*launch, *wrong)[0] == 2, wrong
 
 
-@pytest.mark.parametrize("option", [("-p", "8080:80"), ("--outgoing",), ("--share", "/tmp")])  # noqa: S108
+@pytest.mark.parametrize(
+    "option",
+    [
+        *(("-p", "8080:80"), ("--outgoing",), ("--share", "/tmp")),  # noqa: S108
+        *(("--storage", "nvme"), ("--accel", "tcg"), ("--cpu", "EPYC-v4"), ("--machine", "usb=on")),
+        *(("--append", "quiet"), ("--sev-options", "cbitpos=51"), ("--platform-seed", "a"), ("--kernel-hashes",)),
+    ],
+)
 def test_the_mock_refuses_what_it_has_not(option: tuple[str, ...], sevkit: Run) -> None:
-    status, _, err = sevkit("guest", "launch", "--hypervisor", "mock", "--detach", *option)
-    assert status == 2
-    assert "the mock has no" in err
+    for way in ("--detach", "--dry-run"):
+        status, _, err = sevkit("guest", "launch", "--hypervisor", "mock", "--mode", "sev", way, *option)
+        assert status == 2
+        assert "the mock has no" in err
 
 
 @pytest.mark.parametrize(

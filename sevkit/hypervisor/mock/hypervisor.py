@@ -15,7 +15,7 @@ from sevkit.errors import BadInputError, DeadlineError, GuestError, HypervisorEr
 from sevkit.guest import secrets
 from sevkit.guest import spec as spec_module
 from sevkit.guest.result import CommandResult
-from sevkit.guest.spec import GuestSpec
+from sevkit.guest.spec import Accel, GuestSpec, StorageKind
 from sevkit.hypervisor import registry
 from sevkit.hypervisor.mock import wire
 from sevkit.hypervisor.mock.layout import SHARED_SIZE
@@ -147,19 +147,20 @@ class MockHypervisor:
         return Availability(mode, able, "the software model runs every mode" if able else "needs Linux")
 
     def command_line(self, spec: GuestSpec) -> Sequence[str]:
-        """The command line of the VMM process."""
+        """The command line of the VMM process; raises UsageError for what the mock lacks, as a launch does."""
+        _refuse_what_it_lacks(spec)
         options = {"name": spec.name, "mode": str(spec.mode), "memory": str(_memory(spec))}
         return ["python3", "-m", "sevkit.hypervisor.mock.vmm", *_options(options)]
 
     def launch(self, spec: GuestSpec, *, detach: bool = False, timeout: float = 120.0) -> MockGuest:
         """Start the two processes and wait until the guest answers."""
-        _refuse_what_it_lacks(spec)
+        command = list(self.command_line(spec))
         folder = registry.claim(spec.name)
         children: list[Any] = []
         try:
             with contextlib.ExitStack() as stack:
                 children = self._start(spec, folder, detach, stack)
-            record = _record(spec, children[0].pid, list(self.command_line(spec)), detach)
+            record = _record(spec, children[0].pid, command, detach)
             registry.write(record)
             guest = MockGuest(record, spec, children)
             _wait_ready(guest, children, folder, timeout)
@@ -257,7 +258,7 @@ def _record(spec: GuestSpec, pid: int, command: list[str], detach: bool) -> regi
         detached=detach,
         command_line=command,
         spec=spec_module.to_dict(spec),
-        notes=["a software model: no hardware and no emulator is involved"],
+        notes=["a software model: no hardware and no emulator is involved, and no image or firmware boots"],
     )
 
 
@@ -276,8 +277,19 @@ def _wait_ready(guest: MockGuest, processes: Sequence[Any], folder: Path, timeou
 
 
 def _refuse_what_it_lacks(spec: GuestSpec) -> None:
-    """Raise for what only a real guest has: the mock boots no kernel, and has no disks and no network."""
+    """Raise for what only a real guest has: the mock boots no kernel, and has no QEMU, no disks and no network.
+
+    Image and firmware are not asked for here: attacks choose them for every hypervisor. The guest's notes tell of them.
+    """
     asked = {
+        "--storage": spec.storage.kind is not StorageKind.NONE,
+        "--accel": spec.accel is not Accel.AUTO,
+        "--cpu": spec.cpu,
+        "--machine": spec.qemu_machine,
+        "--cmdline": spec.cmdline,
+        "--sev-options": spec.sev_options,
+        "--platform-seed": spec.platform_seed,
+        "--kernel-hashes": spec.kernel_hashes,
         "--kernel": spec.kernel,
         "--initrd": spec.initrd,
         "--cdrom": spec.cdrom,
