@@ -288,7 +288,9 @@ def test_cycles_of_launch_attack_stop_leave_nothing(tmp_path: Path, monkeypatch:
             before = me.num_fds(), me.num_threads(), me.memory_info().rss
     assert before is not None
     print(f"after {settled} and {cycles} cycles: {before}, {(me.num_fds(), me.num_threads(), me.memory_info().rss)}")
-    assert (me.num_fds(), me.num_threads()) == before[:2]
+    # The kernel ends a joined thread a little later than Python says, on a busy machine.
+    until(lambda: me.num_threads() <= before[1], 10, lambda: f"{me.num_threads()} threads, not {before[1]}")
+    assert me.num_fds() == before[0]
     assert me.memory_info().rss - before[2] < 16 << 20
     assert me.children(recursive=True) == others
     assert [path.name for path in registry.folder("x").parent.iterdir()] == [".lock"]
