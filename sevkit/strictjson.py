@@ -13,14 +13,18 @@ def loads(text: str) -> Any:
 def decoder(constant: Callable[[str], Any]) -> json.JSONDecoder:
     """A decoder for other programs' JSON, which raises ValueError where a key has two different values.
 
-    The same value twice passes: fio 2 writes an empty percentile several times. ``constant`` reads NaN and Infinity.
+    The same value twice passes: fio 2 writes an empty percentile several times. So does an object of texts alone, of
+    which the last counts: fio lists an option as often as it was given, and so obeys it. ``constant`` reads NaN and
+    Infinity.
     """
     return json.JSONDecoder(parse_constant=constant, object_pairs_hook=_agreed)
 
 
 def _agreed(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
-    return found if len(found) == len(pairs) else _unique(list({f"{k!r}: {v!r}": (k, v) for k, v in pairs}.values()))
+    if len(found) == len(pairs) or all(isinstance(value, str) for _, value in pairs):
+        return found
+    return _unique(list({f"{k!r}: {v!r}": (k, v) for k, v in pairs}.values()))
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

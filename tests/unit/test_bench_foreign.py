@@ -163,7 +163,8 @@ def test_a_result_that_contradicts_itself_is_refused_and_found(tmp_path: Path, t
 
 
 def test_what_fio_rounds_or_repeats_is_no_contradiction(tmp_path: Path) -> None:
-    """IOPS of old versions are whole numbers; fio 2 writes an empty percentile several times."""
+    """IOPS of old versions are whole numbers; fio 2 writes an empty percentile several times; an option can be given twice."""
+    assert iops(tmp_path, fio(job()).replace('"rw"', '"rw": "read", "rw"')) == 1000.0
     assert iops(tmp_path, fio(job(read=side(1049.0, total_ios=60000)))) == 1049.0
     assert samples(tmp_path, "b.json", fio(job(read=side(0, total_ios=40))))
     assert iops(tmp_path, fio(job()).replace('"50.000000"', '"0.00": 0, "0.00": 0, "50.000000"')) == 1000.0
