@@ -13,7 +13,7 @@ from sevkit.cli.output import colour, reporting
 from sevkit.cli.target import byte_progress, of_guest, target_options
 from sevkit.errors import ExitCode, InconclusiveError, SevkitError, UsageError
 from sevkit.memory.payload import Extract, Maps
-from sevkit.memory.search.request import find_guest, make_patterns, opened
+from sevkit.memory.search.request import find_guest, make_patterns, opened, told_by
 from sevkit.result import Result
 
 if TYPE_CHECKING:
@@ -105,8 +105,9 @@ def _pictures(
 ) -> "Iterator[tuple[Picture, list[str]]]":
     """A picture of each input, with what it cannot show."""
     for index, each in enumerate(inputs):
+        known = each.guest or told_by(each.qmp)
         with opened(each.pid, each.core) as source:
-            guest = each.guest or _guest(source, each.pid, each.qmp)
+            guest = known or _guest(source, each.pid)
             title = titles[index] if index < len(titles) else each.title or source.title
             yield _picture(source, guest, title, patterns)
 
@@ -133,8 +134,8 @@ def _picture(
     return draw(pages, title, how, hits), doubts
 
 
-def _guest(source: "MemorySource", pid: int | None, qmp: Path | None) -> "GuestMap":
-    guest = find_guest(source, pid, qmp)
+def _guest(source: "MemorySource", pid: int | None) -> "GuestMap":
+    guest = find_guest(source, pid)
     if guest is None:
         raise UsageError(f"no guest RAM was found in {source.title}", hint="is it a VMM? give --qmp to ask QEMU itself")
     return guest
@@ -195,9 +196,9 @@ def extract(
 
     with ExitStack() as stack:
         found = of_guest(name, pid=pid, core=core, qmp=qmp)
-        pid, known = found or (pid, None)
+        pid, known = found or (pid, told_by(qmp))
         source = stack.enter_context(opened(pid, core, hold=hold))
-        guest = known or _guest(source, pid, qmp)
+        guest = known or _guest(source, pid)
         progress = stack.enter_context(byte_progress("extracting"))
         done = write(source, guest, output, Format(layout), progress=progress)
         data: Extract = done.as_dict(guest.origin, source.moved(guest.host_ranges()))

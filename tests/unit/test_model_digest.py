@@ -62,6 +62,8 @@ def test_equal_to_sev_snp_measure(
     expected = reference.calc_launch_digest(
         REFERENCE_MODES[mode], vcpus, signature, str(folder / "ovmf"), *files, features, vmm_type=REFERENCE_VMMS[vmm]
     )
+    if mode is Mode.SEV_ES:  # the reference leaves them out there; test_attestation_measure has them
+        features = 0
     own = LaunchInputs(mode, image, vcpus, signature, features, Kernel(*kernel) if kernel else None, vmm)
     assert launch_digest(own) == expected
 

@@ -56,8 +56,9 @@ def answer(request: Request, progress: Progress | None = None) -> Result[Scan]:
         hexadecimal=request.hexadecimal,
         halves=request.halves,
     )
+    known = request.guest or told_by(request.qmp)
     with opened(request.pid, request.core, hold=request.hold) as source:
-        guest = request.guest or find_guest(source, request.pid, request.qmp)
+        guest = known or find_guest(source, request.pid)
         if request.ram_only and guest is None:
             raise UsageError("no guest RAM was found in this memory", hint="give --qmp, or leave --ram-only out")
         within = guest.host_ranges() if request.ram_only and guest else None
@@ -89,14 +90,19 @@ def opened(pid: int | None, core: FileName | None, *, hold: bool = False) -> Mem
     return LiveMemory(pid, stop=hold)
 
 
-def find_guest(source: MemorySource, pid: int | None, qmp: FileName | None) -> GuestMap | None:
-    """Find guest RAM in the memory, by the most reliable way available; None if none is found."""
-    if qmp is not None:
-        from pathlib import Path
+def told_by(qmp: FileName | None) -> GuestMap | None:
+    """Where guest RAM is, asked of QEMU itself: before its process is held, since it does not answer then."""
+    if qmp is None:
+        return None
+    from pathlib import Path
 
-        from sevkit.memory.guest_ram.qemu_layout import guest_map
+    from sevkit.memory.guest_ram.qemu_layout import guest_map
 
-        return guest_map(Path(qmp))
+    return guest_map(Path(qmp))
+
+
+def find_guest(source: MemorySource, pid: int | None) -> GuestMap | None:
+    """Find guest RAM in the memory itself, by the most reliable way available; None if none is found."""
     if getattr(source, "physical", False):
         from sevkit.memory.guest_ram.picture import physical_map
 

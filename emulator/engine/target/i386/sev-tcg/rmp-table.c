@@ -151,6 +151,7 @@ int sev_rmp_update(SevRmp *rmp, uint64_t page, const SevRmpEntry *asked)
 
     if (page >= rmp->pages ||
         (new.large && (page != first_of(page) ||
+                       new.gfn % SEV_RMP_LARGE_PAGES ||
                        page + SEV_RMP_LARGE_PAGES > rmp->pages)) ||
         !may_ask_for(&new) || (!new.asid && new.gfn)) {
         return SEV_RMP_FAIL_INPUT;
@@ -244,7 +245,8 @@ int sev_rmp_adjust(SevRmp *rmp, uint64_t page, const SevRmpAccess *access,
     SevRmpEntry *e = sev_rmp_lookup(rmp, page, &gfn);
 
     *fault = SEV_RMP_PASS;
-    if (target >= SEV_VMPLS || perms >> 5) {
+    if (target >= SEV_VMPLS || perms >> 5 ||
+        (large && access->gfn % SEV_RMP_LARGE_PAGES)) {
         return SEV_RMP_FAIL_INPUT;
     }
     if (target <= access->vmpl) {
