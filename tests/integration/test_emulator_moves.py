@@ -4,12 +4,13 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sevkit.errors import SevkitError
-from sevkit.guest import debian
+from sevkit.guest import debian, firmware
 from sevkit.guest.spec import Storage, StorageKind
 from sevkit.memory.search.patterns import Pattern
 from sevkit.memory.search.scan import scan
@@ -101,7 +102,11 @@ class Holder:
 
 @pytest.fixture(scope="module", params=[Mode.NOSEV, Mode.SEV, Mode.SEV_SNP], ids=str)
 def held(request: pytest.FixtureRequest, emulator: Emulator, balloon: Path) -> Iterator[tuple[Mode, Holder]]:  # noqa: F811
-    """A guest of each mode; the plain one shows that the search finds what is there."""
+    """A guest of each mode, all with the firmware of SEV-SNP; the plain one shows that the search finds what is there."""
+    try:
+        emulator = replace(emulator, bios=firmware.find(Mode.SEV_SNP, emulated=True))
+    except SevkitError as error:
+        pytest.skip(f"the firmware of SEV-SNP is not to be had: {error.message}")
     emulator.programs["hold"] = emulator.folder / "hold"
     compile_static(SOURCES / "hold.c", emulator.programs["hold"])
     emulator.programs["virtio_balloon.ko"] = balloon
