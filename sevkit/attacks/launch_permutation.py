@@ -6,6 +6,7 @@ from sevkit.attacks.experiment import Aim, Attack, Expectation, Notebook, Observ
 from sevkit.attacks.labs import model_lab
 from sevkit.attacks.labs.guest_lab import GuestLab
 from sevkit.errors import InconclusiveError
+from sevkit.guest.spec import Firmware
 from sevkit.memory.sources.base import PAGE
 from sevkit.model.measure import PageType
 from sevkit.model.platform import Platform
@@ -64,6 +65,14 @@ def guest(lab: GuestLab, note: Notebook) -> Observation:
     """Launch a second real guest with two pages of its firmware exchanged, and compare the measurements."""
     note.setup(f"A real Linux guest ({lab.guest.spec.mode}) runs; its owner knows the measurement of its launch.")
     note.predict("If the digest names no addresses, exchanging two pages leaves it as it is: the owner cannot tell.")
+    if "-bios" in lab.guest.command_line:
+        return _compared(lab, note)
+    note.setup("Its firmware is flash, of which the variable store is not measured. So it is launched with one image.")
+    with lab.another(firmware=Firmware.OVMF_SNP) as whole:
+        return _compared(whole, note)
+
+
+def _compared(lab: GuestLab, note: Notebook) -> Observation:
     honest = lab.host.launch_digest()
     note.host("The host launches the guest as it should; the digest:", honest)
     first, content = _page_to_move(lab)
@@ -87,8 +96,6 @@ def _page_to_move(lab: GuestLab) -> tuple[int, bytes]:
     The firmware makes this state anew when it is missing, so that the guest still boots.
     """
     words = list(lab.guest.command_line)
-    if "-bios" not in words:
-        raise InconclusiveError("the guest has no firmware image with -bios")
     image = Path(words[words.index("-bios") + 1]).read_bytes()
     erased = b"\xff" * PAGE
     for at in range(PAGE, len(image) - PAGE, PAGE):

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from sevkit.attacks.labs.host import Host
 from sevkit.attacks.notebook import Notebook, Observation
 from sevkit.errors import InconclusiveError, SevkitError, UsageError
-from sevkit.guest.spec import GuestSpec
+from sevkit.guest.spec import Firmware, GuestSpec
 from sevkit.hypervisor.protocols import Guest
 from sevkit.hypervisor.qemu.guest import QemuGuest
 
@@ -51,15 +51,18 @@ class GuestLab:
         return self.guest
 
     @contextmanager
-    def another(self, *, policy: int | None = None, sev_options: str = "") -> Iterator["GuestLab"]:
-        """A second guest, launched like this one except for the policy and further options; stopped at the end."""
+    def another(
+        self, *, policy: int | None = None, sev_options: str = "", firmware: Firmware | None = None
+    ) -> Iterator["GuestLab"]:
+        """A second guest, launched like this one except for policy, firmware, further options; stopped at the end."""
         if self.launch is None:
             raise UsageError("this experiment launches a second guest: perform it with `sevkit attack run`")
         spec = self.guest.spec
         options = ",".join(filter(None, (spec.sev_options, sev_options)))
         self.say("starting a second guest")
         policy = spec.policy if policy is None else policy
-        guest = self.launch(replace(spec, name=f"{spec.name}-2", policy=policy, sev_options=options))
+        firmware = firmware or spec.firmware
+        guest = self.launch(replace(spec, name=f"{spec.name}-2", policy=policy, sev_options=options, firmware=firmware))
         try:
             yield replace(self, guest=guest, pages={}, boot_seconds=0.0)
         finally:
