@@ -389,8 +389,13 @@ os.kill(child, 9)
 """
 
 
-def test_a_process_that_shares_the_address_space_can_write_to_it() -> None:
+@pytest.mark.parametrize("refused", [False, True], ids=["kcmp", "kcmp refused"])
+def test_a_process_that_shares_the_address_space_can_write_to_it(
+    refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is no thread, so that holding the process does not stop it."""
+    if refused:
+        monkeypatch.setattr(activity, "_KCMP", 1 << 20)
     argv = [sys.executable, "-c", ONE_MEMORY]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None

@@ -27,6 +27,8 @@ JUDGED = {
 
 
 def tracked() -> list[str]:
+    if not processes.have_tool("git"):
+        pytest.skip("git is not installed")
     done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
     if done.returncode:
         pytest.skip("not a git checkout")

@@ -50,7 +50,7 @@ def writers(pid: int, files: Iterable[tuple[str, int]]) -> list[int]:
 
 
 def _writes(pid: int, to: int, wanted: set[tuple[str, int]]) -> bool:
-    if _libc.syscall(_KCMP, pid, to, _VM, 0, 0) == 0:
+    if _one_memory(pid, to):
         return procfs.thread_state(pid, pid) not in ("T", "t", "Z")
     if not wanted:
         return False
@@ -59,3 +59,16 @@ def _writes(pid: int, to: int, wanted: set[tuple[str, int]]) -> bool:
         if perms[1] == "w" and perms[3] == "s" and (device, int(inode)) in wanted:
             return procfs.thread_state(pid, pid) not in ("T", "t")
     return False
+
+
+def _one_memory(one: int, other: int) -> bool:
+    """Whether two processes share their address space; where kcmp(2) is refused, whether maps and counts are equal."""
+    order = int(_libc.syscall(_KCMP, one, other, _VM, 0, 0))
+    if order >= 0:
+        return order == 0
+    found = procfs.read(f"/proc/{one}/statm")
+    return (
+        bool(found)
+        and found == procfs.read(f"/proc/{other}/statm")
+        and procfs.read(f"/proc/{one}/maps") == procfs.read(f"/proc/{other}/maps")
+    )
