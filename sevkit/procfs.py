@@ -36,7 +36,11 @@ def ptrace_hint(pid: int) -> str:
 
 def _stat(pid: int) -> list[str]:
     """The fields from the third on. The second, the name, may contain blanks and parentheses."""
-    return read(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return _fields(f"/proc/{pid}/stat")
+
+
+def _fields(stat: str) -> list[str]:
+    return read(stat).rpartition(")")[2].split()
 
 
 def _tracer(pid: int) -> int:
@@ -52,8 +56,7 @@ def _status(pid: int, field: str) -> int:
 
 def thread_state(pid: int, thread: int) -> str:
     """The state of a thread, a letter of proc(5); "" when there is none."""
-    fields = read(f"/proc/{pid}/task/{thread}/stat").rpartition(")")[2].split()
-    return fields[0] if fields else ""
+    return next(iter(_fields(f"/proc/{pid}/task/{thread}/stat")), "")
 
 
 def read(path: str) -> str:

@@ -36,8 +36,13 @@ def _counts_once(option: click.Option) -> bool:
     return not (option.multiple or option.is_flag or option.count)
 
 
+def given(ctx: click.Context) -> list[click.Parameter]:
+    """What stands on the command line itself, in the order of the command's parameters."""
+    source = click.core.ParameterSource.COMMANDLINE
+    return [each for each in ctx.command.params if each.name and ctx.get_parameter_source(each.name) is source]
+
+
 def misplaced(ctx: click.Context, *allowed: str) -> None:
     """Raise UsageError for options of a group that its command would not see; ``allowed`` are those it does."""
-    for name in ctx.params:
-        if name not in allowed and ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            raise UsageError(f"options of `{ctx.command.name} {ctx.invoked_subcommand}` stand behind its name")
+    if any(each.name in ctx.params and each.name not in allowed for each in given(ctx)):  # --json is for both
+        raise UsageError(f"options of `{ctx.command.name} {ctx.invoked_subcommand}` stand behind its name")

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from sevkit.attacks.payload import PlanData, PlannedRow, RunData
 from sevkit.cli.attack.narrate import narrator
@@ -24,6 +23,7 @@ from sevkit.cli.attack.options import (
 from sevkit.cli.guest.options import guest_options, hypervisor_option, make_spec
 from sevkit.cli.output import colour, json_wanted, reporting
 from sevkit.cli.progress import progress
+from sevkit.cli.refuse import given
 from sevkit.cli.sizes import SECONDS
 from sevkit.errors import UsageError
 from sevkit.result import Result
@@ -184,10 +184,8 @@ def _refuse(attack: "Attack", planned: "Sequence[Planned]") -> None:
 
 
 def _none_given(names: Sequence[str], why: str) -> None:
-    ctx = click.get_current_context()
-    for parameter in ctx.command.params:
-        source = ctx.get_parameter_source(parameter.name or "")
-        if parameter.name in names and source is ParameterSource.COMMANDLINE:
+    for parameter in given(click.get_current_context()):
+        if parameter.name in names:
             raise UsageError(f"{parameter.opts[0]} has no effect: {why}")
 
 

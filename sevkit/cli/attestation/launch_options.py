@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from sevkit.attestation.measure import cpus
 from sevkit.cli.attestation import files
+from sevkit.cli.refuse import given
 from sevkit.errors import UsageError
 from sevkit.model.digest import VMMS, Kernel, LaunchInputs, Svsm
 from sevkit.model.vmsa import SNP_ACTIVE
@@ -148,9 +148,8 @@ def _refuse(mode: Mode, options: dict[str, Any]) -> None:
 
 
 def _refuse_of_save_areas() -> None:
-    ctx = click.get_current_context()
-    for item in ctx.command.params:
-        if item.name in _OF_SAVE_AREAS and ctx.get_parameter_source(item.name) is ParameterSource.COMMANDLINE:
+    for item in given(click.get_current_context()):
+        if item.name in _OF_SAVE_AREAS:
             raise UsageError(
                 f"{item.opts[0]} is for SEV-ES and SEV-SNP: SEV measures no save areas", hint="leave it out"
             )

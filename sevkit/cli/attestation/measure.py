@@ -12,7 +12,7 @@ from sevkit.cli.attestation.explain import explain
 from sevkit.cli.attestation.idblock import idblock
 from sevkit.cli.attestation.launch_options import FILE, FIRMWARE_ALONE, MODES, launch_inputs, launch_options
 from sevkit.cli.output import json_wanted, reporting
-from sevkit.cli.refuse import misplaced
+from sevkit.cli.refuse import given, misplaced
 from sevkit.errors import ExitCode, UsageError
 from sevkit.render import attestation as text
 from sevkit.result import Result
@@ -136,9 +136,8 @@ def _of_guest(options: dict[str, Any]) -> "LaunchInputs":
 
 def _refuse_others(options: dict[str, Any], allowed: set[str], why: str) -> None:
     ctx = click.get_current_context()
-    for item in ctx.command.params:
-        given = ctx.get_parameter_source(item.name or "") is click.core.ParameterSource.COMMANDLINE
-        if given and item.name in options and item.name not in allowed:
+    for item in given(ctx):
+        if item.name in options and item.name not in allowed:
             raise UsageError(f"{item.opts[0]} has no effect with {why}")
 
 

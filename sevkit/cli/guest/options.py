@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from sevkit.cli.refuse import given
 from sevkit.cli.sizes import SIZE
 from sevkit.errors import UsageError
 from sevkit.guest import media, policy
@@ -106,14 +107,13 @@ def _hypervisor(words: str) -> Callable[[Callable[..., Any]], Callable[..., Any]
 
 def refuse_idle(mode: Mode, options: dict[str, Any]) -> None:
     """Raise UsageError for options without effect: on a disk that the guest does not have, on what is not measured."""
-    ctx = click.get_current_context()
-    given = [name for name in options if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE]
-    of_disk = [name for name in ("disk", "disk_size", "cache", "aio", "iothread", "queues") if name in given]
+    names = {each.name for each in given(click.get_current_context())}
+    of_disk = [name for name in ("disk", "disk_size", "cache", "aio", "iothread", "queues") if name in names]
     if options["storage"] == StorageKind.NONE and of_disk:
         option = f"--{of_disk[0].replace('_', '-')}"
         kinds = ", ".join(kind for kind in StorageKind if kind is not StorageKind.NONE)
         raise UsageError(f"{option} has no effect without --storage", hint=f"--storage is one of {kinds}")
-    if options["disk"] is not None and "disk_size" in given:
+    if options["disk"] is not None and "disk_size" in names:
         raise UsageError("--disk-size is for a scratch disk, not for --disk")
     if mode is Mode.NOSEV and options["kernel_hashes"]:
         raise UsageError("--kernel-hashes has no effect in mode nosev", hint="nothing is measured there")
