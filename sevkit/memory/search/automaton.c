@@ -17,15 +17,6 @@
 
 #include <string.h>
 
-/* The union of the sets `of` all these states. */
-static inline uint64_t united(const uint64_t *of, uint64_t states)
-{
-    uint64_t all = 0;
-    for (; states; states &= states - 1)
-        all |= of[__builtin_ctzll(states)];
-    return all;
-}
-
 static inline uint64_t next_states(const struct automaton *automaton, uint64_t states, uint8_t byte)
 {
     return united(automaton->follow, states) & automaton->fits[byte];

@@ -16,7 +16,17 @@ struct automaton {
     uint64_t first, last;     /* states of the first byte of a match, of the last one */
     uint64_t at;              /* states of the first byte of the factor within a match */
     uint64_t longest;         /* bytes of a match */
+    uint64_t ends, begins;    /* states that tell something at the end of a page, and at the begin (borders.c) */
 };
+
+/* The union of the sets `of` all these states. */
+static inline uint64_t united(const uint64_t *of, uint64_t states)
+{
+    uint64_t all = 0;
+    for (; states; states &= states - 1)
+        all |= of[__builtin_ctzll(states)];
+    return all;
+}
 
 void automaton_check_ends(const struct automaton *automaton, const uint8_t *data, struct places *places);
 uint64_t automaton_starts(const struct automaton *automaton, const uint8_t *data, const struct places *places,

@@ -8,10 +8,11 @@ From a place that a filter finds, the compiled search follows it to the end of a
 
 from __future__ import annotations
 
+import math
 import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sevkit.memory.search.syntax import NOT_UNDERSTOOD, inner_flags, leaf, parsed
+from sevkit.memory.search.syntax import NOT_UNDERSTOOD, inner_flags, leaf, parsed, rarity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from sevkit.memory.search.syntax import ByteSet
 
 STATES = 64
+# Bits of rarity from which on a part of a match tells something: "123-45" of a social security number has 34. Random
+# memory has such a part at one border of pages in 2 ** 28; a guest of 1 GiB has 2 ** 18 borders.
+TELLING = 28.0
 _CAPS = (1 << 32, 16, 4, 1)  # copies of what is repeated; with fewer, more than the expression allows is accepted
 _ENDLESS = 1 << 31
 
@@ -73,8 +77,43 @@ class Automaton:
         """As automaton.h has it, for matches of at most ``longest`` bytes; ``at``: as ``within`` returns it."""
         fits = [sum(1 << state for state, allowed in enumerate(self.sets) if byte in allowed) for byte in range(256)]
         pad = [0] * (STATES - len(self.sets))
-        values = [*fits, *self.follow, *pad, *self.precede, *pad, self.first, self.last, at, longest]
+        ends, begins, _ = self.telling()
+        values = [*fits, *self.follow, *pad, *self.precede, *pad, self.first, self.last, at, longest, ends, begins]
         return struct.pack(f"{len(values)}Q", *values)
+
+    def telling(self) -> tuple[int, int, bool]:
+        """The states to look for at the end of a page and at the begin, and whether each cut match is seen.
+
+        A border cuts a match between a state and a following one. Looked for is the part that is rarer in memory, if
+        it is rare enough: the least that can come before, or behind.
+        """
+        before, behind = self._rarities(self.first, self.follow), self._rarities(self.last, self.precede)
+        ends = begins = 0
+        whole = True
+        for state, after in enumerate(self.follow):
+            for other in range(len(self.sets)):
+                if not after >> other & 1:
+                    continue
+                if max(before[state], behind[other]) < TELLING:
+                    whole = False
+                elif before[state] >= behind[other]:
+                    ends |= 1 << state
+                else:
+                    begins |= 1 << other
+        return ends, begins, whole
+
+    def _rarities(self, start: int, edges: Sequence[int]) -> list[float]:
+        """For each state, the least rarity of the bytes on a way to it from ``start``, both included."""
+        own = [rarity(allowed) for allowed in self.sets]
+        least = [own[state] if start >> state & 1 else math.inf for state in range(len(own))]
+        changed = True
+        while changed:
+            changed = False
+            for state, after in enumerate(edges):
+                for other, rare in enumerate(own):
+                    if after >> other & 1 and least[state] + rare < least[other]:
+                        least[other], changed = least[state] + rare, True
+        return least
 
     def _allowing(self, allowed: ByteSet) -> int:
         return sum(1 << state for state, each in enumerate(self.sets) if each & allowed)

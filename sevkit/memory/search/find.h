@@ -39,6 +39,9 @@ uint64_t sevkit_matcher_starts(const struct matcher *matcher, const uint8_t *dat
 int sevkit_matcher_reaches(const struct matcher *matcher, const uint8_t *data, uint64_t first, uint64_t last,
                            uint64_t covered, uint64_t high);
 
+uint64_t sevkit_borders(const struct automaton *automaton, const uint8_t *data, uint64_t page, uint64_t stop,
+                        uint64_t high, struct hit *hits, uint64_t room);
+
 struct edges *sevkit_edges_new(const uint8_t *bytes, const uint32_t *sizes, uint32_t count);
 void sevkit_edges_free(struct edges *edges);
 int sevkit_edges_tell(const uint8_t *value, uint32_t size);

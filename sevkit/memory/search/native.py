@@ -30,12 +30,14 @@ _SWEEP = 32  # bytes that a sweep for one literal covers in the time that examin
 _FEW = 256  # hits that the first buffer has room for
 _MORE = 64  # times as much room in the next attempt
 SOURCES = (
-    "d90bd1545738753a4067607bf32d9cdc"  # identity of the C sources (hatch_build.py): others may take other arguments
+    "0a933d61582b2bde49f967e7782d534c"  # identity of the C sources (hatch_build.py): others may take other arguments
 )
 TESTS = 4  # places of a factor that are tested first, as in factors.h
 CUT = 1 << 32
 MOST_CUT = 256 << 10  # bytes of all literals: with more, preparing the search for cut ones takes too long
-_SPAN, _HIT, _RANGE = struct.Struct("QQQQiI"), struct.Struct("QQ"), struct.Struct("QQQ")  # as in stream.c and find.h
+_SPAN, _HIT, _RANGE = struct.Struct("QQQQiI"), struct.Struct("QQ"), struct.Struct("QQQ")
+_SIGNED = struct.Struct("Qq")
+_NEAR = 64 << 10  # bytes  # as in stream.c and find.h
 
 
 class Span(NamedTuple):
@@ -67,6 +69,7 @@ def _load() -> ctypes.CDLL | None:
         ("finder_cut", ctypes.c_int, (pointer, text, pointer, number)),
         ("edges_tell", ctypes.c_int, (text, number)),
         ("matcher_new", pointer, (text, pointer, text, text, number, pointer, text, wide, wide)),
+        ("borders", wide, (text, pointer, wide, wide, wide, pointer, wide)),
         ("matcher_free", None, (pointer,)),
         ("matcher_starts", wide, (pointer, pointer, wide, wide, pointer, wide)),
         ("matcher_reaches", ctypes.c_int, (pointer, pointer, wide, wide, wide, wide)),
@@ -234,6 +237,29 @@ class Matcher:
     def __del__(self) -> None:
         if getattr(self, "_handle", None):
             self._free(self._handle)
+
+
+def borders(automaton: bytes, data: memoryview, core_start: int, core_end: int) -> list[tuple[int, int]]:
+    """Parts of matches at the borders of pages in the core: (border, bytes before it, or minus the bytes behind it).
+
+    The memory has the same offset within a page as what it was copied from. A border at the end of the core belongs to
+    it, one at its start only if there is no memory before. If there are several within ``_NEAR``, the first one counts.
+    """
+    assert _library is not None
+    held = ctypes.c_char.from_buffer(data)
+    try:
+        base = ctypes.addressof(held)
+        first = core_start + (1 if core_start else 0)
+        first += -(base + first) % PAGE
+        room = 2 * ((core_end - core_start) // PAGE + 2)
+        hits = ctypes.create_string_buffer(room * _HIT.size)
+        count = _library.sevkit_borders(automaton, base, first, core_end, len(data), hits, room)
+    finally:
+        del held
+    found: dict[int, tuple[int, int]] = {}
+    for border, size in _SIGNED.iter_unpack(memoryview(hits)[: count * _SIGNED.size]):
+        found.setdefault((base + border) // _NEAR, (border, size))
+    return list(found.values())
 
 
 def _bits(allowed: frozenset[int]) -> bytes:

@@ -21,6 +21,7 @@ from sevkit.memory.sources.base import normalise
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sevkit.memory.search.automaton import Automaton
     from sevkit.memory.search.native import Match
     from sevkit.memory.search.required import Required
     from sevkit.memory.search.syntax import ByteSet
@@ -45,10 +46,23 @@ class Expression:
     def __init__(self, value: bytes, indexes: Sequence[int]) -> None:
         self._indexes = indexes
         self._expression = compiled(value)
+        states = automaton(value, self._expression.flags) if native.built else None
+        self._borders = states.packed(0, MAX_MATCH) if states is not None else None
         found = required.required(value, self._expression.flags, MAX_MATCH)
         self._filter: _Compiled | _Classes | None = None
         if found is not None:
-            self._filter = _Compiled(value, self._expression.flags, found) if native.built else _Classes(found)
+            self._filter = _Compiled(found, states) if native.built else _Classes(found)
+
+    def search(self, data: memoryview, core_start: int, core_end: int, limit: int) -> list[Match]:
+        """As ``find``, and parts of matches at the borders of pages: (~index, border, border plus ``size``).
+
+        So many bytes before the border or, if ``size`` is negative, behind it may belong to a match.
+        """
+        hits = self.find(data, core_start, core_end, limit)
+        if self._borders is not None:
+            for border, size in native.borders(self._borders, data, core_start, core_end):
+                hits += [(~index, border, border + size) for index in self._indexes]
+        return hits
 
     def find(self, data: memoryview, core_start: int, core_end: int, limit: int) -> list[Match]:
         """Matches that start in the core and are not inside a match that starts earlier.
@@ -129,14 +143,19 @@ def longest(value: bytes) -> int:
     return widths(value, re.MULTILINE)[1]
 
 
+def cut_is_seen(value: bytes) -> bool:
+    """Whether a match is seen wherever the border of two pages cuts it; else its parts may be too common to tell."""
+    states = automaton(value, re.MULTILINE) if native.built else None
+    return states is not None and states.telling()[2]
+
+
 class _Compiled:
     """A filter: the compiled search. If the automaton is known, it gives only places from where a match can go on."""
 
-    def __init__(self, value: bytes, flags: int, found: Required) -> None:
+    def __init__(self, found: Required, states: Automaton | None) -> None:
         few = required.literals(found) if len(found.alternatives) > 1 else None
         strings, least, most = few or ([], found.least, found.offset)
         what: Sequence[native.Factor | bytes] = strings or [_factor(sequence) for sequence in found.alternatives]
-        states = automaton(value, flags)
         packed = None
         if states is not None:
             sequences = [[frozenset({byte}) for byte in each] for each in strings] or found.alternatives
