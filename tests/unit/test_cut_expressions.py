@@ -28,7 +28,7 @@ EXPRESSIONS = [
     rb"\bBEGIN (?:RSA |EC )?PRIVATE KEY\b",
     rb"\d{16}",
     rb"[A-Za-z0-9+/]{40,}",
-    rb"(?:token|secret): \S+",
+    rb"(?:password|secret): \S+",
 ]
 
 
