@@ -177,6 +177,7 @@ def print_plan(data: RunPlan) -> Iterator[str]:
 
 def measured(outcome: Any, prepared: Any, output: Path) -> tuple[Measured, list[SevkitError]]:
     """What was measured, and an error for each failure."""
+    from sevkit.bench import results
     from sevkit.bench.analysis.compare import compare
     from sevkit.bench.report import summarise
     from sevkit.bench.sentence import sentences
@@ -184,7 +185,7 @@ def measured(outcome: Any, prepared: Any, output: Path) -> tuple[Measured, list[
     errors: list[SevkitError] = [
         GuestError(f"{failure.cell}: {failure.message}", detail=failure.detail) for failure in outcome.failures
     ]
-    compared = compare(outcome.samples)
+    compared = compare(results.read(output).samples)  # as `compare` and `report` will read it
     return {
         "output": str(output),
         "stopped": outcome.reason,
