@@ -117,17 +117,28 @@ LATENCY_P50 = Metric("latency_p50", "ns", Direction.LOWER, primary=False)
 LATENCY_P99 = Metric("latency_p99", "ns", Direction.LOWER, primary=False)
 
 
+@dataclass(slots=True)
+class Standing:
+    """What is known against a boot, noted when its directory is read (`store`, `results`): all but frozen for that.
+
+    ``doubt`` is why no verdict may rest on it at all, ``caveat`` why none may unless the user accepts it, ``looks`` how
+    often one could look at the numbers before the measurement went on, and ``lost`` in how many boots of its arm a
+    workload failed, by its name.
+    """
+
+    doubt: str = ""
+    caveat: str = ""
+    looks: int = 1
+    lost: Mapping[str, int] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class Boot:
     """One guest boot (or its substitute): the source of samples, and its environment.
 
     ``facts`` must be equal in two arms, so that their ratio shows the effect of the mode alone (CPU model, memory
     backing, huge pages, firmware, cache, kernel …). ``confounds`` are differences that the guest itself declares.
-
-    What is known against the whole directory is in each of its boots when it is read (`store`, `results`), and not
-    part of their records: ``doubt`` is why no verdict may rest on it at all, ``caveat`` why none may unless the user
-    accepts it, ``looks`` how often one could look at the numbers before the measurement went on, and ``lost`` in how
-    many boots of this arm a workload failed, by its name.
+    ``standing`` is not part of its record.
     """
 
     identity: str
@@ -135,10 +146,7 @@ class Boot:
     facts: Mapping[str, str] = field(default_factory=dict)
     confounds: tuple[str, ...] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
-    doubt: str = ""
-    caveat: str = ""
-    looks: int = 1
-    lost: Mapping[str, int] = field(default_factory=dict)
+    standing: Standing = field(default_factory=Standing, compare=False)
 
     def record(self) -> dict[str, Any]:
         """The boot as a line of the store."""

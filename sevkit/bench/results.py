@@ -4,7 +4,6 @@ Every command that compares reads its results here, so that no way leads around 
 """
 
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 
 from sevkit.bench import store as stores
@@ -32,8 +31,8 @@ def read(path: Path) -> Campaign:
         stores.doubted(campaign, f"values of {path.name} {what} ({found.reasons[0]}); see `sevkit bench verify`")
     caveat = "" if ended(campaign) else UNFINISHED
     looks, lost = _looks(campaign), _lost(campaign)
-    if caveat or looks > 1 or lost:
-        stores.noted(campaign, lambda at: replace(at, caveat=caveat, looks=looks, lost=lost.get(_arm(at), {})))
+    for at in campaign.boots.values():
+        at.standing.caveat, at.standing.looks, at.standing.lost = caveat, looks, lost.get(_arm(at), {})
     return campaign
 
 

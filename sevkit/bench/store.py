@@ -14,7 +14,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -119,14 +119,8 @@ def load(path: Path) -> Campaign:
 
 def doubted(campaign: Campaign, why: str) -> None:
     """Note in every boot why no verdict may rest on the directory; the first reason stays."""
-    if not any(boot.doubt for boot in campaign.boots.values()):
-        noted(campaign, lambda boot: replace(boot, doubt=why))
-
-
-def noted(campaign: Campaign, note: Callable[[Boot], Boot]) -> None:
-    """Replace every boot of a campaign by what ``note`` makes of it."""
-    campaign.boots = {identity: note(boot) for identity, boot in campaign.boots.items()}
-    campaign.samples = [replace(s, at=campaign.boots[s.at.identity]) for s in campaign.samples]
+    for boot in campaign.boots.values():
+        boot.standing.doubt = boot.standing.doubt or why
 
 
 def renumbered(samples: list[Sample], source: int) -> list[Sample]:

@@ -24,7 +24,7 @@ from sevkit.vocabulary import Mode, Provenance
 _MOST_REASONS = 20
 _ROUNDING = 1e-9
 _TIMED = ("time", "rate")
-Run = tuple[str, str, int, bool, Any]  # one run of a workload: boot, name, iteration, warm-up, guest
+Run = tuple[str, str, str, int, bool, Any]  # one run of a workload: boot, name, storage, iteration, warm-up, guest
 
 
 class Finding(StrEnum):
@@ -91,7 +91,8 @@ def _measured(campaign: Campaign, found: Verification) -> None:
     found.changes += _misplaced(campaign)
     runs: dict[Run, list[Sample]] = {}
     for sample in campaign.samples:
-        run = (sample.at.identity, sample.workload, sample.iteration, sample.warmup, sample.extra.get("guest"))
+        which = (sample.iteration, sample.warmup, sample.extra.get("guest"))
+        run = (sample.at.identity, sample.workload, sample.storage, *which)
         runs.setdefault(run, []).append(sample)
     for run, samples in runs.items():
         workload = known.get(run[1])

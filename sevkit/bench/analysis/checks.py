@@ -122,7 +122,7 @@ def load_of(at: Boot) -> float:
 
 def doubts(boots: Sequence[Boot]) -> list[str]:
     """Why no verdict may rest on these boots, whatever else the user accepts."""
-    found = {at.doubt for at in boots if at.doubt}
+    found = {at.standing.doubt for at in boots if at.standing.doubt}
     if any(at.provenance is Provenance.HARDWARE and at.facts.get("accel") == "tcg" for at in boots):
         found.add("guests under TCG are no results of hardware")
     return sorted(found)
@@ -131,10 +131,10 @@ def doubts(boots: Sequence[Boot]) -> list[str]:
 def caveats(arms: Sequence[Arm]) -> list[str]:
     """What forbids a verdict unless the user accepts it, besides differences between the arms."""
     boots = [at for arm in arms for at in arm.boots]
-    found = dict.fromkeys(at.caveat for at in boots if at.caveat)
+    found = dict.fromkeys(at.standing.caveat for at in boots if at.standing.caveat)
     for arm in arms:
         workload = arm.samples[0].workload
-        if lost := max(at.lost.get(workload, 0) for at in arm.boots):
+        if lost := max(at.standing.lost.get(workload, 0) for at in arm.boots):
             # Those that failed may be those that took too long: the rest would flatter the mode.
             found[f"{workload} failed in {lost} boots of {arm.name}: those that ended are no fair sample"] = None
         found |= dict.fromkeys(_two_configurations(arm))

@@ -145,7 +145,7 @@ class Comparison:
     @property
     def looks(self) -> int:
         """How often one could look at the numbers before the measurement went on."""
-        return max((at.looks for arm in (self.base, self.other) for at in arm.boots), default=1)
+        return max((at.standing.looks for arm in (self.base, self.other) for at in arm.boots), default=1)
 
     def refused(self, reasons: Sequence[str]) -> "Comparison":
         """The comparison without a right to a verdict."""
