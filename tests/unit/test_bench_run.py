@@ -557,9 +557,13 @@ def test_short_samples_are_told(tmp_path: Path) -> None:
     assert "short" in {f.file for f in findings}
 
 
-@pytest.mark.parametrize(("seconds", "word"), [(0.5, "500ms"), (60, "60000ms"), (1.2345, "1234ms")])
-def test_fio_is_given_milliseconds_since_it_takes_a_fraction_for_no_limit(seconds: float, word: str) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "word", "ramp"),
+    [(0.5, "500ms", "500ms"), (60, "60000ms", "1000ms"), (1.2345, "1234ms", "1000ms")],
+)
+def test_fio_is_given_milliseconds_since_it_takes_a_fraction_for_no_limit(seconds: float, word: str, ramp: str) -> None:
     slot = prepared().plan.block(prepared().plan.configs[0], 0)[0]
     set_ = place.variables(slot, disk="/dev/vda", work="/tmp", seconds=seconds, scale=1)
     assert f"SECONDS_EACH={word} " in set_
+    assert f"RAMP_EACH={ramp} " in set_
     assert duration(word) == pytest.approx(seconds, abs=1e-3)

@@ -3,6 +3,7 @@
 import os
 
 from sevkit.bench.analysis.comparison import FEWEST_BOOTS
+from sevkit.bench.campaign.place import LONGEST_RAMP
 from sevkit.bench.campaign.plan import Config, Plan, Slot
 from sevkit.bench.suite import Workload, workloads
 from sevkit.errors import UsageError
@@ -14,8 +15,8 @@ _BOOT = {"mini": 5.0}
 _LARGER_BOOT = 10.0
 _LARGER_BOOT_EMULATED = 15.0  # with 2 s of questions to the guest, and its end
 _EMULATED = 7.0  # slowdown factor of the larger image's programs without KVM
-_FIO_EXTRA = 1.4  # ramp time and start of a fio run
-_FIO_EXTRA_EMULATED = 1.9
+_FIO_START = 0.4
+_FIO_START_EMULATED = 0.9
 _FIO_FIRST_EMULATED = 2.0  # the first start of fio in a boot
 _OTHERS = 1.0  # workloads that print their own value and have no known duration
 _FILL_MIB = 500.0  # of random data per second
@@ -94,7 +95,8 @@ def _is_fio(workload: Workload) -> bool:
 def sample_seconds(workload: Workload, plan: Plan, config: Config) -> float:
     """The duration of one sample in a guest of this configuration, from the known one."""
     if _is_fio(workload):
-        return plan.profile.seconds + (_FIO_EXTRA_EMULATED if plan.emulated else _FIO_EXTRA)
+        seconds = plan.profile.seconds
+        return seconds + min(seconds, LONGEST_RAMP) + (_FIO_START_EMULATED if plan.emulated else _FIO_START)
     if plan.emulated and workload.emulated:
         return workload.emulated
     one = workload.seconds or (workload.mock_value if workload.parse == "time" else _OTHERS)

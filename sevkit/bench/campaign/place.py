@@ -48,6 +48,7 @@ _MARK = "sevkit-clock"
 _STAMP = re.compile(rf"^{_MARK} (\d+) (\d+) (ns|us)$", re.MULTILINE)
 _UNTIMED = 120.0
 EMPTY_COMMANDS = 3
+LONGEST_RAMP = 1.0  # seconds that fio runs before it measures; as long as it measures, where that is shorter
 SCALE = 64  # times as much work as under TCG, where everything takes longer
 _CLOCK_SLACK = 3.0  # seconds that a command may take on its way into a guest and back on a busy host
 
@@ -158,6 +159,7 @@ def variables(slot: Slot, *, disk: str, work: str, seconds: float, scale: int) -
         "MEMORY_MIB": str(slot.config.memory_mib),
         # In milliseconds: fio reads 0.5 as 0, which is no limit at all.
         "SECONDS_EACH": f"{round(seconds * 1000)}ms",
+        "RAMP_EACH": f"{round(min(seconds, LONGEST_RAMP) * 1000)}ms",
         "SCALE": str(scale),
     }
     return "export " + " ".join(f"{key}={shlex.quote(value)}" for key, value in values.items()) + "; "

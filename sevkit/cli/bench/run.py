@@ -227,12 +227,19 @@ def _print(data: Measured) -> Iterator[str]:
         yield "\n" + bench_tables.text(data["comparisons"])
         yield "\n" + " ".join(data["summary"])
     yield from ["", *data["sentences"]]
+    if any(row["verdict"] == "inconclusive" and not row["control"] for row in data["comparisons"]):
+        more = f"--most-boots {2 * data['rounds']} and a larger --budget"
+        yield f"for more verdicts: the same command with {more} goes on from here"
     yield f"\nresults: {data['output']}  (sevkit bench report {data['output']} --html report.html)"
 
 
 def print_head(data: Measured) -> Iterator[str]:
     """How much was measured, and what was not."""
-    why = {"narrow": "every interval is narrow enough", "budget": "the budget is spent", "boots": "all boots are done"}
+    why = {
+        "narrow": "every interval is narrow enough",
+        "budget": "the budget has no room for more",
+        "boots": "all boots are done",
+    }
     yield f"{data['samples']} samples (provenance: {', '.join(data['provenance'])}); {why[data['stopped']]}"
     for mode, reason in data["missing_modes"].items():
         yield f"not measured: {mode}: {reason}"
