@@ -163,7 +163,8 @@ def print_plan(data: RunPlan) -> Iterator[str]:
         yield f"  {config['label']}: {', '.join(config['workloads'])}"
     least, most = data["boots"]
     yield (
-        f"  {least} to {most} boots of each arm, {data['warmups']} warm-ups and {data['iterations']} samples in each; "
+        f"  {least} to {most} boots of each arm; samples per boot and workload: {data['iterations']}, "
+        f"warm-ups: {data['warmups']} (none of what warms itself); "
         f"until every interval is within {data['target']:.1%}, at most {data['budget_seconds']:.0f} s"
     )
     blocks = [list(group) for _, group in itertools.groupby(data["order"], lambda slot: slot.rpartition(".")[0])]
