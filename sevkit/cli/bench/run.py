@@ -163,7 +163,8 @@ def print_plan(data: RunPlan) -> Iterator[str]:
         yield f"  {config['label']}: {', '.join(config['workloads'])}"
     least, most = data["boots"]
     yield (
-        f"  {least} to {most} boots of each arm, {data['warmups']} warm-ups and {data['iterations']} samples in each; "
+        f"  {least} to {most} boots of each arm; samples per boot and workload: {data['iterations']}, "
+        f"warm-ups: {data['warmups']} (none of what warms itself); "
         f"until every interval is within {data['target']:.1%}, at most {data['budget_seconds']:.0f} s"
     )
     blocks = [list(group) for _, group in itertools.groupby(data["order"], lambda slot: slot.rpartition(".")[0])]
@@ -228,12 +229,19 @@ def _print(data: Measured) -> Iterator[str]:
         yield "\n" + bench_tables.text(data["comparisons"])
         yield "\n" + " ".join(data["summary"])
     yield from ["", *data["sentences"]]
+    if any(row["verdict"] == "inconclusive" and not row["control"] for row in data["comparisons"]):
+        more = f"--most-boots {2 * data['rounds']} and a larger --budget"
+        yield f"for more verdicts: the same command with {more} goes on from here"
     yield f"\nresults: {data['output']}  (sevkit bench report {data['output']} --html report.html)"
 
 
 def print_head(data: Measured) -> Iterator[str]:
     """How much was measured, and what was not."""
-    why = {"narrow": "every interval is narrow enough", "budget": "the budget is spent", "boots": "all boots are done"}
+    why = {
+        "narrow": "every interval is narrow enough",
+        "budget": "the budget has no room for more",
+        "boots": "all boots are done",
+    }
     yield f"{data['samples']} samples (provenance: {', '.join(data['provenance'])}); {why[data['stopped']]}"
     for mode, reason in data["missing_modes"].items():
         yield f"not measured: {mode}: {reason}"
