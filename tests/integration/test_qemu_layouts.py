@@ -108,14 +108,14 @@ def hugetlbfs(tmp_path: Path) -> Iterator[Path]:
         enough = int(pool.read_text()) >= int(before) + HUGE_PAGES
     except OSError:
         pytest.skip("the pool of huge pages is not ours to change")
-    mounted = enough and processes.run(["mount", "-t", "hugetlbfs", "none", str(folder)], timeout=20).status == 0
+    mounted = enough and processes.run(["mount", "-t", "hugetlbfs", "none", str(folder)], timeout=60).status == 0
     try:
         if not mounted:
             pytest.skip("there are no huge pages to spare, or no file system of them may be mounted")
         yield folder
     finally:
         if mounted:
-            processes.run(["umount", "--lazy", str(folder)], timeout=20)
+            processes.run(["umount", "--lazy", str(folder)], timeout=60)
         pool.write_text(before)
 
 

@@ -168,7 +168,7 @@ def test_links_in_the_registry_lead_nowhere(guests: Path, tmp_path: Path, row: R
 
 
 def test_a_pid_used_again_is_not_taken_for_a_guest(guests: Path, row: Row) -> None:
-    bystander = subprocess.Popen(["sleep", "60"])
+    bystander = subprocess.Popen(["sleep", "600"])
     time.sleep(0.05)  # start times are in ticks of 10 ms
     try:
         guest = MockHypervisor().launch(GuestSpec(name="g", memory_mib=64))

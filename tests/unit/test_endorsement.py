@@ -197,7 +197,7 @@ def test_the_process_ends_when_the_guest_never_came(tmp_path: Path) -> None:
     folder.mkdir()
     process = firmware_model.start(folder, "one", detach=True)
     try:
-        processes.run(["rm", "-r", str(folder)], timeout=10)
+        processes.run(["rm", "-r", str(folder)], timeout=60)
         until(lambda: process.poll() is not None, "the process does not end")
     finally:
         processes.stop(process)

@@ -154,7 +154,7 @@ def test_a_process_that_ends_during_the_search_leaves_it_unfinished(target: Targ
 
 
 def test_a_process_that_runs_another_program_is_noticed() -> None:
-    argv = ["/bin/sh", "-c", "read line; exec sleep 60"]
+    argv = ["/bin/sh", "-c", "read line; exec sleep 600"]
     with subprocess.Popen(argv, stdin=subprocess.PIPE) as process:
         try:
             assert process.stdin is not None
