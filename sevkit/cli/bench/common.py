@@ -27,9 +27,9 @@ def rule_options(function: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             help="The change (0.02 = 2 %) below which two modes count as equivalent.",
         ),
-        click.option("--all-metrics", is_flag=True, help="Also what a workload is not mainly about (p50, p99 …)."),
+        click.option("--all-metrics", is_flag=True, help="Show secondary metrics, too (p50, p99 …)."),
         click.option("--mixed-provenance", is_flag=True, help="Compare results of different provenance."),
-        click.option("--accept-confounds", is_flag=True, help="Give verdicts although the arms differ otherwise too."),
+        click.option("--accept-confounds", is_flag=True, help="Give verdicts even if more than the mode differs."),
     ]
     for option in reversed(options):
         function = option(function)
@@ -47,7 +47,7 @@ def campaign_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Choice(["auto", "qemu", "emulated"]),
             default="auto",
             show_default=True,
-            help="One for all modes; auto takes the one that runs most of them.",
+            help="Used for all modes; auto: the one that runs most of them.",
         ),
         click.option("--boots", type=click.IntRange(1, 1000), help="Least number of boots of each arm."),
         click.option("--most-boots", type=click.IntRange(1, 1000), help="Most boots of each arm."),

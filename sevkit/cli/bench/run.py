@@ -38,7 +38,7 @@ _MOST_BLOCKS = 12
 @click.option("--as-published", is_flag=True, help="Keep the study's mistakes, to compare with its numbers.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides the order of workloads, and the mock.")
 @click.option("--scheduler", help="Run on a cluster: the address of a Dask scheduler.")
-@click.option("--resource", default="", help="With --scheduler: what each block needs one of, as workers offer it.")
+@click.option("--resource", default="", help="With --scheduler: the Dask resource of which each block takes one.")
 @click.option("--mock-delay", type=click.FloatRange(0), default=0.0, hidden=True)
 @click.option("--dry-run", is_flag=True, help="Show the plan and measure nothing.")
 @reporting
