@@ -179,7 +179,7 @@ def _refuse(attack: "Attack", planned: "Sequence[Planned]") -> None:
         _none_given(_OF_GUESTS, f"{attack.name} is performed in the software model here, without a guest")
     encrypted = [each for each in planned if each.spec is not None and each.mode is not Mode.NOSEV]
     if not encrypted:
-        _none_given(("policy_text",), "no guest with encryption is launched here")
+        _none_given(("policy_text", "kernel_hashes"), "no guest with encryption is launched here")
     if all(each.level is Level.MODEL for each in encrypted):
         _none_given(("sev_options", "platform_seed"), "no guest of QEMU's with encryption is launched here")
     if all(each.spec is not None for each in planned):
