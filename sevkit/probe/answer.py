@@ -72,8 +72,8 @@ def required(data: Report, mode: str) -> Required:
         return {"mode": mode, "met": True, "as": "host", "verdict": "ready", "blocking": [], "unknown": []}
     if data["guest"]["active"].get(mode):
         met = not data["guest"]["emulated"]
-        verdict = "ready" if met else "not_ready"
-        return {"mode": mode, "met": met, "as": "guest", "verdict": verdict, "blocking": [], "unknown": []}
+        said = "ready" if met else "not_ready"
+        return {"mode": mode, "met": met, "as": "guest", "verdict": said, "blocking": [], "unknown": []}
     verdict = data["readiness"][mode]
     return {"mode": mode, "met": verdict["verdict"] == "ready", "as": "host", **verdict}
 
