@@ -125,11 +125,22 @@ class SourceRow(TypedDict):
     size: int
 
 
+class BuildRow(TypedDict):
+    """What an image costs that is not built yet, as measured on two CPUs: MiB, and seconds; without the sources."""
+
+    image: str
+    packages_mib: int
+    building_mib: int
+    kept_mib: int
+    seconds: int
+
+
 class ReproducePlan(RunPlan):
     """What `bench reproduce --dry-run` would do: fetch, build, measure; ``notes`` say what differs from the study."""
 
     to_fetch: list[SourceRow]
     to_build: list[str]
+    builds: list[BuildRow]
     notes: list[str]
 
 

@@ -29,6 +29,7 @@ class Wish:
     suite_file: Path | None = None
     seed: int = 0
     pin: str | None = None
+    timeout: float | None = None  # seconds that a sample may take, instead of each workload's own limit
     mock_delay: float = 0.0
 
 
@@ -50,6 +51,8 @@ def prepare(wish: Wish, progress: Callable[[str], None] | None = None) -> Prepar
         profile = as_published(profile)
     known = suite.workloads(wish.suite_file)
     chosen = suite.chosen(profile, known)
+    if wish.timeout is not None:
+        chosen = [replace(workload, timeout=wish.timeout) for workload in chosen]
     setup = executors.Setup(
         where=wish.where,
         hypervisor=wish.hypervisor,

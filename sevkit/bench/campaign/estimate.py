@@ -14,6 +14,7 @@ _FIO_EXTRA = 1.4  # ramp time and start of a fio run
 _FIO_EXTRA_EMULATED = 2.6
 _OTHERS = 1.0  # workloads that print their own value and have no known duration
 _FILL_MIB = 500.0  # of random data per second
+_CAUTION = 1.5  # a limit that somebody sets must hold although the estimate is rough
 _BETWEEN = 0.1  # time to send commands to the guest and get the answers
 
 
@@ -79,12 +80,17 @@ def sample_seconds(workload: Workload, plan: Plan, config: Config) -> float:
     if plan.emulated and workload.emulated:
         return workload.emulated
     one = workload.seconds or (workload.mock_value if workload.parse == "time" else _OTHERS)
-    one *= workload.jobs / min(config.vcpus, len(os.sched_getaffinity(0)), workload.jobs)
+    one *= workload.jobs / min(config.vcpus, len(os.sched_getaffinity(0)), jobs(workload, config))
     if workload.memory_mib:
         one *= min(1.0, config.memory_mib / workload.memory_mib)
     # Without KVM everything takes longer, except for workloads that do less there.
     same = workload.image == "mini" or "SCALE" in workload.command + workload.prepare
     return one * _EMULATED if plan.emulated and not same else one
+
+
+def jobs(workload: Workload, config: Config) -> int:
+    """The number of jobs that a workload runs at the same time: one per vCPU, or the number in its command."""
+    return config.vcpus if "$VCPUS" in workload.command else workload.jobs
 
 
 def check_limits(plan: Plan) -> None:
@@ -95,9 +101,10 @@ def check_limits(plan: Plan) -> None:
         for workload in config.workloads:
             one = sample_seconds(workload, plan, config)
             if one > workload.timeout:
-                limit = span(workload.timeout)
+                limit, small = span(workload.timeout), f"{workload.name}-small" in workloads()
                 raise UsageError(
                     f"one sample of {workload.name} takes about {span(one)} here; its limit is {limit}",
-                    hint="use a machine with KVM and more CPUs"
-                    + (" (or profile paper-small)" if f"{workload.name}-small" in workloads() else ", or leave it out"),
+                    hint="use a machine with KVM and more CPUs, "
+                    + ("profile paper-small (bench reproduce study --small), " if small else "leave it out, ")
+                    + f"or wait for it: --timeout {_round_up(_CAUTION * one)}",
                 )

@@ -118,6 +118,7 @@ def wish_from(options: dict[str, Any]) -> Any:
         suite_file=options["suite_file"],
         seed=options["seed"],
         pin=options["pin"],
+        timeout=options["timeout"],
         mock_delay=options["mock_delay"],
     )
 
