@@ -5,6 +5,7 @@ gigabytes in the temporary directory. So it runs in namespaces of its own, which
 process in them, and works in a folder that belongs to the build.
 """
 
+import contextlib
 import os
 import re
 import shlex
@@ -26,6 +27,7 @@ _TIMEOUT = 7200.0
 _NAMESPACES = ("--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 # Without root: this user is root in the tree, its other owners are the user's subordinate IDs (subuid(5)).
 _USER_NAMESPACE = ("--map-root-user", "--map-auto")
+_LAST_LINES = 30
 _FULL = re.compile(r"no space left on device|enough free space", re.IGNORECASE)
 
 
@@ -66,6 +68,8 @@ def build(disk: Path, recipe: Recipe, work: Path, log: Path, progress: Progress)
         with watching(look):
             ended = processes.run([*isolation, *argv(disk, recipe, work, log)], timeout=_TIMEOUT, env=env)
         look()
+        with contextlib.suppress(OSError), log.open("ab") as stream:  # its disk may be the full one
+            stream.write(ended.stderr)
     finally:
         _remove(work, isolation)
     if ended.status != 0:
@@ -93,7 +97,7 @@ def argv(disk: Path, recipe: Recipe, work: Path, log: Path) -> list[str]:
     packed = (step("writing the file system"), f"{view} && {pack}", f"umount {tree} || true", step("removing the tree"))
     hooks = (*prepared, own, *packed)
     return [
-        *("mmdebstrap", "--quiet", "--variant=minbase", "--format=null", f"--include={','.join(recipe.packages)}"),
+        *("mmdebstrap", "--variant=minbase", "--format=null", f"--include={','.join(recipe.packages)}"),
         f"--essential-hook={step(f'installing {len(recipe.packages)} packages and what they need')}",
         *(f"--customize-hook={hook}" for hook in hooks),
         *(recipe.release, "/dev/null"),
@@ -116,13 +120,14 @@ def _remove(folder: Path, isolation: Sequence[str]) -> None:
 
 
 def _failure(step: str, errors: str, log: Path, folder: Path) -> SevkitError:
+    last = "\n".join(errors.splitlines()[-_LAST_LINES:])
     if _FULL.search(errors):
         free = shutil.disk_usage(folder).free >> 20
         return NoSpaceError(
             f"the disk was full while {step}; {free} MiB are free at {folder.parent.parent} now",
             hint="set SEVKIT_CACHE_DIR to a larger disk",
-            detail=errors,
+            detail=last,
         )
     return ImageBuildError(
-        f"the image was not built: {step} failed", hint=f"{log} has all that was printed", detail=errors
+        f"the image was not built: {step} failed", hint=f"{log} has all that was printed", detail=last
     )

@@ -16,7 +16,7 @@ from sevkit.paths import cache_path
 
 @dataclass(frozen=True)
 class Cost:
-    """What it takes to build an image on two CPUs: MiB of packages, on the disk meanwhile, and kept; seconds, roughly."""
+    """What an image takes to build on two CPUs: MiB of packages, on the disk meanwhile, and kept; rough seconds."""
 
     packages_mib: int
     building_mib: int
