@@ -76,7 +76,11 @@ class Config(TypedDict):
 
 
 class RunPlan(TypedDict):
-    """What `bench run --dry-run` would measure: ``order`` has the slots of the minimum number of boots, in order."""
+    """What `bench run --dry-run` would measure: ``order`` has the slots of the minimum number of boots, in order.
+
+    ``kvm``: whether guests run with KVM; null if nobody has tried since this machine booted: then the estimate assumes
+    that they do.
+    """
 
     profile: str
     where: str
@@ -88,6 +92,7 @@ class RunPlan(TypedDict):
     warmups: int
     budget_seconds: float
     target: float
+    kvm: bool | None
     estimated_seconds: float
     order: list[str]
 

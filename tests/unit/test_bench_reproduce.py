@@ -122,6 +122,35 @@ def test_a_compilation_that_cannot_end_is_refused_before_it_starts() -> None:
     estimate.check_budget(laid_out("paper-small", emulated=True))
 
 
+class Untried:
+    """An executor on a host whose KVM makes VMs in which no guest runs."""
+
+    emulated = False
+
+    def tried(self) -> bool | None:
+        return False if self.emulated else None
+
+    def settle(self) -> None:
+        self.emulated = True
+
+
+def test_kvm_is_tried_before_hours_are_spent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(room, "check", lambda _: None)
+    monkeypatch.setenv("SEVKIT_STATE_DIR", str(tmp_path / "state"))
+    made = laid_out("paper", workloads=("llvm",), vcpus=(1,), budget=1e9)
+    made = replace(made, configs=tuple(with_limit(c, 1.5 * 16 * 742) for c in made.configs))
+    estimate.check_budget(made)
+    prepared = replace(campaign.prepare(Wish(suite.profile("paper"), where="mock")), plan=made, executor=Untried())
+    with pytest.raises(UsageError, match="one sample of llvm"):
+        campaign.measure(prepared, tmp_path / "r")
+    assert prepared.executor.emulated
+    assert not (tmp_path / "r").exists()
+
+
+def with_limit(config: plan.Config, seconds: float) -> plan.Config:
+    return replace(config, workloads=tuple(replace(w, timeout=seconds) for w in config.workloads))
+
+
 def test_guests_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SEVKIT_CACHE_DIR", str(tmp_path))
     made = laid_out("paper-small")

@@ -104,6 +104,7 @@ def measure(
     """Run or resume a campaign; raises UsageError or NoSpaceError if it cannot fit."""
     if scheduler is None:
         check(prepared)
+        prepared = _settled(prepared)
     else:
         estimate.check_budget(prepared.plan)
     title = f"Campaign {prepared.plan.profile.name}"
@@ -125,6 +126,17 @@ def measure(
         with _host_to_itself(prepared):
             prepared.executor.ready(prepared.plan.configs)
             return run(prepared.plan, store, campaign, Local(prepared.executor), report)
+
+
+def _settled(prepared: Prepared) -> Prepared:
+    """The campaign, checked again if KVM turns out not to run guests: before hours of building and measuring."""
+    if prepared.executor.tried() is not None:
+        return prepared
+    with _host_to_itself(prepared):
+        prepared.executor.settle()
+    prepared = replace(prepared, plan=replace(prepared.plan, emulated=prepared.executor.emulated))
+    check(prepared)
+    return prepared
 
 
 def _host_to_itself(prepared: Prepared) -> AbstractContextManager[None]:
