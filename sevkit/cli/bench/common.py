@@ -53,6 +53,11 @@ def campaign_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--most-boots", type=click.IntRange(1, 1000), help="Most boots of each arm."),
         click.option("--iterations", type=click.IntRange(1, 10000), help="Samples of a workload in each boot."),
         click.option("--seconds", type=click.FloatRange(0.1), help="Length of a fio run."),
+        click.option(
+            "--timeout",
+            type=click.FloatRange(1, 604800),
+            help="The longest that one sample may take in seconds, instead of each workload's own limit.",
+        ),
         click.option("--budget", type=click.FloatRange(1), help="Stop after this many seconds."),
         click.option("--pin", help="CPUs for guests, like 2,3; auto; none."),
     ]

@@ -118,6 +118,7 @@ def wish_from(options: dict[str, Any]) -> Any:
         suite_file=options["suite_file"],
         seed=options["seed"],
         pin=options["pin"],
+        timeout=options["timeout"],
         mock_delay=options["mock_delay"],
     )
 
@@ -147,6 +148,7 @@ def plan_data(prepared: Any) -> RunPlan:
         "warmups": plan.profile.warmups,
         "budget_seconds": plan.profile.budget,
         "target": plan.profile.target,
+        "kvm": prepared.executor.tried(),
         "estimated_seconds": round(estimate.seconds(plan, plan.profile.boots), 1),
         "order": order,
     }
@@ -169,6 +171,8 @@ def print_plan(data: RunPlan) -> Iterator[str]:
     )
     blocks = [list(group) for _, group in itertools.groupby(data["order"], lambda slot: slot.rpartition(".")[0])]
     duration = estimate.span(data["estimated_seconds"])
+    if data["kvm"] is None:
+        yield "  nobody has tried KVM since this machine booted; where it runs no guests, all takes ten times as long"
     yield f"  the first {least} boots of each arm take about {duration}, in this order:"
     for block in blocks[:_MOST_BLOCKS]:
         yield "    " + " ".join(block)
