@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from sevkit.memory.search import native
@@ -166,8 +167,15 @@ def _in_guest(guest: GuestMap, border: int) -> bool:
 
 def _limits(patterns: Sequence[Pattern], counts: Sequence[int], ram: GuestRam | None) -> list[str]:
     """What a complete search for these patterns does not find."""
-    missing = [pattern for pattern, count in zip(patterns, counts, strict=True) if not count]
+    absent = [index for index, count in enumerate(counts) if not count]
+    missing = [patterns[index] for index in absent]
     found = ["compressed memory (zswap, zram), swap devices of a guest, and other encodings are not looked into"]
+    padded = [patterns[index].label(index) for index in absent if _padded(patterns[index])]
+    if padded:
+        more = f" and {len(padded) - 1} more" if len(padded) > 1 else ""
+        found.append(f"white space at an end of {padded[0]}{more} is part of the secret: it was not looked for without")
+    if any(pattern.regex and _LINE_ENDS.search(pattern.value) for pattern in missing):
+        found.append("`^` and `$` match at the ends of lines, not beside the NUL byte at the end of a string in memory")
     if any(pattern.regex for pattern in missing):
         from sevkit.memory.search.regexes import MAX_MATCH, cut_is_seen, longest
 
@@ -176,6 +184,14 @@ def _limits(patterns: Sequence[Pattern], counts: Sequence[int], ram: GuestRam | 
         if any(pattern.regex and longest(pattern.value) > MAX_MATCH for pattern in missing):
             found.append(f"matches of a regular expression of more than {MAX_MATCH} bytes are not found")
     return found
+
+
+_LINE_ENDS = re.compile(rb"(?<![\\[])\^|(?<!\\)\$")  # also one in a class: a remark too many does no harm
+
+
+def _padded(pattern: Pattern) -> bool:
+    """Whether a literal begins or ends with white space, as lines of a file that was edited by hand do."""
+    return not pattern.regex and pattern.value != pattern.value.strip()
 
 
 def verdict(counts: Sequence[int], doubts: Sequence[str]) -> Answer:
