@@ -10,7 +10,7 @@ from sevkit.attestation.payload import Explanation
 from sevkit.cli.attestation import files
 from sevkit.cli.attestation.launch_options import Hex, launch_inputs, launch_options
 from sevkit.cli.output import json_wanted, reporting
-from sevkit.errors import ExitCode
+from sevkit.errors import BadInputError, ExitCode
 from sevkit.render import attestation as text
 from sevkit.result import Result
 
@@ -72,15 +72,22 @@ def _expected(options: dict[str, Any]) -> bytes:
 def _material(options: dict[str, Any]) -> Any:
     from sevkit.attestation.measure.alternatives import Material
 
-    def gather(paths: tuple[Path, ...]) -> dict[str, bytes]:
-        return {name: data for path in paths for name, data in files.files_under(path, _MOST_FIRMWARE)}
-
     return Material(
-        firmware=gather(options["also_ovmf"]),
-        kernels=gather(options["also_kernel"]),
-        initrds=gather(options["also_initrd"]),
+        firmware=_gather(options["also_ovmf"]),
+        kernels=_gather(options["also_kernel"]),
+        initrds=_gather(options["also_initrd"]),
         cmdlines=options["also_append"],
     )
+
+
+def _gather(paths: tuple[Path, ...]) -> dict[str, bytes]:
+    found = {name: data for path in paths for name, data in files.files_under(path, _MOST_FIRMWARE)}
+    for name, data in found.items():
+        if len(data) > _MOST_FIRMWARE:
+            raise BadInputError(
+                f"{name} is larger than {_MOST_FIRMWARE >> 20} MiB", hint="name the files instead of their folder"
+            )
+    return found
 
 
 def _progress(done: int, text: str) -> None:
