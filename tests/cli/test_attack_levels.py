@@ -98,6 +98,13 @@ def test_every_attack_has_one_shape_and_a_report(sevkit_json: RunJson, name: str
         (["leak", "--level", "model", "--timeout", "0"], "--timeout"),
         (["replay", "--level", "model", "--step", "--json"], "--step"),
         (["replay", "--attacks", "no-such-folder"], "is not a folder"),
+        (["leak", "--level", "hardware", "--accel", "tcg", "--modes", "nosev"], "--accel tcg contradicts"),
+        (["leak", "--level", "hardware", "--accel", "tcg", "--modes", "nosev", "--dry-run"], "--accel tcg contradicts"),
+        (["leak", "--level", "emulator", "--accel", "kvm", "--dry-run"], "TCG only"),
+        (
+            ["leak", "--hypervisor", "qemu", "--modes", "nosev", "--kernel-hashes", "--dry-run"],
+            "--kernel-hashes has no",
+        ),
     ],
 )
 def test_what_cannot_be_honoured_is_refused(nothing_starts: None, sevkit: Run, argv: list[str], words: str) -> None:
