@@ -19,7 +19,7 @@ from sevkit.hypervisor.qemu.hypervisor import QemuHypervisor
 WHOLE = os.environ.get("SEVKIT_TEST_STUDY") == "whole"
 pytestmark = [
     pytest.mark.guest,
-    pytest.mark.timeout(10800 if WHOLE else 3600),
+    pytest.mark.timeout(7200),
     pytest.mark.usefixtures("qemu"),
     pytest.mark.skipif(
         not (image.is_built("study") or WHOLE),
