@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sevkit.bench import breakdown, store
+from sevkit.bench import breakdown, results
 from sevkit.bench.analysis import published, stats
 from sevkit.bench.analysis.compare import arms_of, compare
 from sevkit.bench.analysis.comparison import ALPHA, Arm, Comparison, Rules, Ruling, Series
@@ -87,7 +87,7 @@ class Report:
 
 def of_directory(path: Path, rules: Rules) -> Report:
     """The report on a results directory; raises BadInputError when there is nothing in it."""
-    campaign = store.load(path)
+    campaign = results.read(path)
     comparisons = compare(campaign.samples, rules)
     checked = answer.of_campaign(campaign, comparisons)
     header = campaign.header

@@ -87,11 +87,19 @@ def moment(own_cpus: int, others: float) -> dict[str, Any]:
 
 
 def host_facts() -> dict[str, str]:
-    """The host's share of the facts that two arms must have in common."""
+    """The host's share of the facts that two arms must have in common. What this host does not have is left out."""
+    optional = {
+        "microcode": cpu_info(_text("/proc/cpuinfo")).get("microcode"),
+        "governor": _text(_CPU0 / "cpu0/cpufreq/scaling_governor"),
+        "boost": _text(_CPU0 / "cpufreq/boost"),
+        "SMT": _text("/sys/devices/system/cpu/smt/control"),
+    }
     return {
         "host": platform.node(),
         "host kernel": platform.release(),
         "huge pages": _bracketed(_text("/sys/kernel/mm/transparent_hugepage/enabled")) or "unknown",
+        "sevkit": sevkit.__version__,
+        **{key: value for key, value in optional.items() if value},
     }
 
 

@@ -20,6 +20,7 @@ _FIO_START_EMULATED = 0.9
 _FIO_FIRST_EMULATED = 2.0  # the first start of fio in a boot
 _OTHERS = 1.0  # workloads that print their own value and have no known duration
 _FILL_MIB = 500.0  # of random data per second
+_CAUTION = 1.5  # a limit that somebody sets must hold although the estimate is rough
 _BETWEEN = 0.1  # time to send commands to the guest and get the answers
 _BETWEEN_EMULATED = 0.2
 _SHORTENED = (
@@ -100,12 +101,17 @@ def sample_seconds(workload: Workload, plan: Plan, config: Config) -> float:
     if plan.emulated and workload.emulated:
         return workload.emulated
     one = workload.seconds or (workload.mock_value if workload.parse == "time" else _OTHERS)
-    one *= workload.jobs / min(config.vcpus, len(os.sched_getaffinity(0)), workload.jobs)
+    one *= workload.jobs / min(config.vcpus, len(os.sched_getaffinity(0)), jobs(workload, config))
     if workload.memory_mib:
         one *= min(1.0, config.memory_mib / workload.memory_mib)
     # Without KVM everything takes longer, except for workloads that do less there.
     same = workload.image == "mini" or "SCALE" in workload.command + workload.prepare
     return one * _EMULATED if plan.emulated and not same else one
+
+
+def jobs(workload: Workload, config: Config) -> int:
+    """The number of jobs that a workload runs at the same time: one per vCPU, or the number in its command."""
+    return config.vcpus if "$VCPUS" in workload.command else workload.jobs
 
 
 def check_limits(plan: Plan) -> None:
@@ -116,10 +122,9 @@ def check_limits(plan: Plan) -> None:
         for workload in config.workloads:
             one = sample_seconds(workload, plan, config)
             if one > workload.timeout:
-                limit = span(workload.timeout)
+                limit, small = span(workload.timeout), f"{workload.name}-small" in workloads()
                 raise UsageError(
                     f"one sample of {workload.name} takes about {span(one)} here; its limit is {limit}",
-                    hint=_SHORTENED
-                    if f"{workload.name}-small" in workloads()
-                    else "use a machine with KVM and more CPUs, or leave it out: --workload names others",
+                    hint=(_SHORTENED if small else "use a machine with KVM and more CPUs, or --workload others")
+                    + f", or wait for it: --timeout {_round_up(_CAUTION * one)}",
                 )

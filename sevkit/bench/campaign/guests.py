@@ -69,9 +69,19 @@ class GuestExecutor:
     @property
     def emulated(self) -> bool:
         """Whether guests run without KVM."""
+        return self.tried() is False  # a KVM that nobody has tried counts as one that works, until `settle`
+
+    def tried(self) -> bool | None:
+        """Whether guests run with KVM; None if nobody has tried: some hosts make a VM that runs no guest."""
         name = self._hypervisor.name if self._hypervisor is not None else self._wanted
-        # A KVM that nobody has tried yet counts as one that works: the first boot finds out.
-        return name == "emulated" or capabilities.kvm_verdict(capabilities.find_qemu()) is False
+        return False if name == "emulated" else capabilities.kvm_verdict(capabilities.find_qemu())
+
+    def settle(self) -> None:
+        """Boot the smallest guest if nobody has tried KVM: limits and estimates differ by a factor of ten."""
+        if self.tried() is not None:
+            return
+        hypervisor = self._hypervisor or select.make("qemu", self._progress)
+        hypervisor.launch(GuestSpec(name=f"bench-{os.getpid()}-kvm"), timeout=_BOOT_TIMEOUT).stop()
 
     def modes(self, wanted: Sequence[Mode]) -> tuple[list[Mode], dict[str, str]]:
         """The modes that one hypervisor runs here: of the available ones, the hypervisor with the most modes."""

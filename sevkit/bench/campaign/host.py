@@ -35,6 +35,13 @@ class HostExecutor:
         reasons = {str(mode): "--where host measures the host itself" for mode in wanted if mode is not Mode.NOSEV}
         return [Mode.NOSEV], reasons
 
+    def tried(self) -> bool | None:
+        """There are no guests whose speed depends on it."""
+        return True
+
+    def settle(self) -> None:
+        """Nothing to find out."""
+
     def ready(self, configs: Sequence[Config]) -> None:
         """Nothing to build; what others did before the campaign is of no concern."""
         del configs

@@ -115,6 +115,14 @@ class Executor(Protocol):
         """The modes that can run, and the reasons for the others."""
         ...
 
+    def tried(self) -> bool | None:
+        """Whether guests run with KVM; None if nobody has tried it since this machine booted."""
+        ...
+
+    def settle(self) -> None:
+        """Find out whether guests run with KVM, by booting a small one if nobody has tried."""
+        ...
+
     def ready(self, configs: Sequence[Config]) -> None:
         """Build what boots need, so that no boot is slowed by it."""
         ...

@@ -13,7 +13,7 @@ from sevkit.bench.campaign.block import RAW, Done, Emit, run_block
 from sevkit.bench.campaign.place import Executor
 from sevkit.bench.campaign.plan import Config, Plan
 from sevkit.bench.model import Boot, Metric, Sample, SlotId, boot_from, sample_from
-from sevkit.bench.records import ClockJump, Failure, Skipped, SlotEnd, Stop, event_from
+from sevkit.bench.records import ClockJump, Failure, Skipped, SlotEnd, Stop, StoppingRule, event_from
 from sevkit.bench.store import Store
 from sevkit.errors import UsageError
 
@@ -103,6 +103,15 @@ class Recorder:
         elif (event := event_from(record)) is not None:
             self.events.append(event)
 
+    def begin(self, plan: Plan) -> None:
+        """Write the stopping rule down, unless it is the one that the campaign has already."""
+        profile = plan.profile
+        rounds = 1 + max((s.boot for s in self.samples if s.boot is not None), default=-1)
+        rule = StoppingRule(profile.most_boots, profile.budget, profile.target, rounds)
+        rules = [event for event in self.events if isinstance(event, StoppingRule)]
+        if not rules or not rules[-1].same(rule):
+            self.append(rule.record())
+
     @property
     def slots(self) -> list[SlotEnd]:
         """The slots that are finished."""
@@ -150,6 +159,7 @@ def run(
 ) -> Ending:
     """Measure until the stopping rule is met. Existing samples are not measured again."""
     recorder = Recorder(store, campaign)
+    recorder.begin(plan)
     state = _State(plan, recorder, report or (lambda _: None))
     reason, boot = "boots", 0
     while boot < plan.profile.most_boots:

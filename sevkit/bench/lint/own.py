@@ -1,23 +1,24 @@
 """Rules for sevkit's own results directories."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from sevkit.bench import store
+from sevkit.bench import results, store
 from sevkit.bench.analysis import checks
 from sevkit.bench.analysis.compare import arms_of, compare
 from sevkit.bench.analysis.comparison import FEWEST_BOOTS, Arm, Comparison, Ruling
 from sevkit.bench.factors import CONDITION
 from sevkit.bench.lint.rules import Finding, Report, Severity
-from sevkit.bench.model import Sample
-from sevkit.bench.records import ClockJump, Failure, Stop
+from sevkit.bench.model import Sample, SlotId
+from sevkit.bench.records import ClockJump, Discarded, Failure, StoppingRule
 
 _SHELL_SHARE = 0.01
 
 
 def check(folder: Path, report: Report) -> None:
     """Add all findings on a results directory."""
-    campaign = store.load(folder)
+    campaign = results.read(folder)
     check_loaded(campaign, compare(campaign.samples), report)
 
 
@@ -67,13 +68,31 @@ def _campaign(campaign: store.Campaign) -> Iterator[Finding]:
         yield Finding(
             "unchained", Severity.WARNING, store.HEADER, message, "measure again; sevkit chains what it writes"
         )
+    yield from _chosen(campaign)
     planned = campaign.header.get("origin") == "run"
-    if planned and not campaign.of_kind(Stop):
+    if planned and not results.ended(campaign):
         fix = "give the same `bench run` again: it goes on where it stopped"
         yield Finding("unfinished", Severity.WARNING, store.HEADER, "the campaign has not ended", fix)
     if campaign.header.get("as_published"):
         fix = "only compare with the published numbers"
         yield Finding("as-published", Severity.ERROR, store.HEADER, "measured with --as-published", fix)
+
+
+def _chosen(campaign: store.Campaign) -> Iterator[Finding]:
+    """What was measured again, or longer than planned: whoever chooses may have seen the numbers."""
+    if taken := campaign.of_kind(Discarded):
+        slots = [SlotId.parse(event.slot) for event in taken]
+        counts = dict(Counter(slot.arm for slot in slots if slot is not None))
+        arms = ", ".join(f"{count} of {arm}" for arm, count in sorted(counts.items()))
+        message = f"boots were discarded before they measured, and taken again: {arms}"
+        severity = Severity.NOTE if len(counts) > 1 else Severity.WARNING
+        fix = "find out why boots of one mode come up unlike the others"
+        yield Finding("discarded-boots", severity, store.RECORDS, f"{message} ({taken[0].reason})", fix, counts)
+    if rules := campaign.of_kind(StoppingRule)[1:]:
+        rounds = [rule.rounds for rule in rules]
+        message = f"the stopping rule was changed after {', '.join(map(str, rounds))} rounds"
+        fix = "choose --most-boots, --target and --budget before the first boot; p values pay for each look"
+        yield Finding("rule-changed", Severity.NOTE, store.RECORDS, message, fix, {"rounds": rounds})
 
 
 def _boots(arms: Iterable[Arm]) -> dict[str, int]:

@@ -38,7 +38,7 @@ _MOST_BLOCKS = 12
 @click.option("--as-published", is_flag=True, help="Keep the study's mistakes, to compare with its numbers.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides the order of workloads, and the mock.")
 @click.option("--scheduler", help="Run on a cluster: the address of a Dask scheduler.")
-@click.option("--resource", default="", help="With --scheduler: what each block needs one of, as workers offer it.")
+@click.option("--resource", default="", help="With --scheduler: the Dask resource of which each block takes one.")
 @click.option("--mock-delay", type=click.FloatRange(0), default=0.0, hidden=True)
 @click.option("--dry-run", is_flag=True, help="Show the plan and measure nothing.")
 @reporting
@@ -118,6 +118,7 @@ def wish_from(options: dict[str, Any]) -> Any:
         suite_file=options["suite_file"],
         seed=options["seed"],
         pin=options["pin"],
+        timeout=options["timeout"],
         mock_delay=options["mock_delay"],
     )
 
@@ -147,6 +148,7 @@ def plan_data(prepared: Any) -> RunPlan:
         "warmups": plan.profile.warmups,
         "budget_seconds": plan.profile.budget,
         "target": plan.profile.target,
+        "kvm": prepared.executor.tried(),
         "estimated_seconds": round(estimate.seconds(plan, plan.profile.boots), 1),
         "order": order,
     }
@@ -169,6 +171,8 @@ def print_plan(data: RunPlan) -> Iterator[str]:
     )
     blocks = [list(group) for _, group in itertools.groupby(data["order"], lambda slot: slot.rpartition(".")[0])]
     duration = estimate.span(data["estimated_seconds"])
+    if data["kvm"] is None:
+        yield "  nobody has tried KVM since this machine booted; where it runs no guests, all takes ten times as long"
     yield f"  the first {least} boots of each arm take about {duration}, in this order:"
     for block in blocks[:_MOST_BLOCKS]:
         yield "    " + " ".join(block)
@@ -178,6 +182,7 @@ def print_plan(data: RunPlan) -> Iterator[str]:
 
 def measured(outcome: Any, prepared: Any, output: Path) -> tuple[Measured, list[SevkitError]]:
     """What was measured, and an error for each failure."""
+    from sevkit.bench import results
     from sevkit.bench.analysis.compare import compare
     from sevkit.bench.report import summarise
     from sevkit.bench.sentence import sentences
@@ -185,7 +190,7 @@ def measured(outcome: Any, prepared: Any, output: Path) -> tuple[Measured, list[
     errors: list[SevkitError] = [
         GuestError(f"{failure.cell}: {failure.message}", detail=failure.detail) for failure in outcome.failures
     ]
-    compared = compare(outcome.samples)
+    compared = compare(results.read(output).samples)  # as `compare` and `report` will read it
     return {
         "output": str(output),
         "stopped": outcome.reason,
