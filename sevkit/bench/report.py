@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -197,7 +198,7 @@ def summarise(comparisons: Sequence[Comparison]) -> list[str]:
     """The findings in a few sentences."""
     effects = [c for c in comparisons if not c.control]
     controls = [c for c in comparisons if c.control]
-    lines = [*_counted(effects), *_largest(effects)]
+    lines = [*_counted(effects), *_largest(effects), *_undecided(effects)]
     if controls:
         lines.append(_told_controls(controls))
     elif effects:
@@ -218,6 +219,17 @@ def _largest(effects: Sequence[Comparison]) -> list[str]:
     _, c = max(worst, key=lambda pair: pair[0])
     what = f"{label_of(c.series)} in mode {c.other.name}"
     return [f"The largest cost with a verdict: {what}, {c.ratio:.2f} times the baseline's {c.metric.name}."]
+
+
+def _undecided(effects: Sequence[Comparison]) -> list[str]:
+    """What the rows without an answer could have shown: they are no finding, in either direction."""
+    open_rows = [c for c in effects if c.outcome is Ruling.INCONCLUSIVE and c.effect is not None]
+    shown = [c.effect.smallest_detectable(c.tests, c.margin) for c in open_rows if c.effect is not None]
+    if not shown:
+        return []
+    boots = min(min(c.effect.boots) for c in open_rows if c.effect is not None)
+    reach = f"{boots} boots of each mode show no change below {median(shown):.0%} in half of these rows, more boots do"
+    return [f"Inconclusive says neither that there is a cost nor that there is none: {reach}."]
 
 
 def _told_controls(controls: Sequence[Comparison]) -> str:

@@ -103,7 +103,7 @@ def _shares(values: Mapping[str, int]) -> str:
 
 
 def busy(boots: Sequence[Boot]) -> list[str]:
-    """Whether other programs kept the host busy when these boots came up."""
+    """Whether other programs kept the host busy until these boots had come up, and while those before them measured."""
     loads = [load_of(at) for at in boots]
     high = [load for load in loads if load > BUSY]
     if not high:
@@ -112,9 +112,14 @@ def busy(boots: Sequence[Boot]) -> list[str]:
 
 
 def load_of(at: Boot) -> float:
-    """The load of the last minute per CPU of the host without the campaign's own; 0 where it is not known."""
-    load, cpus, own = (at.environment.get(key) for key in ("load", "CPUs", "own CPUs"))
+    """The CPUs that others used, per CPU of the host; 0 where nothing is known.
+
+    Results of older versions have the load of the last minute alone: then it is that without the campaign's own.
+    """
+    others, load, cpus, own = (at.environment.get(key) for key in ("other CPUs", "load", "CPUs", "own CPUs"))
     try:
+        if others is not None:
+            return max(0.0, float(others)) / float(cpus) if cpus else 0.0
         return max(0.0, float(load[0]) - float(own or 1)) / float(cpus) if load and cpus else 0.0
     except (TypeError, ValueError, LookupError, ZeroDivisionError):
         return 0.0

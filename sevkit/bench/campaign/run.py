@@ -48,9 +48,12 @@ class Scheduler(Protocol):
     """Runs blocks, here or elsewhere, and returns their records."""
 
     def run(
-        self, plan: Plan, blocks: Sequence[Block], done: Done, emit: Emit, enough: Callable[[], bool]
+        self, plan: Plan, blocks: Iterable[Block], done: Done, emit: Emit, enough: Callable[[], bool]
     ) -> Iterator[Block]:
-        """Run blocks; yields each when it is finished. ``enough`` says when the budget is spent."""
+        """Run blocks; yields each when it is finished. ``enough`` says when the budget is spent.
+
+        ``blocks`` is asked for the next one when that can start.
+        """
         ...
 
 
@@ -61,7 +64,7 @@ class Local:
         self._executor = executor
 
     def run(
-        self, plan: Plan, blocks: Sequence[Block], done: Done, emit: Emit, enough: Callable[[], bool]
+        self, plan: Plan, blocks: Iterable[Block], done: Done, emit: Emit, enough: Callable[[], bool]
     ) -> Iterator[Block]:
         """Run blocks in order; the budget is checked before each boot."""
         for config, boot in blocks:
@@ -163,7 +166,8 @@ def run(
         step = plan.profile.boots if boot == 0 else 1
         # Round by round, so that a budget that runs out leaves the same number of boots of every configuration.
         blocks = [(c, b) for b in range(boot, boot + step) for c in plan.round(b) if c.index not in state.finished]
-        for _ in scheduler.run(plan, state.wanted(blocks), state.done(), state.append, state.enough):
+        due = state.affordable(state.wanted(blocks))
+        for _ in scheduler.run(plan, due, state.done(), state.append, state.enough):
             if state.enough():
                 break
         boot += step
@@ -171,7 +175,7 @@ def run(
         if len(state.finished) == len(plan.configs):
             reason = "narrow"
             break
-        if state.enough() and (boot < plan.profile.most_boots or state.wanted(blocks)):
+        if (state.enough() or state.withheld) and (boot < plan.profile.most_boots or state.wanted(blocks)):
             reason = "budget"
             break
     _end(recorder, reason, boot)
@@ -195,6 +199,7 @@ class _State:
         self._recorder = recorder
         self._report = report
         self.finished: set[int] = set()
+        self.withheld = False  # whether a block was left out because it could not have ended within the budget
         self._earlier = sum(end.seconds for end in recorder.slots)
         self._started = time.monotonic()
         self._slots = 0
@@ -217,6 +222,27 @@ class _State:
     def enough(self) -> bool:
         """Whether the budget is spent."""
         return self.spent() > self._plan.profile.budget
+
+    def affordable(self, blocks: Iterable[Block]) -> Iterator[Block]:
+        """The blocks that can end within the budget, as long as those before them took; each is judged when it is due.
+
+        A block that is cut off has boots of some arms only, which no comparison within rounds can use. Those of the
+        least number of boots are tried in any case.
+        """
+        for config, boot in blocks:
+            if boot < self._plan.profile.boots or self.spent() + self._expected(config) <= self._plan.profile.budget:
+                yield config, boot
+            else:
+                self.withheld = True
+
+    def _expected(self, config: Config) -> float:
+        """The duration of a block of a configuration: the mean of its slots so far, for each arm."""
+        taken = [
+            end.seconds
+            for end in self._recorder.slots
+            if (slot := SlotId.parse(end.slot)) is not None and slot.config == config.index
+        ]
+        return len(self._plan.arms_of(config)) * sum(taken) / len(taken) if taken else 0.0
 
     def done(self) -> Done:
         """The measurements that exist already."""

@@ -42,7 +42,7 @@ def check_loaded(campaign: store.Campaign, comparisons: Sequence[Comparison], re
         if len({arm.mode for arm in arms.values()}) == len(arms) and not (imported or switched):
             boots = _boots(arms.values())
             report.findings.append(Finding("no-control", Severity.WARNING, title, "no A/A control", "--control", boots))
-    report.findings += _warmups(campaign.samples)
+    report.findings += _warmups(campaign)
     report.findings += _short(campaign.samples)
     if changed := store.changed_raw(campaign):
         message = f"{len(changed)} raw outputs are missing or were changed after they were recorded, first {changed[0]}"
@@ -133,9 +133,13 @@ def _short(samples: list[Sample]) -> Iterator[Finding]:
             yield Finding("short-sample", Severity.NOTE, workload, message, fix, {"share": share})
 
 
-def _warmups(samples: list[Sample]) -> Iterator[Finding]:
-    measured = {s.workload for s in samples if s.at.provenance != "published" and s.family != "boot"}
-    warmed = {s.workload for s in samples if s.warmup}
+def _warmups(campaign: store.Campaign) -> Iterator[Finding]:
+    measured = {s.workload for s in campaign.samples if s.at.provenance != "published" and s.family != "boot"}
+    warmed = {s.workload for s in campaign.samples if s.warmup}
+    planned = campaign.header.get("plan")
+    entries = planned.get("workloads") if isinstance(planned, dict) else None
+    if isinstance(entries, dict):
+        warmed |= {name for name, entry in entries.items() if isinstance(entry, dict) and entry.get("warms_itself")}
     for workload in sorted(measured - warmed):
         yield Finding("no-warmup", Severity.NOTE, workload, "no warm-up was recorded", "warmups = 1")
 

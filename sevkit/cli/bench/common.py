@@ -27,9 +27,9 @@ def rule_options(function: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             help="The change (0.02 = 2 %) below which two modes count as equivalent.",
         ),
-        click.option("--all-metrics", is_flag=True, help="Also what a workload is not mainly about (p50, p99 …)."),
+        click.option("--all-metrics", is_flag=True, help="Show secondary metrics, too (p50, p99 …)."),
         click.option("--mixed-provenance", is_flag=True, help="Compare results of different provenance."),
-        click.option("--accept-confounds", is_flag=True, help="Give verdicts although the arms differ otherwise too."),
+        click.option("--accept-confounds", is_flag=True, help="Give verdicts even if more than the mode differs."),
     ]
     for option in reversed(options):
         function = option(function)
@@ -47,12 +47,17 @@ def campaign_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Choice(["auto", "qemu", "emulated"]),
             default="auto",
             show_default=True,
-            help="One for all modes; auto takes the one that runs most of them.",
+            help="Used for all modes; auto: the one that runs most of them.",
         ),
         click.option("--boots", type=click.IntRange(1, 1000), help="Least number of boots of each arm."),
         click.option("--most-boots", type=click.IntRange(1, 1000), help="Most boots of each arm."),
         click.option("--iterations", type=click.IntRange(1, 10000), help="Samples of a workload in each boot."),
         click.option("--seconds", type=click.FloatRange(0.1), help="Length of a fio run."),
+        click.option(
+            "--timeout",
+            type=click.FloatRange(1, 604800),
+            help="The longest that one sample may take in seconds, instead of each workload's own limit.",
+        ),
         click.option("--budget", type=click.FloatRange(1), help="Stop after this many seconds."),
         click.option("--pin", help="CPUs for guests, like 2,3; auto; none."),
     ]

@@ -16,7 +16,7 @@ from sevkit.result import Result
 @click.argument("folder", metavar="RESULTS", type=DIRECTORY)
 @reporting
 def command(folder: Path) -> Result[Exits]:
-    """Say how often each workload of RESULTS left the guest, by reason, as the hypervisor counted it.
+    """Count the VM exits of each workload in RESULTS by exit reason, as the hypervisor counted them.
 
     KVM's counters need root; the emulator counts for encrypted guests. The cost of one exit is in the exit-* workloads.
     """
