@@ -112,6 +112,8 @@ def _check(attack: Attack, modes: Sequence[Mode], target: Target) -> None:
         raise UsageError(f"{attack.name} needs what only the emulator's host can do", hint="--level emulator")
     if on_guest and (target.mitigations or target.seed != 1):
         raise UsageError("--mitigations and --seed are for the software model", hint="--level model")
+    if target.level is Level.HARDWARE and target.spec.accel is Accel.TCG:
+        raise UsageError("--accel tcg contradicts --level hardware", hint="--level emulator, or leave --accel out")
     for mode in modes:
         if on_guest and attack.applies(mode) and not attack.has_guest_form(mode):
             able = ", ".join(each for each in Mode if attack.has_guest_form(each))

@@ -250,8 +250,8 @@ def exit_code(runs: Sequence[Run]) -> int:
     return ExitCode.DONE if all(each.as_expected for each in runs) else ExitCode.NO
 
 
-def as_data(attack: Attack, runs: Sequence[Run], seconds: float) -> RunData:
-    """All runs of an attack as JSON values; ``seconds`` is the time of the whole."""
+def as_data(attack: Attack, runs: Sequence[Run], started: datetime, seconds: float) -> RunData:
+    """All runs of an attack as JSON values; from ``started``, they took ``seconds``."""
     provenances = list(dict.fromkeys(str(each.level.provenance) for each in runs))
     return {
         **about(attack),
@@ -259,7 +259,7 @@ def as_data(attack: Attack, runs: Sequence[Run], seconds: float) -> RunData:
         "as_predicted": all(each.as_expected for each in runs),
         "provenance": provenances[0] if len(provenances) == 1 else None,  # null: each experiment has its own
         "seconds": round(seconds, 3),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": started.astimezone(UTC).isoformat(timespec="seconds"),
         "versions": _versions(runs),
         "experiments": [each.as_dict() for each in runs],
     }

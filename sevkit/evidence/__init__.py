@@ -23,9 +23,10 @@ from sevkit.evidence import consistent, signature
 from sevkit.evidence.payload import Checked, Finding, HashedFile, Host, Record
 from sevkit.evidence.signature import SIGNATURE, sign, signing_key
 
-__all__ = ["SIGNATURE", "check", "digest", "embedded", "record", "sealed", "sign", "signing_key", "this_host"]
+__all__ = ["END", "SIGNATURE", "check", "digest", "embedded", "record", "sealed", "sign", "signing_key", "this_host"]
 
 _MARK = '<template id="sevkit-evidence">'  # not shown, and not a script
+END = "\n</main>"  # what stands behind the record
 _LARGEST = 4 << 30  # bytes of a file that is still hashed
 _DMI = Path("/sys/class/dmi/id")
 
@@ -92,8 +93,9 @@ def embedded(found: Record) -> str:
 
 def check(path: Path, public: Path | None = None) -> Checked:
     """Recompute what a report says, as far as that is possible here. Raises BadInputError where there is no record."""
-    found, page = _extract(path)
-    findings = [_page(found, page), _record(found), _result(found), *consistent.findings(found["result"])]
+    found, page, as_written = _extract(path)
+    findings = [_page(found, page), _record(found, as_written), _result(found)]
+    findings += consistent.findings(found["result"])
     findings += [*(_file(each) for each in found["files"]), signature.check(path, public)]
     return {
         "report": str(path),
@@ -105,8 +107,12 @@ def check(path: Path, public: Path | None = None) -> Checked:
     }
 
 
-def _extract(path: Path) -> tuple[Record, str]:
-    """The record in a page, and the page without it."""
+def _extract(path: Path) -> tuple[Record, str, bool]:
+    """The record in a page, the page without it, and whether the record's place and spelling are as written.
+
+    No hash covers these two. A browser may show more than was written where the record stands elsewhere (inside of a
+    tag or of the style), or where a `<` in it is no longer escaped.
+    """
     text = signature.read(path).decode(errors="surrogateescape")
     before, mark, rest = text.rpartition(_MARK)
     if not mark:
@@ -123,7 +129,8 @@ def _extract(path: Path) -> tuple[Record, str]:
             raise TypeError("a name or a hash in it is no text")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BadInputError(f"the record in {path} is damaged: {error}") from error
-    return found, before + after
+    as_written = f"{mark}{inside}</template>" == embedded(found) and after.startswith(END) and after.count(END) == 1
+    return found, before + after, as_written
 
 
 def _page(found: Record, page: str) -> Finding:
@@ -132,11 +139,13 @@ def _page(found: Record, page: str) -> Finding:
     return {"what": "the page", "state": "confirmed" if same else "wrong", "detail": detail}
 
 
-def _record(found: Record) -> Finding:
+def _record(found: Record, as_written: bool) -> Finding:
     whole = {**found, "record_sha256": ""}
     same = digest(whole) == found.get("record_sha256")
     detail = "SHA-256 as recorded" if same else "host, operator, ticket or files were edited"
-    return {"what": "the record", "state": "confirmed" if same else "wrong", "detail": detail}
+    if same and not as_written:
+        detail = "it was moved within the page, or is spelt otherwise than it was written: the page was edited"
+    return {"what": "the record", "state": "confirmed" if same and as_written else "wrong", "detail": detail}
 
 
 def _result(found: Record) -> Finding:

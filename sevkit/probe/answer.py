@@ -71,7 +71,9 @@ def required(data: Report, mode: str) -> Required:
     if mode == "nosev":
         return {"mode": mode, "met": True, "as": "host", "verdict": "ready", "blocking": [], "unknown": []}
     if data["guest"]["active"].get(mode):
-        return {"mode": mode, "met": True, "as": "guest", "verdict": "ready", "blocking": [], "unknown": []}
+        met = not data["guest"]["emulated"]
+        said = "ready" if met else "not_ready"
+        return {"mode": mode, "met": met, "as": "guest", "verdict": said, "blocking": [], "unknown": []}
     verdict = data["readiness"][mode]
     return {"mode": mode, "met": verdict["verdict"] == "ready", "as": "host", **verdict}
 
@@ -79,6 +81,9 @@ def required(data: Report, mode: str) -> Required:
 def _unmet(data: Report, need: Required) -> SevkitError | None:
     if need["met"]:
         return None
+    if need["as"] == "guest":
+        words = f"{need['mode']} is active in this guest, but QEMU emulates it (TCG): no hardware encrypts its memory"
+        return RequirementError(words, hint="run the guest under KVM on a host with SEV")
     blocking = need["blocking"] or need["unknown"]
     first = next(row for row in data["checks"] if row["id"] == blocking[0])
     others = f"; also {', '.join(blocking[1:])}" if blocking[1:] else ""

@@ -17,13 +17,14 @@ WANTED: tuple[tuple[int, int], ...] = (
 )  # fmt: skip
 HYPERVISOR_LEAVES: tuple[tuple[int, int], ...] = ((0x40000000, 0), (0x4000000C, 0))
 
+EMULATOR = "QEMU TCG"  # QEMU without KVM: it executes, and encrypts if at all, in software
 _HYPERVISORS = {
     "KVMKVMKVM": "KVM",
     "Linux KVM Hv": "KVM",
     "Microsoft Hv": "Hyper-V",
     "VMwareVMware": "VMware",
     "XenVMMXenVMM": "Xen",
-    "TCGTCGTCGTCG": "QEMU TCG",
+    "TCGTCGTCGTCG": EMULATOR,
     "bhyve bhyve": "bhyve",
     "VBoxVBoxVBox": "VirtualBox",
 }

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sevkit.probe.collect.msr import NAMED, name_of
+from sevkit.probe.cpu import EMULATOR
 from sevkit.probe.facts import Facts
 from sevkit.probe.payload import GuestState
 from sevkit.vocabulary import ENCRYPTED, MODE_FACTS
@@ -24,6 +25,7 @@ def guest_report(facts: Facts, kernel_log: Mapping[str, Any]) -> GuestState:
     return {
         "in_guest": in_guest,
         "hypervisor": facts.identity.hypervisor,
+        "emulated": facts.identity.hypervisor == EMULATOR,
         "active": active,
         "vmpl": int(vmpl) if isinstance(vmpl, str) and vmpl.isdecimal() else None,
         "evidence": evidence,

@@ -73,10 +73,14 @@ class Leaf(TypedDict):
 
 
 class GuestState(TypedDict):
-    """Whether this is a guest, and its protection; ``active`` is null for a mode whose state is unknown."""
+    """Whether this is a guest, and its protection; ``active`` is null for a mode whose state is unknown.
+
+    ``emulated``: QEMU's TCG executes it, so that a mode that is active is the emulator's: no hardware encrypts.
+    """
 
     in_guest: bool | None
     hypervisor: str | None
+    emulated: bool
     active: dict[str, bool | None]
     vmpl: int | None
     evidence: list[dict[str, str]]

@@ -31,7 +31,21 @@ def html(data: Mapping[str, Any], pictures: Sequence[Picture | None] = ()) -> st
     stories = [_story(each) for each in data["experiments"]]
     kinds = dict.fromkeys(each["provenance"] for each in data["experiments"])
     words = [(kind, provenance.WORDS[kind]) for kind in kinds]
-    return page("attack_report.html.j2", data=data, stories=stories, provenances=words)
+    kind, outcome = _outcome(data)
+    return page(
+        "attack_report.html.j2", data=data, stories=stories, provenances=words, outcome_kind=kind, outcome=outcome
+    )
+
+
+def _outcome(data: Mapping[str, Any]) -> tuple[str, str]:
+    """The class of the banner, and the outcome of all modes in words."""
+    observed = {each["observed"] for each in data["experiments"]}
+    if "inconclusive" in observed:
+        return "open", "The run is inconclusive."
+    if observed == {"n/a"}:
+        return "open", "Nothing was performed: the attack does not apply."
+    as_expected = bool(data["as_predicted"])
+    return ("good", "The outcome is as expected.") if as_expected else ("bad", "The outcome is not as expected.")
 
 
 def _story(experiment: dict[str, Any]) -> dict[str, Any]:

@@ -105,7 +105,8 @@ def verdict(data: VerifiedReport) -> Iterator[str]:
         if f"{name} was not read: {why}" in told:
             continue
         yield f"  not read: {clean.line(name)}: {clean.line(why)}"
-    if data["verdict"] == "inconclusive" and data["kds_url"]:
+    missing = any(item["check"] == "certificate.present" and item["status"] == "unknown" for item in data["checks"])
+    if missing and data["kds_url"]:
         yield f"  the certificate is at {data['kds_url']} (or use --fetch)"
 
 

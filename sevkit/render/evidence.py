@@ -28,6 +28,6 @@ def attach(html: str, found: Record) -> str:
         files=found["files"],
         digest=found["result_sha256"],
     )
-    before, main, after = html.rpartition("</main>")
-    whole = evidence.sealed(found, f"{before}{section}\n{main}{after}")
-    return f"{before}{section}{evidence.embedded(whole)}\n{main}{after}"
+    before, _, after = html.rpartition("</main>")
+    whole = evidence.sealed(found, f"{before}{section}{evidence.END}{after}")
+    return f"{before}{section}{evidence.embedded(whole)}{evidence.END}{after}"

@@ -2,7 +2,7 @@
 
 import io
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -93,10 +93,7 @@ def _cell(cell: dict[str, Any], named: bool, room: int) -> Text:
 
 
 def _summary(console: Console, data: Mapping[str, Any]) -> None:
-    total, wrong = len(data["cells"]), len(data["deviations"])
-    console.print(
-        f"{total - wrong} of {total} cells are as expected." if wrong else f"All {total} cells are as expected."
-    )
+    console.print(counts(data["cells"]))
     for line in _comparison(data):
         console.print(line)
     broken = [cell for cell in data["contradicted_claims"] if cell["mode"] == "sev-snp"]
@@ -104,6 +101,17 @@ def _summary(console: Console, data: Mapping[str, Any]) -> None:
         console.print(line, style="yellow")
     for words in provenance.lines(cell["provenance"] for cell in data["cells"]):
         console.print(words, style="dim")
+
+
+def counts(cells: Sequence[Mapping[str, Any]]) -> str:
+    """How many of the experiments that were performed ended as expected; where an attack does not apply, none was."""
+    performed = [cell for cell in cells if cell["observed"] != "n/a"]
+    total, right = len(performed), sum(cell["as_expected"] for cell in performed)
+    said = f"All {total} experiments are" if right == total else f"{right} of {total} experiments are"
+    idle = len(cells) - total
+    return f"{said} as expected." + (
+        f" In {idle} cells nothing was performed: the attack does not apply." if idle else ""
+    )
 
 
 def _contradiction(cell: Mapping[str, Any]) -> str:
@@ -129,7 +137,15 @@ def markdown(data: Mapping[str, Any]) -> str:
     """The matrix as Markdown, with a citation for every cell in which SEV-SNP fails."""
     head = "| attack | " + " | ".join(data["columns"]) + " |"
     kinds = provenance.lines(cell["provenance"] for cell in data["cells"])
-    lines = ["# Attacks by mode", "", *(f"Provenance: {words}." for words in kinds), "", head]
+    lines = [
+        "# Attacks by mode",
+        "",
+        *(f"Provenance: {words}." for words in kinds),
+        "",
+        counts(data["cells"]),
+        "",
+        head,
+    ]
     lines.append("|---|" + "---|" * len(data["columns"]))
     named = len(data["levels"]) > 1
     for attack, columns in _rows(data):
@@ -157,7 +173,13 @@ def html(data: Mapping[str, Any]) -> str:
     failures = [cell for cell in data["cells"] if _fails(cell)]
     kinds = provenance.lines(cell["provenance"] for cell in data["cells"])
     return page(
-        "matrix.html.j2", data=data, rows=_rows(data), failures=failures, kinds=kinds, comparison=_comparison(data)
+        "matrix.html.j2",
+        data=data,
+        rows=_rows(data),
+        failures=failures,
+        kinds=kinds,
+        counts=counts(data["cells"]),
+        comparison=_comparison(data),
     )
 
 
@@ -186,7 +208,10 @@ def step_lines(step: dict[str, Any], width: int) -> list[str]:
 def ending(data: Mapping[str, Any], *, colour: bool = False, width: int = 100) -> list[str]:
     """The outcome, the expected outcome, AMD's claim, and references."""
     fit = "as expected" if data["as_expected"] else f"NOT as expected ({data['expected']})"
-    lines = [_bold(f"The attack {_verb(data['observed'])}: {data['check']} ({fit}: {data['why']}).", colour)]
+    ended = f"The attack {_verb(data['observed'])}: {data['check']} ({fit}: {data['why']})."
+    if data["observed"] == "n/a":
+        ended = f"Nothing was performed: the attack does not apply: {data['why']}."
+    lines = [_bold(ended, colour)]
     if data["claim"] is not None:
         threat = THREAT_LINE.format(data["claim"])
         lines += [threat]
@@ -200,7 +225,7 @@ THREAT_LINE = "AMD's table of claims for this threat and mode: {}."
 
 
 def _verb(outcome: str) -> str:
-    return {"works": "works", "stopped": "is stopped", "n/a": "does not apply"}.get(outcome, "is undecided")
+    return {"works": "works", "stopped": "is stopped"}.get(outcome, "is undecided")
 
 
 def _bold(line: str, colour: bool) -> str:

@@ -36,7 +36,7 @@ def render(data: Mapping[str, Any]) -> str:
             labels[f"sevkit-{mode}.blocked-by"] = verdict["blocking"][0]
     for mode, state in data["guest"]["active"].items():
         if state:
-            labels[f"sevkit-guest.{mode}.active"] = "true"
+            labels[f"sevkit-guest.{mode}.{'emulated' if data['guest']['emulated'] else 'active'}"] = "true"
     return "".join(f"{name}={_value(value)}\n" for name, value in labels.items())
 
 

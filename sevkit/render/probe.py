@@ -120,6 +120,8 @@ def _guest(guest: Mapping[str, Any]) -> list[str]:
         f"guest of {guest['hypervisor'] or 'a hypervisor'}: "
         + ", ".join(f"{k} {words[v]}" for k, v in guest["active"].items())
     ]
+    if guest["emulated"] and any(guest["active"].values()):
+        lines.append("  emulated: QEMU executes this guest without KVM, and no hardware encrypts its memory")
     return lines + [f"  {entry['from']}: {entry['says']}" for entry in guest["evidence"]]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
+_GUEST = ("hypervisor", "emulated")
 _CPU = ("vendor", "brand", "family", "model", "stepping", "generation")
 
 
@@ -87,7 +88,11 @@ class _Metrics:
         for mode, verdict in data["readiness"].items():
             if verdict["verdict"] != "unknown":
                 self.set(ready, verdict["verdict"] == "ready", mode)
+        guest = data["guest"]
+        if guest["in_guest"]:
+            info = self.gauge("sevkit_guest_info", "What runs this guest; emulated: no hardware encrypts", *_GUEST)
+            self.set(info, 1, guest["hypervisor"] or "", str(guest["emulated"]).lower())
         active = self.gauge("sevkit_guest_active", "Whether a mode is active in this guest", "mode")
-        for mode, state in data["guest"]["active"].items():
+        for mode, state in guest["active"].items():
             if state is not None:
                 self.set(active, state, mode)

@@ -20,7 +20,12 @@ def document(data: BulletinTable) -> dict[str, Any]:
         "rules": [_rule(item) for item in rows],
     }
     results = [_result(number, item, data) for number, item in enumerate(rows) if item["applies"] in _LEVELS]
-    return {"$schema": _SCHEMA, "version": "2.1.0", "runs": [{"tool": {"driver": driver}, "results": results}]}
+    run: dict[str, Any] = {"tool": {"driver": driver}, "results": results}
+    if data["verified"] is False:
+        words = "The attestation report was not verified: `sevkit report verify` says whether to believe it."
+        notice = {"level": "warning", "message": {"text": words}}
+        run["invocations"] = [{"executionSuccessful": True, "toolExecutionNotifications": [notice]}]
+    return {"$schema": _SCHEMA, "version": "2.1.0", "runs": [run]}
 
 
 def _rule(item: BulletinRow) -> dict[str, Any]:

@@ -24,12 +24,27 @@ def test_matrix_of_some_attacks_for_people(sevkit: Run, tmp_path: Path) -> None:
     page = tmp_path / "matrix.html"
     status, out, _ = sevkit("attack", "matrix", "replay", "badram", "--html", str(page))
     assert status == 0
-    assert "All 10 cells are as expected." in out
+    assert "All 10 experiments are as expected." in out
     assert "rmp-host-" in out
     assert page.read_text().startswith("<!doctype html>")
     status, out, _ = sevkit("attack", "matrix", "badram", "--markdown")
     assert status == 0
     assert "CVE-2024-21944" in out
+
+
+def test_a_cell_in_which_nothing_ran_is_not_counted_as_expected(sevkit: Run, tmp_path: Path) -> None:
+    """double-validate applies to SEV-SNP alone: two columns of five."""
+    said = "All 7 experiments are as expected. In 3 cells nothing was performed: the attack does not apply."
+    page = tmp_path / "m.html"
+    out = sevkit("attack", "matrix", "double-validate", "replay", "--html", str(page))[1]
+    assert said in " ".join(out.split())
+    assert said in page.read_text()
+    assert said in sevkit("attack", "matrix", "double-validate", "replay", "--markdown")[1]
+    run = ("attack", "run", "double-validate", "--level", "model", "--modes", "sev", "--report", str(page))
+    assert "Nothing was performed: the attack does not apply" in sevkit(*run)[1]
+    html = page.read_text()
+    assert "Nothing was performed: the attack does not apply." in html
+    assert "banner good" not in html
 
 
 def test_a_narrow_terminal_gets_a_list_with_whole_words(

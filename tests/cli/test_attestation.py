@@ -105,6 +105,10 @@ def test_the_trace_and_the_firmware_alone(sevkit: Run, sevkit_json: RunJson, fir
         ["--mode", "sev-es", "--ovmf", "OVMF", "--vcpus", "2", "--vcpu-type", "EPYC", "--guest-features", "0x21"],
         ["--mode", "sev-snp", "--ovmf", "OVMF", "--vcpus", "2", "--vcpu-type", "EPYC", "--vars-size", "1"],
         ["--mode", "snp:svsm", "--ovmf", "OVMF", "--vcpus", "2", "--vcpu-type", "EPYC"],
+        [
+            *("--mode", "snp:svsm", "--svsm", "OVMF", "--ovmf", "OVMF", "--vcpus", "2", "--vcpu-type", "EPYC"),
+            *("--guest-features", "0x21"),
+        ],
         ["--mode", "sev-snp", "--ovmf", "OVMF", "--vcpus", "2", "--vcpu-type", "EPYC", "--native-zero"],
         ["--igvm", "OVMF", "--vcpus", "2"],
         ["--igvm", "OVMF"],
@@ -140,6 +144,10 @@ def test_explain(sevkit: Run, sevkit_json: RunJson, firmware: str, tmp_path: Pat
     words = ("--expected", wanted, "--also-ovmf", str(folder), "--changes", "1")
     _, envelope = sevkit_json("measure", "explain", *launch(firmware), *words)
     assert envelope["data"]["found"][0]["actual"].endswith("new.fd")
+    with open(folder / "disk.img", "wb") as file:
+        file.truncate((64 << 20) + 1)
+    status, envelope = sevkit_json("measure", "explain", *launch(firmware), *words)
+    assert (status, envelope["errors"][0]["kind"]) == (2, "BadInputError")
 
 
 def test_idblock(sevkit: Run, sevkit_json: RunJson, firmware: str, tmp_path: Path) -> None:
@@ -216,7 +224,7 @@ def test_verify_with_a_folder_of_certificates_and_a_policy(sevkit_json: RunJson,
     assert (status, envelope["errors"][0]["kind"]) == (2, "BadInputError")
 
 
-@pytest.mark.parametrize("form", ["DER", "cut PEM", "cut PEM in the chain"])
+@pytest.mark.parametrize("form", ["DER", "cut PEM", "cut PEM in the chain", "too large"])
 @pytest.mark.parametrize("named", [True, False], ids=["named", "in a folder"])
 def test_a_damaged_revocation_list_leaves_the_verdict_open(
     sevkit: Run, sevkit_json: RunJson, tmp_path: Path, form: str, named: bool
@@ -233,6 +241,7 @@ def test_a_damaged_revocation_list_leaves_the_verdict_open(
         "DER": der[:60] + b"\xff" * 40 + der[100:],
         "cut PEM": whole[:300].encode(),
         "cut PEM in the chain": (chain + whole[:300]).encode(),
+        "too large": whole.encode().ljust((1 << 20) + 2),
     }
     words = ["report", "verify", str(DATA / "turin-v5.bin"), "--certs", str(DATA / "turin-v5-vcek.pem")]
     words += ["--at", "2026-11-01", "--certs", str(tmp_path / "list" if named else tmp_path)]
@@ -240,6 +249,9 @@ def test_a_damaged_revocation_list_leaves_the_verdict_open(
     assert sevkit_json(*words)[0] == 0
     (tmp_path / "list").write_bytes(damaged[form])
     status, envelope = sevkit_json(*words)
+    if named and form == "too large":
+        assert (status, envelope["errors"][0]["kind"]) == (2, "BadInputError")
+        return
     assert (status, envelope["data"]["verdict"]) == (3, "inconclusive")
     (reason,) = [text for text in envelope["data"]["reasons"] if "certificates.readable" in text]
     assert str(tmp_path / "list") in reason
@@ -256,6 +268,15 @@ def test_what_is_no_list_in_a_folder_of_certificates_is_passed_over(sevkit: Run,
     status, out, _ = sevkit(*words, str(tmp_path))
     assert (status, out.count("not read")) == (0, 2)
     assert sevkit(*words, str(tmp_path / "key.pem"))[0] == 3
+
+
+def test_the_address_of_a_certificate_is_told_where_the_certificate_is_missing(sevkit: Run, tmp_path: Path) -> None:
+    words = ["report", "verify", str(DATA / "turin-v5.bin"), "--at", "2026-11-01"]
+    status, out, _ = sevkit(*words)
+    assert (status, out.count("the certificate is at https://")) == (3, 1)
+    (tmp_path / "crl").write_bytes(b"damaged")
+    status, out, _ = sevkit(*words, "--certs", str(DATA / "turin-v5-vcek.pem"), "--certs", str(tmp_path))
+    assert (status, out.count("the certificate is at")) == (3, 0)
 
 
 def test_names_in_certificates_stay_within_their_line(sevkit: Run, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from sevkit.errors import HypervisorError
 from sevkit.hypervisor.qemu import firmware_model
 from sevkit.model.digest import LaunchInputs, launch_digest
 from sevkit.vocabulary import Mode
+from tests.support.waiting import until
 
 from . import snp_machine
 from .emulator_guest import PAGE, engine
@@ -377,9 +378,9 @@ def test_holes_are_not_mapped(start: Start) -> None:
 
 def test_the_host_sees_which_pages_are_touched(victim: Machine) -> None:
     victim.ask("x-sev-host-page-trace", enable=True)
-    snp_machine.wait_for(
-        "a touch of the first page",
+    until(
         lambda: FIRST in {touch["gpa"] for touch in victim.ask("x-sev-host-page-trace", enable=True)},
+        "nobody touches the first page",
     )
 
 

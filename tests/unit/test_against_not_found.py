@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from sevkit.memory.sources.base import Session
 from sevkit.memory.sources.core import CoreMemory
 from sevkit.memory.sources.process import LiveMemory
 from tests.property.test_scan_law import Islands
+from tests.support.waiting import until
 from tests.unit.elf import Load, core
 
 PAGE = 4096
@@ -262,6 +262,30 @@ def test_matches_that_may_be_too_long_are_named(tmp_path: Path) -> None:
     assert any("4096 bytes" in limit for limit in result.data["limits"])
 
 
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        ({"secrets": ["the-secret-text "]}, "white space at an end of secret 1 is part"),
+        ({"secrets": ["\tthe-secret-text", "the-secret-text\t"]}, "secret 1 and 1 more is part"),
+        ({"secrets": ["the-secret-texts"]}, None),
+        ({"regexes": ["secret-text$"]}, "beside the NUL byte"),
+        ({"regexes": ["^the-secret"]}, "beside the NUL byte"),
+        ({"regexes": [r"[^t]secret\$", "secret-[^a-z]ext"]}, None),
+    ],
+)
+def test_what_keeps_a_text_from_being_found_is_named(
+    asked: dict[str, list[str]], named: str | None, tmp_path: Path
+) -> None:
+    """The text is there, and "not found" is right to the letter: a line of a file that was edited ends with a blank."""
+    path = tmp_path / "core"
+    path.write_bytes(core([Load(PAGE, b"\0the-secret-text\0".ljust(PAGE, b"\0"))]))
+    result = answer(Request(core=path, **asked))
+    assert result.data is not None
+    assert result.data["hits"] == []
+    said = [limit for limit in result.data["limits"] if "white space" in limit or "NUL byte" in limit]
+    assert [named is not None and named in limit for limit in said] == ([True] if named else [])
+
+
 # --- processes that go on
 
 LATE = """
@@ -331,8 +355,7 @@ def test_a_process_that_maps_more_and_more_is_never_searched_to_its_end(late: "s
 
 def asleep(process: "subprocess.Popen[bytes]") -> None:
     """Wait until it waits for input: what it printed last it may have printed while it still ran."""
-    while procfs.thread_state(process.pid, process.pid) != "S":
-        time.sleep(0.01)
+    until(lambda: procfs.thread_state(process.pid, process.pid) == "S", "the process does not wait")
 
 
 def absent() -> str:

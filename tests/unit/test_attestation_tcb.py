@@ -184,6 +184,19 @@ def test_sarif_has_a_rule_per_bulletin_and_a_result_per_finding() -> None:
     assert json.loads(json.dumps(document)) == document
 
 
+@pytest.mark.parametrize("verified", [False, None])
+def test_documents_say_that_a_report_was_not_verified(verified: bool | None) -> None:
+    """ "fixed" by a report that anybody can write is no statement; without a report there is nothing to verify."""
+    import datetime as dt
+
+    data: BulletinTable = {**shown(), "verified": verified}
+    (run,) = sarif.document(data)["runs"]
+    assert ("not verified" in json.dumps(run)) is (verified is False)
+    statements = openvex.document(data, dt.datetime(2026, 1, 1, tzinfo=dt.UTC))["statements"]
+    assert {"not verified" in item["status_notes"] for item in statements} == {verified is False}
+    assert {"mode=sev-snp" in item["products"][0]["@id"] for item in statements} == {True}
+
+
 OPENVEX = {
     "type": "object",
     "required": ["@context", "@id", "author", "timestamp", "version", "statements"],

@@ -255,7 +255,7 @@ def may_be_list(name: str, data: bytes) -> bool:
 def load(data: bytes) -> tuple[list[Certificate], list[x509.CertificateRevocationList]]:
     """Certificates and revocation lists of a file in any of its forms; raises BadInputError if it has neither."""
     if len(data) > MOST_BYTES:
-        raise BadInputError(f"{len(data)} bytes are too many for certificates")
+        raise BadInputError(f"it is larger than {MOST_BYTES >> 20} MiB: too large for certificates")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # every VCEK has serial number 0, which RFC 5280 does not allow
         if data.lstrip()[:1] == b"{":

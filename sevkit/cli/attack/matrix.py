@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sevkit.attacks.payload import MatrixData, MatrixPlan
-from sevkit.cli.attack.options import attacks_option, output_file, width
+from sevkit.cli import outfile
+from sevkit.cli.attack.options import attacks_option, width
 from sevkit.cli.output import colour, reporting
 from sevkit.cli.progress import progress
 from sevkit.errors import ExitCode, UsageError
@@ -64,7 +65,7 @@ def matrix(
 
     known = attacks.discover(folder)
     chosen = [attacks.find(name, folder) for name in dict.fromkeys(names)] or list(known.values())
-    output_file(html, "--html")
+    outfile.checked(html, "--html")
     levels, lacking = _LEVELS[level], flaws.parse(vulnerable)
     if lacking and Level.MODEL not in levels:
         raise UsageError("--vulnerable is for the software model", hint="--level model or all")
@@ -78,14 +79,19 @@ def matrix(
         return Result("attack matrix", MatrixPlan(dry_run=True, cells=plan), human=_show_plan)
     cells = _perform(chosen, levels, lacking, seed)
     data = cells_of.as_data(chosen, cells, levels, seed, lacking)
-    if html is not None:
-        from sevkit.render import matrix as renderer
-
-        html.write_text(renderer.html(data))
     code = runner.exit_code([cell.run for cell in cells])
     if code == ExitCode.DONE and data["disagreements"]:
         code = ExitCode.NO
+    unwritten = None if html is None else outfile.failure(lambda: _write_page(html, data))
+    if unwritten is not None:
+        return Result("attack matrix", data, unwritten.exit_code, [unwritten], human=lambda d: _show(d, markdown))
     return Result("attack matrix", data, code, human=lambda d: _show(d, markdown))
+
+
+def _write_page(path: Path, data: MatrixData) -> None:
+    from sevkit.render import matrix as renderer
+
+    outfile.write(path, renderer.html(data))
 
 
 def _perform(

@@ -74,13 +74,6 @@ def _mode(word: str, strongest: Callable[[], Mode]) -> Mode:
         raise UsageError(f"{word!r} is not a mode", hint=f"modes: {', '.join(Mode)}, strongest") from error
 
 
-def output_file(path: Path | None, option: str) -> Path | None:
-    """A file that will be written at the end; raises UsageError now when it cannot be."""
-    if path is not None and not path.parent.is_dir():
-        raise UsageError(f"{option}: there is no folder {path.parent}", hint="make it first")
-    return path
-
-
 def width(most: int = 110) -> int:
     """Columns to print in."""
     return min(most, shutil.get_terminal_size((100, 24)).columns)

@@ -4,18 +4,19 @@ import functools
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from sevkit.attacks.payload import PlanData, PlannedRow, RunData
+from sevkit.cli import outfile
 from sevkit.cli.attack.narrate import narrator
 from sevkit.cli.attack.options import (
     attacks_option,
     level_option,
     mitigations_option,
-    output_file,
     parse_mitigations,
     parse_modes,
     width,
@@ -50,14 +51,18 @@ _OF_RUNNING = (
 
 @click.command()
 @click.argument("name")
-@click.option("--modes", metavar="LIST", help="With commas; strongest: that runs here. Default: nosev,sev if it can.")
-@click.option("--guest", "guest_name", metavar="NAME", help="Attack this guest of sevkit's, which runs already.")
+@click.option(
+    "--modes", metavar="LIST", help="Comma-separated modes, or strongest. Default: nosev, and sev where it runs."
+)
+@click.option("--guest", "guest_name", metavar="NAME", help="Attack a guest that is running (see `guest list`).")
 @level_option
 @click.option("--capture", type=click.Choice(["gcore", "live"]), default="gcore", show_default=True)
-@click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Keep the cores (secret data!) here.")
+@click.option(
+    "--keep", type=click.Path(file_okay=False, path_type=Path), help="Keep the core files (secret data!) here."
+)
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write an HTML report.")
-@click.option("--operator", help="With --report: who performed it.")
-@click.option("--ticket", help="With --report: what it was performed for.")
+@click.option("--operator", help="With --report: the name of who ran it.")
+@click.option("--ticket", help="With --report: the task that it was run for.")
 @click.option(
     "--sign",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -70,11 +75,11 @@ _OF_RUNNING = (
     default=180.0,
     show_default=True,
     metavar="SECONDS",
-    help="For a guest to come up.",
+    help="Limit for the start of a guest.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be performed and launched, and start nothing.")
-@click.option("--as-published", is_flag=True, help="Print the article's own commands, and what each gave here.")
-@click.option("--step", is_flag=True, help="Tell the experiment as it happens, key by key.")
+@click.option("--as-published", is_flag=True, help="Print the published commands, and what each printed here.")
+@click.option("--step", is_flag=True, help="Explain each step while the attack runs, and wait for a key.")
 @click.option("--seed", default=1, show_default=True, help="Seed of the software model.")
 @mitigations_option
 @hypervisor_option
@@ -92,11 +97,11 @@ def run(name: str, modes: str | None, folder: Path | None, **options: Any) -> Re
     from sevkit.attacks import runner
 
     attack = attacks.find(name, folder)
-    report = output_file(options["report"], "--report")
+    report = outfile.checked(options["report"], "--report")
     target = _target(attack, options)
     if report is None:
         _none_given(("operator", "ticket", "sign"), "it goes with --report")
-    _check_key(options["sign"])
+    _check_key(report, options["sign"])
     with progress("choosing") as say:
         planned = _planned(attack, modes, target, options, say)
         _refuse(attack, planned)
@@ -104,14 +109,15 @@ def run(name: str, modes: str | None, folder: Path | None, **options: Any) -> Re
             return Result("attack run", _plan_data(attack, planned, options), human=_show_plan)
         if target.keep is not None:
             target.keep.mkdir(mode=0o700, parents=True, exist_ok=True)
-        began = time.monotonic()
+        started, began = datetime.now(UTC), time.monotonic()
         tell = narrator(attack) if options["step"] else None
         runs = list(runner.run_planned(attack, planned, target, say, tell))
-    data = runner.as_data(attack, runs, time.monotonic() - began)
-    if report is not None:
-        _write_report(report, data, runs, options)
-    code = runner.exit_code(runs)
+    data = runner.as_data(attack, runs, started, time.monotonic() - began)
     show = _show_published if options["as_published"] else functools.partial(_show, told=options["step"])
+    unwritten = None if report is None else outfile.failure(lambda: _write_report(report, data, runs, options))
+    if unwritten is not None:
+        return Result("attack run", data, unwritten.exit_code, [unwritten], human=show)
+    code = runner.exit_code(runs)
     return Result("attack run", data, code, human=lambda data: [*show(data), *_written(report, options["sign"])])
 
 
@@ -159,12 +165,13 @@ def _planned(
     return plan.plan(attack, chosen, target, only_show=options["dry_run"], progress=say)
 
 
-def _check_key(key: Path | None) -> None:
-    """Refuse a key that cannot sign before anything is started."""
+def _check_key(report: Path | None, key: Path | None) -> None:
+    """Refuse a key that cannot sign, and a signature that cannot be written, before anything is started."""
     from sevkit import evidence
 
-    if key is not None:
+    if key is not None and report is not None:
         evidence.signing_key(key)
+        outfile.checked(report.with_name(report.name + evidence.SIGNATURE), "--sign")
 
 
 def _refuse(attack: "Attack", planned: "Sequence[Planned]") -> None:
@@ -176,7 +183,7 @@ def _refuse(attack: "Attack", planned: "Sequence[Planned]") -> None:
         _none_given(_OF_GUESTS, f"{attack.name} is performed in the software model here, without a guest")
     encrypted = [each for each in planned if each.spec is not None and each.mode is not Mode.NOSEV]
     if not encrypted:
-        _none_given(("policy_text",), "no guest with encryption is launched here")
+        _none_given(("policy_text", "kernel_hashes"), "no guest with encryption is launched here")
     if all(each.level is Level.MODEL for each in encrypted):
         _none_given(("sev_options", "platform_seed"), "no guest of QEMU's with encryption is launched here")
     if all(each.spec is not None for each in planned):
@@ -258,6 +265,6 @@ def _write_report(path: Path, data: Mapping[str, Any], runs: "Sequence[Run]", op
     command = processes.pasteable(["sevkit", *sys.argv[1:]])
     html = renderer.html({**data, "command": command}, [each.observation.picture for each in runs])
     found = evidence.record({**data, "command": command}, operator=options["operator"], ticket=options["ticket"])
-    path.write_text(attach(html, found))
+    outfile.write(path, attach(html, found))
     if options["sign"] is not None:
         evidence.sign(path, evidence.signing_key(options["sign"]))

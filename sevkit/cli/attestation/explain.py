@@ -10,7 +10,7 @@ from sevkit.attestation.payload import Explanation
 from sevkit.cli.attestation import files
 from sevkit.cli.attestation.launch_options import Hex, launch_inputs, launch_options
 from sevkit.cli.output import json_wanted, reporting
-from sevkit.errors import ExitCode
+from sevkit.errors import BadInputError, ExitCode
 from sevkit.render import attestation as text
 from sevkit.result import Result
 
@@ -31,7 +31,9 @@ _MOST_FIRMWARE = 64 << 20
 @click.option("--also-kernel", multiple=True, type=_PLACE, help="A kernel, or a folder of them, to try.")
 @click.option("--also-initrd", multiple=True, type=_PLACE, help="An initrd, or a folder of them, to try.")
 @click.option("--also-append", multiple=True, metavar="TEXT", help="A command line to try.")
-@click.option("--changes", type=click.IntRange(1, 4), default=3, show_default=True, help="Changed inputs at most.")
+@click.option(
+    "--changes", type=click.IntRange(1, 4), default=3, show_default=True, help="Maximum number of changed inputs."
+)
 @click.option("--max-vcpus", type=click.IntRange(1, 4096), default=512, show_default=True)
 @reporting
 def explain(**options: Any) -> Result[Explanation]:
@@ -70,15 +72,22 @@ def _expected(options: dict[str, Any]) -> bytes:
 def _material(options: dict[str, Any]) -> Any:
     from sevkit.attestation.measure.alternatives import Material
 
-    def gather(paths: tuple[Path, ...]) -> dict[str, bytes]:
-        return {name: data for path in paths for name, data in files.files_under(path, _MOST_FIRMWARE)}
-
     return Material(
-        firmware=gather(options["also_ovmf"]),
-        kernels=gather(options["also_kernel"]),
-        initrds=gather(options["also_initrd"]),
+        firmware=_gather(options["also_ovmf"]),
+        kernels=_gather(options["also_kernel"]),
+        initrds=_gather(options["also_initrd"]),
         cmdlines=options["also_append"],
     )
+
+
+def _gather(paths: tuple[Path, ...]) -> dict[str, bytes]:
+    found = {name: data for path in paths for name, data in files.files_under(path, _MOST_FIRMWARE)}
+    for name, data in found.items():
+        if len(data) > _MOST_FIRMWARE:
+            raise BadInputError(
+                f"{name} is larger than {_MOST_FIRMWARE >> 20} MiB", hint="name the files instead of their folder"
+            )
+    return found
 
 
 def _progress(done: int, text: str) -> None:

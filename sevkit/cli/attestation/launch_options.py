@@ -141,6 +141,11 @@ def _refuse(mode: Mode, options: dict[str, Any]) -> None:
     if options["mode"] == "snp:svsm" and options["svsm"] is None:
         raise UsageError("mode snp:svsm needs --svsm")
     features = options["guest_features"]
+    if options["svsm"] is not None and features not in (None, SNP_ACTIVE):
+        raise UsageError(
+            f"--guest-features {features:#x} has no effect with --svsm: its save areas have SNPActive alone",
+            hint="leave it out",
+        )
     if mode is Mode.SEV:
         _refuse_of_save_areas()
     if mode is Mode.SEV_ES and features is not None and features & SNP_ACTIVE:

@@ -86,7 +86,7 @@ class QemuHypervisor:
         except MissingToolError:
             able = Capabilities("qemu-system-x86_64", "unknown", frozenset())
         emulates = self.name == "emulated" or able.emulates_sev
-        accel = Accel.TCG if emulates or spec.accel is Accel.TCG else Accel.KVM
+        accel = _engine_accel(spec) if emulates else Accel.TCG if spec.accel is Accel.TCG else Accel.KVM
         known = self._encryption(spec, able) if spec.mode is not Mode.NOSEV and able.objects else None
         present = argv_builder.EMULATED_OBJECTS if emulates else argv_builder.HARDWARE_OBJECTS
         assumed = replace(able, objects=able.objects | present)
@@ -129,9 +129,7 @@ class QemuHypervisor:
     def _accel(self, spec: GuestSpec) -> Accel:
         able = self._capabilities()
         if able.emulates_sev:
-            if spec.accel is Accel.KVM:
-                raise UsageError("the emulator's engine works under TCG only", hint="leave --accel out")
-            return Accel.TCG
+            return _engine_accel(spec)
         if spec.accel is not Accel.AUTO:
             return spec.accel
         return Accel.TCG if capabilities_of.kvm_verdict(able.binary) is False else Accel.KVM
@@ -261,6 +259,13 @@ class QemuHypervisor:
         same = spec.firmware is Firmware.OVMF_SNP
         mode, emulated = (Mode.SEV_SNP, True) if same else (spec.mode, able.emulates_sev)
         return firmwares.find(mode, emulated=emulated, fetch=not assume, progress=self._progress)
+
+
+def _engine_accel(spec: GuestSpec) -> Accel:
+    """TCG; raises UsageError if the spec asks for KVM, whether the guest is launched or only shown."""
+    if spec.accel is Accel.KVM:
+        raise UsageError("the emulator's engine works under TCG only", hint="leave --accel out")
+    return Accel.TCG
 
 
 def attach(record: registry.Record) -> QemuGuest:

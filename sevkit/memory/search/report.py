@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from sevkit.memory.search import native
@@ -132,7 +133,7 @@ def doubts(
 
 
 def _cut(result: ScanResult, patterns: Sequence[Pattern], missing: Sequence[int], guest: GuestMap | None) -> list[str]:
-    """Reasons why a literal that was not found in one piece may be in two pages that are apart.
+    """Reasons why a pattern that was not found in one piece may be in two pages that are apart.
 
     Pages side by side for a guest need not be so in its physical memory. For a process they are; where no guest RAM is
     known, a part that stands at the border of a page still is a reason to look.
@@ -142,7 +143,11 @@ def _cut(result: ScanResult, patterns: Sequence[Pattern], missing: Sequence[int]
     for index in missing:
         cut = next((part for part in parts if part.pattern == index), None)
         size, name = len(patterns[index].value), patterns[index].label(index)
-        if cut:
+        if cut and patterns[index].regex:
+            page = "at the end of a page" if cut.cut > 0 else "at the begin of a page"
+            where = f"{page} ({cut.border:#x}); the rest may be in another page"
+            reasons.append(f"{abs(cut.cut)} bytes that may be a part of a match of {name} stand {where}")
+        elif cut:
             longer = f"last {size - cut.cut}" if size - cut.cut >= cut.cut else f"first {cut.cut}"
             where = f"at the border of a page ({cut.border:#x}); the rest may be in another page"
             reasons.append(f"the {longer} of the {size} bytes of {name} stand {where}")
@@ -162,16 +167,31 @@ def _in_guest(guest: GuestMap, border: int) -> bool:
 
 def _limits(patterns: Sequence[Pattern], counts: Sequence[int], ram: GuestRam | None) -> list[str]:
     """What a complete search for these patterns does not find."""
-    missing = [pattern for pattern, count in zip(patterns, counts, strict=True) if not count]
+    absent = [index for index, count in enumerate(counts) if not count]
+    missing = [patterns[index] for index in absent]
     found = ["compressed memory (zswap, zram), swap devices of a guest, and other encodings are not looked into"]
+    padded = [patterns[index].label(index) for index in absent if _padded(patterns[index])]
+    if padded:
+        more = f" and {len(padded) - 1} more" if len(padded) > 1 else ""
+        found.append(f"white space at an end of {padded[0]}{more} is part of the secret: it was not looked for without")
+    if any(pattern.regex and _LINE_ENDS.search(pattern.value) for pattern in missing):
+        found.append("`^` and `$` match at the ends of lines, not beside the NUL byte at the end of a string in memory")
     if any(pattern.regex for pattern in missing):
-        from sevkit.memory.search.regexes import MAX_MATCH, longest
+        from sevkit.memory.search.regexes import MAX_MATCH, cut_is_seen, longest
 
-        if ram:
+        if ram and not all(cut_is_seen(pattern.value) for pattern in missing if pattern.regex):
             found.append("a match of a regular expression across two pages of the guest may be in two places")
         if any(pattern.regex and longest(pattern.value) > MAX_MATCH for pattern in missing):
             found.append(f"matches of a regular expression of more than {MAX_MATCH} bytes are not found")
     return found
+
+
+_LINE_ENDS = re.compile(rb"(?<![\\[])\^|(?<!\\)\$")  # also one in a class: a remark too many does no harm
+
+
+def _padded(pattern: Pattern) -> bool:
+    """Whether a literal begins or ends with white space, as lines of a file that was edited by hand do."""
+    return not pattern.regex and pattern.value != pattern.value.strip()
 
 
 def verdict(counts: Sequence[int], doubts: Sequence[str]) -> Answer:
