@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PY := .venv/bin/python
 SEVKIT := .venv/bin/sevkit
 ARGS ?=
-JOBS ?= auto
+JOBS ?= logical
 
 .PHONY: help
 help: ## Show what can be made

@@ -21,6 +21,7 @@ the engine, the patches, the pinned source and the configure options, so that
 a second call does nothing.
 
   --print-path         only print the path; status 4 if it is not built
+  --print-packages     only print the Debian packages that the build needs
   --source PATH|URL    a QEMU source tarball instead of Debian's
   --source-sha256 HEX  its checksum, where it is not in source.pins
   --sanitize           with AddressSanitizer and UndefinedBehaviorSanitizer, as
@@ -324,6 +325,7 @@ source='' source_sha='' print_path='' sanitize='' jobs=$(nproc)
 while (($#)); do
     case $1 in
         --print-path) print_path=1 ;;
+        --print-packages) echo "${packages[*]}"; exit 0 ;;
         --sanitize) sanitize=1 ;;
         --source | --source-sha256 | --jobs)
             (($# > 1)) || die 2 "$1 needs a value"

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support import order
+
 # Machines are noisy: how long an example takes is no verdict.
 settings.register_profile("sevkit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("sevkit")
@@ -15,6 +17,18 @@ GOLDEN = Path(__file__).parent / "golden"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--regenerate", action="store_true", help="rewrite the golden files from what the code prints now")
+    parser.addoption("--record-seconds", action="store_true", help="rewrite the table of how long each test file takes")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # xdist sorts files by their number of tests: 300 calculations would go before one test that boots ten guests.
+    config.option.loadscopereorder = False
+    if config.getoption("--record-seconds") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(order.Recorder())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order.longest_first(items)
 
 
 @pytest.fixture

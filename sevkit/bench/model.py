@@ -87,14 +87,24 @@ class Metric:
     primary: bool = True
 
 
-_TIMES = frozenset({"s", "ms", "us", "µs", "ns", "min"})
+_TIMES = {"s", "ms", "us", "µs", "ns", "min", "h", "sec", "secs", "msec", "usec", "nsec"} | {
+    f"{prefix}second{plural}" for prefix in ("", "milli", "micro", "nano") for plural in ("", "s")
+}
+_TIMES |= {"minute", "minutes", "hour", "hours"}
+_RATES = ("b/s", "b/sec", "bit/s", "bits/s", "bit/sec", "bits/sec", "bps")
+
+
+def direction_of(unit: str) -> Direction | None:
+    """The direction that a unit implies: less of a time is better, more of a rate of bytes or bits; None for others."""
+    word = unit.strip().lower()
+    if word in _TIMES:
+        return Direction.LOWER
+    return Direction.HIGHER if word.endswith(_RATES) else None
 
 
 def sensible(metric: Metric) -> Metric:
     """The metric; raises ValueError when its direction contradicts its unit: a longer time is never better."""
-    if metric.unit in _TIMES and metric.direction is not Direction.LOWER:
-        raise ValueError(f"{metric.name} in {metric.unit} cannot be {metric.direction!s}")
-    if metric.unit.endswith(("B/s", "bit/s", "bits/s")) and metric.direction is not Direction.HIGHER:
+    if direction_of(metric.unit) not in (None, metric.direction):
         raise ValueError(f"{metric.name} in {metric.unit} cannot be {metric.direction!s}")
     return metric
 
@@ -107,13 +117,28 @@ LATENCY_P50 = Metric("latency_p50", "ns", Direction.LOWER, primary=False)
 LATENCY_P99 = Metric("latency_p99", "ns", Direction.LOWER, primary=False)
 
 
+@dataclass(slots=True)
+class Standing:
+    """What is known against a boot, noted when its directory is read (`store`, `results`): all but frozen for that.
+
+    ``doubt`` is why no verdict may rest on it at all, ``caveat`` why none may unless the user accepts it, ``looks`` how
+    often one could look at the numbers before the measurement went on, and ``lost`` in how many boots of its arm a
+    workload failed, by its name.
+    """
+
+    doubt: str = ""
+    caveat: str = ""
+    looks: int = 1
+    lost: Mapping[str, int] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class Boot:
     """One guest boot (or its substitute): the source of samples, and its environment.
 
     ``facts`` must be equal in two arms, so that their ratio shows the effect of the mode alone (CPU model, memory
     backing, huge pages, firmware, cache, kernel …). ``confounds`` are differences that the guest itself declares.
-    ``doubt`` is why no verdict may rest on the boot at all; it is not part of its record.
+    ``standing`` is not part of its record.
     """
 
     identity: str
@@ -121,7 +146,7 @@ class Boot:
     facts: Mapping[str, str] = field(default_factory=dict)
     confounds: tuple[str, ...] = ()
     environment: Mapping[str, Any] = field(default_factory=dict)
-    doubt: str = ""
+    standing: Standing = field(default_factory=Standing, compare=False)
 
     def record(self) -> dict[str, Any]:
         """The boot as a line of the store."""

@@ -1,5 +1,6 @@
 """Parse file names: ``iops_randread-nvme-sev-2.json`` is the second run of iops_randread on nvme in mode sev."""
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -12,6 +13,7 @@ _MODE = re.compile(_EDGE[0] + r"(no-?sev|sev[-_]?snp|sev[-_]?es|snp|sev)" + _EDG
 _STORAGE = re.compile(_EDGE[0] + r"(virtio[-_]blk|virtio[-_]scsi|blk|scsi|nvme)" + _EDGE[1], re.IGNORECASE)
 _BOOT = re.compile(_EDGE[0] + r"boot[-_]?(\d{1,6})" + _EDGE[1], re.IGNORECASE)
 _RUN = re.compile(r"(?:^|[-_.])(?:run|rep|iter|r|i)?[-_]?(\d{1,6})$", re.IGNORECASE)
+_LONGEST = 60
 _PREFIXES: dict[str, Metric] = {
     "bw": BANDWIDTH,
     "bandwidth": BANDWIDTH,
@@ -48,6 +50,18 @@ def from_name(text: str) -> Named:
         boot=int(boot) if boot else None,
         run=int(run.group(1)) if run else None,
     )
+
+
+def from_command(text: str) -> Named:
+    """Read a command or the name of a test: a number at its end is part of it (``lz4 -9``), and no run."""
+    rest, mode_word = _take(text, _MODE)
+    rest, storage = _take(rest, _STORAGE)
+    rest, boot = _take(rest, _BOOT)
+    mode = mode_from_word(mode_word) if mode_word else None
+    title = rest.strip("-_. ")
+    if len(title) > _LONGEST:  # two long commands may begin alike
+        title = f"{title[:_LONGEST]}… {hashlib.sha256(title.encode()).hexdigest()[:8]}"
+    return Named(title, storage.lower().replace("_", "-"), mode, int(boot) if boot else None)
 
 
 def from_path(path: PurePath) -> Named:

@@ -76,7 +76,11 @@ class Config(TypedDict):
 
 
 class RunPlan(TypedDict):
-    """What `bench run --dry-run` would measure: ``order`` has the slots of the minimum number of boots, in order."""
+    """What `bench run --dry-run` would measure: ``order`` has the slots of the minimum number of boots, in order.
+
+    ``kvm``: whether guests run with KVM; null if nobody has tried since this machine booted: then the estimate assumes
+    that they do.
+    """
 
     profile: str
     where: str
@@ -88,6 +92,7 @@ class RunPlan(TypedDict):
     warmups: int
     budget_seconds: float
     target: float
+    kvm: bool | None
     estimated_seconds: float
     order: list[str]
 
@@ -125,11 +130,22 @@ class SourceRow(TypedDict):
     size: int
 
 
+class BuildRow(TypedDict):
+    """What an image costs that is not built yet, as measured on two CPUs: MiB, and seconds; without the sources."""
+
+    image: str
+    packages_mib: int
+    building_mib: int
+    kept_mib: int
+    seconds: int
+
+
 class ReproducePlan(RunPlan):
     """What `bench reproduce --dry-run` would do: fetch, build, measure; ``notes`` say what differs from the study."""
 
     to_fetch: list[SourceRow]
     to_build: list[str]
+    builds: list[BuildRow]
     notes: list[str]
 
 

@@ -4,7 +4,7 @@ Each has ``record()``, its line of the store, and is read by ``event_from``.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sevkit.bench.model import checked
@@ -106,6 +106,28 @@ class ClockJump:
 
 
 @dataclass(frozen=True, slots=True)
+class StoppingRule:
+    """The rule under which a campaign begins, or goes on after ``rounds`` rounds; written when it is a new one.
+
+    Whoever changes it could look at the numbers before.
+    """
+
+    most_boots: int
+    budget: float
+    target: float
+    rounds: int = 0
+
+    def record(self) -> dict[str, Any]:
+        """As a line of the store."""
+        rule = {"most_boots": self.most_boots, "budget": self.budget, "target": self.target}
+        return {"kind": "rule", **rule, "rounds": self.rounds}
+
+    def same(self, other: "StoppingRule") -> bool:
+        """Whether two say the same, whenever they were given."""
+        return self == replace(other, rounds=self.rounds)
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """The campaign ended: why, and after how many rounds."""
 
@@ -117,7 +139,7 @@ class Stop:
         return {"kind": "stop", "reason": self.reason, "rounds": self.rounds}
 
 
-Event = SlotEnd | Failure | Skipped | SkippedFile | Discarded | ClockJump | Stop
+Event = SlotEnd | Failure | Skipped | SkippedFile | Discarded | ClockJump | StoppingRule | Stop
 
 
 def event_from(record: Mapping[str, Any]) -> Event | None:
@@ -159,5 +181,8 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any]], Event]] = {
     "skipped": _skipped,
     "discarded": lambda r: Discarded(str(r["slot"]), int(r["attempt"]), str(r["reason"])),
     "clock": lambda r: ClockJump(checked(r["seconds"]), checked(r.get("time", 0.0))),
+    "rule": lambda r: StoppingRule(
+        int(r["most_boots"]), checked(r["budget"]), checked(r["target"]), int(r.get("rounds", 0))
+    ),
     "stop": lambda r: Stop(str(r["reason"]), int(r["rounds"])),
 }

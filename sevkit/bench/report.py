@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 
-from sevkit.bench import breakdown, store
+from sevkit.bench import breakdown, results
 from sevkit.bench.analysis import published, stats
 from sevkit.bench.analysis.compare import arms_of, compare
 from sevkit.bench.analysis.comparison import ALPHA, Arm, Comparison, Rules, Ruling, Series
@@ -86,7 +87,7 @@ class Report:
 
 def of_directory(path: Path, rules: Rules) -> Report:
     """The report on a results directory; raises BadInputError when there is nothing in it."""
-    campaign = store.load(path)
+    campaign = results.read(path)
     comparisons = compare(campaign.samples, rules)
     checked = answer.of_campaign(campaign, comparisons)
     header = campaign.header
@@ -194,7 +195,7 @@ def summarise(comparisons: Sequence[Comparison]) -> list[str]:
     """The findings in a few sentences."""
     effects = [c for c in comparisons if not c.control]
     controls = [c for c in comparisons if c.control]
-    lines = [*_counted(effects), *_largest(effects)]
+    lines = [*_counted(effects), *_largest(effects), *_undecided(effects)]
     if controls:
         lines.append(_told_controls(controls))
     elif effects:
@@ -215,6 +216,17 @@ def _largest(effects: Sequence[Comparison]) -> list[str]:
     _, c = max(worst, key=lambda pair: pair[0])
     what = f"{label_of(c.series)} in mode {c.other.name}"
     return [f"The largest cost with a verdict: {what}, {c.ratio:.2f} times the baseline's {c.metric.name}."]
+
+
+def _undecided(effects: Sequence[Comparison]) -> list[str]:
+    """What the rows without an answer could have shown: they are no finding, in either direction."""
+    open_rows = [c for c in effects if c.outcome is Ruling.INCONCLUSIVE and c.effect is not None]
+    shown = [c.effect.smallest_detectable(c.tests, c.margin) for c in open_rows if c.effect is not None]
+    if not shown:
+        return []
+    boots = min(min(c.effect.boots) for c in open_rows if c.effect is not None)
+    reach = f"{boots} boots of each mode show no change below {median(shown):.0%} in half of these rows, more boots do"
+    return [f"Inconclusive says neither that there is a cost nor that there is none: {reach}."]
 
 
 def _told_controls(controls: Sequence[Comparison]) -> str:

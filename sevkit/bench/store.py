@@ -110,15 +110,17 @@ def load(path: Path) -> Campaign:
             continue
         if not whole:
             _complain(campaign, f"{RECORDS} line {number}: it, or what is before it, was changed after it was written")
-    return _doubted(campaign) if changed else campaign
-
-
-def _doubted(campaign: Campaign) -> Campaign:
-    """The campaign with a note in every boot: where a line was changed, others may have been removed."""
-    why = f"records of {campaign.path.name} were changed after they were written"
-    campaign.boots = {identity: replace(boot, doubt=why) for identity, boot in campaign.boots.items()}
-    campaign.samples = [replace(s, at=campaign.boots[s.at.identity]) for s in campaign.samples]
+    if changed:  # where a line was changed, others may have been removed
+        doubted(campaign, f"records of {path.name} were changed after they were written")
+    elif not chained:
+        doubted(campaign, f"records of {path.name} are not chained, so that an edit would not show: measure again")
     return campaign
+
+
+def doubted(campaign: Campaign, why: str) -> None:
+    """Note in every boot why no verdict may rest on the directory; the first reason stays."""
+    for boot in campaign.boots.values():
+        boot.standing.doubt = boot.standing.doubt or why
 
 
 def renumbered(samples: list[Sample], source: int) -> list[Sample]:

@@ -20,19 +20,21 @@ PARSERS = ("time", "rate", "number", "quantiles", "fio", "fio-first", "redis", "
 class Workload:
     """One thing to measure.
 
-    ``command`` is run by a shell with the variables of ``place.variables`` set: DISK, WORK, VCPUS, MEMORY_MIB, SCALE,
-    and SECONDS_EACH, which has a unit (500ms). ``parse`` says how its result is read: ``time`` (its duration), ``rate``
-    (``amount`` / duration), ``number`` (``pattern`` in its output), ``quantiles`` (the same, and lines like ``p99 3``),
-    ``fio``, ``fio-first`` (its first job alone, as the study read it), ``redis``. ``published`` is the study's command,
-    for --as-published. ``prepare`` runs once per boot, ``before`` before each sample; neither is timed. ``sources`` are
-    C files of sevkit/bench/data/src, compiled on the host and copied to WORK. ``needs`` are programs that must be
-    installed, ``device`` a file that must be there. A workload of the ``network`` finds address and port of a server on
-    the host in NETWORK. ``after`` ends what ``prepare`` started. A workload that ``warms_itself`` (fio's ramp) needs no
-    warm-ups. ``seconds`` is the approximate duration of a sample on hardware, 0 if its value is the duration; ``jobs``
-    is the number of CPUs that this duration took, and ``memory_mib`` the guest memory up to which the work grows, 0 if
-    it does not. ``emulated`` is the measured duration without KVM on one vCPU, with all that is run before the sample;
-    0 where it was not measured. ``study`` is the study's row that the workload answers to, as WORKLOAD/METRIC, empty
-    for the row of its own name; ``differs`` says in what it is not the study's.
+    ``command`` is run by a shell (bash where there is one) with the variables of ``place.variables`` set: DISK, WORK,
+    VCPUS, MEMORY_MIB, SCALE, SECONDS_EACH and RAMP_EACH, which have a unit (500ms). ``parse`` says how its result is
+    read: ``time`` (its duration), ``rate`` (``amount`` / duration), ``number`` (``pattern`` in its output),
+    ``quantiles`` (the same, and lines like ``p99 3``), ``fio``, ``fio-first`` (its first job alone, as the study read
+    it), ``redis``. ``published`` is the study's command, for --as-published. ``prepare`` runs once per boot, ``before``
+    before each sample; neither is timed. ``sources`` are C files of sevkit/bench/data/src, compiled on the host and
+    copied to WORK. ``needs`` are programs that must be installed, ``device`` a file that must be there. A workload of
+    the ``network`` finds address and port of a server on the host in NETWORK. ``after`` ends what ``prepare`` started.
+    A workload that ``warms_itself`` (fio's ramp) needs no warm-ups. ``seconds`` is the approximate duration of a sample
+    on hardware, 0 if its value is the duration; ``jobs`` is the number of CPUs that this duration took,
+    ``job_memory_mib`` the most memory that one of its jobs takes (MiB; 0 where it is little), and ``memory_mib`` the
+    guest memory up to which the work grows, 0 if it does not. ``emulated`` is the measured duration
+    of a sample without KVM, with all that is run before it; 0 where it was not measured. ``emulated_once`` is that of
+    what is run once per boot. ``study`` is the study's row that the workload answers to, as WORKLOAD/METRIC, empty for
+    the row of its own name; ``differs`` says in what it is not the study's.
     """
 
     name: str
@@ -58,11 +60,13 @@ class Workload:
     warms_itself: bool = False
     seconds: float = 0.0
     emulated: float = 0.0
+    emulated_once: float = 0.0
     timeout: float = 120.0
     mock_value: float = 1.0
     mock_cost: float = 0.0
     published: str = ""
     jobs: int = 1
+    job_memory_mib: int = 0
     memory_mib: int = 0
     study: str = ""
     differs: str = ""

@@ -1,11 +1,15 @@
 """Results that are given twice: the same measurements are no repetition of themselves."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
+from typing import Any
 
 from sevkit.bench.model import Boot, Sample
 from sevkit.errors import UsageError
 from sevkit.vocabulary import Provenance
+
+# What a workload does, and what its figure means; the rest of its entry is about estimates and texts.
+_WORK = ("command", "prepare", "before", "sources", "parse", "pattern", "amount", "metric", "unit", "direction")
 
 
 def check(results: Mapping[str, Sequence[Sample]]) -> None:
@@ -20,6 +24,30 @@ def check(results: Mapping[str, Sequence[Sample]]) -> None:
                 f"{first} and {second} hold the same measurements",
                 hint="give each once: a copy is no repetition, and no other host",
             )
+
+
+def check_works(headers: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse results in which one name stands for two workloads (another command, unit, length); raises UsageError."""
+    seen: dict[str, tuple[str, object]] = {}
+    for name, header in headers.items():
+        for workload, what in _works(header.get("plan")):
+            first, known = seen.setdefault(workload, (name, what))
+            if known != what:
+                raise UsageError(
+                    f"the workload {workload} is not the same in {first} and in {name}",
+                    hint="measure both with one version of sevkit, one suite and the same --seconds",
+                )
+
+
+def _works(plan: Any) -> Iterator[tuple[str, object]]:
+    """What each workload of a plan does; a plan of another shape says nothing."""
+    if not isinstance(plan, Mapping) or not isinstance(plan.get("workloads"), Mapping):
+        return
+    profile = plan.get("profile")
+    seconds = profile.get("seconds") if isinstance(profile, Mapping) else None
+    for workload, entry in plan["workloads"].items():
+        what = {key: entry.get(key) for key in _WORK} if isinstance(entry, Mapping) else {}
+        yield str(workload), what | ({"seconds": seconds} if "SECONDS" in str(what.get("command")) else {})
 
 
 def check_hosts(results: Mapping[str, Iterable[Boot]]) -> None:

@@ -24,7 +24,7 @@ from sevkit.vocabulary import Mode, Provenance
 _MOST_REASONS = 20
 _ROUNDING = 1e-9
 _TIMED = ("time", "rate")
-Run = tuple[str, str, int, bool, Any]  # one run of a workload: boot, name, iteration, warm-up, guest
+Run = tuple[str, str, str, int, bool, Any]  # one run of a workload: boot, name, storage, iteration, warm-up, guest
 
 
 class Finding(StrEnum):
@@ -64,7 +64,11 @@ class Verification:
 
 def verify(path: Path) -> Verification:
     """Check a results directory; raises BadInputError when it is none."""
-    campaign = stores.load(path)
+    return verified(stores.load(path))
+
+
+def verified(campaign: Campaign) -> Verification:
+    """Check a results directory that was read."""
     found = Verification(len(campaign.samples), bool(campaign.header.get("chained")))
     found.changes += campaign.damage
     found.changes += [f"{name} is missing, or was changed" for name in stores.changed_raw(campaign)]
@@ -84,16 +88,30 @@ def verify(path: Path) -> Verification:
 
 def _measured(campaign: Campaign, found: Verification) -> None:
     known = _workloads(campaign, found)
+    found.changes += _misplaced(campaign)
     runs: dict[Run, list[Sample]] = {}
     for sample in campaign.samples:
-        run = (sample.at.identity, sample.workload, sample.iteration, sample.warmup, sample.extra.get("guest"))
+        which = (sample.iteration, sample.warmup, sample.extra.get("guest"))
+        run = (sample.at.identity, sample.workload, sample.storage, *which)
         runs.setdefault(run, []).append(sample)
     for run, samples in runs.items():
         workload = known.get(run[1])
-        if samples[0].at.provenance is Provenance.MOCK or samples[0].family == "boot":
+        if len({sample.metric.name for sample in samples}) < len(samples):
+            found.changes.append(f"{_words(samples[0])} is there twice")
+        own = samples[0].family == "boot" and workload is None  # a workload of the plan cannot be called one
+        if samples[0].at.provenance is Provenance.MOCK or own:
             found.timed += len(samples)  # invented, or taken from several clocks: nothing to parse
         elif workload is not None:
             _run(campaign, workload, samples, found)
+
+
+def _misplaced(campaign: Campaign) -> Iterator[str]:
+    """Samples are numbered as they are written, and each raw output is of one sample: gaps and repetitions show."""
+    orders = sorted(sample.order for sample in campaign.samples)
+    if orders != list(range(len(orders))) and not campaign.damage:
+        yield f"the numbers of the {len(orders)} samples have gaps or repetitions: samples were removed or added"
+    names = Counter(name for s in campaign.samples if isinstance(name := s.extra.get("raw"), str))
+    yield from (f"{name} is the raw output of {count} samples" for name, count in names.items() if count > 1)
 
 
 def _workloads(campaign: Campaign, found: Verification) -> dict[str, Workload]:

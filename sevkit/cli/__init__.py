@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 from sevkit.cli.commands import COMMANDS
@@ -58,6 +59,24 @@ def _on_signals() -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) != signal.SIG_IGN:  # nohup
             signal.signal(number, _terminated)
+    if sys.unraisablehook is not _dropped:
+        _other_hooks.append(sys.unraisablehook)
+        sys.unraisablehook = _dropped
+
+
+_other_hooks: list[Callable[["sys.UnraisableHookArgs"], object]] = []
+
+
+def _dropped(error: "sys.UnraisableHookArgs") -> None:
+    """Interrupt again, a little later, where Python drops the exception of a signal.
+
+    It does so in callbacks: at a fork, in a finaliser, at a garbage collection. The signal would have no effect.
+    """
+    if issubclass(error.exc_type, KeyboardInterrupt):
+        signal.signal(signal.SIGALRM, _terminated)
+        signal.setitimer(signal.ITIMER_REAL, 0.01)  # seconds: after the callback
+    else:
+        _other_hooks[-1](error)
 
 
 def _terminated(number: int, frame: object) -> None:

@@ -61,9 +61,11 @@ def _show(data: BuiltImages) -> Iterator[str]:
 @click.option(
     "--folder",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A directory of the host, at /out: for reports and cores that shall be kept.",
+    help="Mount this directory at /out, for reports and core files to keep.",
 )
-@click.option("--room", default=4096, show_default=True, metavar="MIB", help="Room for cores; it is memory.")
+@click.option(
+    "--room", default=4096, show_default=True, metavar="MIB", help="Size of /tmp, which holds core files in memory."
+)
 @click.option("--dry-run", is_flag=True, help="Show the command line of docker, and ask no engine.")
 def run(words: tuple[str, ...], host_pids: bool, folder: Path | None, room: int, dry_run: bool) -> None:
     """Run any sevkit command in a container, such as: sevkit container run -- attack run leak --modes nosev.

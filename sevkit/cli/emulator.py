@@ -22,7 +22,7 @@ def command() -> None:
 @command.command()
 @reporting
 def status() -> Result[EmulatorStatus]:
-    """Say whether the emulator is built, of what, and which modes it runs. Exits 1 when it is not."""
+    """Show whether the emulator is built, from which sources, and which modes it runs. Exits 1 if it is not built."""
     from sevkit.hypervisor.qemu import emulated
     from sevkit.qemu import capabilities
 

@@ -35,7 +35,7 @@ def list_exercises() -> Result[Exercises]:
 @level_option
 @reporting
 def check(number: int, answer: str, level: str) -> Result[LabChecked]:
-    """Perform the experiment of an exercise and hold ANSWER against what it shows.
+    """Run the experiment of an exercise and check ANSWER against its outcome.
 
     Exits 0 when the answer is right, 1 when it is not, 3 when the experiment was inconclusive.
     """

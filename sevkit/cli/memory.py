@@ -36,12 +36,21 @@ def command() -> None:
     "--core", "cores", type=click.Path(path_type=Path), multiple=True, metavar="FILE", help="A core of a VMM."
 )
 @click.option(
-    "--qmp", "sockets", type=click.Path(path_type=Path), multiple=True, metavar="SOCKET", help="One per --pid."
+    "--qmp",
+    "sockets",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="SOCKET",
+    help="QMP socket, one per --pid.",
 )
-@click.option("--title", "titles", multiple=True, help="One per input, in order.")
-@click.option("--secrets-file", metavar="FILE", help="Mark where these lines stand; '-' is standard input.")
-@click.option("--secret", "secrets", multiple=True, metavar="TEXT", help="Mark where this text stands (seen by `ps`).")
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="To .png, .svg, .html or .json.")
+@click.option("--title", "titles", multiple=True, help="Title of the picture, one per input, in order.")
+@click.option("--secrets-file", metavar="FILE", help="Mark where lines of a file are found; '-': standard input.")
+@click.option(
+    "--secret", "secrets", multiple=True, metavar="TEXT", help="Mark where this text is found (visible to `ps`)."
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="A .png, .svg, .html or .json file."
+)
 @reporting
 def map_(
     names: Sequence[str],
@@ -53,7 +62,7 @@ def map_(
     secrets: Sequence[str],
     output: Path | None,
 ) -> Result[Maps]:
-    """Draw guest memory, a point a page, in classes plaintext, ciphertext, zero and hole.
+    """Draw guest memory, one point per page, in classes plaintext, ciphertext, zero and hole.
 
     Several inputs are drawn side by side (guests, then PIDs, then cores). Without -o a short form is printed.
     """
@@ -181,7 +190,12 @@ def _show(pictures: "Sequence[Picture]", output: Path | None) -> Iterator[str]:
     help="lime and padded are read by Volatility 3.",
 )
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="Made with mode 0600."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE",
+    help="Output file, with mode 0600.",
 )
 @reporting
 def extract(
@@ -189,7 +203,7 @@ def extract(
 ) -> Result[Extract]:
     """Write a guest's RAM, by guest-physical address, to a file that memory forensics reads.
 
-    The file holds all that the guest knows: it is yours to guard and to delete.
+    The file contains the guest's secrets: protect it, and delete it after use.
     """
     from sevkit.memory.guest_ram.extract import Format
     from sevkit.memory.guest_ram.extract import extract as write

@@ -20,7 +20,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 def command(report: Path, key: Path | None) -> Result[Checked]:
     """Check an HTML report of `attack run`: its embedded result, its summary, files that are here, its signature.
 
-    Exits 0 when nothing is wrong, 1 when something is. What cannot be checked here is said to be open.
+    Exits 0 when nothing is wrong, 1 when something is. What cannot be checked here is listed as open.
     """
     from sevkit import evidence
 

@@ -15,16 +15,16 @@ _SHOWN, _NAMED = 50, 5
 
 @click.command(name="scan")
 @target_options
-@click.option("--secret", "secrets", multiple=True, metavar="TEXT", help="Search for this text (seen by `ps`).")
+@click.option("--secret", "secrets", multiple=True, metavar="TEXT", help="Search for this text (visible to `ps`).")
 @click.option("--secrets-file", metavar="FILE", help="Search for each line of a file; '-' is standard input.")
 @click.option("--regex", "regexes", multiple=True, metavar="RE", help="Search for a regular expression.")
 @click.option("--wide", is_flag=True, help="Search for secrets as UTF-16 too, as Windows guests keep text.")
 @click.option("--hex", "hexadecimal", is_flag=True, help="Secrets are given as hexadecimal digits: keys, hashes.")
 @click.option("--halves", is_flag=True, help="Search for each half too: the pages of a guest need not be side by side.")
 @click.option("--ram-only", is_flag=True, help="Search guest RAM only, not the rest of the VMM.")
-@click.option("--show", is_flag=True, help="Show what stands at and around each hit; else only its shape.")
-@click.option("--max-hits", default=100_000, show_default=True, type=click.IntRange(1), help="Stop at more hits.")
-@click.option("--threads", type=click.IntRange(1, 256), help="[default: one a core, at most 16]")
+@click.option("--show", is_flag=True, help="Show the bytes at and around each hit.")
+@click.option("--max-hits", default=100_000, show_default=True, type=click.IntRange(1), help="Stop after so many hits.")
+@click.option("--threads", type=click.IntRange(1, 256), help="Number of threads [default: one per core, at most 16].")
 @reporting
 def command(
     name: str | None,

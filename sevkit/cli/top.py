@@ -21,8 +21,10 @@ _CLASSES = ("plaintext", "ciphertext", "zero", "hole", "unread")
 
 
 @click.command("top")
-@click.option("--interval", type=SECONDS, default=2.0, show_default=True, metavar="SECONDS", help="Between two looks.")
-@click.option("--once", is_flag=True, help="Look once, and end. So it is where there is no terminal, and with --json.")
+@click.option(
+    "--interval", type=SECONDS, default=2.0, show_default=True, metavar="SECONDS", help="Time between updates."
+)
+@click.option("--once", is_flag=True, help="Print once and exit; also without a terminal and with --json.")
 @reporting
 def command(interval: float, once: bool) -> Result[Glance] | None:
     """Show the running guests: mode, processor, and their memory by class as the host sees it now. Ctrl-C ends it.

@@ -5,17 +5,16 @@ import hashlib
 import json
 import os
 import re
-import shlex
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from sevkit import processes
-from sevkit.errors import BadInputError, MissingToolError, UsageError
-from sevkit.guest import cloud, cpio, debian, ext4, media, study
+from sevkit.errors import BadInputError, UsageError
+from sevkit.guest import cloud, cpio, debian, media, rootdisk, study
 from sevkit.paths import cache_dir, cache_path
 
 Progress = Callable[[str], None]
@@ -65,7 +64,6 @@ _BENCH_PACKAGES = (
     ),
     *("dropbear-bin", "iproute2", "nvme-cli", "procps", "psmisc", "systemd", "time", "util-linux"),
 )
-_ROOT_TIMEOUT = 3600.0
 _PROGRAMS = ("usr/sbin/dropbear", "usr/bin/dropbearkey", "bin/lsblk")
 
 
@@ -278,7 +276,8 @@ def _build_mini(work: Path, made: Path, series: str | None, progress: Progress) 
 def _build_bench(work: Path, made: Path, series: str | None, progress: Progress) -> dict[str, object]:
     """Build the mini image's kernel and initramfs, and a Debian root file system with the needs of benchmarks."""
     info = _build_mini(work, made, series, progress)
-    _root_disk(made / "root.img", _BENCH_PACKAGES, _BENCH_SIZE, [], progress)
+    recipe = rootdisk.Recipe(_release(), _BENCH_PACKAGES, _BENCH_SIZE)
+    _root_disk("bench", made / "root.img", recipe, work, progress)
     return {**info, "image": "bench", "root_packages": list(_BENCH_PACKAGES)}
 
 
@@ -288,34 +287,18 @@ def _study_builder(name: str) -> "_Builder":
         found = study.fetched(progress)
         info = _build_mini(work, made, series, progress)
         included = (*_BENCH_PACKAGES, *study.packages(name))
-        _root_disk(made / "root.img", included, study.SIZES[name], [study.hook(name, found, work)], progress)
+        recipe = rootdisk.Recipe(_release(), included, study.SIZES[name], (study.hook(name, found, work),))
+        _root_disk(name, made / "root.img", recipe, work, progress)
         files = {source.file: source.sha256 for source, _ in found.values()}
         return {**info, "image": name, "root_packages": list(included), "sources": files}
 
     return build
 
 
-def _root_disk(disk: Path, packages: Iterable[str], size: str, hooks: list[str], progress: Progress) -> None:
-    """Build a disk with a Debian root file system; ``hooks`` are shell commands with the tree as $1."""
+def _root_disk(name: str, disk: Path, recipe: rootdisk.Recipe, work: Path, progress: Progress) -> None:
+    """Build the disk of an image; what its build prints stays in the cache, as the image's log."""
     progress("building a Debian root file system (minutes, once)")
-    builder = processes.find_tool("mmdebstrap")
-    processes.find_tool("mke2fs", package="e2fsprogs")
-    # The hook runs where the files have their owners, in the user namespace too: no root is needed. It copies first,
-    # since /proc and /sys are mounted in the tree while hooks run. Not through a pipe:
-    # the shell would ignore that its first part failed.
-    copy = 't=$(mktemp -d) && cp -ax "$1/." "$t/"'
-    pack = f'mke2fs -q -t ext4 -L sevkit-root -E lazy_itable_init=0 -d "$t" {shlex.quote(str(disk))} {size}'
-    own = 'mkdir -p "$1/run" "$1/mnt" && rm -rf "$1"/var/cache/apt/*'
-    processes.run(
-        [
-            *(builder, "--quiet", "--variant=minbase", "--format=null", f"--include={','.join(packages)}"),
-            *(f"--customize-hook={hook}" for hook in (*hooks, own, f'{copy} && {pack} && rm -rf "$t"')),
-            *(_release(), "/dev/null"),
-        ],
-        timeout=_ROOT_TIMEOUT,
-        check=MissingToolError,
-    )
-    ext4.check_files(disk, ("usr/bin/fio", "usr/bin/make", "usr/bin/gcc"))
+    rootdisk.build(disk, recipe, work / "root", cache_path("images", f"{name}.log"), progress)
 
 
 def _release() -> str:

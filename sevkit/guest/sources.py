@@ -6,19 +6,18 @@ No address is in this file: what is fetched comes from the mirrors in the config
 import fcntl
 import hashlib
 import re
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from sevkit.errors import MissingToolError
 from sevkit.guest import apt
+from sevkit.guest.watch import watching
 from sevkit.paths import cache_dir
 
 Progress = Callable[[str], None]
 
-_LOOK_EVERY = 0.5  # seconds between two looks at a growing file
 _STEP = 10  # per cent between two messages
 
 
@@ -110,27 +109,19 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-@contextmanager
-def _told(partial: Path, source: Source, progress: Progress) -> Iterator[None]:
-    """Tell how much of a file is there while another thread fetches it."""
-    ended = threading.Event()
+def _told(partial: Path, source: Source, progress: Progress) -> AbstractContextManager[None]:
+    """Tell how much of a file is there while it is fetched."""
+    told = -1
 
-    def watch() -> None:
-        told = -1
-        while not ended.wait(_LOOK_EVERY):
-            size = partial.stat().st_size if partial.exists() else 0
-            step = size * 100 // source.size // _STEP
-            if step > told:
-                told = step
-                progress(f"fetching {source.file}: {size >> 20} of {source.size >> 20} MiB")
+    def look() -> None:
+        nonlocal told
+        size = partial.stat().st_size if partial.exists() else 0
+        step = size * 100 // source.size // _STEP
+        if step > told:
+            told = step
+            progress(f"fetching {source.file}: {size >> 20} of {source.size >> 20} MiB")
 
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+    return watching(look)
 
 
 def _from_index(package: str, progress: Progress) -> list[Source]:

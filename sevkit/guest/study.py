@@ -42,16 +42,18 @@ def fetched(progress: Progress) -> dict[str, tuple[sources.Source, Path]]:
 
 
 def hook(name: str, found: dict[str, tuple[sources.Source, Path]], work: Path) -> str:
-    """The hook of mmdebstrap that unpacks and configures the sources, natively, inside of the new file system."""
+    """The hook of mmdebstrap that unpacks and configures the sources, natively, inside of the new file system.
+
+    The script writes to the log of the build, and a line that starts with ``rootdisk.STEP`` for each step.
+    """
     inbox = work / "sources"
     inbox.mkdir(parents=True)
     (inbox / "prepare.sh").write_text(_script(name))
     for _, path in found.values():
         shutil.copy(path, inbox / path.name)
-    log = shlex.quote(str(work / "prepare.log"))
     # The hook sees the host's files, also in the user namespace of a build without root.
     return (
         f'mkdir -p "$1/tmp/sources" && cp {shlex.quote(str(inbox))}/* "$1/tmp/sources/" '
-        f'&& chroot "$1" env HOME=/root SOURCES=/tmp/sources sh /tmp/sources/prepare.sh > {log} 2>&1 < /dev/null '
-        f'|| {{ tail -n 20 {log} >&2; exit 1; }}; rm -rf "$1/tmp/sources"'
+        '&& chroot "$1" env HOME=/root SOURCES=/tmp/sources sh /tmp/sources/prepare.sh '
+        '&& rm -rf "$1/tmp/sources"'
     )

@@ -11,6 +11,9 @@ _VERDICTS = {"worse": "adds", "better": "saves", "equivalent": "within the margi
 _CHANGES = {"worse": "raises the cost", "better": "lowers the cost", "equivalent": "does not change the cost"}
 _DRAWN = {"worse": "raises", "better": "lowers", "equivalent": "no change"}
 
+# Axes whose values are kinds, in the words of a heading: no line joins them, since nothing lies between two kinds.
+_KINDS = {"storage": "kinds of disk", "cache": "cache modes"}
+
 
 def name_of(row: AttributedRow | CurveRow) -> str:
     """Workload, storage and conditions as one label."""
@@ -208,8 +211,9 @@ def _line(row: CurveRow, place: dict[str, float], scale: axes.Log, shift: float)
     parts = [f'<g class="mode-{row["mode"]}"><title>{escape(clean.line(told))}</title>']
     if not drawn:
         return [], 0.0
-    path = "L".join(f"{x:.1f} {y:.1f}" for x, y in drawn)
-    parts.append(f'<path class="line" d="M{path}"/>')
+    if row["axis"] not in _KINDS:
+        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in drawn)
+        parts.append(f'<path class="line" d="M{path}"/>')
     for x, p in points:
         if p["cost"] is not None:
             parts.append(f'<circle class="dot" cx="{x:.1f}" cy="{scale.at(p["cost"]):.1f}" r="3.5"/>')
@@ -224,7 +228,8 @@ def families(rows: Sequence[CurveRow]) -> dict[str, list[list[CurveRow]]]:
     """The curves of each figure (one family along one axis), as panels: one row of the campaign, all modes."""
     groups: dict[str, dict[str, list[CurveRow]]] = {}
     for row in rows:
-        panels = groups.setdefault(f"{row['family'] or row['workload']} along {row['axis']}", {})
+        axis = _KINDS.get(row["axis"], row["axis"])
+        panels = groups.setdefault(f"{row['family'] or row['workload']} along {axis}", {})
         panels.setdefault(name_of(row), []).append(row)
     return {title: list(panels.values()) for title, panels in groups.items()}
 

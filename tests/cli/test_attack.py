@@ -9,6 +9,7 @@ from tests.cli.conftest import Run, RunJson
 from tests.support.tools import needs_gdb
 
 MOCK = ["attack", "run", "leak", "--hypervisor", "mock"]
+SMALL = [*MOCK, "--memory", "64"]  # where gdb writes cores: it takes its time for each byte
 ALL_MODES = "nosev,sev,sev-es,sev-snp"
 
 
@@ -41,7 +42,7 @@ def test_the_leak_in_every_mode_of_the_mock(sevkit_json: RunJson) -> None:
 @needs_gdb
 def test_gcore_and_live_agree(sevkit_json: RunJson) -> None:
     for capture in ("gcore", "live"):
-        status, envelope = sevkit_json(*MOCK, "--capture", capture)
+        status, envelope = sevkit_json(*SMALL, "--capture", capture)
         assert status == 0
         assert [e["verdict"] for e in envelope["data"]["experiments"]] == ["leaked", "protected"]
 
@@ -57,7 +58,7 @@ def test_the_output_for_people_says_what_it_rests_on(sevkit: Run) -> None:
 
 @needs_gdb
 def test_kept_cores_are_private(sevkit: Run, tmp_path: Path) -> None:
-    assert sevkit(*MOCK, "--keep", str(tmp_path / "cores"))[0] == 0
+    assert sevkit(*SMALL, "--keep", str(tmp_path / "cores"))[0] == 0
     cores = list((tmp_path / "cores").iterdir())
     assert len(cores) == 2
     assert {oct(core.stat().st_mode & 0o777) for core in cores} == {"0o600"}
@@ -108,7 +109,7 @@ def test_four_modes_fit_into_100_columns(sevkit: Run, monkeypatch: pytest.Monkey
 
 
 def test_as_published_prints_the_articles_commands(sevkit: Run) -> None:
-    status, out, _ = sevkit(*MOCK, "--modes", "nosev,strongest", "--as-published")
+    status, out, _ = sevkit(*SMALL, "--modes", "nosev,strongest", "--as-published")
     assert status == 0
     assert re.search(r"host\$  gcore \d+", out)
     plain, encrypted = out.split("# sev-snp [mock]")
@@ -118,8 +119,8 @@ def test_as_published_prints_the_articles_commands(sevkit: Run) -> None:
     assert "=> leaked (plaintext)" in plain
     assert "a match" not in encrypted
     assert "=> protected" in encrypted
-    _, live, _ = sevkit(*MOCK, "--modes", "nosev", "--capture", "live", "--as-published")
+    _, live, _ = sevkit(*SMALL, "--modes", "nosev", "--capture", "live", "--as-published")
     assert "not run: there is no core" in live
     for refused in ("--json", "--step"):
-        assert sevkit(*MOCK, "--as-published", refused)[0] == 2
+        assert sevkit(*SMALL, "--as-published", refused)[0] == 2
     assert sevkit("attack", "run", "replay", "--level", "model", "--as-published")[0] == 2

@@ -1,5 +1,6 @@
 """Every attack at every level: nothing starts on a dry run, and no option is silently ignored."""
 
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -14,7 +15,9 @@ from sevkit.attacks.experiment import Notebook, Observation, Outcome
 from sevkit.attacks.labs.guest_lab import GuestLab
 from sevkit.attacks.plan import Target
 from sevkit.errors import GuestError
-from sevkit.hypervisor import registry
+from sevkit.guest.spec import GuestSpec
+from sevkit.hypervisor import registry, select
+from sevkit.hypervisor.mock.hypervisor import MockHypervisor
 from sevkit.vocabulary import Level, Mode
 from tests.cli.conftest import Run, RunJson
 
@@ -54,8 +57,8 @@ def test_a_dry_run_starts_nothing(nothing_starts: None, sevkit_json: RunJson, le
 def test_every_attack_has_one_shape_and_a_report(sevkit_json: RunJson, name: str, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     modes = ["--modes", "nosev,sev,sev-es,sev-snp", "--level", "model", "--report", str(page)]
-    if name == "leak" and not shutil.which("gdb"):
-        modes += ["--capture", "live"]
+    if name == "leak":  # the only one with guests; gdb takes its time for each byte of a core
+        modes += ["--memory", "64", "--capture", "gcore" if shutil.which("gdb") else "live"]
     status, envelope = sevkit_json("attack", "run", name, *modes)
     assert status == 0, envelope
     data = envelope["data"]
@@ -219,13 +222,20 @@ def test_options_of_encrypted_guests_reach_only_those(nothing_starts: None, sevk
     assert sevkit_json(*on_mock, "--policy", "nonsense")[0] == 2
 
 
+@pytest.fixture(scope="module")
+def state_of_m(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The registry with a mock guest whose name is everywhere in memory; every test here leaves it running."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SEVKIT_STATE_DIR", str(tmp_path_factory.mktemp("m")))
+        MockHypervisor().launch(GuestSpec(name="m", mode=Mode.SEV, memory_mib=64), detach=True)
+        yield os.environ["SEVKIT_STATE_DIR"]
+        select.attach("m").stop()
+
+
 @pytest.fixture
-def m(sevkit: Run) -> Iterator[str]:
-    """A mock guest with a name that is everywhere in memory."""
-    launch = ["guest", "launch", "--hypervisor", "mock", "--mode", "sev", "--memory", "64M", "--name", "m", "--detach"]
-    assert sevkit(*launch)[0] == 0
-    yield "m"
-    sevkit("guest", "stop", "m")
+def m(state_of_m: str, _own_state: None, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("SEVKIT_STATE_DIR", state_of_m)
+    return "m"
 
 
 def test_a_guest_that_runs_is_attacked_and_left_running(

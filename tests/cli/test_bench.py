@@ -14,6 +14,7 @@ import pytest
 
 from sevkit.cli import main
 from tests.cli.conftest import check_against_schema
+from tests.support.bench_campaign import FACTS, campaign, rewritten, unchained
 from tests.support.container import not_in_the_container
 
 FIO = Path(__file__).parent.parent / "golden/bench/fio"
@@ -164,27 +165,20 @@ def test_lint_of_own_results(results: Path, capsys: Capture) -> None:
     assert [f["rule"] for f in found["data"]["findings"] if f["severity"] != "note"] == []
 
 
-def test_results_of_different_provenance_are_compared_only_on_request(
-    results: Path, tmp_path: Path, capsys: Capture
-) -> None:
-    mixed = tmp_path / "mixed"
-    shutil.copytree(results, mixed)
-    lines = []
-    for line in (mixed / "samples.jsonl").read_text().splitlines():
-        record = json.loads(line)
-        del record["chain"]  # with it, the change would be an edit
-        if record["kind"] == "boot" and ".sev." in record["id"]:
-            record["provenance"] = "emulated"
-        lines.append(json.dumps(record))
-    (mixed / "samples.jsonl").write_text("\n".join(lines) + "\n")
-    header = mixed / "campaign.json"
-    header.write_text(json.dumps({**json.loads(header.read_text()), "chained": False}))
+def test_results_of_different_provenance_are_compared_only_on_request(tmp_path: Path, capsys: Capture) -> None:
+    def on_hardware(records: list[dict[str, Any]]) -> None:
+        for record in records:
+            if record["kind"] == "boot" and ".sev." in record["id"]:
+                record["provenance"] = "hardware"
+
+    mixed = campaign(tmp_path / "mixed")
+    rewritten(mixed, on_hardware)
     found = envelope(capsys, "compare", mixed)["data"]["comparisons"]
     refused = [c for c in found if c["mode"] == "sev"]
     assert {c["verdict"] for c in refused} == {"refused"}
-    assert all("mixed provenance: emulated and mock" in c["reason"] for c in refused)
+    assert all("mixed provenance: emulated and hardware" in c["reason"] for c in refused)
     assert all(c["ratio"] is None for c in refused)
-    assert {c["verdict"] for c in found if c["mode"] == "sev-snp"} != {"refused"}
+    assert {c["verdict"] for c in found if c["control"]} != {"refused"}
     allowed = envelope(capsys, "compare", mixed, "--mixed-provenance")["data"]["comparisons"]
     assert all(c["ratio"] is not None for c in allowed)
 
@@ -393,3 +387,36 @@ def test_import_says_what_it_takes_results_for(tmp_path: Path, capsys: Capture) 
     assert "(provenance: published)" in out
     assert "note: taken as published by others" in out
     assert "note:" not in call(capsys, "import", FIO, "--output", tmp_path / "s", "--provenance", "emulated")[1]
+
+
+def raised_values(path: Path) -> None:
+    def raised(records: list[dict[str, Any]]) -> None:
+        for record in records:
+            if record["kind"] == "sample":
+                record["value"] *= 1.1
+
+    rewritten(path, raised)
+
+
+def without_its_end(path: Path) -> None:
+    records = path / "samples.jsonl"
+    records.write_text("".join(records.read_text().splitlines(keepends=True)[:-1]))
+
+
+@pytest.mark.parametrize("forge", [unchained, raised_values, without_its_end])
+def test_no_command_gives_a_verdict_on_results_that_cannot_be_trusted(
+    tmp_path: Path, capsys: Capture, forge: Callable[[Path], None]
+) -> None:
+    path = campaign(tmp_path / "r")
+    assert "worse" in {c["verdict"] for c in envelope(capsys, "compare", path)["data"]["comparisons"]}
+    forge(path)
+    for command in ("compare", "report"):
+        found = envelope(capsys, command, path)["data"]["comparisons"]
+        assert {c["verdict"] for c in found} == {"refused"}
+        assert all(c["ratio"] is not None and c["reason"] for c in found)
+    (row,) = {json.dumps(row["total"]["verdict"]) for row in envelope(capsys, "attribute", path)["data"]["rows"]}
+    assert row == '"refused"'
+    other = campaign(tmp_path / "other", noise=0.006, of=lambda arm, boot: {**FACTS, "host": "another"})
+    for row in envelope(capsys, "merge", path, other)["data"]["rows"]:
+        assert row["ratio"] is None
+        assert str(path) in row["left_out"]

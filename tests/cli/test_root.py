@@ -72,6 +72,27 @@ main(["attack", "list", "--json"])
     assert json.loads(done.stdout)["errors"][0]["message"] == "interrupted"
 
 
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_an_interruption_in_a_callback_of_python_is_not_lost(name: str) -> None:
+    """Python drops exceptions there: a run went on to its end when the signal came just as it started a program."""
+    code = f"""
+import os, signal, time
+from sevkit import cli
+number = signal.{name}
+signal.signal(number, signal.default_int_handler)
+cli._on_signals()
+os.register_at_fork(after_in_parent=lambda: signal.raise_signal(number))
+try:
+    if os.fork() == 0:
+        os._exit(0)
+    time.sleep(600)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\n", "")
+
+
 def test_what_follows_a_double_dash_belongs_to_the_guest(sevkit: Run) -> None:
     status, out, err = sevkit("guest", "exec", "nobody", "--", "lsblk", "--json")
     assert status == 2

@@ -23,7 +23,7 @@ BUILD = Path(__file__).parents[2] / "emulator/build.sh"
 SOURCES = Path(__file__).parents[2] / "emulator/tests"
 OVMF = [Path(p) for p in ("/usr/share/OVMF/OVMF_CODE.fd", "/usr/share/OVMF/OVMF_CODE_4M.fd")]
 FIRMWARE_FOLDERS = tuple(p for p in map(Path, ("/usr/share/seabios", "/usr/share/qemu")) if p.is_dir())
-BOOT_DEADLINE = 120.0
+BOOT_DEADLINE = 240.0
 PAGE = 4096
 
 

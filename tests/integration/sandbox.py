@@ -11,12 +11,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = re.compile(rb"SEVKIT-(?:file|anonymous|environment|kernel-log)-[0-9a-f]{64}")
@@ -85,9 +86,9 @@ class Sandbox:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    def settle(self, seconds: float = 15.0) -> None:
+    def settle(self) -> None:
         """Wait until no process of this world is left."""
-        until(lambda: not self.processes(), seconds, lambda: f"still running: {self.processes()}")
+        until(lambda: not self.processes(), lambda: f"still running: {self.processes()}")
 
     def files(self) -> list[str]:
         """Files that are left, but for the registry's lock and what Python and libraries cache for themselves."""
@@ -109,7 +110,7 @@ class Sandbox:
         unsafe = self.secrets()
         assert not unsafe, f"secrets were left in {unsafe}"
         # A VMM that is being killed still counts while the kernel takes its memory apart.
-        until(lambda: self.sevkit("guest", "list", "--json").data == {"guests": []}, 15.0, lambda: "guests are left")
+        until(lambda: self.sevkit("guest", "list", "--json").data == {"guests": []}, "guests are left")
         files = self.files()
         assert not files, f"left behind: {files}"
         return "nothing"
@@ -139,14 +140,6 @@ class Outcome:
             return f"exit {self.status}, `{kind}`"
         verdicts = [e["verdict"] for e in (envelope["data"] or {}).get("experiments", [])]
         return f"exit {self.status}, {', '.join(verdicts) or 'done'}"
-
-
-def until(condition: Callable[[], object], seconds: float, words: Callable[[], str] = lambda: "") -> None:
-    """Wait for a condition; fails with ``words``."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, words()
-        time.sleep(0.02)
 
 
 class Stepped:

@@ -3,7 +3,6 @@
 import base64
 import os
 import socket
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from sevkit import processes
 from sevkit.errors import HypervisorError
 from sevkit.qemu import qmp
+from tests.support.waiting import until
 
 FIRMWARE = Path(__file__).parents[2] / "emulator/tests/guest"
 FOLDERS = [path for path in ("/usr/share/seabios", "/usr/share/qemu") if Path(path).is_dir()]
@@ -30,14 +30,6 @@ def build_firmware(folder: Path) -> Path:
     done = processes.run(["make", "-s", "-C", str(FIRMWARE), f"OUT={folder}"], timeout=120)
     assert done.status == 0, done.error_text
     return folder / "guest.bin"
-
-
-def wait_for(what: str, condition: Any, timeout: float = DEADLINE) -> None:
-    """Poll until a condition holds; the deadline is for machines under load."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {timeout:g} s"
-        time.sleep(0.02)
 
 
 class Machine:
@@ -92,20 +84,20 @@ class Machine:
             assert text in self.out() or self.process.poll() is None, f"QEMU ended: {self.log()}\n{self.out()}"
             return text in self.out()
 
-        wait_for(text, seen)
+        until(seen, text)
 
     def wait_for_log(self, text: str) -> None:
         """Until QEMU has printed it."""
-        wait_for(text, lambda: text in self.log())
+        until(lambda: text in self.log(), text)
 
     def wait_end(self) -> str:
         """Until QEMU has ended; what the firmware has printed."""
-        wait_for("the end of QEMU", lambda: self.process.poll() is not None)
+        until(lambda: self.process.poll() is not None, "QEMU does not end")
         return self.out()
 
     def ask(self, command: str, **arguments: Any) -> Any:
         """A QMP command; keyword ``to_gpa`` is the argument to-gpa."""
-        wait_for("the QMP socket", lambda: self._listens() or self.process.poll() is not None)
+        until(lambda: self._listens() or self.process.poll() is not None, "there is no QMP socket")
         named = {name.replace("_", "-"): value for name, value in arguments.items()}
         return qmp.execute(self.home / "qmp", command, named or None, timeout=DEADLINE)
 

@@ -179,7 +179,7 @@ def test_reboot(emulator: Emulator, vcpus: int) -> None:
     try:
         for _ in range(2):
             first = guest.run("cat /proc/sys/kernel/random/boot_id")
-            guest.agent.run("(sleep 0.2; reboot -f) >/dev/null 2>&1 &", timeout=10)
+            guest.agent.run("(sleep 0.2; reboot -f) >/dev/null 2>&1 &", timeout=60)
             guest.run_until("cat /proc/sys/kernel/random/boot_id", lambda now, first=first: now not in ("", first))
             check_active(guest)
             assert guest.run("faith memory 60").startswith("memory 60")
@@ -193,7 +193,7 @@ def test_kexec(emulator: Emulator) -> None:
         guest.agent.put(emulator.image.kernel, "/tmp/kernel")
         guest.agent.put(emulator.initrd(["faith"]), "/tmp/initrd")
         line = guest.run("cat /proc/cmdline").strip() + " by.kexec=yes"
-        guest.agent.run(f"(sleep 0.2; faith kexec /tmp/kernel /tmp/initrd '{line}') >/dev/null 2>&1 &", timeout=10)
+        guest.agent.run(f"(sleep 0.2; faith kexec /tmp/kernel /tmp/initrd '{line}') >/dev/null 2>&1 &", timeout=60)
         guest.run_until("cat /proc/cmdline", lambda now: "by.kexec" in now)
         check_active(guest)
         assert guest.run("faith memory 60").startswith("memory 60")
@@ -205,7 +205,7 @@ def test_a_qmp_reset_and_many_stops(emulator: Emulator) -> None:
     guest = emulator.launch(spec(Mode.SEV, vcpus=2), options=SMALL, programs=["faith"])
     try:
         job = "(for i in 1 2 3; do faith memory 40; done >/tmp/out 2>&1; echo done >>/tmp/out) &"
-        guest.agent.run(job, timeout=10)
+        guest.agent.run(job, timeout=60)
         for operation in ("wbinvd", "wbnoinvd") * 20:
             guest.cache_op(operation)
             time.sleep(0.02)

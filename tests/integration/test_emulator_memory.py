@@ -52,7 +52,7 @@ def planted(emulator: Emulator) -> Iterator[Planted]:  # noqa: F811
     options = f"{SMALL},debug-key={KEY.hex()}"
     guest = emulator.launch(spec(Mode.SEV), options=options, programs=["faith"])
     try:
-        guest.agent.run(f"faith pages {PAGES} /tmp/p >/dev/null 2>&1 </dev/null &", timeout=10)
+        guest.agent.run(f"faith pages {PAGES} /tmp/p >/dev/null 2>&1 </dev/null &", timeout=60)
         guest.run(f"until [ -e /tmp/p ] && [ $(wc -l </tmp/p) = {PAGES} ]; do sleep 0.05; done")
         yield Planted(guest, [int(line, 16) for line in guest.run("cat /tmp/p").split()])
     finally:
@@ -100,12 +100,12 @@ def test_the_cache_cannot_be_read(planted: Planted) -> None:
             memory.seek(address + offset)
             with pytest.raises(OSError, match="rror"):
                 memory.read(1)
-    maps = processes.run(["cat", f"/proc/{planted.guest.process.pid}/maps"], timeout=10).text
+    maps = processes.run(["cat", f"/proc/{planted.guest.process.pid}/maps"], timeout=60).text
     assert re.search(rf"^{address:x}-.*secretmem", maps, re.MULTILINE)
 
 
 def test_the_translated_code_is_left_out_of_dumps(planted: Planted) -> None:
-    smaps = processes.run(["cat", f"/proc/{planted.guest.process.pid}/smaps"], timeout=10).text
+    smaps = processes.run(["cat", f"/proc/{planted.guest.process.pid}/smaps"], timeout=60).text
     executable = re.findall(r"^\S+ rwxp \S+ 00:00 0 +\n(?:[A-Z].*\n)*?VmFlags: (.*)\n", smaps, re.MULTILINE)
     assert executable
     assert all(" dd" in f" {flags}" for flags in executable)
@@ -190,7 +190,7 @@ def test_write_back_without_dropping_keeps_pages(emulator: Emulator) -> None:  #
 def test_bad_options_are_refused(emulator: Emulator, options: str, message: str) -> None:  # noqa: F811
     guest = emulator.start(spec(Mode.SEV), options=options)
     try:
-        assert guest.process.wait(20) != 0
+        assert guest.process.wait(120) != 0
         assert message in guest.log()
     finally:
         guest.stop()

@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from sevkit.memory.search.patterns import Pattern
 from sevkit.memory.search.scan import scan
 from sevkit.memory.sources.process import LiveMemory
 from sevkit.vocabulary import Mode
+from tests.support.waiting import until
 
 from .emulator_guest import SOURCES, Emulator, EmulatorGuest, compile_static, spec
 from .test_emulator_faith import emulator  # noqa: F401 - a fixture
@@ -94,10 +94,10 @@ class Holder:
     def resize(self, mib: int) -> None:
         """Inflate or deflate the balloon, and wait until the guest has."""
         self.guest.ask("balloon", value=mib << 20)
-        deadline = time.monotonic() + 120
-        while self.guest.ask("query-balloon")["actual"] != mib << 20:
-            assert time.monotonic() < deadline, self.guest.ask("query-balloon")
-            time.sleep(0.2)
+        until(
+            lambda: self.guest.ask("query-balloon")["actual"] == mib << 20,
+            lambda: str(self.guest.ask("query-balloon")),
+        )
 
 
 @pytest.fixture(scope="module", params=[Mode.NOSEV, Mode.SEV, Mode.SEV_SNP], ids=str)

@@ -18,9 +18,10 @@ from sevkit.errors import HypervisorError
 from sevkit.hypervisor.qemu import firmware_model
 from sevkit.model.digest import LaunchInputs, launch_digest
 from sevkit.vocabulary import Mode
+from tests.support.waiting import until
 
 from . import snp_machine
-from .emulator_guest import engine
+from .emulator_guest import PAGE, engine
 from .host_commands import Draw, throw
 from .snp_machine import FIRST, SECOND, Machine, build_firmware
 
@@ -377,9 +378,9 @@ def test_holes_are_not_mapped(start: Start) -> None:
 
 def test_the_host_sees_which_pages_are_touched(victim: Machine) -> None:
     victim.ask("x-sev-host-page-trace", enable=True)
-    snp_machine.wait_for(
-        "a touch of the first page",
+    until(
         lambda: FIRST in {touch["gpa"] for touch in victim.ask("x-sev-host-page-trace", enable=True)},
+        "nobody touches the first page",
     )
 
 
@@ -416,6 +417,77 @@ def test_loading_device_state_is_refused(victim: Machine, tmp_path: Path) -> Non
     (tmp_path / "state").write_bytes(b"no state")
     assert "does not leave" in victim.refusal("xen-load-devices-state", filename=str(tmp_path / "state"))
     victim.ask("cont")
+
+
+def test_loading_a_snapshot_is_refused_before_it_resets_the_machine(victim: Machine) -> None:
+    for command in ("loadvm x", "savevm x"):
+        assert "does not leave" in victim.ask("human-monitor-command", command_line=command)
+    victim.ask("cont")  # a snapshot that could not be loaded leaves any machine stopped
+    assert victim.ask("query-status")["status"] == "running"
+
+
+@pytest.mark.parametrize("kind", ["sev-tcg-guest", "sev-snp-tcg-guest"])
+def test_no_guest_comes_from_another_machine(start: Start, kind: str) -> None:
+    machine = start(kind=kind, extra=["-incoming", "defer"])
+    machine.wait_end()
+    assert "without -incoming" in machine.log()
+
+
+def test_what_a_reset_loads_again_is_not_encrypted_for_the_guest(start: Start, tmp_path: Path) -> None:
+    """Launch data is: the host's store before the launch. Afterwards the host has no key, and the guest reads noise."""
+    data = b"from the host's file, " * 100
+    (tmp_path / "data").write_bytes(data)
+    loader = f"loader,file={tmp_path / 'data'},addr=0x2000000,force-raw=on"
+    machine = start(kind="sev-tcg-guest", extra=["-S", "-device", loader])
+
+    def read() -> bytes:
+        return base64.b64decode(machine.ask("x-sev-host-read", gpa=0x2000000, size=64)["data"])
+
+    assert read() != data[:64]
+    machine.ask("cont")
+    machine.ask("system_reset")
+    snp_machine.wait_for("the reset", lambda: read() == data[:64])
+
+
+@pytest.mark.parametrize("end", ["0x2100000", "0x20ff000"])
+def test_low_memory_ends_within_a_large_page(start: Start, end: str) -> None:
+    """Memory goes on above 4 GiB: no entry of the reverse map table covers pages on both sides."""
+    machine = start(extra=["-S", "-machine", f"max-ram-below-4g={end}"])
+    low = int(end, 16)
+    for gpa in (low - PAGE, low & ~0x1FFFFF, 1 << 32, (1 << 32) + 0x300000, (1 << 32) + (64 << 20) - low - PAGE):
+        entry = machine.ask("x-sev-host-rmp", gpa=gpa)
+        assert (entry["assigned"], entry["entry-gpa"]) == (True, gpa), hex(gpa)
+    assert "no memory" in machine.refusal("x-sev-host-rmp", gpa=low)
+    assert "no memory" in machine.refusal("x-sev-host-rmp", gpa=(1 << 32) + (64 << 20) - low)
+
+
+@pytest.fixture
+def huge_pages() -> Iterator[None]:
+    """Huge pages of the host for a machine of 64 MiB."""
+    pool = Path("/proc/sys/vm/nr_hugepages")
+    before = int(pool.read_text())
+    try:
+        pool.write_text(str(before + 32))
+    except OSError as error:
+        pytest.skip(f"no huge pages can be reserved: {error}")
+    try:
+        if int(pool.read_text()) < before + 32:
+            pytest.skip("no memory for huge pages")
+        yield
+    finally:
+        pool.write_text(str(before))
+
+
+@pytest.mark.parametrize("kind", ["sev-tcg-guest", "sev-snp-tcg-guest"])
+def test_memory_of_huge_pages(start: Start, huge_pages: None, kind: str) -> None:
+    backing = ["-object", "memory-backend-memfd,id=huge,size=64M,hugetlb=on", "-machine", "memory-backend=huge"]
+    if kind == "sev-tcg-guest":
+        machine = start(kind=kind, options=",policy=1", extra=["-S", *backing])
+        assert machine.read("launch-digest")
+    else:
+        machine = start(extra=backing)
+        assert machine.wait_end().splitlines()[-1] == "end: all ok"
+    assert "Unaligned" not in machine.log()
 
 
 def test_no_vcpu_is_added_after_the_launch(start: Start) -> None:

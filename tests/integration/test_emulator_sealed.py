@@ -16,7 +16,7 @@ from sevkit.vocabulary import Mode
 from tests.support.firmware_image import SECTIONS, firmware_image
 
 from .emulator_guest import SOURCES, compile_static, engine
-from .snp_machine import Machine
+from .snp_machine import Machine, wait_for
 from .test_emulator_snp import hypervisor, run, state  # noqa: F401 - fixtures
 from .test_emulator_whole_vmm import SEED, registers
 
@@ -69,10 +69,18 @@ def by_monitor(guest: QemuGuest, folder: Path) -> str:
 
 
 def by_dump(guest: QemuGuest, folder: Path) -> bytes:
+    return dump(guest, folder, paging=False, begin=0, length=4096)
+
+
+def dump(guest: QemuGuest, folder: Path, **form: object) -> bytes:
+    """All of a dump of QEMU's own."""
     target = folder / "dump"
     target.unlink(missing_ok=True)
-    guest.ask("dump-guest-memory", paging=False, protocol=f"file:{target}", begin=0, length=4096)
-    return target.read_bytes()
+    guest.ask("dump-guest-memory", protocol=f"file:{target}", **form)
+    wait_for("the dump", lambda: guest.ask("query-dump")["status"] in ("none", "completed"))
+    data = target.read_bytes()
+    target.unlink()
+    return data
 
 
 def by_device_state(guest: QemuGuest, folder: Path) -> bytes:
@@ -104,6 +112,37 @@ def test_what_is_seen_of_registers(guest: QemuGuest, tmp_path: Path, way: object
             break
         time.sleep(0.02)
     assert looks[-1] == is_open
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"paging": True},
+        {"paging": False, "detach": True},
+        {"paging": False, "format": "kdump-zlib"},
+        {"paging": False, "format": "kdump-raw-zlib"},
+    ],
+    ids=str,
+)
+def test_a_dump_of_any_form_shows_no_more(guest: QemuGuest, tmp_path: Path, form: dict[str, object]) -> None:
+    """All of memory, and the registers: the kernel's words, and the values that the program keeps, are in open ones."""
+    if "paging" in form and form["paging"] and guest.spec.mode is Mode.SEV:
+        pytest.skip("QEMU walks the guest's page tables as the host reads them: encrypted")
+    found = [dump(guest, tmp_path, **form) for _ in range(1 if guest.spec.mode not in OPEN else 3)]
+    assert any(seen(data) for data in found) == (guest.spec.mode in OPEN)
+    if "format" not in form:  # the pages of these are compressed
+        assert (b"Linux version 6." in found[0]) == (guest.spec.mode is Mode.NOSEV)
+
+
+def test_there_is_no_windows_dump_of_sealed_guests(guest: QemuGuest, tmp_path: Path) -> None:
+    """QEMU would write the registers into it, taken from the vCPU itself."""
+    offered = "win-dmp" in guest.ask("query-dump-guest-memory-capability")["formats"]
+    assert offered == (guest.spec.mode in OPEN)
+    with pytest.raises(HypervisorError) as refused:
+        guest.ask("dump-guest-memory", protocol=f"file:{tmp_path / 'dump'}", paging=False, format="win-dmp")
+    said = "invalid vmcoreinfo note size" if offered else "registers of the vCPUs, which are encrypted"
+    assert said in (refused.value.detail or refused.value.message)
+    run(guest, "true")
 
 
 def test_what_can_be_set(guest: QemuGuest, tmp_path: Path) -> None:
@@ -172,3 +211,22 @@ def test_vmport_is_refused_where_registers_are_sealed(tmp_path: Path) -> None:
         assert "use vmport=off" in machine.log()
     finally:
         machine.stop()
+
+
+@pytest.mark.parametrize("mode", [Mode.SEV, Mode.SEV_ES], ids=str)
+def test_suspend_to_ram(hypervisor: QemuHypervisor, mode: Mode) -> None:  # noqa: F811
+    """Waking up resets the vCPUs: nobody can reset those whose registers are encrypted, so that such a guest ends."""
+    guest = hypervisor.launch(GuestSpec(name=f"s3-{mode}", mode=mode, memory_mib=256), timeout=400)
+    try:
+        run(guest, "echo kept >/tmp/word; echo deep >/sys/power/mem_sleep")
+        guest.run("(sleep 0.5; echo mem >/sys/power/state) >/dev/null 2>&1 </dev/null &", timeout=10)
+        wait_for("the suspension", lambda: guest.ask("query-status")["status"] == "suspended")
+        with contextlib.suppress(HypervisorError):  # it may end before it answers
+            guest.ask("system_wakeup")
+        if mode in OPEN:
+            assert run(guest, "cat /tmp/word") == "kept\n"
+        else:
+            wait_for("the end of QEMU", lambda: not guest.alive())
+            assert "cannot wake up" in (guest.folder / "qemu.log").read_text()
+    finally:
+        guest.stop()

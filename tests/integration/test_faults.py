@@ -11,8 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.integration.sandbox import Sandbox, Stepped, until
+from tests.integration.sandbox import Sandbox, Stepped
 from tests.integration.table import Row
+from tests.support.waiting import until
 
 MOCK = ("attack", "run", "leak", "--hypervisor", "mock", "--modes", "nosev", "--memory", "64", "--json")
 
@@ -72,7 +73,7 @@ def test_sevkit_is_killed_in_the_middle(
     run = Stepped(box, **setup)
     run.reach(phase)
     run.go()
-    until(lambda: any(program in line for line in box.processes().values()), 20)
+    until(lambda: any(program in line for line in box.processes().values()), f"no {program} runs")
     run.kill()
     row("`kill -9` of sevkit", f"{where}, while {what}", "killed", box.left())
 
@@ -99,7 +100,7 @@ def test_gdb_is_killed(box: Sandbox, row: Row) -> None:
     def debuggers() -> list[int]:
         return [pid for pid, line in box.processes().items() if "gcore" in line]
 
-    until(debuggers, 20)
+    until(debuggers, "no gdb runs")
     os.kill(debuggers()[0], signal.SIGKILL)
     row("gdb is killed", "while it writes the core", run.end(), box.left())
 
@@ -108,7 +109,7 @@ def test_polite_endings(box: Sandbox, row: Row) -> None:
     for number, name in ((signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM"), (signal.SIGHUP, "SIGHUP")):
         # So much memory that it is not over before the signal, however slow this machine is at looking.
         process = box.start([sys.executable, "-m", "sevkit", *_with_memory("1024")])
-        until(lambda: any("leak-nosev" in line for line in box.processes().values()), 20)
+        until(lambda: any("leak-nosev" in line for line in box.processes().values()), "no guest boots")
         process.send_signal(number)
         out, _ = process.communicate(timeout=60)
         assert process.returncode == 130

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.sandbox import ROOT, Sandbox, until
+from tests.integration.sandbox import ROOT, Sandbox
 from tests.support.container import not_in_the_container
+from tests.support.waiting import until
 
 COUNT = int(os.environ.get("SEVKIT_TEST_KILLS", "2"))
 SEED = int(os.environ.get("SEVKIT_TEST_SEED", "1"))
@@ -113,7 +114,7 @@ def test_a_build_of_the_emulator_is_killed(number: int, kind: signal.Signals, bu
     time.sleep(moment)
     (os.killpg if kind == signal.SIGINT else os.kill)(process.pid, kind)
     process.communicate(timeout=60)
-    build.box.settle(20.0)
+    build.box.settle()
     build.box.environment["SLOW"] = "0.1"
     build.check()
     status, path = build.run()
@@ -136,7 +137,7 @@ def test_builds_of_the_emulator_at_once_compile_it_once(build: Build) -> None:
 @not_in_the_container("nothing in /tmp can be run in the container")
 def test_a_build_goes_on_where_the_one_that_it_waited_for_is_killed(build: Build) -> None:
     first = build.start()
-    until(build.compiled.exists, 60)
+    until(build.compiled.exists, "the first build compiles nothing")
     second = build.start()
     time.sleep(0.05)
     first.kill()

@@ -6,7 +6,6 @@ is written by the test.
 
 import os
 import socket
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from sevkit.memory.search.scan import scan
 from sevkit.memory.sources import poke
 from sevkit.memory.sources.process import LiveMemory
 from sevkit.qemu import qmp
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.guest
 SECRET = b"secret-of-the-layouts-2604"
@@ -108,14 +108,14 @@ def hugetlbfs(tmp_path: Path) -> Iterator[Path]:
         enough = int(pool.read_text()) >= int(before) + HUGE_PAGES
     except OSError:
         pytest.skip("the pool of huge pages is not ours to change")
-    mounted = enough and processes.run(["mount", "-t", "hugetlbfs", "none", str(folder)], timeout=20).status == 0
+    mounted = enough and processes.run(["mount", "-t", "hugetlbfs", "none", str(folder)], timeout=60).status == 0
     try:
         if not mounted:
             pytest.skip("there are no huge pages to spare, or no file system of them may be mounted")
         yield folder
     finally:
         if mounted:
-            processes.run(["umount", "--lazy", str(folder)], timeout=20)
+            processes.run(["umount", "--lazy", str(folder)], timeout=60)
         pool.write_text(before)
 
 
@@ -136,11 +136,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
         argv = ["qemu-system-x86_64", "-S", "-accel", "tcg", "-nodefaults", "-display", "none", *options]
         process = processes.start([*argv, "-qmp", f"unix:{monitor},server=on,wait=off"])
         running.append(process)
-        deadline = time.monotonic() + 60
-        while not _answers(monitor):
-            assert process.poll() is None, "QEMU ended"
-            assert time.monotonic() < deadline, "QEMU listens on no socket"
-            time.sleep(0.02)
+        until(lambda: _answers(monitor) or process.poll() is not None, "QEMU listens on no socket")
+        assert process.poll() is None, "QEMU ended"
         return process.pid, monitor
 
     yield begin
@@ -226,11 +223,8 @@ def disk_daemon(tmp_path: Path) -> Iterator[Path]:
     argv = ["qemu-storage-daemon", "--blockdev", f"file,node-name=disk,filename={disk}"]
     argv += ["--export", f"vhost-user-blk,id=e,node-name=disk,addr.type=unix,addr.path={listener}"]
     process = processes.start(argv)
-    deadline = time.monotonic() + 60
-    while not listener.exists():
-        assert process.poll() is None, "the daemon ended"
-        assert time.monotonic() < deadline, "the daemon made no socket"
-        time.sleep(0.02)
+    until(lambda: listener.exists() or process.poll() is not None, "the daemon made no socket")
+    assert process.poll() is None, "the daemon ended"
     yield listener
     processes.stop(process)
 
@@ -246,15 +240,14 @@ def test_what_a_vhost_user_back_end_reads_into_guest_ram_is_found_or_named(
     options += ["-chardev", f"file,id=d,path={said}"]
     pid, monitor = start(*options)
     qmp.execute(monitor, "cont")
-    deadline = time.monotonic() + 60
-    while not said.exists() or b"Booting from" not in said.read_bytes():
-        assert time.monotonic() < deadline, "the firmware found no disk"
-        time.sleep(0.05)
-    while True:  # the boot sector's read comes at some time after that line
+    until(lambda: said.exists() and b"Booting from" in said.read_bytes(), "the firmware found no disk")
+    found: list[object] = []
+
+    def found_or_named() -> bool:
         result = answer(Request(pid=pid, qmp=monitor, secrets=[SECRET.decode()], ram_only=True))
         assert result.data is not None
         places = {hit["gpa"] for hit in result.data["hits"]}
-        if 0x20000 in places or (result.exit_code == ExitCode.INCONCLUSIVE and "huge" in layout):
-            return
-        assert time.monotonic() < deadline, (places, result.data["coverage"])
-        time.sleep(0.2)
+        found[:] = [places, result.data["coverage"]]
+        return 0x20000 in places or (result.exit_code == ExitCode.INCONCLUSIVE and "huge" in layout)
+
+    until(found_or_named, lambda: str(found))  # the boot sector's read comes at some time after that line

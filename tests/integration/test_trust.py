@@ -14,16 +14,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from sevkit import processes
+from sevkit import processes, procfs
 from sevkit.errors import NotPermittedError, UsageError
 from sevkit.guest import image, secrets
 from sevkit.guest.spec import GuestSpec
 from sevkit.hypervisor import registry, select
 from sevkit.hypervisor.mock.hypervisor import MockHypervisor
 from sevkit.paths import cache_dir, private_dir
-from tests.integration.sandbox import Sandbox, until
+from tests.integration.sandbox import Sandbox
 from tests.integration.table import Row
 from tests.integration.watch import Watch, contents, shapes
+from tests.support.waiting import PATIENCE, until
 
 HYPERVISORS = ["mock", pytest.param("qemu", marks=pytest.mark.guest)]
 
@@ -167,7 +168,7 @@ def test_links_in_the_registry_lead_nowhere(guests: Path, tmp_path: Path, row: R
 
 
 def test_a_pid_used_again_is_not_taken_for_a_guest(guests: Path, row: Row) -> None:
-    bystander = subprocess.Popen(["sleep", "60"])
+    bystander = subprocess.Popen(["sleep", "600"])
     time.sleep(0.05)  # start times are in ticks of 10 ms
     try:
         guest = MockHypervisor().launch(GuestSpec(name="g", memory_mib=64))
@@ -289,7 +290,7 @@ def test_cycles_of_launch_attack_stop_leave_nothing(tmp_path: Path, monkeypatch:
     assert before is not None
     print(f"after {settled} and {cycles} cycles: {before}, {(me.num_fds(), me.num_threads(), me.memory_info().rss)}")
     # The kernel ends a joined thread a little later than Python says, on a busy machine.
-    until(lambda: me.num_threads() <= before[1], 10, lambda: f"{me.num_threads()} threads, not {before[1]}")
+    until(lambda: me.num_threads() <= before[1], lambda: f"{me.num_threads()} threads, not {before[1]}")
     assert me.num_fds() == before[0]
     assert me.memory_info().rss - before[2] < 16 << 20
     assert me.children(recursive=True) == others
@@ -321,7 +322,7 @@ from pathlib import Path
 from sevkit.guest import image
 def build(work, made, series, progress):
     with open(os.environ["BUILDS"], "a") as log: log.write("built\\n")
-    time.sleep(0.3)
+    time.sleep(float(os.environ.get("SLOW", "0.3")))
     for name in ("vmlinuz", "initrd.img"): (made / name).write_bytes(name.encode() * 1000)
     return {"image": "mini"}
 image._BUILDERS["mini"] = build
@@ -362,11 +363,13 @@ def test_a_damaged_image_is_built_again(how: str, box: Sandbox, row: Row) -> Non
 
 def test_a_build_that_was_killed_is_cleaned_up(box: Sandbox, row: Row) -> None:
     box.environment |= {"SEVKIT_CACHE_DIR": str(box.path / "cache"), "BUILDS": str(box.path / "builds")}
+    box.environment["SLOW"] = "600"
     first = box.start([sys.executable, "-c", _BUILD])
-    until(lambda: (box.path / "builds").exists(), 20)
+    until((box.path / "builds").exists, "no build has begun")
     first.kill()
     first.wait()
     assert list((box.path / "cache/images").glob(".building-*"))
+    del box.environment["SLOW"]
     assert box.start([sys.executable, "-c", _BUILD]).wait(60) == 0
     assert not list((box.path / "cache/images").glob(".building-*"))
     row("`kill -9` of sevkit", "while it builds an image", "killed; the next build goes through", "nothing")
@@ -378,12 +381,9 @@ def test_children_do_not_outlive_a_parent_that_dies_at_once() -> None:
         "import os, signal; from sevkit import processes;"
         "child = processes.start(['sleep', '600']); print(child.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
-    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, timeout=PATIENCE)
     pid = int(done.stdout)
-    deadline = time.monotonic() + 5
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie":
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: procfs.thread_state(pid, pid) in ("", "Z", "X"), "the child outlives its parent")
 
 
 def test_images_in_use_are_named() -> None:

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 
 from sevkit.errors import UsageError
-from sevkit.memory.search.regexes import MAX_MATCH, Expression
+from sevkit.memory.search.regexes import LOOKAHEAD, LOOKBEHIND, MAX_MATCH, Expression
 
 _ATOMS = [
     rb"\d",
@@ -70,6 +70,49 @@ def text(rng: random.Random) -> bytes:
     return filler * rng.choice([0, 1, 15, 16, 17, 40, 100]) + middle + filler * rng.choice([0, 1, 20, 80])
 
 
+_CLASSES = [rb"\d", rb"\w", rb"[0-9a-f]", rb"[a-f]", rb"[^a]", rb"\s", rb".", rb"[-_=]", rb"[^@]", rb"(?:a|[bk])"]
+_FIXED = [b"-", b"@", b":", b"=", rb"\.com", b"key", b"1-", b"ab", b"(?i:Key)", b"(?:ab|key=|@1)", b"(?:-a|b_|1{3})"]
+_RUNS = [b"", b"", b"{2}", b"{3}", b"{8}", b"{2,4}", b"+", b"+", b"*", b"+?", b"{3,}", b"{1,70}", b"{66}", b"{40,}"]
+_LETTERS = [b"0123456789", b"abcdef01", b"ak_1b", b"a", b"1", b"-", b"@", b"\n\0", b"b."]
+
+
+def with_runs(rng: random.Random) -> bytes:
+    """Runs of a class with fixed bytes between them: factors in the middle, at any distance from the start."""
+    parts = []
+    for _ in range(rng.randint(1, 3)):
+        parts += [rng.choice(_CLASSES) + rng.choice(_RUNS), rng.choice(_FIXED)]
+    parts += [rng.choice(_CLASSES) + rng.choice(_RUNS)] * rng.randint(0, 1)
+    whole = b"".join(parts[rng.randint(0, 1) :])
+    return rng.choice([b"", b"", b"", rb"\b", b"(?i)", b"(?s)", b"^"]) + whole
+
+
+def runs_of_text(rng: random.Random) -> bytes:
+    """Runs of letters and fixed bytes between them; a few are longer than a match may be."""
+    parts = []
+    longest = MAX_MATCH + rng.randint(-3, 100) if rng.random() < 0.01 else 0
+    for _ in range(rng.randint(1, 12)):
+        size = rng.choice([0, 1, 2, 3, 4, 5, 8, 9, 40, 66, 71])
+        if longest and rng.random() < 0.2:
+            size, longest = longest, 0
+        parts.append(bytes(rng.choices(rng.choice(_LETTERS), k=size)))
+        parts.append(
+            rng.choice([b"-", b"@", b":", b"=", b".com", b"key", b"Key", b"1-", b"ab", b"kEy", b"@1", b"", b" "])
+        )
+    return b"".join(parts) * rng.choice([1, 1, 1, 3])
+
+
+def in_pieces(ours: Expression, data: bytes, cuts: list[int]) -> list[tuple[int, int, int]]:
+    """What is found if the memory is searched piece by piece, each with the context that it needs and no more."""
+    found = []
+    for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
+        if start == end:
+            continue
+        low, high = max(0, start - LOOKBEHIND), min(len(data), end + LOOKAHEAD)
+        view = memoryview(bytearray(data[low:high]))
+        found += [(index, low + at, low + to) for index, at, to in ours.find(view, start - low, end - low, 1 << 20)]
+    return found
+
+
 def by_re(compiled: re.Pattern[bytes], data: bytes, *, each_place: bool = True) -> list[tuple[int, int, int]]:
     """What Python's engine finds: tried at each place or, faster, searched for behind each match.
 
@@ -97,7 +140,8 @@ def differences(pairs: int, seed: int, texts: int = 20) -> Iterator[tuple[bytes,
     rng = random.Random(seed)
     done = 0
     while done < pairs:
-        value = expression(rng)
+        runs = rng.random() < 0.5
+        value = with_runs(rng) if runs else expression(rng)
         if len(_ENDLESS.findall(value)) > 3:  # several of them one after the other backtrack for minutes
             continue
         try:
@@ -108,9 +152,10 @@ def differences(pairs: int, seed: int, texts: int = 20) -> Iterator[tuple[bytes,
             warnings.simplefilter("ignore")
             theirs = re.compile(value, re.MULTILINE)
         for number in range(texts):
-            data = text(rng)
-            found = ours.find(memoryview(bytearray(data)), 0, len(data), 1 << 20)
-            if found != by_re(theirs, data, each_place=number % 10 == 0):
+            data = runs_of_text(rng) if runs else text(rng)
+            cuts = sorted(rng.choices(range(len(data) + 1), k=rng.choice([0, 0, 1, 3])))
+            found = in_pieces(ours, data, cuts)
+            if found != by_re(theirs, data, each_place=number % 10 == 0 or len(data) >= MAX_MATCH):
                 yield value, data
         done += texts
 

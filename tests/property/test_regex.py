@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from sevkit.errors import UsageError
 from sevkit.memory.search import native, required
 from sevkit.memory.search.patterns import Pattern
-from sevkit.memory.search.regexes import MAX_MATCH, Expression
+from sevkit.memory.search.regexes import MAX_MATCH, Expression, _Compiled
 from sevkit.memory.search.scan import scan
 from tests.property.regex_fuzz import by_re, differences
 from tests.property.test_scan_law import Islands
@@ -63,21 +64,66 @@ SETS = st.sampled_from([b"0123456789", b"01", b"1", b"ab1", bytes(range(256)), b
 
 @pytest.mark.skipif(not native.built, reason="the compiled search is not built")
 @given(st.one_of(st.lists(SETS, min_size=1, max_size=12), st.tuples(SETS, st.integers(1, 64))), st.data())
-def test_runs_are_found_wherever_they_stand(sequence: "list[Set] | tuple[Set, int]", data: st.DataObject) -> None:
+def test_factors_are_found_wherever_they_stand(sequence: "list[Set] | tuple[Set, int]", data: st.DataObject) -> None:
     sets = [sequence[0]] * sequence[1] if isinstance(sequence, tuple) else sequence
+    places = data.draw(st.lists(st.integers(0, len(sets) - 1), max_size=4))
+    factor = native.Factor(sets, places, data.draw(st.booleans()))
     text = bytes(data.draw(st.lists(st.sampled_from(b"0111111ab--x"), max_size=400)))
-    low, high = data.draw(st.integers(0, len(text))), data.draw(st.integers(0, len(text)))
-    wanted = [
+    text = text * data.draw(st.integers(1, 40))
+    low, high = sorted((data.draw(st.integers(0, len(text))), data.draw(st.integers(0, len(text)))))
+    near, far = sorted((data.draw(st.integers(0, 5)), data.draw(st.integers(0, 9))))
+    ends = [
         at
         for at in range(low, high - len(sets) + 1)
         if all(text[at + place] in each for place, each in enumerate(sets))
     ]
-    ranges = native.Runs(sets).places(memoryview(bytearray(text or b"x")), low, high, 1000)
+    wanted = sorted({start for at in ends for start in range(max(low, at - far), at - near + 1)})
+    matcher = native.Matcher([factor], None, near, far)
+    ranges = matcher.starts(memoryview(bytearray(text or b"x")), low, high, 20_000)
     assert ranges is not None
-    assert [at for first, last in ranges for at in range(first, last + 1)] == wanted
+    assert [at for first, last, _ in ranges for at in range(first, last + 1)] == wanted
     assert all(one[1] + 1 < other[0] for one, other in itertools.pairwise(ranges))
     if len(ranges) > 1:
-        assert native.Runs(sets).places(memoryview(bytearray(text)), low, high, len(ranges) - 1) is None
+        assert matcher.starts(memoryview(bytearray(text)), low, high, len(ranges) - 1) is None
+
+
+ALL_SETS = st.one_of(
+    st.frozensets(st.integers(0, 255), min_size=1),
+    st.tuples(st.integers(0, 255), st.integers(0, 255)).map(lambda ends: frozenset(range(min(ends), max(ends) + 1))),
+    st.integers(0, 255).map(lambda byte: frozenset({byte})),
+)
+
+
+@pytest.mark.skipif(not native.built, reason="the compiled search is not built")
+@given(st.lists(ALL_SETS, min_size=1, max_size=4), st.integers(0, 1 << 30))
+def test_any_set_of_bytes_is_looked_up_rightly(sets: list[Set], seed: int) -> None:
+    """All 256 values at all places of a vector; with sets of more kinds of rows than the lookup tells apart, too."""
+    random = Random(seed)
+    text = bytes(random.sample(range(256), 256)) + random.randbytes(700)
+    factor = native.Factor(sets, list(range(len(sets))), skip=False)
+    ranges = native.Matcher([factor], None, 0, 0).starts(memoryview(bytearray(text)), 0, len(text), 2000)
+    assert ranges is not None
+    assert [at for first, last, _ in ranges for at in range(first, last + 1)] == [
+        at
+        for at in range(len(text) - len(sets) + 1)
+        if all(text[at + place] in each for place, each in enumerate(sets))
+    ]
+
+
+@pytest.mark.skipif(not native.built, reason="the compiled search is not built")
+@pytest.mark.parametrize("value", [rb"\w+@\w+\.com", rb"a\d+b", rb"\d{3}-\d{2}-\d{4}", rb"(?:ab|cd+)*x[a-f]{70,}y"])
+@given(
+    st.lists(st.sampled_from([b"ab", b"1", b"@", b".com", b"-", b"x", b"ffff" * 30, b"y", b"cd", b"12"]), max_size=60)
+)
+def test_no_place_is_left_out_and_matches_end_where_it_says(value: bytes, parts: list[bytes]) -> None:
+    data, compiled = b"".join(parts) + b" ", re.compile(value)
+    found = required.required(value, compiled.flags, MAX_MATCH)
+    assert found is not None
+    ranges = _Compiled(value, compiled.flags, found).ranges(memoryview(bytearray(data)), 0, len(data)) or []
+    assert all(one[1] < other[0] for one, other in itertools.pairwise(ranges))
+    for start in range(len(data)):
+        if match := compiled.match(data, start):
+            assert [reach for low, high, reach in ranges if low <= start < high and reach >= match.end()]
 
 
 def test_what_is_required_is_what_the_expression_says() -> None:
@@ -86,7 +132,7 @@ def test_what_is_required_is_what_the_expression_says() -> None:
     assert [len(sequence) for sequence in found.alternatives] == [4]
     few = required.required(rb"\d?\w{2,5}password=\S+", 0, MAX_MATCH)
     assert few is not None
-    assert required.literals(few) == ([b"password="], MAX_MATCH)
+    assert required.literals(few) == ([b"password="], 2, 6)
     for free in (rb"a*", rb"\w+", rb"(a)|\w+", rb"(?L:ab)x*"):
         assert required.required(free, 0, MAX_MATCH) is None
 

@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from sevkit.memory.sources.base import Session
 from sevkit.memory.sources.core import CoreMemory
 from sevkit.memory.sources.process import LiveMemory
 from tests.property.test_scan_law import Islands
+from tests.support.waiting import until
 from tests.unit.elf import Load, core
 
 PAGE = 4096
@@ -355,8 +355,7 @@ def test_a_process_that_maps_more_and_more_is_never_searched_to_its_end(late: "s
 
 def asleep(process: "subprocess.Popen[bytes]") -> None:
     """Wait until it waits for input: what it printed last it may have printed while it still ran."""
-    while procfs.thread_state(process.pid, process.pid) != "S":
-        time.sleep(0.01)
+    until(lambda: procfs.thread_state(process.pid, process.pid) == "S", "the process does not wait")
 
 
 def absent() -> str:

@@ -73,7 +73,7 @@ def _stub(answers: list[bytes]) -> tuple[Registers, list[bytes], threading.Threa
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
-    mine.settimeout(10)
+    mine.settimeout(60)
     return Registers(mine), asked, thread
 
 
@@ -86,7 +86,7 @@ def test_rip_is_read_and_set_by_the_remote_protocol() -> None:
     state, asked, thread = _stub([_packet(general.hex()), _packet("OK")])
     assert state.rip == 0x400078
     state.rip = 0x40007A
-    thread.join(10)
+    thread.join(60)
     assert asked[0].endswith(b"$g#67")
     assert b"$P10=7a00400000000000#" in asked[1]
 

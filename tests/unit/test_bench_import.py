@@ -59,7 +59,6 @@ def test_ratios_are_over_all_jobs_of_a_run(tmp_path: Path) -> None:
         job["read"]["iops"] /= 2  # the first job is as fast as before: whoever reads jobs[0] sees no difference
     (tmp_path / "iops_randread-nvme-sev.json").write_text(json.dumps(document))
     (found,) = compare(imports.read_folder(tmp_path, imports.Given()).samples)
-    assert found.as_dict() | {"ratio": None} == found.as_dict() | {"ratio": None}
     data = found.as_dict()
     assert data["ratio"] == pytest.approx(5500 / 10000)
     assert (data["workload"], data["storage"], data["metric"], data["unit"]) == ("iops_randread", "nvme", "iops", "1/s")
@@ -114,7 +113,7 @@ def test_hyperfine_with_the_mode_as_a_parameter(tmp_path: Path) -> None:
     assert {s.mode for s in samples} == {Mode.NOSEV, Mode.SEV_ES}
 
 
-def test_pyperf_keeps_processes_apart(tmp_path: Path) -> None:
+def test_processes_of_pyperf_are_no_boots(tmp_path: Path) -> None:
     runs = [{"metadata": {}, "values": [0.1, 0.11]}, {"warmups": [[1, 0.2]], "values": [0.12, 0.13]}]
     document = {
         "version": "1.0",
@@ -123,8 +122,100 @@ def test_pyperf_keeps_processes_apart(tmp_path: Path) -> None:
     }
     (tmp_path / "b-snp.json").write_text(json.dumps(document))
     samples = imports.read_folder(tmp_path, imports.Given()).samples
-    assert [(s.boot, s.value) for s in samples] == [(0, 0.1), (0, 0.11), (1, 0.12), (1, 0.13)]
+    assert [(s.boot, s.value) for s in samples] == [(None, v) for v in (0.1, 0.11, 0.12, 0.13)]
     assert {s.mode for s in samples} == {Mode.SEV_SNP}
+
+
+@pytest.mark.parametrize("unit", [None, "integer", "byte"])
+def test_what_pyperf_measured_keeps_its_unit(tmp_path: Path, unit: str | None) -> None:
+    metadata = {"name": "b"} | ({"unit": unit} if unit else {})
+    document = {"version": "1.0", "benchmarks": [{"metadata": metadata, "runs": [{"values": [5]}]}]}
+    (tmp_path / "b-snp.json").write_text(json.dumps(document))
+    (sample,) = imports.read_folder(tmp_path, imports.Given()).samples
+    assert sample.metric.unit == {None: "s", "integer": "1", "byte": "B"}[unit]
+    assert (sample.metric.name == "time") is (unit is None)
+
+
+@pytest.mark.parametrize(
+    "commands",
+    [("lz4 -1", "lz4 -9"), ("x" * 90 + " 1", "x" * 90 + " 2"), ("make -j 1", "make -j 8")],
+    ids=["level", "long", "jobs"],
+)
+@pytest.mark.parametrize("kind", ["json", "csv"])
+def test_two_commands_of_hyperfine_are_two_workloads(tmp_path: Path, commands: tuple[str, str], kind: str) -> None:
+    if kind == "json":
+        rows = [{"command": command, "times": [1.0 + i]} for i, command in enumerate(commands)]
+        (tmp_path / "all-sev.json").write_text(json.dumps({"results": rows}))
+    else:
+        lines = ["command,mean,stddev,median,user,system,min,max", *(f"{c},1.5,0,1,1,1,1,1" for c in commands)]
+        (tmp_path / "all-sev.csv").write_text("\n".join(lines))
+    samples = imports.read_folder(tmp_path, imports.Given()).samples
+    assert len({s.workload for s in samples}) == 2
+
+
+def test_two_parameters_of_a_test_are_two_workloads(tmp_path: Path) -> None:
+    rows = [{"name": f"test_sort_{n}", "stats": {"mean": n / 1000}} for n in (100, 1000)]
+    (tmp_path / "b-sev.json").write_text(json.dumps({"benchmarks": rows}))
+    samples = imports.read_folder(tmp_path, imports.Given()).samples
+    assert {s.workload for s in samples} == {"test_sort_100", "test_sort_1000"}
+
+
+SYSBENCH = """sysbench 1.0.20 (using system LuaJIT 2.1.0-beta3)
+Number of threads: {threads}
+Throughput:
+    read, MiB/s:                  {read}
+    written, MiB/s:               70.67
+"""
+
+
+def test_sysbench_that_only_writes_has_no_rate_of_reads(tmp_path: Path) -> None:
+    (tmp_path / "w-sev.txt").write_text(SYSBENCH.format(threads=1, read="0.00"))
+    (tmp_path / "rw-sev.txt").write_text(SYSBENCH.format(threads=1, read="50.5"))
+    samples = imports.read_folder(tmp_path, imports.Given()).samples
+    found = {(s.workload, s.metric.name): s.value for s in samples}
+    assert found == {("w", "written"): 70.67, ("rw", "read"): 50.5, ("rw", "written"): 70.67}
+
+
+def test_sysbench_runs_with_other_threads_are_no_repetitions(tmp_path: Path) -> None:
+    (tmp_path / "w-sev.txt").write_text("".join(SYSBENCH.format(threads=n, read="0.00") for n in (1, 8)))
+    samples = imports.read_folder(tmp_path, imports.Given()).samples
+    assert sorted(s.workload for s in samples) == ["w, 1 threads", "w, 8 threads"]
+
+
+@pytest.mark.parametrize(
+    ("unit", "proportion", "direction"),
+    [
+        ("Seconds", "", "lower is better"),
+        ("MB/s", "", "higher is better"),
+        ("Seconds", "LIB", "lower is better"),
+        ("Points", "HIB", "higher is better"),
+        ("Points", "LIB", "lower is better"),
+        ("Seconds", "HIB", None),
+        ("Points", "", None),
+    ],
+)
+def test_phoronix_says_whether_more_is_better_or_is_left_out(
+    tmp_path: Path, unit: str, proportion: str, direction: str | None
+) -> None:
+    result = {"title": "t", "scale": unit, "proportion": proportion, "results": {"sev": {"value": 3.5}}}
+    (tmp_path / "p.json").write_text(json.dumps({"results": {"a": result}}))
+    text = f"<Title>t</Title><Scale>{unit}</Scale><Proportion>{proportion}</Proportion>"
+    entry = "<Data><Entry><Identifier>sev</Identifier><Value>3.5</Value></Entry></Data>"
+    (tmp_path / "p.xml").write_text(f"<PhoronixTestSuite><Result>{text}{entry}</Result></PhoronixTestSuite>")
+    if direction is None:
+        with pytest.raises(BadInputError):
+            imports.read_folder(tmp_path, imports.Given())
+        return
+    samples = imports.read_folder(tmp_path, imports.Given()).samples
+    assert [(str(s.metric.direction), s.metric.unit) for s in samples] == [(direction, unit)] * 2
+
+
+def test_percentiles_of_several_jobs_give_none_of_the_run() -> None:
+    runs = [fio.read(path) for path in sorted(FIO.glob("*.json"))]
+    for one in runs:
+        sides = [side for job in one.jobs for side in job.sides]
+        assert (one.percentile(99.0) is None) is (len(sides) != 1 or 99.0 not in sides[0].percentiles)
+    assert any(sum(len(job.sides) for job in one.jobs) > 1 for one in runs)
 
 
 def test_tables_add_nothing_to_the_files_they_were_made_from(tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
 """The study, reproduced: every row is there, each beside the right number, and what cannot fit is refused."""
 
+import csv
 import math
+import re
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -23,6 +26,10 @@ MODES = [Mode.NOSEV, Mode.SEV_SNP]
 def laid_out(name: str, *, emulated: bool = False, **changes: object) -> plan.Plan:
     profile = suite.changed(suite.profile(name), **changes)
     return plan.make(profile, suite.chosen(profile, suite.workloads()), MODES, where="guest", seed=0, emulated=emulated)
+
+
+def named(made: plan.Plan, name: str) -> suite.Workload:
+    return next(w for config in made.configs for w in config.workloads if w.name == name)
 
 
 def answered_by(made: plan.Plan) -> set[tuple[str, str, str]]:
@@ -107,7 +114,41 @@ def test_a_compilation_that_cannot_end_is_refused_before_it_starts() -> None:
     with pytest.raises(UsageError, match=r"one sample of .* its limit is") as caught:
         estimate.check_budget(laid_out("paper", emulated=True, budget=1e9, vcpus=(1,)))
     assert "paper-small" in str(caught.value.hint)
+    lifted = re.search(r"--timeout (\d+)", str(caught.value.hint))
+    assert lifted is not None
+    profile = suite.changed(suite.profile("paper"), budget=1e9, vcpus=(1,))
+    patient = campaign.prepare(Wish(profile, where="mock", timeout=1e6)).plan
+    estimate.check_budget(replace(patient, where="guest", emulated=True))
     estimate.check_budget(laid_out("paper-small", emulated=True))
+
+
+class Untried:
+    """An executor on a host whose KVM makes VMs in which no guest runs."""
+
+    emulated = False
+
+    def tried(self) -> bool | None:
+        return False if self.emulated else None
+
+    def settle(self) -> None:
+        self.emulated = True
+
+
+def test_kvm_is_tried_before_hours_are_spent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(room, "check", lambda _: None)
+    monkeypatch.setenv("SEVKIT_STATE_DIR", str(tmp_path / "state"))
+    made = laid_out("paper", workloads=("llvm",), vcpus=(1,), budget=1e9)
+    made = replace(made, configs=tuple(with_limit(c, 1.5 * 16 * 742) for c in made.configs))
+    estimate.check_budget(made)
+    prepared = replace(campaign.prepare(Wish(suite.profile("paper"), where="mock")), plan=made, executor=Untried())
+    with pytest.raises(UsageError, match="one sample of llvm"):
+        campaign.measure(prepared, tmp_path / "r")
+    assert prepared.executor.emulated
+    assert not (tmp_path / "r").exists()
+
+
+def with_limit(config: plan.Config, seconds: float) -> plan.Config:
+    return replace(config, workloads=tuple(replace(w, timeout=seconds) for w in config.workloads))
 
 
 def test_guests_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -118,6 +159,30 @@ def test_guests_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch, tmp
         room.check(replace(made, configs=tuple(replace(c, memory_mib=1 << 40) for c in made.configs)))
     with pytest.raises(NoSpaceError, match="the disks of one boot"):
         room.check(replace(made, configs=tuple(replace(c, disk_mib=1 << 40) for c in made.configs)))
+
+
+def test_an_estimate_counts_with_the_jobs_that_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)))
+    ours, published = laid_out("paper"), laid_out("paper", as_published=True)
+    whole, four = (estimate.sample_seconds(named(made, "linux"), made, made.configs[0]) for made in (ours, published))
+    assert four == pytest.approx(whole * 16 / 4)  # the study gave make four jobs, whatever the guest had
+
+
+def test_the_estimate_of_the_studys_fio_rows_is_what_they_took_there() -> None:
+    made = laid_out("paper", as_published=True)
+    table = resources.files("sevkit") / "bench/data/published/study-fio.csv"
+    for row in csv.DictReader(table.read_text().splitlines()):
+        seconds = estimate.sample_seconds(named(made, row["workload"]), made, made.configs[0])
+        assert 0.5 < float(row["seconds"]) / seconds < 2, row["workload"]
+
+
+def test_jobs_that_need_more_memory_than_the_guest_has_are_refused() -> None:
+    with pytest.raises(NoSpaceError, match="llvm with 16 jobs takes up to") as caught:
+        room.check(laid_out("paper", workloads=("llvm",), memory_mib=(1024,)))
+    assert "--sweep memory_mib=" in str(caught.value.hint)
+    for made in (laid_out("paper"), laid_out("paper", as_published=True), laid_out("paper-small")):
+        for config in made.configs:
+            room._check_jobs(config)
 
 
 def test_small_and_whole_variants_need_two_campaigns() -> None:
@@ -152,5 +217,5 @@ def test_the_small_studys_estimate_rests_on_measured_durations() -> None:
     for workload in {w.name: w for c in made.configs for w in c.workloads}.values():
         fio = "$SECONDS_EACH" in workload.command
         assert fio or workload.emulated > 0, workload.name
-        assert not fio or estimate.sample_seconds(workload, made, made.configs[0]) > 3
+        assert not fio or estimate.sample_seconds(workload, made, made.configs[0]) > 1.5
     assert 180 < estimate.seconds(made, 1) < made.profile.budget / 2

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,9 +14,10 @@ from typing import Any
 
 import pytest
 
+from sevkit import procfs
 from sevkit.bench import store, suite
 from sevkit.bench.analysis.compare import compare
-from sevkit.bench.analysis.comparison import Ruling
+from sevkit.bench.analysis.comparison import FEWEST_BOOTS, Ruling
 from sevkit.bench.campaign import directory as campaign
 from sevkit.bench.campaign import disk, environment, estimate, hostlock, place, plan, run
 from sevkit.bench.campaign.block import Done
@@ -25,8 +27,10 @@ from sevkit.bench.lint.answer import lint
 from sevkit.bench.lint.fio import duration
 from sevkit.bench.records import ClockJump, Discarded, SlotEnd, Stop
 from sevkit.bench.suite import Profile
-from sevkit.errors import NoSpaceError, UnsupportedModeError, UsageError
+from sevkit.errors import GuestError, NoSpaceError, UnsupportedModeError, UsageError
+from sevkit.guest.result import CommandResult
 from sevkit.vocabulary import Mode
+from tests.support.waiting import until
 
 SMALL = Profile("t", "t", ("sha256", "disk-read"), boots=3, most_boots=3, iterations=2, target=1e-9)
 
@@ -131,27 +135,101 @@ def test_the_budget_is_looked_at_before_each_boot(tmp_path: Path) -> None:
     assert 1 <= len({s.arm for s in outcome.samples}) < 5
 
 
-@pytest.mark.parametrize("name", sorted(suite.profiles()))
-def test_every_profile_fits_its_budget(name: str) -> None:
-    profile = suite.profile(name)
+def laid_out(profile: Profile, *, emulated: bool = False) -> plan.Plan:
+    """A profile as it runs where the strongest mode is SEV-SNP: three arms, or five where it names all modes."""
     modes = [Mode.NOSEV, Mode.SEV_SNP] if profile.strongest else list(profile.modes)
-    where = "host" if name == "host" else "guest"
-    made = plan.make(profile, suite.chosen(profile, suite.workloads()), modes, where=where, seed=0)
+    where = "host" if profile.name == "host" else "guest"
+    chosen = suite.chosen(profile, suite.workloads())
+    return plan.make(profile, chosen, modes, where=where, seed=0, emulated=emulated)
+
+
+class SlowBoots:
+    """An executor whose boots take a second each, on a clock of its own."""
+
+    name = "slow"
+    emulated = False
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.mock = MockExecutor(seed=0)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def open(self, slot: Any, identity: Any, *, steady: bool) -> Any:
+        self.now += 1.0
+        return self.mock.open(slot, identity, steady=steady)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.mock, name)
+
+
+@pytest.mark.parametrize(("budget", "rounds"), [(4.0, 1), (5.0, 1), (9.9, 1), (10.0, 2), (27.5, 5)])
+def test_a_round_that_cannot_end_within_the_budget_is_not_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, budget: float, rounds: int
+) -> None:
+    """Five arms, a second each: half a round would be boots that no comparison can use."""
+    slow = SlowBoots()
+    monkeypatch.setattr(time, "monotonic", slow.monotonic)
+    profile = suite.changed(SMALL, boots=1, most_boots=9, budget=budget, workloads=("sha256",), iterations=1)
+    ready = replace(prepared(profile), executor=slow)
+    outcome = campaign.measure(ready, tmp_path / "r")
+    boots = store.load(tmp_path / "r").boots
+    assert outcome.reason == "budget"
+    assert outcome.rounds >= rounds
+    assert len(boots) == 5 * rounds
+    again = campaign.measure(ready, tmp_path / "r")
+    assert again.reason == "budget"
+    assert store.load(tmp_path / "r").boots == boots
+
+
+@pytest.mark.parametrize("emulated", [False, True])
+@pytest.mark.parametrize("name", sorted(suite.profiles()))
+def test_every_profile_fits_its_budget_or_says_what_does(
+    name: str, emulated: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On two CPUs, with KVM and without."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    made = laid_out(suite.profile(name), emulated=emulated)
+    if (name, emulated) == ("paper", True):
+        with pytest.raises(UsageError) as refused:
+            estimate.check_budget(made)
+        fitting = re.findall(r"--profile (\S+?)`", str(refused.value.hint))
+        assert fitting == ["paper-small"]
+        made = laid_out(suite.profile(fitting[0]), emulated=emulated)
     estimate.check_budget(made)
-    assert estimate.seconds(made, profile.boots) > 0
-    if name == "quick":
-        assert profile.budget <= 1800
+    assert estimate.seconds(made, made.profile.boots) > 0
+
+
+def test_the_profile_for_half_an_hour_ends_in_half_an_hour_with_every_storage() -> None:
+    for emulated in (False, True):
+        made = laid_out(suite.profile("quick"), emulated=emulated)
+        assert made.profile.budget <= 1800
+        assert made.profile.boots >= FEWEST_BOOTS
+        assert made.profile.control
         assert {c.storage for c in made.configs} == {"virtio-blk", "virtio-scsi", "nvme"}
+        assert all(any(w.disk for w in c.workloads) for c in made.configs)
+        # A sixth of the time is left for a machine that is not as quick as the one of the estimate.
+        assert estimate.seconds(made, made.profile.boots) < made.profile.budget * 5 / 6
+
+
+def test_without_kvm_the_time_of_each_workload_of_the_short_profiles_was_measured() -> None:
+    for name in ("quick", "paper-small"):
+        for workload in suite.chosen(suite.profile(name), suite.workloads()):
+            assert workload.emulated > 0 or workload.parse == "fio", workload.name
 
 
 def test_what_cannot_fit_is_refused_with_what_would() -> None:
-    profile = suite.changed(suite.profile("quick"), seconds=60.0)
+    profile = suite.changed(suite.profile("quick"), seconds=15.0)
     made = plan.make(profile, suite.chosen(profile, suite.workloads()), list(Mode), where="guest", seed=0)
     with pytest.raises(UsageError, match="the budget is 30 minutes") as refused:
         estimate.check_budget(made)
     assert refused.value.hint is not None
     needed = float(refused.value.hint.split("--budget ")[1].split(",")[0])
     estimate.check_budget(replace(made, profile=suite.changed(profile, budget=needed)))
+    boots = int(refused.value.hint.split("--boots ")[1].split(" ")[0])
+    assert f"(a verdict needs {FEWEST_BOOTS})" in refused.value.hint
+    estimate.check_budget(replace(made, profile=suite.changed(profile, boots=boots)))
 
 
 def test_without_kvm_the_estimate_is_longer() -> None:
@@ -229,11 +307,8 @@ def test_daemons_of_a_workload_are_ended_on_the_host(tmp_path: Path) -> None:
     profile = suite.changed(SMALL, workloads=("daemon",), modes=(Mode.NOSEV,), boots=1, most_boots=1)
     wish = Wish(profile, where="host", suite_file=tmp_path / "own.toml")
     assert campaign.measure(campaign.prepare(wish), tmp_path / "r").failures == []
-    process = Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}/stat")
-    deadline = time.monotonic() + 60
-    while process.exists() and process.read_text().split()[2] != "Z":  # a signal takes its time on a busy host
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    pid = int((tmp_path / "pid").read_text())
+    until(lambda: procfs.thread_state(pid, pid) in ("", "Z", "X"), "the daemon still runs")
 
 
 OWN_SUITE = """
@@ -295,12 +370,8 @@ def test_killed_and_resumed_gives_the_same_result(tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "sevkit", "bench", "run", *options, "--json"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL, env=environment) as process:
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            records = output / store.RECORDS
-            if records.exists() and records.read_bytes().count(b"\n") > 25:
-                break
-            time.sleep(0.02)
+        records = output / store.RECORDS
+        until(lambda: records.exists() and records.read_bytes().count(b"\n") > 25, "nothing is recorded")
         process.send_signal(signal.SIGKILL)
     before = store.load(output)
     assert len(before.samples) > 0
@@ -380,6 +451,52 @@ def test_as_published_takes_the_study_s_commands() -> None:
     assert {(c.vcpus, c.memory_mib) for c in made.configs} == {(16, 16384)}
 
 
+def shell(command: str, timeout: float) -> CommandResult:
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, timeout=timeout, check=False)
+    return CommandResult(done.returncode, done.stdout, done.stderr)
+
+
+def test_bash_tells_the_time_where_there_is_one() -> None:
+    assert place.find_clock(shell) == place.CLOCKS["bash"]
+
+    def bare(command: str, timeout: float) -> CommandResult:
+        return CommandResult(127, b"", b"not found") if "bash" in command else shell(command, timeout)
+
+    assert place.find_clock(bare) == place.CLOCKS["date"]
+
+
+@pytest.mark.parametrize("name", ["bash", "date", "uptime"])
+def test_each_clock_times_a_command_and_keeps_its_status_and_output(name: str) -> None:
+    clock = place.CLOCKS[name]
+    setup = "export WORD='it''s a \"word\"'; "
+    good = suite.Workload("w", "w", "f", 'printf "%s\\n" "$WORD"; sleep 0.1', parse="time")
+    measured = place.run_timed(shell, clock, setup, good)
+    assert 0.08 < measured.seconds <= measured.host_seconds + 0.02
+    assert measured.raw == b'its a "word"\n'
+    with pytest.raises(GuestError, match="failed with status 3"):
+        place.run_timed(shell, clock, setup, replace(good, command="(exit 3)"))
+    assert place.command_seconds(shell, clock) >= 0
+
+
+def test_the_cpu_time_of_others_is_that_of_all_without_the_campaign_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    readings = iter([(0.0, 100.0, 10.0), (10.0, 115.0, 20.0), (20.0, 130.0, 36.0), (20.0, 130.0, 36.0)])
+    monkeypatch.setattr(environment.Others, "_read", staticmethod(lambda: next(readings)))
+    others = environment.Others()
+    assert [others.cpus() for _ in range(3)] == [0.5, 0.0, 0.0]
+
+
+def test_the_cpu_time_of_a_child_is_the_campaign_s_own_while_it_runs_and_after() -> None:
+    code = "import time\nwhile time.process_time() < 0.3: pass\nprint(flush=True)\ninput()"
+    _, _, before = environment.Others._read()
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        _, _, during = environment.Others._read()
+        child.communicate(b"\n")
+    _, _, after = environment.Others._read()
+    assert before + 0.25 < during <= after
+
+
 def test_failures_are_not_measured_again_on_resumption() -> None:
     done = Done(failed={("c0.b0.sev", "w")})
     made = prepared().plan
@@ -435,9 +552,13 @@ def test_short_samples_are_told(tmp_path: Path) -> None:
     assert "short" in {f.file for f in findings}
 
 
-@pytest.mark.parametrize(("seconds", "word"), [(0.5, "500ms"), (60, "60000ms"), (1.2345, "1234ms")])
-def test_fio_is_given_milliseconds_since_it_takes_a_fraction_for_no_limit(seconds: float, word: str) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "word", "ramp"),
+    [(0.5, "500ms", "500ms"), (60, "60000ms", "1000ms"), (1.2345, "1234ms", "1000ms")],
+)
+def test_fio_is_given_milliseconds_since_it_takes_a_fraction_for_no_limit(seconds: float, word: str, ramp: str) -> None:
     slot = prepared().plan.block(prepared().plan.configs[0], 0)[0]
     set_ = place.variables(slot, disk="/dev/vda", work="/tmp", seconds=seconds, scale=1)
     assert f"SECONDS_EACH={word} " in set_
+    assert f"RAMP_EACH={ramp} " in set_
     assert duration(word) == pytest.approx(seconds, abs=1e-3)

@@ -165,6 +165,19 @@ def test_a_busy_host_gets_no_verdict_and_is_named() -> None:
     assert effect(quiet.samples()).outcome is Ruling.WORSE
 
 
+@pytest.mark.parametrize(("others", "ruling"), [(0.9, Ruling.WORSE), (1.1, Ruling.REFUSED)])
+def test_the_cpus_of_others_count_and_not_the_load_that_a_campaign_makes_itself(others: float, ruling: Ruling) -> None:
+    """Threads that wait for the disk are in the load average: a campaign alone on two CPUs came to 4."""
+    made = Made(environment={"load": [4.0, 4.0, 4.0], "CPUs": 2, "own CPUs": 1, "other CPUs": others})
+    assert effect(made.samples()).outcome is ruling
+
+
+@pytest.mark.parametrize("others", ["much", [], float("nan"), -3, {"a": 1}])
+def test_a_figure_of_others_that_makes_no_sense_is_read_without_a_fall(others: Any) -> None:
+    at = Boot("x", Provenance.HARDWARE, environment={"other CPUs": others, "CPUs": 2})
+    assert not checks.busy([at])
+
+
 @pytest.mark.parametrize("load", ["much", [], [None], {"a": 1}, [1e400]])
 def test_a_load_that_makes_no_sense_is_read_without_a_fall(load: Any) -> None:
     at = Boot("x", Provenance.HARDWARE, environment={"load": load, "CPUs": 2})

@@ -23,6 +23,13 @@ def test_an_unbuilt_emulator_has_no_path(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_the_packages_are_named_without_installing_any(tmp_path: Path) -> None:
+    done = build(tmp_path, "--print-packages")
+    assert done.status == 0
+    assert {"gcc", "flex", "libglib2.0-dev"} <= set(done.text.split())
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -57,7 +57,7 @@ def test_secrets_differ_by_place_and_nonce() -> None:
 @pytest.mark.skipif(shutil.which("cpio") is None, reason="cpio is not installed")
 def test_the_archive_is_what_cpio_reads(tmp_path: Path) -> None:
     archive = cpio.pack([cpio.file("a/b/f", b"xyz", 0o755), cpio.link("a/l", "b/f"), cpio.directory("d")])
-    done = processes.run(["cpio", "-i", "--quiet"], stdin=archive, cwd=tmp_path, timeout=10)
+    done = processes.run(["cpio", "-i", "--quiet"], stdin=archive, cwd=tmp_path, timeout=60)
     assert done.status == 0, done.error_text
     assert (tmp_path / "a/b/f").read_bytes() == b"xyz"
     assert stat.S_IMODE((tmp_path / "a/b/f").stat().st_mode) == 0o755
@@ -127,14 +127,14 @@ class FakeAgent:
 
 def test_an_answer_is_found_behind_the_rest_of_another(tmp_path: Path) -> None:
     FakeAgent(tmp_path / "a", b"rest @0123 0 5 5\nxx@ID 7 4 3\no\n\0uerr")
-    done = AgentChannel(tmp_path / "a", lambda: True).run("x", timeout=5)
+    done = AgentChannel(tmp_path / "a", lambda: True).run("x", timeout=60)
     assert (done.status, done.stdout, done.stderr) == (7, b"o\n\0u", b"err")
 
 
 def test_a_dead_guest_and_a_slow_one_are_told_apart(tmp_path: Path) -> None:
     FakeAgent(tmp_path / "a", b"@ID 0 100 0\ncut")
     with pytest.raises(GuestError, match="gone"):
-        AgentChannel(tmp_path / "a", lambda: False).run("x", timeout=5)
+        AgentChannel(tmp_path / "a", lambda: False).run("x", timeout=60)
     server = socket.socket(socket.AF_UNIX)
     server.bind(str(tmp_path / "b"))
     server.listen()

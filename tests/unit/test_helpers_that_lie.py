@@ -169,9 +169,9 @@ def test_ssh_is_not_mistaken_for_the_command_that_it_runs(words: str, fake: Fake
     ssh = SshChannel(tmp_path, lambda: 22, Agent(lambda _: b""))  # type: ignore[arg-type]
     fake("ssh", f"echo '{words}' >&2; exit 255")
     with pytest.raises(GuestError, match="ssh into"):
-        ssh.run("true", timeout=10)
+        ssh.run("true", timeout=60)
     fake("ssh", "exit 255")
-    assert ssh.run("exit 255", timeout=10).status == 255
+    assert ssh.run("exit 255", timeout=60).status == 255
 
 
 def test_files_that_are_cut_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,7 +309,7 @@ def test_a_qemu_that_ends_with_0_at_once(fake: Fake, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("SEVKIT_QEMU", str(fake("qemu", words)))
     monkeypatch.setattr(image, "get", lambda *_, **__: image.expected("mini"))
     with pytest.raises(SevkitError) as caught:
-        QemuHypervisor().launch(GuestSpec(name="gone", memory_mib=128), timeout=20)
+        QemuHypervisor().launch(GuestSpec(name="gone", memory_mib=128), timeout=120)
     assert caught.value.exit_code == 5
 
 

@@ -113,7 +113,7 @@ def test_a_qemu_that_lies_about_its_memory_is_refused(blocks: str, view: str, tm
     path = tmp_path / "qmp"
     answers = {"qmp_capabilities": {}, "query-memdev": [], "info ramblock": BLOCK + blocks, "info mtree -f": view}
     with peer(path, [json.dumps(GREETING).encode() + b"\n"], answers), pytest.raises(SevkitError):
-        guest_map(path, timeout=5)
+        guest_map(path, timeout=60)
 
 
 class Liar:

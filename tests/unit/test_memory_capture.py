@@ -75,7 +75,7 @@ def test_what_gdb_says_with_status_0(words: str, error: type[Exception] | None, 
 
     (tmp_path / "whole").write_bytes(core([Load(0x1000, b"x" * 4096)]))
     gdb = tmp_path / "gdb"
-    sleeper = subprocess.Popen(["sleep", "60"])
+    sleeper = subprocess.Popen(["sleep", "600"])
     with LiveMemory(sleeper.pid) as live:
         words = words.format(data=next(part.start for part in live.stretches() if part.state == State.DATA))
     gdb.write_text(

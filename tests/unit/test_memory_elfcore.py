@@ -12,11 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sevkit import procfs
 from sevkit.errors import BadInputError
 from sevkit.memory.search.patterns import Pattern
 from sevkit.memory.search.scan import scan
 from sevkit.memory.sources.core import BEYOND, LEFT_OUT, CoreMemory
 from sevkit.memory.sources.elf import MAX_SEGMENTS, Core, parse
+from tests.support.waiting import PATIENCE, until
 from tests.unit.elf import Load, core, note, nt_file
 
 Write = Callable[[bytes], Path]
@@ -156,15 +158,17 @@ def test_whoever_wants_to_cut_a_core_waits_for_the_search_and_no_longer(write: W
             assert placed is not None
             if not placed.in_place:
                 pytest.skip("no lease is granted on this file system, or to this user")
-            code = f"import os; os.truncate({str(path)!r}, 100)"
-            with subprocess.Popen([sys.executable, "-c", code]) as cutter:
-                with pytest.raises(subprocess.TimeoutExpired):
-                    cutter.wait(1.5)
+            code = f"import os; print(flush=True); os.truncate({str(path)!r}, 100)"
+            with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as cutter:
+                assert cutter.stdout is not None
+                cutter.stdout.readline()
+                until(lambda: procfs.thread_state(cutter.pid, cutter.pid) == "S", "it does not wait")
+                assert cutter.poll() is None
                 assert path.stat().st_size > 100_000
                 again = memory.place(0x1000, 0x1010)
                 assert again is not None
                 assert not again.in_place  # from now on we read, and let the other go on
-                assert cutter.wait(20) == 0
+                assert cutter.wait(PATIENCE) == 0
         result = scan(memory, [Pattern(b"the-needle-in-it")])
         assert not result.hits
         assert not result.conclusive

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from sevkit.memory.sources.mappings import parse
 from sevkit.memory.sources.pagemap import PageMap, data_extents
 from sevkit.memory.sources.process import BEYOND_FILE, LiveMemory
 from tests.support.tools import needs_gdb
+from tests.support.waiting import until
 
 PIECES = ("sec", "ret-of-the-live-test-0815")
 SECRET = Pattern("".join(PIECES).encode())
@@ -139,11 +139,7 @@ def test_a_held_process_stands_still_and_goes_on_afterwards(target: Target) -> N
     with LiveMemory(target.pid, stop=True) as memory:
         assert state() == "t"
         assert scan(memory, [SECRET]).hits
-    for _ in range(100):
-        if state() != "t":
-            break
-        time.sleep(0.01)
-    assert state() in "SR"
+    until(lambda: state() in "SR", "the process does not go on")
 
 
 def test_a_process_that_ends_during_the_search_leaves_it_unfinished(target: Target) -> None:
@@ -158,7 +154,7 @@ def test_a_process_that_ends_during_the_search_leaves_it_unfinished(target: Targ
 
 
 def test_a_process_that_runs_another_program_is_noticed() -> None:
-    argv = ["/bin/sh", "-c", "read line; exec sleep 60"]
+    argv = ["/bin/sh", "-c", "read line; exec sleep 600"]
     with subprocess.Popen(argv, stdin=subprocess.PIPE) as process:
         try:
             assert process.stdin is not None
@@ -166,10 +162,10 @@ def test_a_process_that_runs_another_program_is_noticed() -> None:
                 memory.stretches()
                 process.stdin.write(b"\n")
                 process.stdin.flush()
-                for _ in range(200):
-                    if b"sleep" in Path(f"/proc/{process.pid}/cmdline").read_bytes()[:6]:
-                        break
-                    time.sleep(0.01)
+                until(
+                    lambda: b"sleep" in Path(f"/proc/{process.pid}/cmdline").read_bytes()[:6],
+                    "the shell runs no other program",
+                )
                 with pytest.raises(SourceGoneError):
                     memory.check()
         finally:
@@ -274,13 +270,12 @@ def test_gcore_that_takes_too_long_lets_the_process_go(target: Target, tmp_path:
         capture.capture(target.pid, tmp_path, timeout=0.05)
     assert list(tmp_path.iterdir()) == []
     os.kill(target.pid, signal.SIG_DFL)
-    for _ in range(300):
+
+    def goes_on() -> bool:
         status = Path(f"/proc/{target.pid}/status").read_text()
-        if "TracerPid:\t0" in status and "T (stopped)" not in status:
-            break
-        time.sleep(0.01)
-    else:
-        pytest.fail("the process is still stopped")
+        return "TracerPid:\t0" in status and "T (stopped)" not in status
+
+    until(goes_on, "the process is still stopped")
 
 
 def test_without_gdb_the_hint_names_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The mock hypervisor: two real processes, and what the host sees of the guest in one of them."""
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from sevkit.hypervisor.mock import hypervisor as mock
 from sevkit.hypervisor.mock.hypervisor import MockGuest, MockHypervisor
 from sevkit.hypervisor.mock.layout import SHARED_SIZE
 from sevkit.vocabulary import Mode, Provenance
+from tests.support.waiting import PATIENCE, until
 
 NONCE = b"nonce-of-this-test"
 Start = Callable[..., MockGuest]
@@ -165,7 +165,7 @@ def test_a_guest_that_dies_is_reported_and_takes_its_partner_along(launch: Start
     psutil.Process(guest.pid).kill()
     with pytest.raises(GuestError):
         guest.run("true")
-    soc.wait(10)
+    soc.wait(PATIENCE)
     assert not guest.alive()
 
 
@@ -179,10 +179,7 @@ def test_detached_guests_are_found_again_and_stopped() -> None:
             MockHypervisor().launch(GuestSpec(name="far", memory_mib=32))
     finally:
         mock.attach(registry.read("far")).stop()
-    deadline = time.monotonic() + 10
-    while guest.alive() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not guest.alive()
+    until(lambda: not guest.alive(), "the guest is not stopped")
     assert not registry.folder("far").exists()
 
 

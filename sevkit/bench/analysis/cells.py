@@ -77,7 +77,7 @@ def compared(series: Series, contrast: Contrast, rules: Rules, rounds: Sequence[
     found = stats.effect(*values(contrast, rounds), blocks=True) if rounds else None
     reasons = checks.doubts([at for arm in arms for at in arm.boots])
     if not rules.accept_confounds:
-        reasons += confounded(arms, contrast.ignore)
+        reasons += confounded(arms, contrast.ignore) + checks.caveats(arms)
     if len(rounds) < rules.fewest_boots:
         reasons = [*reasons, f"too few rounds with all of it: {len(rounds)}, a verdict needs {rules.fewest_boots}"]
     if found is not None and found.standard_error == 0:
@@ -89,9 +89,8 @@ def compared(series: Series, contrast: Contrast, rules: Rules, rounds: Sequence[
 
 def _unusable(arms: Sequence[Arm], rules: Rules) -> list[str]:
     """Why cells cannot be set against each other at all."""
-    found = []
-    if any((arm.values <= 0).any() for arm in arms):
-        found.append("values that are zero or below: a ratio has no meaning")
+    reason = checks.no_ratio(arms)
+    found = [] if reason is None else [reason]
     if len({(metric.unit, metric.direction) for arm in arms for metric in arm.metrics}) > 1:
         found.append("units or directions differ")
     if any(arm.blocks() is None for arm in arms):

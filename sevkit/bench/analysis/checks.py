@@ -1,7 +1,7 @@
 """What stands between two sets of samples and a verdict: confounds, provenance, order, drift, outliers, first runs."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -12,6 +12,10 @@ from sevkit.bench.model import Boot, Sample, SlotId
 from sevkit.vocabulary import Provenance
 
 BUSY = 0.5  # load of other programs per CPU of the host, above which numbers are about the neighbours
+
+_APART = np.log(1e100)
+# What the user chooses, so that rounds on several hosts have it in common.
+_SETTINGS = ("memory", "guest CPUs", "cache", "image", "accel", facts.WORK_SCALE)
 
 NO_VARIATION = "no variation at all between boots, as no measurement has: copied or rounded values"
 
@@ -99,7 +103,7 @@ def _shares(values: Mapping[str, int]) -> str:
 
 
 def busy(boots: Sequence[Boot]) -> list[str]:
-    """Whether other programs kept the host busy when these boots came up."""
+    """Whether other programs kept the host busy until these boots had come up, and while those before them measured."""
     loads = [load_of(at) for at in boots]
     high = [load for load in loads if load > BUSY]
     if not high:
@@ -108,9 +112,14 @@ def busy(boots: Sequence[Boot]) -> list[str]:
 
 
 def load_of(at: Boot) -> float:
-    """The load of the last minute per CPU of the host without the campaign's own; 0 where it is not known."""
-    load, cpus, own = (at.environment.get(key) for key in ("load", "CPUs", "own CPUs"))
+    """The CPUs that others used, per CPU of the host; 0 where nothing is known.
+
+    Results of older versions have the load of the last minute alone: then it is that without the campaign's own.
+    """
+    others, load, cpus, own = (at.environment.get(key) for key in ("other CPUs", "load", "CPUs", "own CPUs"))
     try:
+        if others is not None:
+            return max(0.0, float(others)) / float(cpus) if cpus else 0.0
         return max(0.0, float(load[0]) - float(own or 1)) / float(cpus) if load and cpus else 0.0
     except (TypeError, ValueError, LookupError, ZeroDivisionError):
         return 0.0
@@ -118,10 +127,47 @@ def load_of(at: Boot) -> float:
 
 def doubts(boots: Sequence[Boot]) -> list[str]:
     """Why no verdict may rest on these boots, whatever else the user accepts."""
-    found = {at.doubt for at in boots if at.doubt}
+    found = {at.standing.doubt for at in boots if at.standing.doubt}
     if any(at.provenance is Provenance.HARDWARE and at.facts.get("accel") == "tcg" for at in boots):
         found.add("guests under TCG are no results of hardware")
     return sorted(found)
+
+
+def caveats(arms: Sequence[Arm]) -> list[str]:
+    """What forbids a verdict unless the user accepts it, besides differences between the arms."""
+    boots = [at for arm in arms for at in arm.boots]
+    found = dict.fromkeys(at.standing.caveat for at in boots if at.standing.caveat)
+    for arm in arms:
+        workload = arm.samples[0].workload
+        if lost := max(at.standing.lost.get(workload, 0) for at in arm.boots):
+            # Those that failed may be those that took too long: the rest would flatter the mode.
+            found[f"{workload} failed in {lost} boots of {arm.name}: those that ended are no fair sample"] = None
+        found |= dict.fromkeys(_two_configurations(arm))
+    silent = [at for at in boots if at.facts and SlotId.parse(at.identity) is None]
+    silent = [at for at in silent if at.provenance is not Provenance.MOCK and not set(facts.OF_GUESTS) <= set(at.facts)]
+    if silent:
+        what = ", ".join(key for key in facts.OF_GUESTS if any(key not in at.facts for at in silent))
+        found[f"imported files do not say in what guests they were measured ({what})"] = None
+    return list(found)
+
+
+def no_ratio(arms: Sequence[Arm]) -> str | None:
+    """Why a ratio of the values has no meaning, if so."""
+    for arm in arms:
+        if (arm.values <= 0).any():
+            return f"{arm.name} has values that are zero or below: a ratio has no meaning"
+    ends = [np.log([arm.values.min(), arm.values.max()]) for arm in arms]
+    if np.ptp(ends) > _APART:
+        return "values that are more than 1e100 times apart: they are no measurements of one thing"
+    return None
+
+
+def _two_configurations(arm: Arm) -> Iterator[str]:
+    """The settings in which the boots of an arm differ: their mean is about neither."""
+    for key in _SETTINGS:
+        counts = Counter(value for at in arm.boots if (value := at.facts.get(key)) is not None)
+        if len(counts) > 1:
+            yield f"{arm.name} was measured in several configurations: {key} is {_shares(counts)}"
 
 
 def mislabelled(arm: Arm) -> str | None:

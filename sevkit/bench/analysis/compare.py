@@ -94,7 +94,7 @@ def _pair(series: Series, base: Arm, other: Arm, rules: Rules) -> Comparison:
 
 def _obstacles(base: Arm, other: Arm, rules: Rules, counts: tuple[int, int]) -> tuple[list[str], list[str]]:
     """Why there may be no verdict, and the confounds that the user accepted."""
-    confounds = checks.confounds(base.samples, other.samples)
+    confounds = checks.confounds(base.samples, other.samples) + checks.caveats((base, other))
     reasons = checks.doubts((*base.boots, *other.boots)) + ([] if rules.accept_confounds else confounds)
     accepted = [f"accepted: {reason}" for reason in confounds] if rules.accept_confounds else []
     known = base.knows_boots and other.knows_boots
@@ -107,9 +107,8 @@ def _obstacles(base: Arm, other: Arm, rules: Rules, counts: tuple[int, int]) -> 
 
 
 def _unusable(base: Arm, other: Arm) -> str | None:
-    for arm in (base, other):
-        if (arm.values <= 0).any():
-            return f"{arm.name} has values that are zero or below: a ratio has no meaning"
+    if (reason := checks.no_ratio((base, other))) is not None:
+        return reason
     metrics = (*base.metrics, *other.metrics)
     for what, found in (
         ("units", {metric.unit for metric in metrics}),

@@ -142,6 +142,11 @@ class Comparison:
         """Whether the other arm is the same mode measured again: an A/A control."""
         return self.base.mode == self.other.mode and self.other.name.endswith(AGAIN)
 
+    @property
+    def looks(self) -> int:
+        """How often one could look at the numbers before the measurement went on."""
+        return max((at.standing.looks for arm in (self.base, self.other) for at in arm.boots), default=1)
+
     def refused(self, reasons: Sequence[str]) -> "Comparison":
         """The comparison without a right to a verdict."""
         return replace(self, outcome=Ruling.REFUSED, reason="; ".join(reasons))

@@ -37,6 +37,7 @@ _NO_VARIANCE = 1e-24
 _GRID = 160  # quantiles of the chi-square distribution over which power is averaged
 _HALVINGS = 20  # of an interval of some hundred standard errors: to a thousandth of one
 _MOST_BOOTS = 200
+_FARTHEST = 700.0  # the largest logarithm that is shown as a ratio: a double holds e^709
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ class Effect:
     def interval(self, confidence: float = CONFIDENCE) -> tuple[float, float]:
         """Bounds of the ratio, by the same t distribution as the test: it excludes 1 exactly when the test rejects."""
         reach = _t(0.5 + confidence / 2, self.df) * self.standard_error
-        return float(np.exp(self.log_ratio - reach)), float(np.exp(self.log_ratio + reach))
+        low, high = np.exp(np.clip([self.log_ratio - reach, self.log_ratio + reach], -_FARTHEST, _FARTHEST))
+        return float(low), float(high)
 
     @property
     def low(self) -> float:
@@ -86,7 +88,7 @@ class Effect:
         if self.standard_error == 0:
             return margin
         room = round(min(1e4, float(np.log1p(margin)) / self.standard_error), 1)
-        return expm1(_detectable_errors(self.df, tests, room) * self.standard_error)
+        return expm1(min(_FARTHEST, _detectable_errors(self.df, tests, room) * self.standard_error))
 
     def boots_for(self, change: float, tests: int = 1) -> int | None:
         """How many boots per arm show a ``change`` with 80 % probability, from this pilot; None for over 200.

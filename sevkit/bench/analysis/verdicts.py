@@ -15,14 +15,29 @@ def decide(found: list[Comparison], rules: Rules) -> list[Comparison]:
     groups = [[c for c in found if c.control], [c for c in found if not c.control]]
     adjusted = {key: value for group in groups for key, value in _corrected(group).items()}
     tests = {c.control: sum(d.effect is not None for d in group) for group in groups for c in group}
-    ready = [replace(c, p_holm=adjusted.get(id(c)), tests=max(1, tests[c.control])) for c in found]
+    ready = [
+        replace(
+            c,
+            p_holm=adjusted.get(id(c)),
+            tests=max(1, tests[c.control]) * c.looks,
+            warnings=(*c.warnings, *_looked(c)),
+        )
+        for c in found
+    ]
     controls = {c.series: c for c in ready if c.control and c.effect is not None}
     return [_judge(c, controls, rules) for c in ready]
 
 
+def _looked(c: Comparison) -> list[str]:
+    if c.looks == 1:
+        return []
+    return [f"the stopping rule was changed {c.looks - 1} times: p values are multiplied by {c.looks}"]
+
+
 def _corrected(group: Sequence[Comparison]) -> Mapping[int, float]:
+    """Each look at the numbers was a chance of a false verdict of its own (Bonferroni); rows are Holm's."""
     tested = [c for c in group if c.effect is not None]
-    values = stats.holm([c.effect.p_value for c in tested if c.effect is not None])
+    values = stats.holm([c.effect.p_value * c.looks for c in tested if c.effect is not None])
     return dict(zip((id(c) for c in tested), values, strict=True))
 
 

@@ -10,7 +10,7 @@ import json
 import queue
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -85,7 +85,7 @@ class Dask:
         self._check_workers(resource)
 
     def run(
-        self, plan: Plan, blocks: Sequence[Block], done: Done, emit: Emit, enough: Callable[[], bool]
+        self, plan: Plan, blocks: Iterable[Block], done: Done, emit: Emit, enough: Callable[[], bool]
     ) -> Iterator[Block]:
         """Run blocks in parallel, one per worker; the budget is checked with each record.
 

@@ -29,6 +29,7 @@ class Wish:
     suite_file: Path | None = None
     seed: int = 0
     pin: str | None = None
+    timeout: float | None = None  # seconds that a sample may take, instead of each workload's own limit
     mock_delay: float = 0.0
 
 
@@ -50,6 +51,8 @@ def prepare(wish: Wish, progress: Callable[[str], None] | None = None) -> Prepar
         profile = as_published(profile)
     known = suite.workloads(wish.suite_file)
     chosen = suite.chosen(profile, known)
+    if wish.timeout is not None:
+        chosen = [replace(workload, timeout=wish.timeout) for workload in chosen]
     setup = executors.Setup(
         where=wish.where,
         hypervisor=wish.hypervisor,
@@ -101,6 +104,7 @@ def measure(
     """Run or resume a campaign; raises UsageError or NoSpaceError if it cannot fit."""
     if scheduler is None:
         check(prepared)
+        prepared = _settled(prepared)
     else:
         estimate.check_budget(prepared.plan)
     title = f"Campaign {prepared.plan.profile.name}"
@@ -122,6 +126,17 @@ def measure(
         with _host_to_itself(prepared):
             prepared.executor.ready(prepared.plan.configs)
             return run(prepared.plan, store, campaign, Local(prepared.executor), report)
+
+
+def _settled(prepared: Prepared) -> Prepared:
+    """The campaign, checked again if KVM turns out not to run guests: before hours of building and measuring."""
+    if prepared.executor.tried() is not None:
+        return prepared
+    with _host_to_itself(prepared):
+        prepared.executor.settle()
+    prepared = replace(prepared, plan=replace(prepared.plan, emulated=prepared.executor.emulated))
+    check(prepared)
+    return prepared
 
 
 def _host_to_itself(prepared: Prepared) -> AbstractContextManager[None]:

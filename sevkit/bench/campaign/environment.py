@@ -1,8 +1,10 @@
 """The environment of a measurement: the published study's table and more, and the facts that two arms must share."""
 
+import contextlib
 import hashlib
 import os
 import platform
+import time
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -43,11 +45,40 @@ def of_host() -> dict[str, Any]:
     return {key: value for key, value in found.items() if value}
 
 
-def moment(own_cpus: int) -> dict[str, Any]:
-    """Values that change from boot to boot: load (and how many CPUs the campaign itself uses), free memory, clock."""
+class Others:
+    """How many CPUs other programs used between two readings: all CPU time of the host, without that of this campaign.
+
+    The load average cannot tell: it counts each of a guest's threads that waits for the disk, so that a campaign alone
+    on two CPUs came to a load of 4. Time that a hypervisor below took away (steal) counts as that of others.
+    """
+
+    def __init__(self) -> None:
+        self._last = self._read()
+
+    def cpus(self) -> float:
+        """The CPUs that others used since the last reading."""
+        before, self._last = self._last, self._read()
+        seconds, busy, own = (now - then for now, then in zip(self._last, before, strict=True))
+        return round(max(0.0, busy - own) / seconds, 2) if seconds > 0 else 0.0
+
+    @staticmethod
+    def _read() -> tuple[float, float, float]:
+        """The time, and seconds of CPU: used by all, used by this process and its descendants."""
+        times = psutil.cpu_times()  # user has the time of guests in it
+        busy = sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq", "steal"))
+        own = sum(os.times()[:4])  # with children that have ended
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                own += sum(child.cpu_times()[:4])
+        return time.monotonic(), busy, own
+
+
+def moment(own_cpus: int, others: float) -> dict[str, Any]:
+    """Values that change from boot to boot: load, the CPUs of the campaign and of others, free memory, clock."""
     load = os.getloadavg()
     return {
         "load": [round(value, 2) for value in load],
+        "other CPUs": others,
         "CPUs": psutil.cpu_count(),
         "own CPUs": own_cpus,
         "memory available MiB": psutil.virtual_memory().available >> 20,
@@ -56,11 +87,19 @@ def moment(own_cpus: int) -> dict[str, Any]:
 
 
 def host_facts() -> dict[str, str]:
-    """The host's share of the facts that two arms must have in common."""
+    """The host's share of the facts that two arms must have in common. What this host does not have is left out."""
+    optional = {
+        "microcode": cpu_info(_text("/proc/cpuinfo")).get("microcode"),
+        "governor": _text(_CPU0 / "cpu0/cpufreq/scaling_governor"),
+        "boost": _text(_CPU0 / "cpufreq/boost"),
+        "SMT": _text("/sys/devices/system/cpu/smt/control"),
+    }
     return {
         "host": platform.node(),
         "host kernel": platform.release(),
         "huge pages": _bracketed(_text("/sys/kernel/mm/transparent_hugepage/enabled")) or "unknown",
+        "sevkit": sevkit.__version__,
+        **{key: value for key, value in optional.items() if value},
     }
 
 

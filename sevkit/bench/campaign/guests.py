@@ -64,13 +64,24 @@ class GuestExecutor:
         self._firmware: Firmware | None = None
         self._quick_clock = False
         self._hypervisor: Hypervisor | None = None
+        self._others = environment.Others()
 
     @property
     def emulated(self) -> bool:
         """Whether guests run without KVM."""
+        return self.tried() is False  # a KVM that nobody has tried counts as one that works, until `settle`
+
+    def tried(self) -> bool | None:
+        """Whether guests run with KVM; None if nobody has tried: some hosts make a VM that runs no guest."""
         name = self._hypervisor.name if self._hypervisor is not None else self._wanted
-        # A KVM that nobody has tried yet counts as one that works: the first boot finds out.
-        return name == "emulated" or capabilities.kvm_verdict(capabilities.find_qemu()) is False
+        return False if name == "emulated" else capabilities.kvm_verdict(capabilities.find_qemu())
+
+    def settle(self) -> None:
+        """Boot the smallest guest if nobody has tried KVM: limits and estimates differ by a factor of ten."""
+        if self.tried() is not None:
+            return
+        hypervisor = self._hypervisor or select.make("qemu", self._progress)
+        hypervisor.launch(GuestSpec(name=f"bench-{os.getpid()}-kvm"), timeout=_BOOT_TIMEOUT).stop()
 
     def modes(self, wanted: Sequence[Mode]) -> tuple[list[Mode], dict[str, str]]:
         """The modes that one hypervisor runs here: of the available ones, the hypervisor with the most modes."""
@@ -93,6 +104,7 @@ class GuestExecutor:
         """Build the images now: the first boot's time must not include it."""
         for image in sorted({config.image for config in configs}):
             images.get(image, progress=self._progress)
+        self._others.cpus()  # what others did before, while this campaign waited for them, is of no concern
 
     def open(self, slot: Slot, identity: SlotId, *, steady: bool) -> "GuestPlace":
         """Boot the guests of a slot, each with a disk of random data."""
@@ -109,7 +121,7 @@ class GuestExecutor:
             started = time.monotonic()
             guests = launched(self._hypervisor, pool, specs)
             seconds = time.monotonic() - started
-            made = GuestPlace(guests, slot, identity, held, seconds, self._seconds, self._pin)
+            made = GuestPlace(guests, slot, identity, held, seconds, self._seconds, self._pin, self._others)
             if steady:
                 self._check_clock(made)
         except BaseException:
@@ -223,6 +235,7 @@ class GuestPlace:
         boot_seconds: float,
         seconds: float,
         pin: str,
+        others: environment.Others,
     ) -> None:
         self._guests = guests
         self._held = held
@@ -244,7 +257,20 @@ class GuestPlace:
         drives = sorted(Path(held.scratch.name).glob("*.img"))
         allocation = disks.allocated(drives[0]) if drives else "none"
         more = {"disk": allocation, "work scale": str(scale)}
-        self.boot = _boot(first, slot, identity, {**seen, **self._empty_command()}, pin, more)
+        moment = environment.moment(slot.config.vcpus * slot.config.guests, others.cpus())
+        self.boot = _boot(first, slot, identity, {**moment, **seen, **self._empty_command()}, pin, more)
+        self._missing = self._find_missing(slot.order)
+        self._installed: set[str] = set()
+
+    def _find_missing(self, workloads: Sequence[Workload]) -> frozenset[str]:
+        """The programs and devices that workloads need and the guest does not have: one question for all of them."""
+        programs = " ".join(sorted({name for w in workloads for name in w.needs}))
+        devices = " ".join(sorted({w.device for w in workloads if w.device}))
+        script = (
+            f"for name in {programs}; do command -v $name >/dev/null || echo $name; done; "
+            f"for name in {devices}; do test -e $name || echo $name; done"
+        )
+        return frozenset(self._shell(self._guests[0])(script, 20).text.split())
 
     def _empty_command(self) -> dict[str, Any]:
         """What a command that does nothing takes and counts: it is in every sample."""
@@ -257,25 +283,22 @@ class GuestPlace:
 
     def lacks(self, workload: Workload) -> str | None:
         """Why a workload cannot run in this image."""
-        if workload.device and self._shell(self._guests[0])(f"test -e {workload.device}", 20).status != 0:
+        if workload.device in self._missing:
             return f"the guest has no {workload.device}"
-        if not workload.needs:
-            return None
-        script = "; ".join(f"command -v {name} >/dev/null || echo {name}" for name in workload.needs)
-        missing = self._shell(self._guests[0])(script, 20).text.split()
+        missing = [name for name in workload.needs if name in self._missing]
         return f"the image has no {', '.join(missing)}" if missing else None
 
     def prepare(self, workload: Workload, slot: Slot, seconds: float) -> None:
-        """Copy programs into the guests and run the preparation."""
+        """Copy programs into the guests, each once per boot, and run the preparation."""
         del slot, seconds
+        new = [source for source in workload.sources if source not in self._installed]
         for guest in self._guests:
-            for source in workload.sources:
-                target = f"/tmp/{Path(source).stem}"  # noqa: S108 - in the guest
-                guest.put(sources.compiled(source), target)
-                place.run_untimed(self._shell(guest), "", f"installing {source}", f"chmod +x {target}")
+            for source in new:
+                guest.put(sources.compiled(source), f"/tmp/{Path(source).stem}")  # noqa: S108 - in the guest
             if workload.prepare:
                 what = f"preparing {workload.name}"
                 place.run_untimed(self._shell(guest), self._setup, what, workload.prepare, workload.timeout)
+        self._installed.update(new)
 
     def measure(self, workload: Workload, slot: Slot, iteration: int) -> list[Measured]:
         """One sample of each guest, all at the same time."""
@@ -358,7 +381,6 @@ def _boot(guest: Guest, slot: Slot, identity: SlotId, seen: dict[str, Any], pin:
     }
     avoidable = tuple(text for text in forced if text.startswith("firmware:"))
     surroundings = {
-        **environment.moment(own_cpus=config.vcpus * config.guests),
         **seen,
         "QEMU": facts["QEMU"],
         "firmware": facts["firmware"],

@@ -28,19 +28,29 @@ class HostExecutor:
     def __init__(self, *, seconds: float, pin: str = "") -> None:
         self._seconds = seconds
         self._pin = pin
+        self._others = environment.Others()
 
     def modes(self, wanted: Sequence[Mode]) -> tuple[list[Mode], dict[str, str]]:
         """The host has one mode: plain."""
         reasons = {str(mode): "--where host measures the host itself" for mode in wanted if mode is not Mode.NOSEV}
         return [Mode.NOSEV], reasons
 
+    def tried(self) -> bool | None:
+        """There are no guests whose speed depends on it."""
+        return True
+
+    def settle(self) -> None:
+        """Nothing to find out."""
+
     def ready(self, configs: Sequence[Config]) -> None:
-        """Nothing to build."""
+        """Nothing to build; what others did before the campaign is of no concern."""
+        del configs
+        self._others.cpus()
 
     def open(self, slot: Slot, identity: SlotId, *, steady: bool) -> "HostPlace":
         """Create a scratch directory in place of a boot."""
         del steady
-        return HostPlace(slot, identity, self._seconds, self._pin)
+        return HostPlace(slot, identity, self._seconds, self._pin, self._others)
 
     def environment(self) -> dict[str, Any]:
         """The host."""
@@ -52,7 +62,7 @@ class HostPlace:
 
     launch: Launch | None = None
 
-    def __init__(self, slot: Slot, identity: SlotId, seconds: float, pin: str) -> None:
+    def __init__(self, slot: Slot, identity: SlotId, seconds: float, pin: str, others: environment.Others) -> None:
         self._scratch = tempfile.TemporaryDirectory(prefix="sevkit-bench-", ignore_cleanup_errors=True)
         work = Path(self._scratch.name)
         disk = work / "disk.img"
@@ -66,7 +76,7 @@ class HostPlace:
         if needs_disk:
             known["disk"] = disks.allocated(disk)
         known[facts.WORK_SCALE] = str(place.SCALE)
-        surroundings = environment.moment(own_cpus=slot.config.vcpus)
+        surroundings = environment.moment(slot.config.vcpus, others.cpus())
         surroundings["command seconds"] = place.command_seconds(self._shell, self._clock)
         self.boot = Boot(str(identity), Provenance.HARDWARE, known, environment=surroundings)
 

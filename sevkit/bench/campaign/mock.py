@@ -53,6 +53,13 @@ class MockExecutor:
         """The mock runs all modes."""
         return list(wanted), {}
 
+    def tried(self) -> bool | None:
+        """There are no guests whose speed depends on it."""
+        return True
+
+    def settle(self) -> None:
+        """Nothing to find out."""
+
     def ready(self, configs: Sequence[Config]) -> None:
         """Nothing to build."""
 

@@ -13,7 +13,7 @@ from sevkit.bench.campaign.block import RAW, Done, Emit, run_block
 from sevkit.bench.campaign.place import Executor
 from sevkit.bench.campaign.plan import Config, Plan
 from sevkit.bench.model import Boot, Metric, Sample, SlotId, boot_from, sample_from
-from sevkit.bench.records import ClockJump, Failure, Skipped, SlotEnd, Stop, event_from
+from sevkit.bench.records import ClockJump, Failure, Skipped, SlotEnd, Stop, StoppingRule, event_from
 from sevkit.bench.store import Store
 from sevkit.errors import UsageError
 
@@ -48,9 +48,12 @@ class Scheduler(Protocol):
     """Runs blocks, here or elsewhere, and returns their records."""
 
     def run(
-        self, plan: Plan, blocks: Sequence[Block], done: Done, emit: Emit, enough: Callable[[], bool]
+        self, plan: Plan, blocks: Iterable[Block], done: Done, emit: Emit, enough: Callable[[], bool]
     ) -> Iterator[Block]:
-        """Run blocks; yields each when it is finished. ``enough`` says when the budget is spent."""
+        """Run blocks; yields each when it is finished. ``enough`` says when the budget is spent.
+
+        ``blocks`` is asked for the next one when that can start.
+        """
         ...
 
 
@@ -61,7 +64,7 @@ class Local:
         self._executor = executor
 
     def run(
-        self, plan: Plan, blocks: Sequence[Block], done: Done, emit: Emit, enough: Callable[[], bool]
+        self, plan: Plan, blocks: Iterable[Block], done: Done, emit: Emit, enough: Callable[[], bool]
     ) -> Iterator[Block]:
         """Run blocks in order; the budget is checked before each boot."""
         for config, boot in blocks:
@@ -99,6 +102,15 @@ class Recorder:
             self.boots[boot.identity] = boot
         elif (event := event_from(record)) is not None:
             self.events.append(event)
+
+    def begin(self, plan: Plan) -> None:
+        """Write the stopping rule down, unless it is the one that the campaign has already."""
+        profile = plan.profile
+        rounds = 1 + max((s.boot for s in self.samples if s.boot is not None), default=-1)
+        rule = StoppingRule(profile.most_boots, profile.budget, profile.target, rounds)
+        rules = [event for event in self.events if isinstance(event, StoppingRule)]
+        if not rules or not rules[-1].same(rule):
+            self.append(rule.record())
 
     @property
     def slots(self) -> list[SlotEnd]:
@@ -147,13 +159,15 @@ def run(
 ) -> Ending:
     """Measure until the stopping rule is met. Existing samples are not measured again."""
     recorder = Recorder(store, campaign)
+    recorder.begin(plan)
     state = _State(plan, recorder, report or (lambda _: None))
     reason, boot = "boots", 0
     while boot < plan.profile.most_boots:
         step = plan.profile.boots if boot == 0 else 1
         # Round by round, so that a budget that runs out leaves the same number of boots of every configuration.
         blocks = [(c, b) for b in range(boot, boot + step) for c in plan.round(b) if c.index not in state.finished]
-        for _ in scheduler.run(plan, state.wanted(blocks), state.done(), state.append, state.enough):
+        due = state.affordable(state.wanted(blocks))
+        for _ in scheduler.run(plan, due, state.done(), state.append, state.enough):
             if state.enough():
                 break
         boot += step
@@ -161,7 +175,7 @@ def run(
         if len(state.finished) == len(plan.configs):
             reason = "narrow"
             break
-        if state.enough() and (boot < plan.profile.most_boots or state.wanted(blocks)):
+        if (state.enough() or state.withheld) and (boot < plan.profile.most_boots or state.wanted(blocks)):
             reason = "budget"
             break
     _end(recorder, reason, boot)
@@ -185,6 +199,7 @@ class _State:
         self._recorder = recorder
         self._report = report
         self.finished: set[int] = set()
+        self.withheld = False  # whether a block was left out because it could not have ended within the budget
         self._earlier = sum(end.seconds for end in recorder.slots)
         self._started = time.monotonic()
         self._slots = 0
@@ -207,6 +222,27 @@ class _State:
     def enough(self) -> bool:
         """Whether the budget is spent."""
         return self.spent() > self._plan.profile.budget
+
+    def affordable(self, blocks: Iterable[Block]) -> Iterator[Block]:
+        """The blocks that can end within the budget, as long as those before them took; each is judged when it is due.
+
+        A block that is cut off has boots of some arms only, which no comparison within rounds can use. Those of the
+        least number of boots are tried in any case.
+        """
+        for config, boot in blocks:
+            if boot < self._plan.profile.boots or self.spent() + self._expected(config) <= self._plan.profile.budget:
+                yield config, boot
+            else:
+                self.withheld = True
+
+    def _expected(self, config: Config) -> float:
+        """The duration of a block of a configuration: the mean of its slots so far, for each arm."""
+        taken = [
+            end.seconds
+            for end in self._recorder.slots
+            if (slot := SlotId.parse(end.slot)) is not None and slot.config == config.index
+        ]
+        return len(self._plan.arms_of(config)) * sum(taken) / len(taken) if taken else 0.0
 
     def done(self) -> Done:
         """The measurements that exist already."""

@@ -18,7 +18,7 @@ _HEAD = re.compile(
     r"^(?:<[^>\n]{1,100}> )?(\S.{0,200}?): \(groupid=(\d+), jobs=\d+\): err= *(\d+)(?:\D.*?pid=(\d+))?", re.MULTILINE
 )
 _SIDE = re.compile(r"^ +(read|write|trim|mixed) *: (?:IOPS=|io=)", re.MULTILINE)
-_RATE = re.compile(r"IOPS=([\d.]+)([kMG]?), BW=([\d.]+)([KMGT]?i?B)/s .*?/(\d+)msec\)")  # fio 3
+_RATE = re.compile(r"IOPS=([\d.]+)([kMG]?), BW=([\d.]+)([kKMGT]?i?B)/s .*?/(\d+)msec\)")  # fio 3
 _RATE_2 = re.compile(r"bw=([\d.]+)([KMGT]?B)/s, iops=(\d+)([kMG]?), runtime= *(\d+)msec")
 _LATENCY = re.compile(
     r"^ +(?:<\S+> )?clat \((nsec|usec|msec)\): min= *\S+, max= *\S+, avg= *([\d.]+), stdev= *([\d.]+)", re.MULTILINE
@@ -30,7 +30,10 @@ _TOTALS_2 = re.compile(r"issued +: total=r=(\d+)/w=(\d+)/d=(\d+), short=r=(\d+)/
 _VERSION = re.compile(r"^(fio-\d[\w.+-]*)\s*$", re.MULTILINE)
 _NS = {"nsec": 1.0, "usec": 1e3, "msec": 1e6}
 _THOUSANDS = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9}
-_BYTES = {"B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_BYTES_2 = {"B": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}  # fio 2 writes KB for 1024 bytes
+# fio 3 begins with MB for 10^6 bytes where kb_base=1000 was given, else with MiB.
+_BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_BYTES |= {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _START = re.compile(r"^\S.{0,200}?: \(g=0\): (?:rw|ioengine)=", re.MULTILINE)
 _END = re.compile(r"^(?:Run status group|All clients:|Disk stats)", re.MULTILINE)
 
@@ -109,10 +112,10 @@ def _issued(block: str) -> tuple[dict[str, int], int]:
 def _side(name: str, text: str, issued: dict[str, int]) -> Side | None:
     first = text.partition("\n")[0]
     if new := _RATE.search(first):
-        rate, bandwidth = finite(new[1]) * _THOUSANDS[new[2]], finite(new[3]) * _BYTES[new[4][0]]
+        rate, bandwidth = finite(new[1]) * _THOUSANDS[new[2]], finite(new[3]) * _BYTES[new[4]]
         runtime = finite(new[5]) / 1000
     elif old := _RATE_2.search(first):
-        rate, bandwidth = finite(old[3]) * _THOUSANDS[old[4]], finite(old[1]) * _BYTES[old[2][0]]
+        rate, bandwidth = finite(old[3]) * _THOUSANDS[old[4]], finite(old[1]) * _BYTES_2[old[2][0]]
         runtime = finite(old[5]) / 1000
     else:
         raise ValueError(f"no rates in {first.strip()[:60]!r}")

@@ -6,10 +6,15 @@ from pathlib import PurePath
 from typing import Any
 
 from sevkit.bench import names
-from sevkit.bench.imports.given import BITS, Given, Value, metric, numbers, samples_of, settle
+from sevkit.bench.imports.given import BITS, Given, Value, numbers, proportioned, samples_of, settle
 from sevkit.bench.model import TIME, Boot, Sample
 from sevkit.errors import BadInputError
 
+_PYPERF_UNITS = {
+    "second": TIME,
+    "byte": replace(TIME, name="memory", unit="B"),
+    "integer": replace(TIME, name="count", unit="1"),
+}
 Reader = Callable[[Any, PurePath, Given], list[Sample]]
 
 
@@ -42,7 +47,7 @@ def hyperfine(document: Any, name: PurePath, given: Given) -> list[Sample]:
     for entry in document["results"]:
         command = str(entry.get("command", ""))
         parameters = {str(k): str(v) for k, v in (entry.get("parameters") or {}).items()}
-        words = names.from_name(command) if len(command) < 80 else names.Named("")
+        words = names.from_command(command)
         named = names.from_path(name)
         mode = names.from_name(parameters.get("mode", "")).mode or named.mode or words.mode
         settled = replace(named, mode=mode, workload=words.workload if many else named.workload)
@@ -57,7 +62,7 @@ def hyperfine(document: Any, name: PurePath, given: Given) -> list[Sample]:
 
 
 def pyperf(document: Any, name: PurePath, given: Given) -> list[Sample]:
-    """Read pyperf: one value per loop, of several processes."""
+    """Read pyperf: the values of all its processes. Processes of one boot are no boots."""
     samples: list[Sample] = []
     shared = document.get("metadata", {})
     for benchmark in document["benchmarks"]:
@@ -67,12 +72,11 @@ def pyperf(document: Any, name: PurePath, given: Given) -> list[Sample]:
             named = replace(named, workload=str(metadata["name"]))
         workload, storage, mode = settle(named, given, "benchmark")
         at = Boot(str(name), given.provenance, {"python": str(metadata.get("python_version", ""))})
-        unit = replace(TIME, unit={"second": "s", "byte": "B"}.get(metadata.get("unit", "second"), "s"))
-        for process, run in enumerate(benchmark.get("runs", [])):
-            samples += [
-                Sample(workload, storage, unit, mode, v, iteration=i, at=at, boot=process)
-                for i, v in enumerate(numbers(run.get("values", [])))
-            ]
+        unit = _PYPERF_UNITS[metadata.get("unit", "second")]
+        values = [value for run in benchmark.get("runs", []) for value in numbers(run.get("values", []))]
+        samples += [
+            Sample(workload, storage, unit, mode, v, iteration=i, at=at, boot=named.boot) for i, v in enumerate(values)
+        ]
     return samples
 
 
@@ -82,7 +86,7 @@ def pytest_benchmark(document: Any, name: PurePath, given: Given) -> list[Sample
     for entry in document["benchmarks"]:
         stats = entry["stats"]
         rounds = stats.get("data") or [stats["mean"]]
-        values.append(Value(names.from_name(str(entry["name"])).workload, TIME, numbers(rounds)))
+        values.append(Value(names.from_command(str(entry["name"])).workload, TIME, numbers(rounds)))
     return samples_of(values, name, given)
 
 
@@ -101,7 +105,7 @@ def phoronix(document: Any, name: PurePath, given: Given) -> list[Sample]:
     values = []
     for result in document["results"].values():
         title = " ".join(str(result.get(key) or "") for key in ("title", "arguments", "description")).strip()
-        unit = metric("result", str(result.get("scale", "")), higher=str(result.get("proportion", "HIB")) != "LIB")
+        unit = proportioned(str(result.get("scale", "")), result.get("proportion"))
         for system, entry in result.get("results", {}).items():
             runs = entry.get("all_results") or entry.get("raw_values") or [entry["value"]]
             values.append(Value(title, unit, numbers(runs), str(system)))

@@ -1,13 +1,14 @@
 """Results that programs print as text: sysbench, mbw, tinymembench; hyperfine's CSV; the Phoronix Test Suite's XML."""
 
 import csv
+import itertools
 import re
 from collections.abc import Callable
 from pathlib import PurePath
 from xml.etree import ElementTree as ET
 
 from sevkit.bench import names
-from sevkit.bench.imports.given import BITS, Given, Value, metric, numbers, samples_of
+from sevkit.bench.imports.given import BITS, Given, Value, metric, numbers, proportioned, samples_of
 from sevkit.bench.model import TIME, Direction, Metric, Sample
 from sevkit.errors import BadInputError
 
@@ -44,20 +45,37 @@ Reader = Callable[[str, PurePath, Given], list[Sample]]
 
 
 def sysbench(text: str, name: PurePath, given: Given) -> list[Sample]:
-    """Read one or more runs of sysbench in a file: the first rate of each run is one repetition."""
+    """Read one or more runs of sysbench in a file: the rate of each run, of file I/O those of reads and of writes."""
     if re.search(r"^(?:FATAL|ALERT):", text, re.MULTILINE):
         raise BadInputError("sysbench reports an error: a run that failed is no measurement")
     named = names.from_path(name)
-    for what, pattern, unit in _SYSBENCH_RATES:
-        found = re.findall(pattern, text)
-        if found:
-            workload = named.workload or f"sysbench_{what}"
-            return samples_of([Value(workload, metric(what, unit, higher=True), numbers(found))], name, given)
-    if counted := _SYSBENCH_COUNT.findall(text):
-        rates = [float(events) / float(seconds) for seconds, events in counted if float(seconds) > 0]
-        values = [Value(named.workload or "sysbench_events", metric("events", "1/s", higher=True), numbers(rates))]
-        return samples_of(values, name, given)
-    raise BadInputError("sysbench's output, but without a rate: was the run stopped?")
+    starts = [match.start() for match in _SYSBENCH.finditer(text)]
+    runs = [text[start:end] for start, end in itertools.pairwise([*starts, len(text)])]
+    several = len({_threads(run) for run in runs}) > 1
+    found: dict[tuple[str, Metric], list[str]] = {}
+    for run in runs:
+        for what, rate, unit in _sysbench_rates(run):
+            title = named.workload or f"sysbench_{what}"
+            title += f", {_threads(run) or 'unknown'} threads" if several else ""
+            found.setdefault((title, metric(what, unit, higher=True)), []).append(rate)
+    return samples_of([Value(title, kind, numbers(rates)) for (title, kind), rates in found.items()], name, given)
+
+
+def _sysbench_rates(run: str) -> list[tuple[str, str, str]]:
+    """What one run measured: name, rate, unit. A test that only writes prints a rate of 0 for reads."""
+    found = [(what, match[1], unit) for what, pattern, unit in _SYSBENCH_RATES if (match := re.search(pattern, run))]
+    files = [entry for entry in found if entry[0] in {"read", "written"} and float(entry[1]) > 0]
+    if files or found[:1]:
+        return files or found[:1]
+    counted = _SYSBENCH_COUNT.search(run)
+    if counted is None or not float(counted[1]):
+        raise BadInputError("sysbench's output, but without a rate: was the run stopped?")
+    return [("events", repr(float(counted[2]) / float(counted[1])), "1/s")]
+
+
+def _threads(run: str) -> str:
+    match = re.search(r"^Number of threads:\s*(\d{1,9})", run, re.MULTILINE)
+    return match[1] if match else ""
 
 
 def iperf3_text(text: str, name: PurePath, given: Given) -> list[Sample]:
@@ -124,8 +142,8 @@ def hyperfine_csv(text: str, name: PurePath, given: Given) -> list[Sample]:
     values = []
     for number, row in enumerate(csv.DictReader(text.splitlines()), 2):
         try:
-            command = names.from_name(str(row["command"])[:80])
-            system = row.get("parameter_mode") or str(row["command"])[:80]
+            command = names.from_command(str(row["command"]))
+            system = row.get("parameter_mode") or str(row["command"])
             values.append(Value(command.workload or "command", TIME, numbers([row["mean"]]), system))
         except (KeyError, BadInputError) as error:
             raise BadInputError(f"line {number}: {error}") from error
@@ -143,8 +161,7 @@ def phoronix_xml(text: str, name: PurePath, given: Given) -> list[Sample]:
     values = []
     for result in root.iter("Result"):
         parts = [result.findtext(key) or "" for key in ("Title", "Arguments", "Description")]
-        lower = (result.findtext("Proportion") or "").strip().upper() == "LIB"
-        unit = metric("result", (result.findtext("Scale") or "").strip(), higher=not lower)
+        unit = proportioned((result.findtext("Scale") or "").strip(), result.findtext("Proportion"))
         for entry in result.iter("Entry"):
             runs = [run for run in (entry.findtext("RawString") or "").split(":") if run.strip()]
             runs = runs or [entry.findtext("Value") or ""]

@@ -1,23 +1,24 @@
 """Rules for sevkit's own results directories."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from sevkit.bench import store
+from sevkit.bench import results, store
 from sevkit.bench.analysis import checks
 from sevkit.bench.analysis.compare import arms_of, compare
 from sevkit.bench.analysis.comparison import FEWEST_BOOTS, Arm, Comparison, Ruling
 from sevkit.bench.factors import CONDITION
 from sevkit.bench.lint.rules import Finding, Report, Severity
-from sevkit.bench.model import Sample
-from sevkit.bench.records import ClockJump, Failure, Stop
+from sevkit.bench.model import Sample, SlotId
+from sevkit.bench.records import ClockJump, Discarded, Failure, StoppingRule
 
 _SHELL_SHARE = 0.01
 
 
 def check(folder: Path, report: Report) -> None:
     """Add all findings on a results directory."""
-    campaign = store.load(folder)
+    campaign = results.read(folder)
     check_loaded(campaign, compare(campaign.samples), report)
 
 
@@ -41,7 +42,7 @@ def check_loaded(campaign: store.Campaign, comparisons: Sequence[Comparison], re
         if len({arm.mode for arm in arms.values()}) == len(arms) and not (imported or switched):
             boots = _boots(arms.values())
             report.findings.append(Finding("no-control", Severity.WARNING, title, "no A/A control", "--control", boots))
-    report.findings += _warmups(campaign.samples)
+    report.findings += _warmups(campaign)
     report.findings += _short(campaign.samples)
     if changed := store.changed_raw(campaign):
         message = f"{len(changed)} raw outputs are missing or were changed after they were recorded, first {changed[0]}"
@@ -67,13 +68,31 @@ def _campaign(campaign: store.Campaign) -> Iterator[Finding]:
         yield Finding(
             "unchained", Severity.WARNING, store.HEADER, message, "measure again; sevkit chains what it writes"
         )
+    yield from _chosen(campaign)
     planned = campaign.header.get("origin") == "run"
-    if planned and not campaign.of_kind(Stop):
+    if planned and not results.ended(campaign):
         fix = "give the same `bench run` again: it goes on where it stopped"
         yield Finding("unfinished", Severity.WARNING, store.HEADER, "the campaign has not ended", fix)
     if campaign.header.get("as_published"):
         fix = "only compare with the published numbers"
         yield Finding("as-published", Severity.ERROR, store.HEADER, "measured with --as-published", fix)
+
+
+def _chosen(campaign: store.Campaign) -> Iterator[Finding]:
+    """What was measured again, or longer than planned: whoever chooses may have seen the numbers."""
+    if taken := campaign.of_kind(Discarded):
+        slots = [SlotId.parse(event.slot) for event in taken]
+        counts = dict(Counter(slot.arm for slot in slots if slot is not None))
+        arms = ", ".join(f"{count} of {arm}" for arm, count in sorted(counts.items()))
+        message = f"boots were discarded before they measured, and taken again: {arms}"
+        severity = Severity.NOTE if len(counts) > 1 else Severity.WARNING
+        fix = "find out why boots of one mode come up unlike the others"
+        yield Finding("discarded-boots", severity, store.RECORDS, f"{message} ({taken[0].reason})", fix, counts)
+    if rules := campaign.of_kind(StoppingRule)[1:]:
+        rounds = [rule.rounds for rule in rules]
+        message = f"the stopping rule was changed after {', '.join(map(str, rounds))} rounds"
+        fix = "choose --most-boots, --target and --budget before the first boot; p values pay for each look"
+        yield Finding("rule-changed", Severity.NOTE, store.RECORDS, message, fix, {"rounds": rounds})
 
 
 def _boots(arms: Iterable[Arm]) -> dict[str, int]:
@@ -114,9 +133,13 @@ def _short(samples: list[Sample]) -> Iterator[Finding]:
             yield Finding("short-sample", Severity.NOTE, workload, message, fix, {"share": share})
 
 
-def _warmups(samples: list[Sample]) -> Iterator[Finding]:
-    measured = {s.workload for s in samples if s.at.provenance != "published" and s.family != "boot"}
-    warmed = {s.workload for s in samples if s.warmup}
+def _warmups(campaign: store.Campaign) -> Iterator[Finding]:
+    measured = {s.workload for s in campaign.samples if s.at.provenance != "published" and s.family != "boot"}
+    warmed = {s.workload for s in campaign.samples if s.warmup}
+    planned = campaign.header.get("plan")
+    entries = planned.get("workloads") if isinstance(planned, dict) else None
+    if isinstance(entries, dict):
+        warmed |= {name for name, entry in entries.items() if isinstance(entry, dict) and entry.get("warms_itself")}
     for workload in sorted(measured - warmed):
         yield Finding("no-warmup", Severity.NOTE, workload, "no warm-up was recorded", "warmups = 1")
 

@@ -88,6 +88,8 @@ RULES: dict[str, str] = {
     "busy-host": "other programs kept the host busy while it measured",
     "confounded": "the arms differ in more than the mode",
     "failed-cells": "some cells of the campaign failed",
+    "discarded-boots": "boots were taken again: of one mode only, or of several",
+    "rule-changed": "the stopping rule was changed when there were numbers to look at",
     "unfinished": "the campaign was not finished",
     "as-published": "the campaign keeps the study's mistakes on purpose",
 }

@@ -22,7 +22,7 @@ from sevkit.vocabulary import Mode
 @attacks_option
 @reporting
 def explain(name: str, mode: str, seed: int, mitigations: str | None, folder: Path | None) -> Result[Explained]:
-    """Tell the story of one attack in one mode, step by step, from an experiment in the software model.
+    """Explain one attack in one mode, step by step, by running it in the software model.
 
     Exits 0 when the outcome is as expected, 1 when it is not, 3 when it is inconclusive.
     """

@@ -17,8 +17,10 @@ _COMPONENTS = ("bootloader", "tee", "snp", "microcode", "fmc")  # of a TCB versi
 
 
 @click.command("list")
-@click.option("--generation", type=click.Choice(LINES, case_sensitive=False), help="What applies to these processors.")
-@click.option("--tcb", metavar="LIST", help="Their firmware: such as snp=24,microcode=219; with --generation.")
+@click.option(
+    "--generation", type=click.Choice(LINES, case_sensitive=False), help="Say what applies to these processors."
+)
+@click.option("--tcb", metavar="LIST", help="With --generation: firmware versions, such as snp=24,microcode=219.")
 @attacks_option
 @reporting
 def list_attacks(generation: str | None, tcb: str | None, folder: Path | None) -> Result[ListData]:

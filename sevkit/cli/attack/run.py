@@ -51,14 +51,18 @@ _OF_RUNNING = (
 
 @click.command()
 @click.argument("name")
-@click.option("--modes", metavar="LIST", help="With commas; strongest: that runs here. Default: nosev,sev if it can.")
-@click.option("--guest", "guest_name", metavar="NAME", help="Attack this guest of sevkit's, which runs already.")
+@click.option(
+    "--modes", metavar="LIST", help="Comma-separated modes, or strongest. Default: nosev, and sev where it runs."
+)
+@click.option("--guest", "guest_name", metavar="NAME", help="Attack a guest that is running (see `guest list`).")
 @level_option
 @click.option("--capture", type=click.Choice(["gcore", "live"]), default="gcore", show_default=True)
-@click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Keep the cores (secret data!) here.")
+@click.option(
+    "--keep", type=click.Path(file_okay=False, path_type=Path), help="Keep the core files (secret data!) here."
+)
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write an HTML report.")
-@click.option("--operator", help="With --report: who performed it.")
-@click.option("--ticket", help="With --report: what it was performed for.")
+@click.option("--operator", help="With --report: the name of who ran it.")
+@click.option("--ticket", help="With --report: the task that it was run for.")
 @click.option(
     "--sign",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -71,11 +75,11 @@ _OF_RUNNING = (
     default=180.0,
     show_default=True,
     metavar="SECONDS",
-    help="For a guest to come up.",
+    help="Limit for the start of a guest.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what would be performed and launched, and start nothing.")
-@click.option("--as-published", is_flag=True, help="Print the article's own commands, and what each gave here.")
-@click.option("--step", is_flag=True, help="Tell the experiment as it happens, key by key.")
+@click.option("--as-published", is_flag=True, help="Print the published commands, and what each printed here.")
+@click.option("--step", is_flag=True, help="Explain each step while the attack runs, and wait for a key.")
 @click.option("--seed", default=1, show_default=True, help="Seed of the software model.")
 @mitigations_option
 @hypervisor_option

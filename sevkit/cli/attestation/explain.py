@@ -31,7 +31,9 @@ _MOST_FIRMWARE = 64 << 20
 @click.option("--also-kernel", multiple=True, type=_PLACE, help="A kernel, or a folder of them, to try.")
 @click.option("--also-initrd", multiple=True, type=_PLACE, help="An initrd, or a folder of them, to try.")
 @click.option("--also-append", multiple=True, metavar="TEXT", help="A command line to try.")
-@click.option("--changes", type=click.IntRange(1, 4), default=3, show_default=True, help="Changed inputs at most.")
+@click.option(
+    "--changes", type=click.IntRange(1, 4), default=3, show_default=True, help="Maximum number of changed inputs."
+)
 @click.option("--max-vcpus", type=click.IntRange(1, 4096), default=512, show_default=True)
 @reporting
 def explain(**options: Any) -> Result[Explanation]:

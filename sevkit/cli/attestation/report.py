@@ -23,7 +23,7 @@ _PLACE = click.Path(exists=True, path_type=Path)
 
 @click.group("report")
 def command() -> None:
-    """Attestation reports of SEV-SNP guests: every field, and whether to believe them."""
+    """Show and verify attestation reports of SEV-SNP guests."""
 
 
 @command.command("show")
@@ -53,10 +53,10 @@ def show(file: Path) -> Result[ShownReport]:
     "--policy",
     "policy_file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Demands on the report (TOML or JSON).",
+    help="A policy: what the report must contain (TOML or JSON).",
 )
-@click.option("--root", "roots", multiple=True, type=_PLACE, help="A root to trust beside AMD's.")
-@click.option("--only-root", is_flag=True, help="Trust the roots of --root alone, not AMD's.")
+@click.option("--root", "roots", multiple=True, type=_PLACE, help="Trust this root certificate, too, besides AMD's.")
+@click.option("--only-root", is_flag=True, help="Trust only the root certificates of --root, not AMD's.")
 @click.option("--report-data", metavar="HEX", help="REPORT_DATA that the report must have; zeros follow if short.")
 @click.option("--at", metavar="TIME", help="Judge as of this time (ISO 8601), not of now.")
 @click.option("--fetch", is_flag=True, help="Fetch missing certificates from AMD's key distribution service.")

@@ -25,7 +25,7 @@ _MODES = [mode.value for mode in Mode if mode is not Mode.NOSEV]
 @click.option("--report", "report_file", type=_FILE, help="An attestation report; verify it first.")
 @click.option("--mode", type=click.Choice(_MODES), default="sev-snp", show_default=True, help="Kind of guest.")
 @click.option("--ignore", multiple=True, metavar="ID", help="A bulletin or CVE that does not count for the exit code.")
-@click.option("--physical", is_flag=True, help="Attacks with hands on the hardware count for the exit code too.")
+@click.option("--physical", is_flag=True, help="Attacks that need physical access count for the exit code, too.")
 @click.option(
     "--format",
     "form",

@@ -34,4 +34,4 @@ class _Group(LazyGroup):
 
 @click.command("bench", cls=_Group)
 def command() -> None:
-    """Benchmarks whose numbers can be believed: nosev against sev, sev-es and sev-snp, with intervals."""
+    """Measure and compare nosev, sev, sev-es and sev-snp, with confidence intervals and checks of the method."""

@@ -27,9 +27,9 @@ def rule_options(function: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             help="The change (0.02 = 2 %) below which two modes count as equivalent.",
         ),
-        click.option("--all-metrics", is_flag=True, help="Also what a workload is not mainly about (p50, p99 …)."),
+        click.option("--all-metrics", is_flag=True, help="Show secondary metrics, too (p50, p99 …)."),
         click.option("--mixed-provenance", is_flag=True, help="Compare results of different provenance."),
-        click.option("--accept-confounds", is_flag=True, help="Give verdicts although the arms differ otherwise too."),
+        click.option("--accept-confounds", is_flag=True, help="Give verdicts even if more than the mode differs."),
     ]
     for option in reversed(options):
         function = option(function)
@@ -47,12 +47,17 @@ def campaign_options(function: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Choice(["auto", "qemu", "emulated"]),
             default="auto",
             show_default=True,
-            help="One for all modes; auto takes the one that runs most of them.",
+            help="Used for all modes; auto: the one that runs most of them.",
         ),
         click.option("--boots", type=click.IntRange(1, 1000), help="Least number of boots of each arm."),
         click.option("--most-boots", type=click.IntRange(1, 1000), help="Most boots of each arm."),
         click.option("--iterations", type=click.IntRange(1, 10000), help="Samples of a workload in each boot."),
         click.option("--seconds", type=click.FloatRange(0.1), help="Length of a fio run."),
+        click.option(
+            "--timeout",
+            type=click.FloatRange(1, 604800),
+            help="The longest that one sample may take in seconds, instead of each workload's own limit.",
+        ),
         click.option("--budget", type=click.FloatRange(1), help="Stop after this many seconds."),
         click.option("--pin", help="CPUs for guests, like 2,3; auto; none."),
     ]
@@ -68,25 +73,21 @@ def rules_from(options: dict[str, Any]) -> Any:
     return Rules(**{**options, "baseline": Mode(options["baseline"])})
 
 
-def samples_in(results: Sequence[Path]) -> tuple[list[Any], list[SevkitError]]:
+def samples_in(folders: Sequence[Path]) -> tuple[list[Any], list[SevkitError]]:
     """The samples of results directories, and errors for damaged lines; raises BadInputError without samples."""
-    from sevkit.bench import store, twins
+    from sevkit.bench import results, store, twins
 
-    if len({path.resolve() for path in results}) < len(results):
+    if len({path.resolve() for path in folders}) < len(folders):
         raise UsageError("a results directory is given twice", hint="give each once: it is no repetition of itself")
-    samples: list[Any] = []
-    errors: list[SevkitError] = []
-    found: dict[str, list[Any]] = {}
-    for index, path in enumerate(results):
-        campaign = store.load(path)
-        found[str(path)] = campaign.samples
-        samples += store.renumbered(campaign.samples, index)
-        errors += damage(path, campaign)
-    twins.check(found)
+    campaigns = {str(path): results.read(path) for path in folders}
+    twins.check_works({name: campaign.header for name, campaign in campaigns.items()})
+    twins.check({name: campaign.samples for name, campaign in campaigns.items()})
+    samples = [s for index, c in enumerate(campaigns.values()) for s in store.renumbered(c.samples, index)]
+    errors = [error for name, campaign in campaigns.items() for error in damage(name, campaign)]
     if not samples:
         words = "no samples that can be read" if errors else "no samples yet"
         detail = "\n".join(error.message for error in errors[:5])
-        raise BadInputError(f"{', '.join(map(str, results))} holds {words}", detail=detail or None)
+        raise BadInputError(f"{', '.join(map(str, folders))} holds {words}", detail=detail or None)
     return samples, errors
 
 

@@ -13,25 +13,25 @@ from sevkit.result import Result
 
 
 @click.command("exits")
-@click.argument("results", type=DIRECTORY)
+@click.argument("folder", metavar="RESULTS", type=DIRECTORY)
 @reporting
-def command(results: Path) -> Result[Exits]:
-    """Say how often each workload of RESULTS left the guest, by reason, as the hypervisor counted it.
+def command(folder: Path) -> Result[Exits]:
+    """Count the VM exits of each workload in RESULTS by exit reason, as the hypervisor counted them.
 
     KVM's counters need root; the emulator counts for encrypted guests. The cost of one exit is in the exit-* workloads.
     """
-    from sevkit.bench import store
+    from sevkit.bench import results
     from sevkit.bench.analysis.exits import exits
 
-    campaign = store.load(results)
+    campaign = results.read(folder)
     rows = exits(campaign.samples)
     if not rows:
         raise BadInputError(
-            f"{results} holds no counters of a hypervisor",
+            f"{folder} holds no counters of a hypervisor",
             hint="measure guests with KVM as root, or encrypted guests in the emulator",
         )
     data: Exits = {"provenance": provenance_of(campaign.samples), "rows": rows}
-    errors = damage(results, campaign)
+    errors = damage(folder, campaign)
     return Result("bench exits", data, errors=errors, human=_print)
 
 

@@ -20,7 +20,7 @@ from sevkit.result import Result
 @click.option(
     "--provenance",
     type=PROVENANCE,
-    help="Where they were measured; published, the default: by others, as they say.",
+    help="Where they were measured. Default: published (measured by others).",
 )
 @reporting
 def command(

@@ -14,22 +14,23 @@ from sevkit.result import Result
 
 
 @click.command("merge")
-@click.argument("results", type=DIRECTORY, nargs=-1)
+@click.argument("folders", metavar="[RESULTS]...", type=DIRECTORY, nargs=-1)
 @rule_options
 @reporting
-def command(results: tuple[Path, ...], **options: Any) -> Result[Merged]:
+def command(folders: tuple[Path, ...], **options: Any) -> Result[Merged]:
     """Summarise RESULTS of several hosts: the mean ratio over hosts, and how much hosts differ (random effects).
 
     Each directory is compared by itself first; what is refused there is left out here, and named.
     """
-    from sevkit.bench import store, twins
+    from sevkit.bench import results, twins
     from sevkit.bench.analysis.compare import compare
     from sevkit.bench.analysis.merge import merge
 
-    if len({path.resolve() for path in results}) < 2:
+    if len({path.resolve() for path in folders}) < 2:
         raise UsageError("give the results of two hosts or more", hint="`sevkit bench compare R` is for one")
     rules = rules_from(options)
-    campaigns = {str(path): store.load(path) for path in results}
+    campaigns = {str(path): results.read(path) for path in folders}
+    twins.check_works({name: campaign.header for name, campaign in campaigns.items()})
     twins.check({name: campaign.samples for name, campaign in campaigns.items()})
     twins.check_hosts({name: campaign.boots.values() for name, campaign in campaigns.items()})
     kinds = sorted({str(s.at.provenance) for campaign in campaigns.values() for s in campaign.samples})

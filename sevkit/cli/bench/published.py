@@ -16,7 +16,7 @@ from sevkit.result import Result
 @click.option("--first-job-only", is_flag=True, help="Read fio as the article did: jobs[0] alone.")
 @reporting
 def command(output: Path | None, first_job_only: bool) -> Result[Published]:
-    """Show the published study's ratio tables beside what all jobs give, and figures of others."""
+    """Show the published study's ratios, the ratios over all fio jobs, and numbers of other publications."""
     from sevkit.bench.analysis import published
     from sevkit.bench.imports import write
 

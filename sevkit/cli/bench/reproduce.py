@@ -6,12 +6,13 @@ from typing import Any
 
 import click
 
-from sevkit.bench.payload import Reproduced, ReproducePlan
+from sevkit.bench.payload import BuildRow, Reproduced, ReproducePlan
 from sevkit.cli.bench import run
 from sevkit.cli.bench.common import FILE, MODE, campaign_options, write_text
 from sevkit.cli.bench.progress import Line
 from sevkit.cli.output import json_wanted, reporting
 from sevkit.errors import ExitCode, UsageError
+from sevkit.paths import cache_path
 from sevkit.result import Result
 
 
@@ -92,17 +93,42 @@ def _plan(prepared: Any) -> ReproducePlan:
         **run.plan_data(prepared),
         "to_fetch": [{"file": s.file, "sha256": s.sha256, "size": s.size} for s in fetched],
         "to_build": images,
+        "builds": [_build(name) for name in images],
         "notes": reproduce.notes(prepared.plan),
     }
 
 
+def _build(name: str) -> BuildRow:
+    from sevkit.bench.campaign import room
+    from sevkit.guest.image import parts
+
+    cost = room.COSTS[parts(name)[0]]
+    return {
+        "image": name,
+        "packages_mib": cost.packages_mib,
+        "building_mib": cost.building_mib,
+        "kept_mib": cost.kept_mib,
+        "seconds": cost.seconds,
+    }
+
+
 def _print_plan(data: ReproducePlan) -> Iterator[str]:
+    from sevkit.bench.campaign.estimate import span
+
     for source in data["to_fetch"]:
         yield f"fetch {source['file']}, {source['size'] >> 20} MiB, SHA-256 {source['sha256']}"
-    for name in data["to_build"]:
-        yield f"build the image {name} (minutes, once; not in the time below)"
+    for build in data["builds"]:
+        yield (
+            f"build the image {build['image']}, once: fetches {build['packages_mib']} MiB of packages, takes about "
+            f"{span(build['seconds'])} on two CPUs (not in the time below), {_gb(build['building_mib'])} while it is "
+            f"built, {_gb(build['kept_mib'])} afterwards, in {cache_path()}"
+        )
     yield from run.print_plan(data)
     yield from _notes(data["notes"])
+
+
+def _gb(mib: int) -> str:
+    return f"{mib / 1024:.1f} GiB"
 
 
 def _notes(notes: list[str]) -> Iterator[str]:

@@ -38,7 +38,7 @@ _MOST_BLOCKS = 12
 @click.option("--as-published", is_flag=True, help="Keep the study's mistakes, to compare with its numbers.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Decides the order of workloads, and the mock.")
 @click.option("--scheduler", help="Run on a cluster: the address of a Dask scheduler.")
-@click.option("--resource", default="", help="With --scheduler: what each block needs one of, as workers offer it.")
+@click.option("--resource", default="", help="With --scheduler: the Dask resource of which each block takes one.")
 @click.option("--mock-delay", type=click.FloatRange(0), default=0.0, hidden=True)
 @click.option("--dry-run", is_flag=True, help="Show the plan and measure nothing.")
 @reporting
@@ -118,6 +118,7 @@ def wish_from(options: dict[str, Any]) -> Any:
         suite_file=options["suite_file"],
         seed=options["seed"],
         pin=options["pin"],
+        timeout=options["timeout"],
         mock_delay=options["mock_delay"],
     )
 
@@ -147,6 +148,7 @@ def plan_data(prepared: Any) -> RunPlan:
         "warmups": plan.profile.warmups,
         "budget_seconds": plan.profile.budget,
         "target": plan.profile.target,
+        "kvm": prepared.executor.tried(),
         "estimated_seconds": round(estimate.seconds(plan, plan.profile.boots), 1),
         "order": order,
     }
@@ -163,11 +165,14 @@ def print_plan(data: RunPlan) -> Iterator[str]:
         yield f"  {config['label']}: {', '.join(config['workloads'])}"
     least, most = data["boots"]
     yield (
-        f"  {least} to {most} boots of each arm, {data['warmups']} warm-ups and {data['iterations']} samples in each; "
+        f"  {least} to {most} boots of each arm; samples per boot and workload: {data['iterations']}, "
+        f"warm-ups: {data['warmups']} (none of what warms itself); "
         f"until every interval is within {data['target']:.1%}, at most {data['budget_seconds']:.0f} s"
     )
     blocks = [list(group) for _, group in itertools.groupby(data["order"], lambda slot: slot.rpartition(".")[0])]
     duration = estimate.span(data["estimated_seconds"])
+    if data["kvm"] is None:
+        yield "  nobody has tried KVM since this machine booted; where it runs no guests, all takes ten times as long"
     yield f"  the first {least} boots of each arm take about {duration}, in this order:"
     for block in blocks[:_MOST_BLOCKS]:
         yield "    " + " ".join(block)
@@ -177,6 +182,7 @@ def print_plan(data: RunPlan) -> Iterator[str]:
 
 def measured(outcome: Any, prepared: Any, output: Path) -> tuple[Measured, list[SevkitError]]:
     """What was measured, and an error for each failure."""
+    from sevkit.bench import results
     from sevkit.bench.analysis.compare import compare
     from sevkit.bench.report import summarise
     from sevkit.bench.sentence import sentences
@@ -184,7 +190,7 @@ def measured(outcome: Any, prepared: Any, output: Path) -> tuple[Measured, list[
     errors: list[SevkitError] = [
         GuestError(f"{failure.cell}: {failure.message}", detail=failure.detail) for failure in outcome.failures
     ]
-    compared = compare(outcome.samples)
+    compared = compare(results.read(output).samples)  # as `compare` and `report` will read it
     return {
         "output": str(output),
         "stopped": outcome.reason,
@@ -227,12 +233,19 @@ def _print(data: Measured) -> Iterator[str]:
         yield "\n" + bench_tables.text(data["comparisons"])
         yield "\n" + " ".join(data["summary"])
     yield from ["", *data["sentences"]]
+    if any(row["verdict"] == "inconclusive" and not row["control"] for row in data["comparisons"]):
+        more = f"--most-boots {2 * data['rounds']} and a larger --budget"
+        yield f"for more verdicts: the same command with {more} goes on from here"
     yield f"\nresults: {data['output']}  (sevkit bench report {data['output']} --html report.html)"
 
 
 def print_head(data: Measured) -> Iterator[str]:
     """How much was measured, and what was not."""
-    why = {"narrow": "every interval is narrow enough", "budget": "the budget is spent", "boots": "all boots are done"}
+    why = {
+        "narrow": "every interval is narrow enough",
+        "budget": "the budget has no room for more",
+        "boots": "all boots are done",
+    }
     yield f"{data['samples']} samples (provenance: {', '.join(data['provenance'])}); {why[data['stopped']]}"
     for mode, reason in data["missing_modes"].items():
         yield f"not measured: {mode}: {reason}"

@@ -22,7 +22,7 @@ _CODES = {"accepted": ExitCode.DONE, "rejected": ExitCode.NO, "inconclusive": Ex
     "--policy",
     "policy_file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="More demands on the report (TOML or JSON).",
+    help="A policy: what else the report must contain (TOML or JSON).",
 )
 @click.option(
     "--interface",
@@ -39,8 +39,8 @@ def attest(
 ) -> Result[AttestedGuest]:
     """Ask a SEV-SNP guest for a report, judge it, and compare its measurement with the digest of its launch.
 
-    Exits 0 when it is accepted, 1 when it is rejected, 3 when the verdict stays open. A report of an emulated guest is
-    judged by the emulated chip's own root: it shows how attestation works, and is evidence of no hardware.
+    Exits 0 when it is accepted, 1 when it is rejected, 3 when the verdict is inconclusive. A report of an emulated
+    guest is judged by the emulated chip's own root: it shows how attestation works, and is evidence of no hardware.
     """
     from sevkit.attestation.ask import Interface
     from sevkit.attestation.attest import attest as ask

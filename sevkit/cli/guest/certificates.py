@@ -16,9 +16,9 @@ from sevkit.result import Result
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @reporting
 def certificates(name: str, folder: Path) -> Result[GuestCertificates]:
-    """Write the certificates that a guest's attestation reports are signed under to FOLDER.
+    """Write the certificate chain of a guest's attestation reports to FOLDER.
 
-    The files are vcek.pem, ask.pem and ark.pem: of sevkit's own chain, for emulated SEV-SNP guests. The chain of a real
+    The files are vcek.pem, ask.pem and ark.pem: sevkit's own chain, for emulated SEV-SNP guests. The chain of a real
     processor comes from AMD.
     """
     from cryptography import x509

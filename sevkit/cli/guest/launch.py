@@ -28,11 +28,16 @@ from sevkit.vocabulary import Mode
 
 @click.command()
 @click.option("--mode", type=click.Choice(list(map(str, Mode))), default="nosev", show_default=True)
-@click.option("--name", default="guest", show_default=True, help="With --count: NAME-1, NAME-2, …")
+@click.option("--name", default="guest", show_default=True, help="The guest's name; with --count: NAME-1, NAME-2, …")
 @click.option("--count", type=click.IntRange(1, 1000), default=1, show_default=True, help="Launch that many at once.")
 @click.option("--detach", is_flag=True, help="Leave the guest running when this command ends.")
 @click.option(
-    "--timeout", type=SECONDS, default=120.0, show_default=True, metavar="SECONDS", help="For a guest to come up."
+    "--timeout",
+    type=SECONDS,
+    default=120.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Limit for the start of a guest.",
 )
 @click.option("--dry-run", is_flag=True, help="Print the command line and launch nothing.")
 @click.option(

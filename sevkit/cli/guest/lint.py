@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("--cpu", metavar="FILE", help="Judge for the CPU of a CPUID dump or a saved host, not for this one.")
 @reporting
 def lint(files: tuple[str, ...], pids: tuple[int, ...], log: str | None, cpu: str | None) -> Result[LaunchLint]:
-    """What will fail in a launch, what weakens its protection, and what makes two launches no fair pair.
+    """Report what will fail in a launch, what weakens its protection, and why two launches cannot be compared.
 
     FILE is a script with a command line of QEMU, libvirt's log of a guest, or a domain's XML (virsh dumpxml); '-' is
     standard input. Exit status: 0 nothing fails and nothing weakens, 1 something does.

@@ -14,7 +14,7 @@ from sevkit.result import Result
 @click.command("list")
 @reporting
 def list_guests() -> Result[GuestList]:
-    """List the guests that run, whoever of this user's processes launched them."""
+    """List the running guests that this user has launched."""
     from sevkit.hypervisor import registry
 
     records = registry.running()

@@ -46,7 +46,11 @@ _OPTIONS = [
 
 _STORAGE_OPTIONS = [
     click.option("--storage", type=click.Choice(list(map(str, StorageKind))), default="none", show_default=True),
-    click.option("--disk", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Default: scratch."),
+    click.option(
+        "--disk",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="Image of the disk. Default: scratch.",
+    ),
     click.option("--disk-size", type=SIZE, default="256M", show_default=True, help="Size of a scratch disk: 256M, 4G."),
     click.option("--cache", default="none", show_default=True, help="QEMU cache mode of the disk."),
     click.option("--aio", default="threads", show_default=True, type=click.Choice(["threads", "native", "io_uring"])),
@@ -62,9 +66,16 @@ _MEDIA_OPTIONS = [
         "shares",
         type=click.Path(exists=True, file_okay=False, path_type=Path),
         multiple=True,
-        help="Show a folder in the guest, read-only, as it is now: at /mnt/NAME. The host sees it all.",
+        help="Copy a folder into the guest, read-only, at /mnt/NAME. The host can read it.",
     ),
-    click.option("-p", "--publish", "ports", metavar="HOST:GUEST", multiple=True, help="A guest's port, on 127.0.0.1."),
+    click.option(
+        "-p",
+        "--publish",
+        "ports",
+        metavar="HOST:GUEST",
+        multiple=True,
+        help="Forward a port of 127.0.0.1 to the guest.",
+    ),
     click.option("--outgoing", is_flag=True, help="Let the guest reach other machines."),
     click.option("--ssh-key", "ssh_keys", type=_FILE, multiple=True, help="A public key that may log in as root."),
 ]

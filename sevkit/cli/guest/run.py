@@ -28,7 +28,9 @@ from sevkit.vocabulary import Mode
 @click.command(cls=PassesOn)
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
 @click.option("--mode", type=click.Choice(list(map(str, Mode))), default="nosev", show_default=True)
-@click.option("--timeout", type=SECONDS, default=120.0, show_default=True, metavar="SECONDS", help="To come up.")
+@click.option(
+    "--timeout", type=SECONDS, default=120.0, show_default=True, metavar="SECONDS", help="Limit for the start."
+)
 @click.option("--command-timeout", type=SECONDS, default=3600.0, show_default=True, metavar="SECONDS")
 @click.option("-i", "--interactive", is_flag=True, help="Pass standard input to the command.")
 @click.option("--dry-run", is_flag=True, help="Print the command line and launch nothing.")

@@ -35,7 +35,9 @@ def resume(name: str) -> Result[GuestState]:
 
 @click.command()
 @click.argument("name")
-@click.option("--timeout", type=SECONDS, default=120.0, show_default=True, metavar="SECONDS", help="To come up.")
+@click.option(
+    "--timeout", type=SECONDS, default=120.0, show_default=True, metavar="SECONDS", help="Limit for the start."
+)
 @reporting
 def reboot(name: str, timeout: float) -> Result[Rebooted]:
     """Stop a guest and launch it again, detached, under the same name and as it was asked for.
@@ -58,7 +60,9 @@ def reboot(name: str, timeout: float) -> Result[Rebooted]:
 @click.command()
 @click.argument("name")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--timeout", type=SECONDS, default=600.0, show_default=True, metavar="SECONDS", help="To write it.")
+@click.option(
+    "--timeout", type=SECONDS, default=600.0, show_default=True, metavar="SECONDS", help="Limit for writing it."
+)
 @reporting
 def snapshot(name: str, file: Path, timeout: float) -> Result[SavedGuest]:
     """Save a guest's memory and devices to a new file; the guest goes on.
@@ -77,8 +81,10 @@ def snapshot(name: str, file: Path, timeout: float) -> Result[SavedGuest]:
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--name", help="Default: the name that it had.")
-@click.option("--timeout", type=SECONDS, default=120.0, show_default=True, metavar="SECONDS", help="To come up.")
+@click.option("--name", help="Name of the new guest. Default: the name that it had.")
+@click.option(
+    "--timeout", type=SECONDS, default=120.0, show_default=True, metavar="SECONDS", help="Limit for the start."
+)
 @reporting
 def restore(file: Path, name: str | None, timeout: float) -> Result[Rebooted]:
     """Start a guest, detached, from the file of a snapshot; several may start from one file."""

@@ -82,7 +82,7 @@ def _is_guests(path: str) -> bool:
 
 @click.command()
 @click.argument("name")
-@click.option("--follow", "-f", is_flag=True, help="Go on until the guest ends.")
+@click.option("--follow", "-f", is_flag=True, help="Print new output until the guest ends.")
 @reporting
 def log(name: str, follow: bool) -> Result[GuestLog] | None:
     """Show what a guest has printed on its console."""

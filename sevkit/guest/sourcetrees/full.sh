@@ -2,8 +2,11 @@
 # SOURCES has the tarballs. All arms of a campaign start from the same configured trees.
 set -e
 
+step() { echo "sevkit: $*"; }
+
 # unpack NAME FOLDER TARBALL [MEMBER...]: the tarball, or these members of its top folder, as /root/sources/FOLDER
 unpack() {
+    step "unpacking $1"
     folder=/root/sources/$1 tarball=$2
     shift 2
     mkdir -p "$folder"
@@ -13,10 +16,13 @@ unpack() {
         shift
     done
     tar -xf "$tarball" -C "$folder" --strip-components=1 --no-same-owner "$@"
+    step "configuring ${folder##*/}"
 }
 
 unpack linux "$SOURCES"/linux_*
 make -C /root/sources/linux defconfig
+# What `make clean` leaves: without it the first compilation would do more than those after it.
+make -C /root/sources/linux -j "$(nproc)" scripts prepare
 unpack llvm "$SOURCES"/llvm-toolchain-* llvm cmake third-party
 cmake -G Ninja -S /root/sources/llvm/llvm -B /root/sources/llvm/build -DCMAKE_BUILD_TYPE=Release
 unpack godot "$SOURCES"/godot_*

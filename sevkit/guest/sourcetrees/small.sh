@@ -2,8 +2,11 @@
 # a compiler takes twenty times as long. SOURCES has the tarballs. `compile.sh` is what a campaign times.
 set -e
 
+step() { echo "sevkit: $*"; }
+
 # unpack NAME TARBALL [OPTION...]: the tarball as /root/sources/NAME
 unpack() {
+    step "unpacking and configuring $1"
     folder=/root/sources/$1 tarball=$2
     shift 2
     mkdir -p "$folder"
@@ -41,6 +44,7 @@ unpack imagemagick "$SOURCES"/imagemagick_* --exclude='*/PerlMagick/demo/*' --ex
 echo "gcc -O2 -fopenmp -DHAVE_CONFIG_H -I. -Iconfig -Imagick -c coders/xc.c -o xc.o" > compile.sh
 
 for name in linux llvm/llvm godot imagemagick; do # what does not compile here would only fail in the guest
+    step "compiling a few files of ${name%%/*}"
     script=/root/sources/${name%%/*}/compile.sh
     (cd "/root/sources/$name" && sh -e "$script")
 done

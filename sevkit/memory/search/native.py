@@ -1,7 +1,7 @@
 """Python's interface to the compiled search: for literals (find.c), in memory that it reads itself (stream.c).
 
-Literals are also found where the border of two pages cuts them (edges.c). ``built`` is False where it was installed
-without a C compiler, or from other sources than these.
+Literals are also found where the border of two pages cuts them (edges.c). Of regular expressions it finds where matches
+may start (matcher.c). ``built`` is False where it was installed without a C compiler, or from other sources than these.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 from sevkit.memory.sources.base import PAGE, page_up
@@ -29,11 +30,14 @@ _SWEEP = 32  # bytes that a sweep for one literal covers in the time that examin
 _FEW = 256  # hits that the first buffer has room for
 _MORE = 64  # times as much room in the next attempt
 SOURCES = (
-    "30bd7edfe4c92c63e215754293df120a"  # identity of the C sources (hatch_build.py): others may take other arguments
+    "0a933d61582b2bde49f967e7782d534c"  # identity of the C sources (hatch_build.py): others may take other arguments
 )
+TESTS = 4  # places of a factor that are tested first, as in factors.h
 CUT = 1 << 32
 MOST_CUT = 256 << 10  # bytes of all literals: with more, preparing the search for cut ones takes too long
-_SPAN, _HIT, _RANGE = struct.Struct("QQQQiI"), struct.Struct("QQ"), struct.Struct("QQ")  # as in stream.c and find.h
+_SPAN, _HIT, _RANGE = struct.Struct("QQQQiI"), struct.Struct("QQ"), struct.Struct("QQQ")
+_SIGNED = struct.Struct("Qq")
+_NEAR = 64 << 10  # bytes  # as in stream.c and find.h
 
 
 class Span(NamedTuple):
@@ -56,15 +60,19 @@ def _load() -> ctypes.CDLL | None:
         library = ctypes.CDLL(path)
     except OSError:
         return None
-    pointer, number, wide = ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint64
+    pointer, text, number, wide = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint32, ctypes.c_uint64
     if not _fits(library):
         return None
     for name, result, arguments in (
-        ("finder_new", pointer, (pointer, ctypes.c_char_p, pointer, pointer, number, number, number)),
+        ("finder_new", pointer, (pointer, text, pointer, pointer, number, number, number)),
         ("finder_free", None, (pointer,)),
-        ("finder_cut", ctypes.c_int, (pointer, ctypes.c_char_p, pointer, number)),
-        ("edges_tell", ctypes.c_int, (ctypes.c_char_p, number)),
-        ("runs", wide, (ctypes.c_char_p, number, ctypes.c_int, pointer, wide, wide, pointer, wide)),
+        ("finder_cut", ctypes.c_int, (pointer, text, pointer, number)),
+        ("edges_tell", ctypes.c_int, (text, number)),
+        ("matcher_new", pointer, (text, pointer, text, text, number, pointer, text, wide, wide)),
+        ("borders", wide, (text, pointer, wide, wide, wide, pointer, wide)),
+        ("matcher_free", None, (pointer,)),
+        ("matcher_starts", wide, (pointer, pointer, wide, wide, pointer, wide)),
+        ("matcher_reaches", ctypes.c_int, (pointer, pointer, wide, wide, wide, wide)),
         ("find", wide, (pointer, pointer, wide, wide, wide, pointer, wide)),
         ("stream", wide, (pointer, pointer, pointer, pointer, number, pointer, wide, pointer, wide)),
     ):
@@ -161,39 +169,102 @@ def _collect(search: Callable[[ctypes.Array[ctypes.c_char], int], int], limit: i
     return [(start, literal) for start, literal in _HIT.iter_unpack(told)]
 
 
-class Runs:
-    """A sequence of byte sets, prepared for the search for its places (runs.c)."""
+class Factor(NamedTuple):
+    """A sequence of byte sets, the ``places`` in it to test first, and whether to search by skipping (runs.c)."""
 
-    def __init__(self, sequence: Sequence[frozenset[int]]) -> None:
-        assert 0 < len(sequence) < 256
-        self._size, self._same = len(sequence), len(set(sequence)) == 1
-        self._shift = b"".join(_shifts(sequence, place) for place in range(len(sequence)))
+    sequence: Sequence[frozenset[int]]
+    places: Sequence[int]
+    skip: bool
 
-    @property
-    def stride(self) -> float:
-        """The number of bytes of random memory for which one is examined, about."""
-        return sum(self._shift[-256:]) / 256
 
-    def places(self, data: memoryview, low: int, high: int, limit: int) -> list[tuple[int, int]] | None:
-        """Where it is in ``[low, high)``, as ranges (first, last) in order; None if there are more than ``limit``."""
+class Matcher:
+    """A regular expression, prepared for the search for places where a match may start; threads may share it.
+
+    Each match contains one of ``what``: factors, or literals. The automaton is packed as automaton.py does it; without
+    one, what is found is ``least`` to ``most`` bytes behind the start of the match.
+    """
+
+    def __init__(self, what: Sequence[Factor | bytes], automaton: bytes | None, least: int, most: int) -> None:
         assert _library is not None
-        found = ctypes.create_string_buffer(limit * _RANGE.size)
+        self._free = _library.sevkit_matcher_free
+        self._handle: int | None = None
+        self._rooms = threading.local()
+        factors = [each for each in what if isinstance(each, Factor)]
+        strings = [each for each in what if isinstance(each, bytes)]
+        self._finder = Finder(strings, groups(strings)) if strings else None
+        sets = b"".join(_bits(allowed) for each in factors for allowed in each.sequence)
+        sizes = (ctypes.c_uint32 * len(factors))(*(len(each.sequence) for each in factors))
+        tests = b"".join(bytes(each.places[:TESTS]).ljust(TESTS, b"\xff") for each in factors)
+        skip = bytes(each.skip for each in factors)
+        finder = self._finder._handle if self._finder else None  # noqa: SLF001 - another class of this module
+        count = len(factors)
+        self._handle = _library.sevkit_matcher_new(sets, sizes, tests, skip, count, finder, automaton, least, most)
+        if not self._handle:
+            raise MemoryError
+
+    def starts(self, data: memoryview, low: int, high: int, limit: int) -> list[tuple[int, int, int]] | None:
+        """Where matches in ``[low, high)`` may start, as ranges in order; None if there are more than ``limit``.
+
+        A range is (first start, last start, reach): no match that starts in it ends beyond ``reach``.
+        """
+        assert _library is not None
+        found = self._room(limit)
         held = ctypes.c_char.from_buffer(data)
         try:
             base = ctypes.addressof(held)
-            count = _library.sevkit_runs(self._shift, self._size, self._same, base, low, high, found, limit)
+            count = _library.sevkit_matcher_starts(self._handle, base, low, high, found, limit)
         finally:
             del held
-        return None if count > limit else list(_RANGE.iter_unpack(found.raw[: count * _RANGE.size]))
+        return None if count > limit else list(_RANGE.iter_unpack(memoryview(found)[: count * _RANGE.size]))
+
+    def _room(self, limit: int) -> ctypes.Array[ctypes.c_char]:
+        """The buffer of this thread: to make one for each call, or to copy all of it, takes as long as the search."""
+        found: ctypes.Array[ctypes.c_char] | None = getattr(self._rooms, "found", None)
+        if found is None or len(found) < limit * _RANGE.size:
+            found = self._rooms.found = ctypes.create_string_buffer(limit * _RANGE.size)
+        return found
+
+    def reaches(self, data: memoryview, first: int, last: int, covered: int) -> bool:
+        """Whether a match that starts in ``[first, last]`` may end beyond ``covered``."""
+        assert _library is not None
+        held = ctypes.c_char.from_buffer(data)
+        try:
+            base = ctypes.addressof(held)
+            return bool(_library.sevkit_matcher_reaches(self._handle, base, first, last, covered, len(data)))
+        finally:
+            del held
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None):
+            self._free(self._handle)
 
 
-def _shifts(sequence: Sequence[frozenset[int]], place: int) -> bytes:
-    """For each byte at this place: 0 if it fits, else the way to the nearest place before it where it does, or past."""
-    shifts = bytearray([place + 1] * 256)
-    for before in range(place + 1):
-        for byte in sequence[before]:
-            shifts[byte] = place - before
-    return bytes(shifts)
+def borders(automaton: bytes, data: memoryview, core_start: int, core_end: int) -> list[tuple[int, int]]:
+    """Parts of matches at the borders of pages in the core: (border, bytes before it, or minus the bytes behind it).
+
+    The memory has the same offset within a page as what it was copied from. A border at the end of the core belongs to
+    it, one at its start only if there is no memory before. If there are several within ``_NEAR``, the first one counts.
+    """
+    assert _library is not None
+    held = ctypes.c_char.from_buffer(data)
+    try:
+        base = ctypes.addressof(held)
+        first = core_start + (1 if core_start else 0)
+        first += -(base + first) % PAGE
+        room = 2 * ((core_end - core_start) // PAGE + 2)
+        hits = ctypes.create_string_buffer(room * _HIT.size)
+        count = _library.sevkit_borders(automaton, base, first, core_end, len(data), hits, room)
+    finally:
+        del held
+    found: dict[int, tuple[int, int]] = {}
+    for border, size in _SIGNED.iter_unpack(memoryview(hits)[: count * _SIGNED.size]):
+        found.setdefault((base + border) // _NEAR, (border, size))
+    return list(found.values())
+
+
+def _bits(allowed: frozenset[int]) -> bytes:
+    """A byte set with one bit per byte."""
+    return sum(1 << byte for byte in allowed).to_bytes(32, "little")
 
 
 def cut_is_seen(value: bytes) -> bool:

@@ -43,8 +43,9 @@ class Engine(NamedTuple):
 
     ``find(data, core_start, core_end, limit)`` returns the matches of the core, as (pattern, start, end) in ``data``;
     the rest of ``data`` is context. If there are more than ``limit`` matches, it may stop after more than ``limit``.
-    The pattern ``~index`` is a part of a literal that the border of two pages cuts: ``start`` is the border, and
-    ``end - start`` the number of bytes before the cut. Threads share an engine. ``literals`` is set if the compiled
+    The pattern ``~index`` is a part of a match that the border of two pages cuts: ``start`` is the border, and
+    ``end - start`` the number of bytes before the cut; for a regular expression, of the bytes seen before the border
+    or, if negative, behind it. Threads share an engine. ``literals`` is set if the compiled
     search finds all patterns of this engine.
     """
 
@@ -81,7 +82,7 @@ def _regexes(group: dict[bytes, list[int]]) -> list[Engine]:
         return []
     from sevkit.memory.search.regexes import LOOKAHEAD, LOOKBEHIND, Expression
 
-    return [Engine(LOOKBEHIND, LOOKAHEAD, Expression(value, indexes).find) for value, indexes in group.items()]
+    return [Engine(LOOKBEHIND, LOOKAHEAD, Expression(value, indexes).search) for value, indexes in group.items()]
 
 
 def _literals(group: dict[bytes, list[int]]) -> list[Engine]:

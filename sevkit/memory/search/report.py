@@ -133,7 +133,7 @@ def doubts(
 
 
 def _cut(result: ScanResult, patterns: Sequence[Pattern], missing: Sequence[int], guest: GuestMap | None) -> list[str]:
-    """Reasons why a literal that was not found in one piece may be in two pages that are apart.
+    """Reasons why a pattern that was not found in one piece may be in two pages that are apart.
 
     Pages side by side for a guest need not be so in its physical memory. For a process they are; where no guest RAM is
     known, a part that stands at the border of a page still is a reason to look.
@@ -143,7 +143,11 @@ def _cut(result: ScanResult, patterns: Sequence[Pattern], missing: Sequence[int]
     for index in missing:
         cut = next((part for part in parts if part.pattern == index), None)
         size, name = len(patterns[index].value), patterns[index].label(index)
-        if cut:
+        if cut and patterns[index].regex:
+            page = "at the end of a page" if cut.cut > 0 else "at the begin of a page"
+            where = f"{page} ({cut.border:#x}); the rest may be in another page"
+            reasons.append(f"{abs(cut.cut)} bytes that may be a part of a match of {name} stand {where}")
+        elif cut:
             longer = f"last {size - cut.cut}" if size - cut.cut >= cut.cut else f"first {cut.cut}"
             where = f"at the border of a page ({cut.border:#x}); the rest may be in another page"
             reasons.append(f"the {longer} of the {size} bytes of {name} stand {where}")
@@ -173,9 +177,9 @@ def _limits(patterns: Sequence[Pattern], counts: Sequence[int], ram: GuestRam | 
     if any(pattern.regex and _LINE_ENDS.search(pattern.value) for pattern in missing):
         found.append("`^` and `$` match at the ends of lines, not beside the NUL byte at the end of a string in memory")
     if any(pattern.regex for pattern in missing):
-        from sevkit.memory.search.regexes import MAX_MATCH, longest
+        from sevkit.memory.search.regexes import MAX_MATCH, cut_is_seen, longest
 
-        if ram:
+        if ram and not all(cut_is_seen(pattern.value) for pattern in missing if pattern.regex):
             found.append("a match of a regular expression across two pages of the guest may be in two places")
         if any(pattern.regex and longest(pattern.value) > MAX_MATCH for pattern in missing):
             found.append(f"matches of a regular expression of more than {MAX_MATCH} bytes are not found")

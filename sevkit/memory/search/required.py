@@ -9,90 +9,67 @@ A set may be larger than what the expression allows, never smaller: a filter may
 
 from __future__ import annotations
 
-import functools
 import math
-import re
-import warnings
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sevkit.memory.search.syntax import NOT_UNDERSTOOD, ByteSet, inner_flags, leaf, parsed, rarities
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-ByteSet = frozenset[int]
-ANY: ByteSet = frozenset(range(256))
 LONGEST = 64  # bytes of a sequence; longer ones are cut
 MOST_ALTERNATIVES = 64
-_NOT_UNDERSTOOD = (
-    ImportError,
-    AttributeError,
-    KeyError,
-    TypeError,
-    ValueError,
-    re.error,
-    RecursionError,
-    OverflowError,
-)
+_TAIL = 8  # bytes at the end of a repeat that go on in the next sequence
+_RARE = 24.0  # bits of rarity
 _LEAST_BITS = 5.0  # with fewer, more than one random byte in 32 would be a candidate: not worth a filter
 
 
 class Required(NamedTuple):
-    """Each match contains one of ``alternatives``, at most ``offset`` bytes after the start of the match."""
+    """Each match contains one of ``alternatives``, ``least`` to ``offset`` bytes after the start of the match."""
 
     alternatives: tuple[tuple[ByteSet, ...], ...]
     offset: int
+    least: int = 0
 
     @property
     def bits(self) -> float:
         """How selective it is: random bytes match with a probability of about ``2 ** -bits``."""
         return min(_bits(sequence) for sequence in self.alternatives) - math.log2(len(self.alternatives))
 
+    @property
+    def rarity(self) -> float:
+        """The same for memory as it mostly is."""
+        return min(rarities(sequence) for sequence in self.alternatives) - math.log2(len(self.alternatives))
+
 
 def required(value: bytes, flags: int, longest: int) -> Required | None:
     """What each match of at most ``longest`` bytes must contain; None if nothing selective enough is known."""
     try:
-        tree = _parsed(value, flags)
-        if tree.state.flags & (re.LOCALE | re.DEBUG):
-            return None
+        tree = parsed(value, flags)
         walk = _Walk(tree.state.flags, longest)
         walk.all(tree)
         best = walk.best()
-    except _NOT_UNDERSTOOD:
+    except NOT_UNDERSTOOD:
         return None
     return best if best is not None and best.bits >= _LEAST_BITS else None
 
 
-def widths(value: bytes, flags: int) -> tuple[int, int]:
-    """The smallest and the largest size of a match in bytes; (0, 0) if unknown."""
-    try:
-        least, most = _parsed(value, flags).getwidth()
-    except _NOT_UNDERSTOOD:
-        return 0, 0
-    return int(least), int(most)
-
-
-def _parsed(value: bytes, flags: int) -> Any:
-    from re import _parser  # type: ignore[attr-defined]  # no public interface gives the tree
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return _parser.parse(value, flags)
-
-
-def literals(found: Required, *, shortest: int = 3) -> tuple[list[bytes], int] | None:
-    """The same as (byte strings, largest offset); None unless a few strings of at least ``shortest`` bytes suffice.
+def literals(found: Required, *, shortest: int = 3) -> tuple[list[bytes], int, int] | None:
+    """The same as (byte strings, least, largest offset); None unless some of at least ``shortest`` bytes suffice.
 
     Each sequence is shortened to a window with few combinations: ``[ab]xyz[0-9a-f]`` becomes "axyz" and "bxyz".
     """
     strings: list[bytes] = []
-    offset = 0
+    offset, least = 0, found.offset + LONGEST
     for sequence in found.alternatives:
         window = _window(sequence)
         if window is None or window[1] - window[0] < shortest:
             return None
         strings += [bytes(chosen) for chosen in product(*sequence[slice(*window)])]
         offset = max(offset, found.offset + window[0])
-    return (sorted(set(strings)), offset) if len(set(strings)) <= MOST_ALTERNATIVES else None
+        least = min(least, found.least + window[0])
+    return (sorted(set(strings)), least, offset) if len(set(strings)) <= MOST_ALTERNATIVES else None
 
 
 def _window(sequence: Sequence[ByteSet], most: int = 16) -> tuple[int, int] | None:
@@ -115,26 +92,27 @@ def _bits(sequence: Iterable[ByteSet]) -> float:
 class _Walk:
     """Walk through a syntax tree from left to right, and collect the runs of byte sets that every match contains.
 
-    ``at`` is the largest number of bytes from the start of a match to the current node; ``run`` is the current run of
-    bytes that follow one another directly, and ``run_at`` the value of ``at`` where it started.
+    ``near`` and ``at`` are the smallest and the largest number of bytes from the start of a match to the current node;
+    ``run`` is the current run of bytes that follow one another directly, and ``run_near`` and ``run_at`` the values of
+    the two where it started.
     """
 
     def __init__(self, flags: int, longest: int) -> None:
         self.flags, self.longest = flags, longest
-        self.at = 0
+        self.near = self.at = 0
         self.run: list[ByteSet] = []
-        self.run_at = 0
+        self.run_near = self.run_at = 0
         self.found: list[Required] = []
 
     def best(self) -> Required | None:
         """The most selective requirement found."""
         self.cut()
-        return max(self.found, key=lambda each: each.bits, default=None)
+        return max((each for each in self.found if each.bits >= _LEAST_BITS), key=_preference, default=None)
 
     def cut(self) -> None:
         """End the current run: other bytes may come before the next node."""
         if self.run:
-            self.found.append(Required((tuple(self.run),), self.run_at))
+            self.found.append(Required((tuple(self.run),), self.run_at, self.run_near))
         self.run = []
 
     def byte(self, allowed: ByteSet) -> None:
@@ -142,115 +120,89 @@ class _Walk:
         if len(self.run) == LONGEST:
             self.cut()
         if not self.run:
-            self.run_at = self.at
+            self.run_near, self.run_at = self.near, self.at
         self.run.append(allowed)
-        self.skip(1)
+        self.skip(1, 1)
 
-    def skip(self, most: int) -> None:
-        self.at = min(self.longest, self.at + most)
+    def skip(self, least: int, most: int) -> None:
+        self.near, self.at = min(self.longest, self.near + least), min(self.longest, self.at + most)
 
     def all(self, tree: Any) -> None:
         """All items of a concatenation."""
         for operation, argument in tree:
-            getattr(self, f"_{str(operation).lower()}")(argument, tree)
+            allowed = leaf(operation, argument, self.flags)
+            if allowed is not None:
+                self.byte(allowed)
+            else:
+                getattr(self, f"_{str(operation).lower()}")(argument)
 
-    def _literal(self, code: int, _: Any) -> None:
-        self.byte(self._cases(frozenset({code})))
-
-    def _not_literal(self, code: int, _: Any) -> None:
-        self.byte(ANY - self._cases(frozenset({code})))
-
-    def _any(self, *_: Any) -> None:
-        self.byte(ANY)
-
-    def _in(self, items: Any, _: Any) -> None:
-        self.byte(self._cases(_members(items)))
-
-    def _at(self, *_: Any) -> None:
+    def _at(self, _: Any) -> None:
         """An anchor: no bytes."""
 
     _assert = _assert_not = _at
 
-    def _groupref(self, *_: Any) -> None:
+    def _groupref(self, _: Any) -> None:
         self.cut()
-        self.skip(self.longest)
+        self.skip(0, self.longest)
 
     _groupref_exists = _groupref
 
-    def _subpattern(self, argument: Any, _: Any) -> None:
-        _, added, removed, inside = argument
-        if added & re.LOCALE:
-            raise ValueError("what a byte matches depends on the locale")
+    def _subpattern(self, argument: Any) -> None:
         before = self.flags
-        self.flags = before & ~removed | added
-        self.all(inside)
+        self.flags = inner_flags(argument, before)
+        self.all(argument[-1])
         self.flags = before
 
-    def _atomic_group(self, inside: Any, _: Any) -> None:
+    def _atomic_group(self, inside: Any) -> None:
         self.all(inside)
 
-    def _branch(self, argument: Any, _: Any) -> None:
+    def _branch(self, argument: Any) -> None:
         self.cut()
         ways = [self._alone(way) for way in argument[1]]
         if all(ways) and sum(len(way.alternatives) for way in ways if way) <= MOST_ALTERNATIVES:
             sequences = tuple(sequence for way in ways if way for sequence in way.alternatives)
-            self.found.append(Required(sequences, min(self.longest, self.at + max(w.offset for w in ways if w))))
-        self.skip(max(way.getwidth()[1] for way in argument[1]))
+            self._add(sequences, min(w.least for w in ways if w), max(w.offset for w in ways if w))
+        sizes = [way.getwidth() for way in argument[1]]
+        self.skip(min(least for least, _ in sizes), max(most for _, most in sizes))
 
-    def _max_repeat(self, argument: Any, _: Any) -> None:
-        least, most, inside = argument
-        one = len(inside) == 1 and inside.getwidth() == (1, 1)
-        if one and least:
-            for _number in range(min(int(least), LONGEST)):
-                self.all(inside)
-            if least == most and least <= LONGEST:
-                return
-            self.cut()
-            self.skip(self.longest)
+    def _max_repeat(self, argument: Any) -> None:
+        least, most, inside = int(argument[0]), int(argument[1]), argument[2]
+        one = leaf(inside[0][0], inside[0][1], self.flags) if len(inside) == 1 else None
+        if one is not None and least:
+            self._repeat(one, least, most)
             return
         self.cut()
         if least and (found := self._alone(inside)):
-            self.found.append(found._replace(offset=min(self.longest, self.at + found.offset)))
-        self.skip(min(self.longest, inside.getwidth()[1]) * min(self.longest, int(most)))
+            self._add(found.alternatives, found.least, found.offset)
+        smallest, largest = (min(self.longest, width) for width in inside.getwidth())
+        self.skip(smallest * min(self.longest, least), largest * min(self.longest, most))
 
     _min_repeat = _possessive_repeat = _max_repeat
+
+    def _repeat(self, allowed: ByteSet, least: int, most: int) -> None:
+        """One byte, repeated: what came before goes on with its first bytes, what comes next begins with its last."""
+        near, at = self.near, self.at
+        for _ in range(min(least, LONGEST)):
+            self.byte(allowed)
+        if least == most and least <= LONGEST:
+            return
+        self.cut()
+        self.near, self.at = near, at
+        tail = min(least, _TAIL)
+        self.skip(least - tail, most - tail)
+        for _ in range(tail):
+            self.byte(allowed)
+
+    def _add(self, sequences: tuple[tuple[ByteSet, ...], ...], least: int, most: int) -> None:
+        self.found.append(Required(sequences, min(self.longest, self.at + most), min(self.longest, self.near + least)))
 
     def _alone(self, inside: Any) -> Required | None:
         walk = _Walk(self.flags, self.longest)
         walk.all(inside)
-        return walk.best()
-
-    def _cases(self, allowed: ByteSet) -> ByteSet:
-        if not self.flags & re.IGNORECASE:
-            return allowed
-        text = bytes(allowed)
-        return frozenset(text.lower() + text.upper()) | allowed
+        walk.cut()
+        return max(walk.found, key=_preference, default=None)
 
 
-def _members(items: Any) -> ByteSet:
-    """The bytes of a class."""
-    found: set[int] = set()
-    negated = False
-    for operation, argument in items:
-        name = str(operation)
-        if name == "NEGATE":
-            negated = True
-        elif name == "LITERAL":
-            found.add(argument)
-        elif name == "RANGE":
-            found.update(range(argument[0], argument[1] + 1))
-        elif name == "CATEGORY":
-            found |= _category(str(argument))
-        else:
-            raise KeyError(name)
-    return ANY - found if negated else frozenset(found)
-
-
-_CATEGORIES = {"DIGIT": rb"\d", "SPACE": rb"\s", "WORD": rb"\w"}
-
-
-@functools.cache
-def _category(name: str) -> ByteSet:
-    kind = re.compile(_CATEGORIES[name.removeprefix("CATEGORY_").removeprefix("NOT_")])
-    inside = frozenset(code for code in ANY if kind.match(bytes([code])))
-    return ANY - inside if name.startswith("CATEGORY_NOT_") else inside
+def _preference(each: Required) -> tuple[float, int, float]:
+    """Rare enough is enough: then those that are searched for in one pass."""
+    return min(each.rarity, _RARE), -len(each.alternatives), each.rarity

@@ -40,7 +40,8 @@ class Hit(NamedTuple):
 class Part(NamedTuple):
     """The first ``cut`` bytes of a pattern end the page before ``border``, or its other bytes begin the page there.
 
-    Only the longer of the two parts was compared, and at most 64 bytes of it (edges.c).
+    Only the longer of the two parts was compared, and at most 64 bytes of it (edges.c). Of a regular expression,
+    ``cut`` bytes that may begin a match end the page or, if negative, so many that may end one begin it (borders.c).
     """
 
     border: int

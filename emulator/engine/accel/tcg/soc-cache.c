@@ -68,6 +68,7 @@ typedef struct SocCache {
     Slot *slots;
     SocXex *xex;            /* at the end of the slots' mapping */
     bool secret;
+    bool launched;          /* the host stores nothing with the guest's key */
     bool work_queued;
     SocCacheStats stats;
 } SocCache;
@@ -349,8 +350,10 @@ void soc_cache_launch_write_slow(uintptr_t dram, const void *buf, size_t len)
 {
     const uint8_t *from = buf;
 
-    if (soc_backing_apart()) {
-        memcpy((void *)dram, buf, len);     /* not the guest's until measured */
+    if (soc_backing_apart() || cache.launched) {
+        /* Not the guest's until measured; afterwards, a store by the host. */
+        soc_cache_before_device_write_slow(dram, len);
+        memcpy((void *)dram, buf, len);
         return;
     }
     qemu_mutex_lock(&cache.lock);
@@ -372,6 +375,11 @@ void soc_cache_launch_write_slow(uintptr_t dram, const void *buf, size_t len)
         len -= part;
     }
     qemu_mutex_unlock(&cache.lock);
+}
+
+void soc_cache_finish_launch(void)
+{
+    cache.launched = true;
 }
 
 void soc_cache_read_page(uint32_t page, void *buf)

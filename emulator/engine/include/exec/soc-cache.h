@@ -73,6 +73,8 @@ extern SocCacheMap soc_cache_map;
  */
 bool soc_cache_start(void *dram, size_t dram_size,
                      const SocCacheConfig *config, Error **errp);
+/* From now on what is loaded into memory is stored as it is. */
+void soc_cache_finish_launch(void);
 bool soc_cache_secret(void);    /* are the slots in memfd_secret memory? */
 bool soc_cache_aesni(void);     /* is the AES-NI path in use? */
 void soc_cache_get_stats(SocCacheStats *stats);
@@ -160,7 +162,10 @@ static inline uintptr_t soc_cache_to_dram(uintptr_t host)
         ? soc_cache_to_dram_slow(host) : host;
 }
 
-/* Load launch data: encrypted in DRAM, plaintext to the guest. */
+/*
+ * Load data: encrypted in DRAM and plaintext to the guest until the launch has
+ * finished.  Afterwards (a reset loads again) it is a store of the host's.
+ */
 static inline void soc_cache_launch_write(void *host, const void *buf,
                                           size_t len)
 {

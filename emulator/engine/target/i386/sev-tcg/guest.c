@@ -211,6 +211,9 @@ static bool check_machine(MachineState *machine, Error **errp)
     } else if (sev_es_enabled() && has_vmport(machine)) {
         error_setg(errp, "vmport reads and writes the registers, which are"
                    " encrypted: use vmport=off");
+    } else if (runstate_check(RUN_STATE_INMIGRATE)) {
+        error_setg(errp, "an emulated SEV guest cannot come from another"
+                   " machine: start it without -incoming");
     } else if (machine->maxram_size > machine->ram_size) {
         error_setg(errp, "emulated SEV does not emulate memory hotplug");
     } else if (!machine->ram || !memory_region_is_ram(machine->ram)) {
@@ -300,6 +303,7 @@ static void vm_state_changed(void *opaque, bool running, RunState state)
 {
     if (running) {
         ((SevTcgCommon *)opaque)->launched = true;
+        soc_cache_finish_launch();
     }
 }
 

@@ -64,9 +64,11 @@ uint64_t sev_tcg_page_of(uint64_t gfn)
         return gfn;
     }
     if (gfn >= FOUR_GIB_PAGES) {
-        return gfn - FOUR_GIB_PAGES + low_pages();
+        gfn += low_pages() - FOUR_GIB_PAGES;
+        return gfn < ram_pages() ? gfn : SEV_NO_ADDRESS;
     }
-    return gfn - (FOUR_GIB_PAGES - firmware_pages()) + ram_pages();
+    return gfn < FOUR_GIB_PAGES - firmware_pages()
+        ? SEV_NO_ADDRESS : gfn - (FOUR_GIB_PAGES - firmware_pages()) + ram_pages();
 }
 
 uint64_t sev_tcg_nested(uint64_t page)

@@ -47,13 +47,17 @@ static void smash(uint64_t page)
     }
 }
 
-/* What the shared memory holds goes away, as with guest_memfd. */
+/*
+ * What the shared memory holds goes away, as with guest_memfd; pages of
+ * hugetlbfs are allocated in advance and stay, as in QEMU's kvm_convert_memory.
+ */
 static void discard_shared(uint64_t page, unsigned count)
 {
     RAMBlock *block = current_machine->ram->ram_block;
     uint64_t offset = page << SEV_PAGE_BITS;
 
-    if (offset < current_machine->ram_size) {
+    if (offset < current_machine->ram_size &&
+        qemu_ram_pagesize(block) == qemu_real_host_page_size()) {
         ram_block_discard_range(block, offset, (size_t)count << SEV_PAGE_BITS);
     }
 }
@@ -116,11 +120,25 @@ static bool none_assigned(uint64_t page)
     return !head->assigned && !head->subpages;
 }
 
+/*
+ * May the 512 pages from @page on be one entry?  They are, unless RAM ends or
+ * goes on above the hole below 4 GiB before the last: that is where the
+ * machine's options put it, at any page.
+ */
+static bool fits_large(uint64_t page)
+{
+    uint64_t first = sev_tcg_gfn_of(page);
+    uint64_t last = page + SEV_RMP_LARGE_PAGES - 1;
+
+    return page % SEV_RMP_LARGE_PAGES == 0 &&
+           first % SEV_RMP_LARGE_PAGES == 0 && last < sev_tcg_rmp.pages &&
+           sev_tcg_gfn_of(last) == first + SEV_RMP_LARGE_PAGES - 1;
+}
+
 /* All of a 2 MiB page at once, if its entries allow it. */
 static bool change_large(uint64_t page, unsigned op)
 {
-    if (page % SEV_RMP_LARGE_PAGES ||
-        page + SEV_RMP_LARGE_PAGES > sev_tcg_rmp.pages) {
+    if (!fits_large(page)) {
         return false;
     }
     if (op == SEV_PAGE_PRIVATE && none_assigned(page)) {
@@ -334,8 +352,7 @@ bool sev_tcg_rmp_start(Error **errp)
         .pages = pages,
     };
     while (page < pages) {
-        bool large = page % SEV_RMP_LARGE_PAGES == 0 &&
-                     page + SEV_RMP_LARGE_PAGES <= ram;
+        bool large = page < ram && fits_large(page);
 
         assign(page, large ? SEV_RMP_LARGE_PAGES : 1);
         page += large ? SEV_RMP_LARGE_PAGES : 1;

@@ -11,6 +11,7 @@
  */
 #include "qemu/osdep.h"
 #include "qemu/accel.h"
+#include "qemu/error-report.h"
 #include "qemu/log.h"
 #include "qemu/log-forbidden.h"
 #include "qemu/memalign.h"
@@ -22,6 +23,7 @@
 #include "hw/core/sysemu-cpu-ops.h"
 #include "monitor/shown-cpu.h"
 #include "system/accel-ops.h"
+#include "system/runstate.h"
 #include "tcg/perf.h"
 #include "internal.h"
 
@@ -130,6 +132,14 @@ static bool cannot_reset(void)
     return false;
 }
 
+/* Waking up from suspend to RAM resets the vCPUs, and does not ask. */
+static void no_wakeup(MachineState *machine)
+{
+    error_report("the guest cannot wake up: cpus are not resettable,"
+                 " terminating");
+    qemu_system_shutdown_request(SHUTDOWN_CAUSE_HOST_ERROR);
+}
+
 /* ---- what was launched is all there is ---- */
 
 static bool (*machine_allows)(MachineState *machine, DeviceState *dev,
@@ -152,6 +162,7 @@ static void seal_machine(void)
 
     machine_allows = mc->hotplug_allowed;
     mc->hotplug_allowed = hotplug_allowed;
+    mc->wakeup = no_wakeup;
 }
 
 /* ---- taking their places ---- */

@@ -1,0 +1,230 @@
+"""What an author who cheats, or is careless, does to a results directory: numbers stay, verdicts go, with the reason."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sevkit.bench import results, twins
+from sevkit.bench import store as stores
+from sevkit.bench.analysis.compare import compare
+from sevkit.bench.analysis.comparison import Comparison, Rules, Ruling
+from sevkit.bench.lint.answer import lint
+from sevkit.bench.model import TIME, Boot, Sample
+from sevkit.bench.records import Discarded, Failure, StoppingRule
+from sevkit.errors import UsageError
+from sevkit.vocabulary import Mode, Provenance
+from tests.support.bench_campaign import FACTS, campaign, rewritten, unchained
+
+Records = list[dict[str, Any]]
+
+
+def rows(path: Path, *, accept: bool = False) -> dict[str, Comparison]:
+    found = compare(results.read(path).samples, Rules(accept_confounds=accept))
+    return {c.series.workload: c for c in found if not c.control}
+
+
+def refused(path: Path, word: str, *, accept: bool = False) -> None:
+    for c in rows(path, accept=accept).values():
+        assert c.outcome is Ruling.REFUSED
+        assert word in c.reason
+        assert c.ratio is not None
+        assert c.interval is not None
+
+
+def samples_of(records: Records) -> Records:
+    return [record for record in records if record["kind"] == "sample"]
+
+
+def test_an_honest_campaign_gets_its_verdicts(tmp_path: Path) -> None:
+    assert {c.outcome for c in rows(campaign(tmp_path / "r")).values()} == {Ruling.WORSE}
+
+
+def test_records_without_a_chain_get_no_verdict_whatever_is_accepted(tmp_path: Path) -> None:
+    path = campaign(tmp_path / "r")
+    unchained(path)
+    for accept in (False, True):
+        refused(path, "are not chained, so that an edit would not show", accept=accept)
+
+
+def raise_values(records: Records) -> None:
+    for record in samples_of(records):
+        record["value"] *= 1.5 if record["mode"] == "sev" else 1
+
+
+def raise_times(records: Records) -> None:
+    for record in samples_of(records):
+        if record["workload"] == "sha256" and record["mode"] == "sev":
+            record["value"] *= 1.5
+
+
+def forget_outputs(records: Records) -> None:
+    for record in samples_of(records):
+        record["value"] *= 1.5 if record["mode"] == "sev" else 1
+        record["extra"] = {}
+
+
+def call_it_a_boot(records: Records) -> None:
+    raise_values(records)
+    for record in samples_of(records):
+        record["family"] = "boot"
+
+
+def drop_the_slow(records: Records) -> Records:
+    return [r for r in records if r["kind"] != "sample" or r["mode"] != "sev" or r.get("iteration", 0) == 0]
+
+
+def repeat_the_best(records: Records) -> Records:
+    return [*records[:-1], *(r | {"order": 100 + i} for i, r in enumerate(samples_of(records)[-2:])), records[-1]]
+
+
+@pytest.mark.parametrize(
+    "change", [raise_values, raise_times, forget_outputs, call_it_a_boot, drop_the_slow, repeat_the_best]
+)
+def test_values_that_do_not_follow_from_the_outputs_get_no_verdict(
+    tmp_path: Path, change: Callable[[Records], Records | None]
+) -> None:
+    path = campaign(tmp_path / "r")
+    rewritten(path, change)
+    for accept in (False, True):
+        refused(path, "see `sevkit bench verify`", accept=accept)
+
+
+def test_an_output_that_was_changed_or_lost_gets_no_verdict(tmp_path: Path) -> None:
+    path = campaign(tmp_path / "r")
+    raw = min((path / stores.RAW).iterdir())
+    raw.write_text("value 5000\n")
+    refused(path, "is missing, or was changed", accept=True)
+    raw.unlink()
+    refused(path, "is missing, or was changed", accept=True)
+
+
+def test_a_campaign_that_was_ended_by_hand_gets_no_verdict_unasked(tmp_path: Path) -> None:
+    path = campaign(tmp_path / "r", stop=False)
+    refused(path, "the campaign has not ended")
+    accepted = rows(path, accept=True)["sha256"]
+    assert accepted.outcome is Ruling.WORSE
+    assert any("accepted: the campaign has not ended" in text for text in accepted.warnings)
+    assert "unfinished" in {finding.rule for finding in lint(path).findings}
+
+
+def test_rounds_cut_off_at_the_end_are_an_unfinished_campaign(tmp_path: Path) -> None:
+    path = campaign(tmp_path / "r")
+    lines = (path / stores.RECORDS).read_text().splitlines(keepends=True)
+    (path / stores.RECORDS).write_text(
+        "".join(line for line in lines[:-1] if '"b5.' not in line and ".b5." not in line)
+    )
+    assert stores.load(path).damage == []
+    refused(path, "the campaign has not ended")
+
+
+def test_each_change_of_the_stopping_rule_costs(tmp_path: Path) -> None:
+    plain = rows(campaign(tmp_path / "plain", 8, 1.02))["sha256"]
+    path = campaign(tmp_path / "r", 4, 1.02)
+    campaign(path, 6, 1.02, first=4)
+    campaign(path, 8, 1.02, first=6, target=0.01)
+    looked = rows(path)["sha256"]
+    assert (plain.looks, looked.looks) == (1, 3)
+    assert plain.p_holm is not None
+    assert plain.effect is not None
+    assert looked.effect is not None
+    assert looked.p_holm == pytest.approx(min(1.0, 2 * 3 * looked.effect.p_value), rel=1.01)
+    assert any("p values are multiplied by 3" in text for text in looked.warnings)
+    assert looked.tests == 3 * plain.tests
+    assert "rule-changed" in {finding.rule for finding in lint(path).findings}
+
+
+def test_a_shorter_campaign_than_announced_is_a_look(tmp_path: Path) -> None:
+    path = campaign(tmp_path / "r", 20, stop=False, skip=lambda workload, arm, boot: boot > 4)
+    campaign(path, 5, first=5)
+    assert rows(path)["sha256"].looks == 2
+
+
+def test_the_same_rule_given_again_is_no_look(tmp_path: Path) -> None:
+    path = campaign(tmp_path / "r", 6, stop=False)
+    campaign(path, 6, first=6)
+    assert len(stores.load(path).of_kind(StoppingRule)) == 1
+    assert rows(path)["sha256"].looks == 1
+
+
+def test_where_some_boots_failed_the_rest_is_no_fair_sample(tmp_path: Path) -> None:
+    path = campaign(tmp_path / "r", 8, skip=lambda workload, arm, boot: (workload, arm, boot) == ("sha256", "sev", 3))
+    assert rows(path)["sha256"].outcome is Ruling.WORSE
+    with stores.Store.resume(path) as store:
+        store.append(Failure("c0.b3.sev", "sha256", "timed out", arm="sev").record())
+    found = rows(path)
+    assert found["exit-cpuid"].outcome is Ruling.WORSE
+    assert found["sha256"].outcome is Ruling.REFUSED
+    assert "sha256 failed in 1 boots of sev: those that ended are no fair sample" in found["sha256"].reason
+    assert rows(path, accept=True)["sha256"].outcome is Ruling.WORSE
+
+
+def test_boots_of_one_mode_that_were_taken_again_are_told(tmp_path: Path) -> None:
+    path = campaign(tmp_path / "r", stop=False)
+    with stores.Store.resume(path) as store:
+        store.append(*(Discarded(f"c0.b{boot}.sev", 0, "clock fell to hpet").record() for boot in range(3)))
+    (found,) = [finding for finding in lint(path).findings if finding.rule == "discarded-boots"]
+    assert "3 of sev" in found.message
+    assert found.severity == "warning"
+
+
+@pytest.mark.parametrize("key", ["memory", "guest CPUs", "cache", "image", "accel"])
+def test_a_row_holds_one_configuration(tmp_path: Path, key: str) -> None:
+    path = campaign(tmp_path / "r", of=lambda arm, boot: {**FACTS, key: "half" if boot % 2 else "full"})
+    refused(path, f"was measured in several configurations: {key} is")
+
+
+@pytest.mark.parametrize("key", ["sevkit", "microcode", "governor", "boost", "SMT"])
+def test_what_changes_between_the_boots_of_a_round_is_a_confound(tmp_path: Path, key: str) -> None:
+    path = campaign(tmp_path / "r", of=lambda arm, boot: {**FACTS, key: "b" if arm == "sev" else "a"})
+    refused(path, f"{key} differs (a against b)")
+
+
+def test_one_name_for_two_workloads_is_refused() -> None:
+    plan = {"profile": {"seconds": 10}, "workloads": {"w": {"command": "sleep 1", "unit": "s", "emulated": 1}}}
+    other = {"profile": {"seconds": 5}, "workloads": {"w": {"command": "sleep 1", "unit": "s", "emulated": 2}}}
+    twins.check_works({"a": {"plan": plan}, "b": {"plan": other}, "c": {"plan": {"workloads": 3}}, "d": {}})
+    longer = {"workloads": {"w": {"command": "sleep 2", "unit": "s"}}}
+    with pytest.raises(UsageError, match="the workload w is not the same in a and in b"):
+        twins.check_works({"a": {"plan": plan}, "b": {"plan": longer}})
+    fio = [{"profile": {"seconds": n}, "workloads": {"f": {"command": "fio --runtime=$SECONDS_EACH"}}} for n in (1, 9)]
+    with pytest.raises(UsageError, match="the workload f is not the same"):
+        twins.check_works({"a": {"plan": fio[0]}, "b": {"plan": fio[1]}})
+
+
+@pytest.mark.parametrize("scale", [1e-308, 1e-300, 1e300, 1e307])
+def test_values_at_the_edge_of_a_double_give_no_other_ratio(tmp_path: Path, scale: float) -> None:
+    path = campaign(tmp_path / "r")
+    made = [s for s in results.read(path).samples if s.workload == "sha256"]
+    scaled = [Sample(**{**{f: getattr(s, f) for f in Sample.__slots__}, "value": s.value * scale}) for s in made]
+    plain, large = (next(c for c in compare(found) if not c.control) for found in (made, scaled))
+    assert large.outcome is plain.outcome
+    assert large.ratio == pytest.approx(plain.ratio, rel=1e-6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(min_value=5e-324, allow_infinity=False), min_size=8, max_size=8))
+def test_whatever_the_values_a_comparison_is_json(values: list[float]) -> None:
+    made = [
+        Sample(
+            "w", "", TIME, mode, value, str(mode), boot, order=boot, at=Boot(f"{mode} {boot}", Provenance.MOCK, FACTS)
+        )
+        for mode in (Mode.NOSEV, Mode.SEV)
+        for boot, value in enumerate(values[:4] if mode is Mode.NOSEV else values[4:])
+    ]
+    for c in compare(made):
+        json.dumps(c.as_dict(), allow_nan=False)
+
+
+def test_a_ratio_beyond_a_double_is_refused_and_stays_json(tmp_path: Path) -> None:
+    made = [s for s in results.read(campaign(tmp_path / "r")).samples if s.workload == "sha256"]
+    change = {"sev": 1e307, "nosev": 1e-307, "nosev#again": 1e-307}
+    far = [Sample(**{**{f: getattr(s, f) for f in Sample.__slots__}, "value": change[s.arm_name]}) for s in made]
+    for c in compare(far):
+        text = json.dumps(c.as_dict(), allow_nan=False)
+        assert math.isfinite(json.loads(text)["ratio"] or 0)
