@@ -94,6 +94,9 @@ def of_directory(path: Path, rules: Rules) -> Report:
     environment = dict(header.get("environment", {}))
     for boot in list(campaign.boots.values())[:1]:
         environment |= boot.environment
+    hosts = {host: None for at in campaign.boots.values() if (host := at.facts.get("host"))}
+    if len(hosts) > 1:  # on a cluster, or resumed elsewhere: what is listed is of the first
+        environment["host"] = f"{', '.join(hosts)} (the rest of this list: {next(iter(hosts))})"
     made = _build(
         str(header.get("title") or path.name),
         campaign.samples,

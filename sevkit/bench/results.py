@@ -28,7 +28,9 @@ def read(path: Path) -> Campaign:
     found = verify.verified(campaign)
     if found.reasons:
         what = "do not follow from its raw outputs" if found.changes else "cannot be checked"
-        stores.doubted(campaign, f"values of {path.name} {what} ({found.reasons[0]}); see `sevkit bench verify`")
+        imported = campaign.header.get("origin") == "import"
+        again = "; if an older sevkit imported it, import it again" if imported else ""
+        stores.doubted(campaign, f"values of {path.name} {what} ({found.reasons[0]}); see `sevkit bench verify`{again}")
     caveat = "" if ended(campaign) else UNFINISHED
     looks, lost = _looks(campaign), _lost(campaign)
     for at in campaign.boots.values():

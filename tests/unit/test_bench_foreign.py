@@ -221,6 +221,18 @@ def test_fios_output_for_people(tmp_path: Path, text: str, file: str) -> None:
     assert not {"damaged", "page-cache", "no-device-io", "short-run"} & set(rules(tmp_path))
 
 
+def test_fio_that_counts_in_thousands_is_read_in_thousands(tmp_path: Path) -> None:
+    text = TEXT.format(error=0, pid=7)
+    for bandwidth, expected in (
+        ("4.50MB/s (4.29MiB/s)", 4.5e6),
+        ("900kB/s (879KiB/s)", 9e5),
+        ("2.00GiB/s (2147MB/s)", 2 << 30),
+    ):
+        changed = text.replace("3906KiB/s (4000kB/s)", bandwidth, 1)
+        found = {s.metric.name: s.value for s in samples(tmp_path, "a.txt", changed)}
+        assert found["bandwidth"] == pytest.approx(expected)
+
+
 def test_fios_output_for_people_says_when_a_job_failed(tmp_path: Path) -> None:
     with pytest.raises(BadInputError) as caught:
         samples(tmp_path, "a.txt", TEXT.format(error="5 (file:io_u.c:1896, func=io_u error)", pid=7))

@@ -210,14 +210,6 @@ def test_phoronix_says_whether_more_is_better_or_is_left_out(
     assert [(str(s.metric.direction), s.metric.unit) for s in samples] == [(direction, unit)] * 2
 
 
-def test_percentiles_of_several_jobs_give_none_of_the_run() -> None:
-    runs = [fio.read(path) for path in sorted(FIO.glob("*.json"))]
-    for one in runs:
-        sides = [side for job in one.jobs for side in job.sides]
-        assert (one.percentile(99.0) is None) is (len(sides) != 1 or 99.0 not in sides[0].percentiles)
-    assert any(sum(len(job.sides) for job in one.jobs) > 1 for one in runs)
-
-
 def test_tables_add_nothing_to_the_files_they_were_made_from(tmp_path: Path) -> None:
     shutil.copy(FIO / "bw_read-nvme-sev.json", tmp_path)
     (tmp_path / "bw-ratios.csv").write_text(

@@ -6,17 +6,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sevkit.bench import results, twins
 from sevkit.bench import store as stores
+from sevkit.bench.analysis import stats
 from sevkit.bench.analysis.compare import compare
 from sevkit.bench.analysis.comparison import Comparison, Rules, Ruling
+from sevkit.bench.analysis.merge import merge
 from sevkit.bench.lint.answer import lint
 from sevkit.bench.model import TIME, Boot, Sample
 from sevkit.bench.records import Discarded, Failure, StoppingRule
+from sevkit.bench.report import of_directory
 from sevkit.errors import UsageError
 from sevkit.vocabulary import Mode, Provenance
 from tests.support.bench_campaign import FACTS, campaign, rewritten, unchained
@@ -133,10 +137,24 @@ def test_each_change_of_the_stopping_rule_costs(tmp_path: Path) -> None:
     assert plain.p_holm is not None
     assert plain.effect is not None
     assert looked.effect is not None
-    assert looked.p_holm == pytest.approx(min(1.0, 2 * 3 * looked.effect.p_value), rel=1.01)
-    assert any("p values are multiplied by 3" in text for text in looked.warnings)
-    assert looked.tests == 3 * plain.tests
+    assert looked.p_holm == pytest.approx(min(1.0, 2 * 27 * looked.effect.p_value), rel=1.01)
+    assert any("p values are multiplied by 27" in text for text in looked.warnings)
+    assert looked.tests == 27 * plain.tests
     assert "rule-changed" in {finding.rule for finding in lint(path).findings}
+
+
+@pytest.mark.parametrize("looks", [(3, 5), (3, 5, 8, 12), tuple(range(3, 11)), (5, 10, 20)])
+def test_going_on_until_it_pleases_does_not_pay(looks: tuple[int, ...]) -> None:
+    base, again, other = np.random.default_rng(3).standard_normal((3, 10_000, looks[-1])) / 100
+    pleased = np.zeros(len(base), bool)
+    free = pleased.copy()
+    for look, rounds in enumerate(looks, 1):
+        distance, _, _, p = stats.effects(base[:, :rounds], other[:, :rounds], blocks=True)
+        floor = np.abs(stats.effects(base[:, :rounds], again[:, :rounds], blocks=True)[0])
+        pleased |= (p * stats.price(look) < 0.05) & (np.abs(distance) > floor)
+        free |= (p < 0.05) & (np.abs(distance) > floor)
+    assert pleased.mean() < 0.05
+    assert free.mean() > 0.05
 
 
 def test_a_shorter_campaign_than_announced_is_a_look(tmp_path: Path) -> None:
@@ -228,3 +246,27 @@ def test_a_ratio_beyond_a_double_is_refused_and_stays_json(tmp_path: Path) -> No
     for c in compare(far):
         text = json.dumps(c.as_dict(), allow_nan=False)
         assert math.isfinite(json.loads(text)["ratio"] or 0)
+
+
+@pytest.mark.parametrize("key", ["memory", "cache", "image"])
+def test_hosts_that_measured_in_other_configurations_are_not_summarised(tmp_path: Path, key: str) -> None:
+    hosts = {
+        name: compare(
+            results.read(
+                campaign(
+                    tmp_path / name, of=lambda arm, boot, name=name, value=value: {**FACTS, "host": name, key: value}
+                )
+            ).samples
+        )
+        for name, value in (("a", "small"), ("b", "small"), ("c", "large"))
+    }
+    both = merge({name: hosts[name] for name in ("a", "b")})
+    assert all(row["ratio"] is not None for row in both)
+    for row in merge({name: hosts[name] for name in ("a", "c")}):
+        assert row["ratio"] is None
+        assert f"{key} differs between hosts (large and small)" in row["left_out"]["a"]
+
+
+def test_a_report_names_every_host(tmp_path: Path) -> None:
+    path = campaign(tmp_path / "r", of=lambda arm, boot: {**FACTS, "host": f"host{boot % 2}"})
+    assert str(of_directory(path, Rules()).environment["host"]).startswith("host0, host1")

@@ -15,7 +15,7 @@ BUSY = 0.5  # load of other programs per CPU of the host, above which numbers ar
 
 _APART = np.log(1e100)
 # What the user chooses, so that rounds on several hosts have it in common.
-_SETTINGS = ("memory", "guest CPUs", "cache", "image", "accel", facts.WORK_SCALE)
+SETTINGS = ("memory", "guest CPUs", "cache", "image", "accel", facts.WORK_SCALE)
 
 NO_VARIATION = "no variation at all between boots, as no measurement has: copied or rounded values"
 
@@ -164,7 +164,7 @@ def no_ratio(arms: Sequence[Arm]) -> str | None:
 
 def _two_configurations(arm: Arm) -> Iterator[str]:
     """The settings in which the boots of an arm differ: their mean is about neither."""
-    for key in _SETTINGS:
+    for key in SETTINGS:
         counts = Counter(value for at in arm.boots if (value := at.facts.get(key)) is not None)
         if len(counts) > 1:
             yield f"{arm.name} was measured in several configurations: {key} is {_shares(counts)}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sevkit.bench.analysis import checks
 from sevkit.bench.analysis.comparison import Comparison, Ruling, Series
 from sevkit.bench.payload import MergedRow
 from sevkit.extras import extra
@@ -76,15 +77,15 @@ def _row(series: Series, mode: str, found: Mapping[str, Comparison]) -> MergedRo
         if c.effect is not None and c.outcome is not Ruling.REFUSED and c.effect.standard_error > 0
     }
     first = next(iter(found.values()))
-    alike = {(c.metric.unit, c.metric.direction) for c in found.values()}
     if len(found) < 2:
         return None
+    apart = _apart(list(found.values()))
     summary = None
-    if len(usable) > 1 and len(alike) == 1:
+    if len(usable) > 1 and not apart:
         summary = summarise([log for log, _ in usable.values()], [error for _, error in usable.values()])
     left_out = {host: c.reason or "no interval" for host, c in found.items() if host not in usable}
-    if len(alike) > 1:
-        left_out = dict.fromkeys(found, "units or directions differ between hosts")
+    if apart:
+        left_out = dict.fromkeys(found, apart)
     return {
         "workload": series.workload,
         "storage": series.storage or None,
@@ -100,3 +101,15 @@ def _row(series: Series, mode: str, found: Mapping[str, Comparison]) -> MergedRo
         "share_between": None if summary is None else summary.share,
         "expected_range": None if summary is None or summary.expected is None else list(summary.expected),
     }
+
+
+def _apart(found: Sequence[Comparison]) -> str:
+    """Why the figures of several hosts are not about one thing; empty if they are."""
+    if len({(c.metric.unit, c.metric.direction) for c in found}) > 1:
+        return "units or directions differ between hosts"
+    for key in checks.SETTINGS:
+        boots = [at for c in found for at in (*c.base.boots, *c.other.boots)]
+        values = sorted({at.facts[key] for at in boots if key in at.facts})
+        if len(values) > 1:
+            return f"{key} differs between hosts ({' and '.join(values)}): these are several configurations"
+    return ""

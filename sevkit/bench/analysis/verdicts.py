@@ -19,7 +19,7 @@ def decide(found: list[Comparison], rules: Rules) -> list[Comparison]:
         replace(
             c,
             p_holm=adjusted.get(id(c)),
-            tests=max(1, tests[c.control]) * c.looks,
+            tests=max(1, tests[c.control]) * stats.price(c.looks),
             warnings=(*c.warnings, *_looked(c)),
         )
         for c in found
@@ -31,13 +31,13 @@ def decide(found: list[Comparison], rules: Rules) -> list[Comparison]:
 def _looked(c: Comparison) -> list[str]:
     if c.looks == 1:
         return []
-    return [f"the stopping rule was changed {c.looks - 1} times: p values are multiplied by {c.looks}"]
+    return [f"the stopping rule was changed {c.looks - 1} times: p values are multiplied by {stats.price(c.looks)}"]
 
 
 def _corrected(group: Sequence[Comparison]) -> Mapping[int, float]:
-    """Each look at the numbers was a chance of a false verdict of its own (Bonferroni); rows are Holm's."""
+    """Each look at the numbers was a chance of a false verdict of its own, and has its price; rows are Holm's."""
     tested = [c for c in group if c.effect is not None]
-    values = stats.holm([c.effect.p_value * c.looks for c in tested if c.effect is not None])
+    values = stats.holm([c.effect.p_value * stats.price(c.looks) for c in tested if c.effect is not None])
     return dict(zip((id(c) for c in tested), values, strict=True))
 
 

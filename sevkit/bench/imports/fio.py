@@ -94,9 +94,9 @@ class FioRun:
         return _weighted((s.ios, s.latency_mean) for j in self.jobs for s in j.sides)
 
     def percentile(self, which: float) -> float | None:
-        """A latency percentile in ns; None if fio printed none, or several: those of jobs give none of the run."""
-        found = [s.percentiles.get(which) for j in self.jobs for s in j.sides]
-        return found[0] if len(found) == 1 else None
+        """A latency percentile in ns, averaged over the jobs by their requests; None if fio printed none."""
+        pairs = [(s.ios, s.percentiles[which]) for j in self.jobs for s in j.sides if which in s.percentiles]
+        return _weighted(pairs) if pairs else None
 
     def metrics(self) -> list[tuple[Metric, float]]:
         """All metrics of the run, over all its jobs."""

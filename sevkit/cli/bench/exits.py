@@ -32,6 +32,8 @@ def command(folder: Path) -> Result[Exits]:
         )
     data: Exits = {"provenance": provenance_of(campaign.samples), "rows": rows}
     errors = damage(folder, campaign)
+    doubts = {at.standing.doubt for at in campaign.boots.values()} - {""}
+    errors += [BadInputError(doubt, hint=f"see `sevkit bench verify {folder}`") for doubt in sorted(doubts)]
     return Result("bench exits", data, errors=errors, human=_print)
 
 
