@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sevkit.errors import UsageError
 from sevkit.memory.search import native, required
+from sevkit.memory.search.automaton import automaton
 from sevkit.memory.search.patterns import Pattern
 from sevkit.memory.search.regexes import MAX_MATCH, Expression, _Compiled
 from sevkit.memory.search.scan import scan
@@ -119,7 +120,7 @@ def test_no_place_is_left_out_and_matches_end_where_it_says(value: bytes, parts:
     data, compiled = b"".join(parts) + b" ", re.compile(value)
     found = required.required(value, compiled.flags, MAX_MATCH)
     assert found is not None
-    ranges = _Compiled(value, compiled.flags, found).ranges(memoryview(bytearray(data)), 0, len(data)) or []
+    ranges = _Compiled(found, automaton(value, compiled.flags)).ranges(memoryview(bytearray(data)), 0, len(data)) or []
     assert all(one[1] < other[0] for one, other in itertools.pairwise(ranges))
     for start in range(len(data)):
         if match := compiled.match(data, start):

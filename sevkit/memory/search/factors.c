@@ -175,11 +175,12 @@ static inline __attribute__((always_inline)) WIDE uint64_t sweep(const struct fa
 static WIDE uint64_t sweep_wide(const struct factor *factor, const uint8_t *data, uint64_t at, uint64_t end,
                                 struct places *found)
 {
-    if (factor->tests > 2 && factor->test[2].single)
+    const struct test *test = factor->test;
+    if (factor->tests > 2 && test[0].single && test[1].single && test[2].single)
         return sweep(factor, data, at, end, found, 3, 3);
-    if (factor->test[1].single)
+    if (test[0].single && test[1].single)
         return sweep(factor, data, at, end, found, 2, 2);
-    if (factor->test[0].single)
+    if (test[0].single)
         return sweep(factor, data, at, end, found, 2, 1);
     return sweep(factor, data, at, end, found, 2, 0);
 }
