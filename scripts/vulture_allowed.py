@@ -59,3 +59,6 @@ _._subpattern
 _._atomic_group
 _._branch
 _.chips  # FakeKds: what tests of users read
+
+# Called by importlib.
+_.get_code

@@ -5,8 +5,9 @@ import importlib.util
 import pkgutil
 import sys
 from functools import cache
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 from sevkit.attacks.experiment import Attack
 from sevkit.errors import BadInputError, UsageError
@@ -57,9 +58,18 @@ def _modules(folder: Path) -> list[ModuleType]:
     return [_load(path) for path in sorted(folder.glob("*.py"))]
 
 
+class _Uncached(SourceFileLoader):
+    """Compiles the file as it is now: Python's cache takes two versions of the same second and size for one."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        """The code of the file; nothing is written to the user's folder."""
+        del fullname
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def _load(path: Path) -> ModuleType:
     name = f"sevkit_attacks_of_user_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=_Uncached(name, str(path)))
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -120,7 +120,9 @@ def _remove(folder: Path, isolation: Sequence[str]) -> None:
 
 
 def _failure(step: str, errors: str, log: Path, folder: Path) -> SevkitError:
-    last = "\n".join(errors.splitlines()[-_LAST_LINES:])
+    # Lines with "I:" say what mmdebstrap does, not what failed.
+    words = [line for line in errors.splitlines() if not line.startswith("I: ")]
+    last = "\n".join(words[-_LAST_LINES:])
     if _FULL.search(errors):
         free = shutil.disk_usage(folder).free >> 20
         return NoSpaceError(

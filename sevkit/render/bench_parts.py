@@ -235,8 +235,9 @@ def families(rows: Sequence[CurveRow]) -> dict[str, list[list[CurveRow]]]:
 
 
 def panels_of(rows: Sequence[CurveRow]) -> list[tuple[str, list[str]]]:
-    """The charts of each family along each axis."""
-    return [(title, [svg for panel in panels if (svg := curve(panel))]) for title, panels in families(rows).items()]
+    """The charts of each family along each axis; a family of which nothing can be drawn is left out."""
+    found = [(title, [svg for panel in panels if (svg := curve(panel))]) for title, panels in families(rows).items()]
+    return [(title, panels) for title, panels in found if panels]
 
 
 def figures(parts: Sequence[AttributedRow], rows: Sequence[CurveRow]) -> list[tuple[str, str]]:

@@ -172,9 +172,11 @@ def test_attacks_of_ones_own(sevkit: Run, sevkit_json: RunJson, tmp_path: Path) 
     assert sevkit("attack", "run", "toy")[0] == 2
     for text, words in (("ATTACK = 1", "defines no ATTACK"), ("1/0", "ZeroDivisionError"), ("def", "SyntaxError")):
         (tmp_path / "bad.py").write_text(text)
+        os.utime(tmp_path / "bad.py", (1, 1))  # the same second, and the same size: Python's cache would not notice
         status, _, err = sevkit("attack", "list", *folder)
         assert status == 2
         assert words in err
+    assert not (tmp_path / "__pycache__").exists()
     (tmp_path / "bad.py").write_text(TOY.replace('"toy"', '"replay"'))
     assert "there is an attack named 'replay' already" in sevkit("attack", "list", *folder)[2]
 

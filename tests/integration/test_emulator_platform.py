@@ -438,15 +438,17 @@ def test_what_a_reset_loads_again_is_not_encrypted_for_the_guest(start: Start, t
     data = b"from the host's file, " * 100
     (tmp_path / "data").write_bytes(data)
     loader = f"loader,file={tmp_path / 'data'},addr=0x2000000,force-raw=on"
-    machine = start(kind="sev-tcg-guest", extra=["-S", "-device", loader])
+    machine = start(kind="sev-tcg-guest", extra=["-S", "-device", loader, "-action", "reboot=shutdown,shutdown=pause"])
 
     def read() -> bytes:
         return base64.b64decode(machine.ask("x-sev-host-read", gpa=0x2000000, size=64)["data"])
 
     assert read() != data[:64]
     machine.ask("cont")
+    until(lambda: machine.ask("query-status")["status"] == "shutdown", "the firmware of SEV-SNP guests does not fail")
+    machine.ask("set-action", reboot="reset")
     machine.ask("system_reset")
-    snp_machine.wait_for("the reset", lambda: read() == data[:64])
+    until(lambda: read() == data[:64], "the reset did not load the data")
 
 
 @pytest.mark.parametrize("end", ["0x2100000", "0x20ff000"])

@@ -14,9 +14,10 @@ from sevkit.hypervisor.qemu.guest import QemuGuest
 from sevkit.hypervisor.qemu.hypervisor import QemuHypervisor
 from sevkit.vocabulary import Mode
 from tests.support.firmware_image import SECTIONS, firmware_image
+from tests.support.waiting import until
 
 from .emulator_guest import SOURCES, compile_static, engine
-from .snp_machine import Machine, wait_for
+from .snp_machine import Machine
 from .test_emulator_snp import hypervisor, run, state  # noqa: F401 - fixtures
 from .test_emulator_whole_vmm import SEED, registers
 
@@ -77,7 +78,7 @@ def dump(guest: QemuGuest, folder: Path, **form: object) -> bytes:
     target = folder / "dump"
     target.unlink(missing_ok=True)
     guest.ask("dump-guest-memory", protocol=f"file:{target}", **form)
-    wait_for("the dump", lambda: guest.ask("query-dump")["status"] in ("none", "completed"))
+    until(lambda: guest.ask("query-dump")["status"] in ("none", "completed"), "the dump does not end")
     data = target.read_bytes()
     target.unlink()
     return data
@@ -220,13 +221,13 @@ def test_suspend_to_ram(hypervisor: QemuHypervisor, mode: Mode) -> None:  # noqa
     try:
         run(guest, "echo kept >/tmp/word; echo deep >/sys/power/mem_sleep")
         guest.run("(sleep 0.5; echo mem >/sys/power/state) >/dev/null 2>&1 </dev/null &", timeout=10)
-        wait_for("the suspension", lambda: guest.ask("query-status")["status"] == "suspended")
+        until(lambda: guest.ask("query-status")["status"] == "suspended", "the guest does not suspend")
         with contextlib.suppress(HypervisorError):  # it may end before it answers
             guest.ask("system_wakeup")
         if mode in OPEN:
             assert run(guest, "cat /tmp/word") == "kept\n"
         else:
-            wait_for("the end of QEMU", lambda: not guest.alive())
+            until(lambda: not guest.alive(), "QEMU does not end")
             assert "cannot wake up" in (guest.folder / "qemu.log").read_text()
     finally:
         guest.stop()

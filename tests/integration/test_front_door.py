@@ -1,7 +1,9 @@
 """What people expect of a program that runs guests, on one real guest: folders, ports, ssh, suspend, memory by name."""
 
+import contextlib
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -41,9 +43,12 @@ def sevkit(*argv: str, timeout: float = 400) -> "subprocess.CompletedProcess[str
 
 @pytest.fixture(scope="module")
 def port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+    """A free port below those that the kernel gives to whoever asks for any: it stays free until the guest has it."""
+    for number in random.sample(range(20000, 32000), 100):
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.bind(("127.0.0.1", number))
+            return number
+    raise AssertionError("no port is free")
 
 
 @pytest.fixture(scope="module")

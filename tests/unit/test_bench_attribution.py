@@ -235,3 +235,14 @@ def test_charts_show_every_part_with_its_interval(samples: list[Sample], swept: 
     rows = [breakdown.curve(c) for c in sweeps.curves(swept, Rules())]
     figures = bench_parts.figures((), rows)
     assert sum(svg.count('class="whisker"') for _, svg in figures) == 3 * len(rows)
+
+
+def test_a_chart_joins_numbers_and_not_kinds_and_one_without_a_cost_is_left_out(swept: list[Sample]) -> None:
+    rows = [breakdown.curve(c) for c in sweeps.curves(swept, Rules())]
+    kinds = [row | {"axis": "storage"} for row in rows]
+    (joined,) = {svg.count('class="line"') for _, panels in bench_parts.panels_of(rows) for svg in panels}
+    assert joined > 0
+    assert all('class="line"' not in svg for _, panels in bench_parts.panels_of(kinds) for svg in panels)
+    assert all(title.endswith("along kinds of disk") for title, _ in bench_parts.panels_of(kinds))
+    nothing = [row | {"points": [point | {"cost": None} for point in row["points"]]} for row in rows]
+    assert bench_parts.panels_of(nothing) == []

@@ -24,9 +24,11 @@ EXPRESSIONS = [
     rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
     rb"AKIA[A-Z0-9]{16}",
     rb"(?i)password=\S{1,20}",
-    rb"key:(?:[0-9a-f]{32}|[A-Z]{20,40})\n",
+    rb"key:(?:[0-9a-f]{32}|[A-Z]{20,24})\n",
     rb"\bBEGIN (?:RSA |EC )?PRIVATE KEY\b",
     rb"\d{16}",
+    rb"[A-Za-z0-9+/]{40,}",
+    rb"(?:password|secret): \S+",
 ]
 
 
@@ -47,7 +49,9 @@ def test_each_cut_of_a_match_is_seen(value: bytes, data: st.DataObject) -> None:
     assert found.hits or [part for part in found.parts if part.border in (16 * PAGE, 20 * PAGE)]
 
 
-@pytest.mark.parametrize("value", [rb"a.{20}b", rb"\d{3}-\d{4}", rb"\w+@\w+\.com", rb"(a+)\1{30}", rb"\x00{16}"])
+@pytest.mark.parametrize(
+    "value", [rb"a.{20}b", rb"\d{3}-\d{4}", rb"\w+@\w+\.com", rb"\d{9}\w+\d{9}", rb"(a+)\1{30}", rb"\x00{16}"]
+)
 def test_what_has_common_parts_stays_a_limit(value: bytes, tmp_path: Path) -> None:
     assert not cut_is_seen(value)
     path = tmp_path / "core"

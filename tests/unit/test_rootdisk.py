@@ -20,6 +20,7 @@ pytestmark = not_in_the_container("nothing in /tmp can be run in the container")
 # Runs the hooks as mmdebstrap does: a shell, the tree as $1; the first that fails ends it.
 MMDEBSTRAP = """\
 tree=$(mktemp -d)
+echo "I: extracting archives..." >&2
 for word; do
     case $word in --essential-hook=* | --customize-hook=*) sh -c "${word#*=}" hook "$tree" || exit 1 ;; esac
 done"""
@@ -74,6 +75,8 @@ def test_a_step_that_fails_is_named_with_its_last_words(tmp_path: Path) -> None:
     with pytest.raises(rootdisk.ImageBuildError, match="configuring llvm failed") as caught:
         built(tmp_path, 'echo "sevkit: configuring llvm"; echo "CMake Error: no C++ compiler"; exit 1', "echo never")
     assert "no C++ compiler" in str(caught.value.detail)
+    assert "I: extracting" not in str(caught.value.detail)
+    assert "I: extracting" in (tmp_path / "a.log").read_text()
     assert "a.log" in str(caught.value.hint)
     assert "never" not in (tmp_path / "a.log").read_text()
     assert not (tmp_path / "root.img").exists()

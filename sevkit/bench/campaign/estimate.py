@@ -13,7 +13,7 @@ from sevkit.errors import UsageError
 # the mean of two guests of mode nosev and one of sev-snp, which takes 1.3 times as long.
 _BOOT = {"mini": 5.0}
 _LARGER_BOOT = 10.0
-_LARGER_BOOT_EMULATED = 15.0  # with 2 s of questions to the guest, and its end
+_LARGER_BOOT_EMULATED = 16.0  # with 2 s of questions to the guest, and its end
 _EMULATED = 7.0  # slowdown factor of the larger image's programs without KVM
 _FIO_START = 0.4
 _FIO_START_EMULATED = 0.9

@@ -23,6 +23,7 @@ STATES = 64
 # Bits of rarity from which on a part of a match tells something: "123-45" of a social security number has 34. Random
 # memory has such a part at one border of pages in 2 ** 28; a guest of 1 GiB has 2 ** 18 borders.
 TELLING = 28.0
+LONGEST = 64  # bytes of a part that borders.c looks at
 _CAPS = (1 << 32, 16, 4, 1)  # copies of what is repeated; with fewer, more than the expression allows is accepted
 _ENDLESS = 1 << 31
 
@@ -40,12 +41,16 @@ class _Part(NamedTuple):
 
 
 class Automaton:
-    """States are numbered from left to right; sets of states are bit masks."""
+    """States are numbered from left to right; sets of states are bit masks.
+
+    ``exact`` is False if it may accept more than the expression.
+    """
 
     def __init__(self, tree: Any, cap: int) -> None:
         self.sets: list[ByteSet] = []
         self.follow: list[int] = []
         self._cap = cap
+        self.exact = True
         self.first, self.last, _ = self._all(tree, tree.state.flags)
         self.precede = [
             sum(1 << before for before, after in enumerate(self.follow) if after >> state & 1)
@@ -82,10 +87,11 @@ class Automaton:
         return struct.pack(f"{len(values)}Q", *values)
 
     def telling(self) -> tuple[int, int, bool]:
-        """The states to look for at the end of a page and at the begin, and whether each cut match is seen.
+        r"""The states to look for at the end of a page and at the begin, and whether each cut match is seen.
 
         A border cuts a match between a state and a following one. Looked for is the part that is rarer in memory, if
-        it is rare enough: the least that can come before, or behind.
+        it is rare enough: the least that can come before, or behind. A part that is a match itself is found as such.
+        At most LONGEST bytes are looked at: a part that can be longer, as of ``\w+@``, is not seen for certain.
         """
         before, behind = self._rarities(self.first, self.follow), self._rarities(self.last, self.precede)
         ends = begins = 0
@@ -94,13 +100,22 @@ class Automaton:
             for other in range(len(self.sets)):
                 if not after >> other & 1:
                     continue
-                if max(before[state], behind[other]) < TELLING:
+                if self.last >> state & 1 or self.first >> other & 1:
+                    whole = whole and self.exact
+                elif max(before[state], behind[other]) < TELLING:
                     whole = False
                 elif before[state] >= behind[other]:
                     ends |= 1 << state
                 else:
                     begins |= 1 << other
-        return ends, begins, whole
+        whole = whole and self._ends_soon(ends, self.precede, self.first)
+        return ends, begins, whole and self._ends_soon(begins, self.follow, self.last)
+
+    def _ends_soon(self, states: int, edges: Sequence[int], goal: int) -> bool:
+        """Whether each way from these states reaches ``goal`` within LONGEST bytes."""
+        for _ in range(LONGEST):
+            states = _united(edges, states & ~goal)
+        return not states
 
     def _rarities(self, start: int, edges: Sequence[int]) -> list[float]:
         """For each state, the least rarity of the bytes on a way to it from ``start``, both included."""
@@ -141,9 +156,11 @@ class Automaton:
             return self._state(allowed)
         name = str(operation)
         if name in ("AT", "ASSERT", "ASSERT_NOT"):
+            self.exact = False
             return _Part(0, 0, empty=True)
         if name == "SUBPATTERN":
             return self._all(argument[-1], inner_flags(argument, flags))
+        self.exact = self.exact and name not in ("ATOMIC_GROUP", "POSSESSIVE_REPEAT")
         if name == "ATOMIC_GROUP":
             return self._all(argument, flags)
         if name == "BRANCH":
@@ -167,6 +184,7 @@ class Automaton:
         least, most, inside = int(argument[0]), int(argument[1]), argument[2]
         whole = _Part(0, 0, empty=True)
         endless = most >= _ENDLESS or most > self._cap
+        self.exact = self.exact and least <= self._cap and (most >= _ENDLESS or not endless)
         copies = max(1, min(least, self._cap)) if endless else most
         for number in range(copies):
             copy = self._all(inside, flags)

@@ -9,13 +9,13 @@
 
 #include "automaton.h"
 
-enum { PAGE = 4096 };
+enum { PAGE = 4096, LONGEST = 64 /* bytes of a part that are looked at, as in automaton.py */ };
 
 /* The bytes before `border` that may begin a match and go on behind it; 0 if there are none. */
 static uint64_t before(const struct automaton *automaton, const uint8_t *data, uint64_t border)
 {
     uint64_t states = automaton->ends, at = border;
-    while (at && border - at < PAGE) {
+    while (at && border - at < LONGEST) {
         at--;
         states = (at == border - 1 ? states : united(automaton->precede, states)) & automaton->fits[data[at]];
         if (!states)
@@ -30,7 +30,7 @@ static uint64_t before(const struct automaton *automaton, const uint8_t *data, u
 static uint64_t behind(const struct automaton *automaton, const uint8_t *data, uint64_t border, uint64_t high)
 {
     uint64_t states = automaton->begins;
-    for (uint64_t at = border; at < high && at - border < PAGE; at++) {
+    for (uint64_t at = border; at < high && at - border < LONGEST; at++) {
         states = (at == border ? states : united(automaton->follow, states)) & automaton->fits[data[at]];
         if (!states)
             return 0;

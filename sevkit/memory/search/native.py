@@ -30,7 +30,7 @@ _SWEEP = 32  # bytes that a sweep for one literal covers in the time that examin
 _FEW = 256  # hits that the first buffer has room for
 _MORE = 64  # times as much room in the next attempt
 SOURCES = (
-    "0a933d61582b2bde49f967e7782d534c"  # identity of the C sources (hatch_build.py): others may take other arguments
+    "d24138b12fd7ef90bc38f7b589ec3f37"  # identity of the C sources (hatch_build.py): others may take other arguments
 )
 TESTS = 4  # places of a factor that are tested first, as in factors.h
 CUT = 1 << 32
