@@ -60,14 +60,14 @@ def test_a_compilation_starts_and_the_next_sample_compiles_again(name: str, buil
     for _ in range(2):
         before = builder.run(setup + workload.before, timeout=PATIENCE)
         assert before.status == 0, before.stderr[-2000:]
-        assert objects(builder, name) == 0
+        assert objects(builder, name) < FEW  # one that was cut off in the middle may stay
         # The suite's own command, ended when the first objects are there.
         start = f"{setup}setsid sh -c {shlex.quote(workload.command)} </dev/null >/tmp/out 2>&1 & echo $!"
         group = builder.run(start, timeout=60).text.strip()
         deadline = time.monotonic() + MOST
         while objects(builder, name) < FEW and time.monotonic() < deadline:
             time.sleep(5)
-        builder.run(f"kill -KILL -- -{group}; sleep 1", timeout=60)
+        builder.run(f"kill -TERM -- -{group}; sleep 5; kill -KILL -- -{group}; true", timeout=60)
         told = builder.run("tail -n 20 /tmp/out", timeout=60).text
         assert objects(builder, name) >= FEW, told
 
