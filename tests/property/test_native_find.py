@@ -124,7 +124,7 @@ def test_only_a_library_of_these_sources_is_used(
     if shutil.which("cc") is None:
         pytest.skip("no C compiler")
     names = ("finder_new", "finder_free", "finder_cut", "edges_tell", "find", "stream")
-    names += ("matcher_new", "matcher_free", "matcher_starts", "matcher_reaches")
+    names += ("borders", "matcher_new", "matcher_free", "matcher_starts", "matcher_reaches")
     lines = [f"int sevkit_{name}(void) {{ return 0; }}" for name in names]
     lines += [] if said is None else [f'const char *sevkit_sources(void) {{ return "{said}"; }}']
     source = tmp_path / "find.c"
