@@ -104,11 +104,12 @@ class Verdict(TypedDict):
 
 
 class VerifiedReport(Verdict):
-    """The verdict with the files that were read for it."""
+    """The verdict with the files that were read for it, and what the policy demands nothing of."""
 
     form: str
     fetched: list[str]
     unreadable: dict[str, str]
+    not_demanded: list[str]
 
 
 class AttestedGuest(Verdict):

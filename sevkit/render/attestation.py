@@ -94,6 +94,12 @@ def _word(value: Any) -> str:
     return ("yes" if value else "no") if isinstance(value, bool) else str(value)
 
 
+_OPEN = {
+    "guest": "a measurement: the report may be any guest's (policy: measurements, or id_key_digests)",
+    "freshness": "report data: the report may be an old one (--report-data with a nonce, or the policy's report_data)",
+}
+
+
 def verdict(data: VerifiedReport) -> Iterator[str]:
     """The verdict, every reason, and the address of the missing certificate."""
     yield data["verdict"]
@@ -105,6 +111,8 @@ def verdict(data: VerifiedReport) -> Iterator[str]:
         if f"{name} was not read: {why}" in told:
             continue
         yield f"  not read: {clean.line(name)}: {clean.line(why)}"
+    if data["verdict"] == "accepted":
+        yield from (f"  not demanded: {_OPEN[name]}" for name in data["not_demanded"])
     missing = any(item["check"] == "certificate.present" and item["status"] == "unknown" for item in data["checks"])
     if missing and data["kds_url"]:
         yield f"  the certificate is at {data['kds_url']} (or use --fetch)"

@@ -205,7 +205,10 @@ def test_verify(
     assert (found, envelope["data"]["verdict"]) == (status, verdict)
     assert envelope["data"]["reasons"]
     assert all(isinstance(reason, str) for reason in envelope["data"]["reasons"])
-    assert sevkit(*words)[1].startswith(verdict)
+    out = sevkit(*words)[1]
+    assert out.startswith(verdict)
+    assert out.count("not demanded: ") == (2 if verdict == "accepted" else 0)
+    assert envelope["data"]["not_demanded"] == ["guest", "freshness"]
 
 
 def test_verify_with_a_folder_of_certificates_and_a_policy(sevkit_json: RunJson, tmp_path: Path) -> None:
@@ -299,6 +302,10 @@ def test_report_data_on_the_command_line_does_not_lift_the_policys(sevkit_json: 
     for demanded, status in ((own, 0), ("01" * 64, 2)):
         policy.write_text(f'report_data = ["{demanded}"]\n')
         assert sevkit_json(*words)[0] == status
+    measurement = read(Path(DATA / "turin-v5.bin").read_bytes()).report[0x90:0xC0].hex()
+    policy.write_text(f'measurements = ["{measurement}"]\n')
+    status, envelope = sevkit_json(*words)
+    assert (status, envelope["data"]["not_demanded"]) == (0, [])
 
 
 def test_verify_the_folder_that_configfs_tsm_makes(sevkit_json: RunJson, tmp_path: Path) -> None:

@@ -160,12 +160,14 @@ def _no_issuer(extensions: x509.Extensions, between: int) -> str | None:
 
 def validity_findings(chain: Chain, now: dt.datetime) -> Iterator[Finding]:
     """Every certificate must be valid at ``now``."""
+    judged = f"judged as of {now.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC"
     for item in chain.certificates:
         start, end = item.x509.not_valid_before_utc, item.x509.not_valid_after_utc
         if now < start:
-            yield Finding("chain.validity", Status.FAIL, f"{item.name} is not valid before {start:%Y-%m-%d %H:%M}")
+            text = f"{item.name} is not valid before {start:%Y-%m-%d %H:%M}, {judged}"
+            yield Finding("chain.validity", Status.FAIL, text)
         elif now > end:
-            yield Finding("chain.validity", Status.FAIL, f"{item.name} expired on {end:%Y-%m-%d %H:%M}")
+            yield Finding("chain.validity", Status.FAIL, f"{item.name} expired on {end:%Y-%m-%d %H:%M}, {judged}")
 
 
 def trust_findings(chain: Chain, anchors: Anchors) -> Iterator[Finding]:

@@ -50,6 +50,13 @@ class Policy:
     require_crl: bool = False
     require_runtime_data: bool = False
 
+    @property
+    def not_demanded(self) -> list[str]:
+        """What nothing is demanded of: ``guest`` (its measurement, or the keys of its ID block), ``freshness``."""
+        guest = self.measurements or self.id_key_digests or self.author_key_digests
+        open_questions = {"guest": not guest, "freshness": not self.report_data and not self.require_runtime_data}
+        return [name for name, is_open in open_questions.items() if is_open]
+
 
 KEYS = tuple(item.name for item in fields(Policy))
 

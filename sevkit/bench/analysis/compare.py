@@ -25,7 +25,8 @@ def compare(samples: Iterable[Sample], rules: Rules | None = None) -> list[Compa
         if base is None:
             continue
         others = [arm for name, arm in arms.items() if name != base.name]
-        found += [_pair(series, base, other, rules) for other in others]
+        with np.errstate(over="ignore", invalid="ignore"):  # of values at the edge of a double, which are refused
+            found += [_pair(series, base, other, rules) for other in others]
     return verdicts.decide(found, rules)
 
 

@@ -77,11 +77,12 @@ def verify(file: Path, **options: Any) -> Result[VerifiedReport]:
     roots = _roots(options["roots"])
     if options["only_root"] and not roots:
         raise UsageError("--only-root needs --root")
+    policy = _policy(options["policy_file"], options["report_data"])
     fetched = _fetch(evidence, store, options["kds"]) if options["fetch"] else []
     result = verifier.verify(
         evidence,
         store,
-        policy=_policy(options["policy_file"], options["report_data"]),
+        policy=policy,
         extra_roots=roots,
         now=_time(options["at"]),
         amd=not options["only_root"],
@@ -91,6 +92,7 @@ def verify(file: Path, **options: Any) -> Result[VerifiedReport]:
         "form": evidence.form,
         "fetched": fetched,
         "unreadable": store.unreadable | store.passed_over,
+        "not_demanded": policy.not_demanded,
     }
     return Result("report verify", data, _CODES[data["verdict"]], human=text.verdict)
 
