@@ -35,8 +35,8 @@ emulator: ## Build the memory-encrypting QEMU (minutes, once; then both sides of
 	@emulator/build.sh
 
 .PHONY: test
-test: setup ## All tests, real guests included where they can run (JOBS=1 for one at a time)
-	@$(PY) -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+test: setup ## All tests, real guests included where they can run (JOBS=1 for one at a time; test-containers: those of the images)
+	@$(PY) -m pytest --ignore=tests/container -n $(JOBS) --dist loadfile $(ARGS)
 
 .PHONY: test-containers
 test-containers: setup ## The container images, asserted on from outside, and the tests again inside them
