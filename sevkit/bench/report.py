@@ -228,7 +228,9 @@ def _undecided(effects: Sequence[Comparison]) -> list[str]:
     if not shown:
         return []
     boots = min(min(c.effect.boots) for c in open_rows if c.effect is not None)
-    reach = f"{boots} boots of each mode show no change below {median(shown):.0%} in half of these rows, more boots do"
+    least = median(shown)
+    what = f"a change below {least:.0%}" if least < 1 else "even a doubling"
+    reach = f"with {boots} boots of each mode, half of these rows cannot show {what}; more boots can"
     return [f"Inconclusive says neither that there is a cost nor that there is none: {reach}."]
 
 
