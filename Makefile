@@ -36,7 +36,7 @@ emulator: ## Build the memory-encrypting QEMU (minutes, once; then both sides of
 
 .PHONY: test
 test: setup ## All tests, real guests included where they can run (JOBS=1 for one at a time; test-containers: those of the images)
-	@$(PY) -m pytest --ignore=tests/container -n $(JOBS) --dist loadfile $(ARGS)
+	@$(PY) -m pytest --ignore=tests/container -n $(JOBS) --dist loadfile --max-worker-restart=0 $(ARGS)
 
 .PHONY: test-containers
 test-containers: setup ## The container images, asserted on from outside, and the tests again inside them

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support import order
+from tests.support.watchdog import Watchdog
 
 # Machines are noisy: how long an example takes is no verdict.
 settings.register_profile("sevkit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -23,6 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # xdist sorts files by their number of tests: 300 calculations would go before one test that boots ten guests.
     config.option.loadscopereorder = False
+    config.pluginmanager.register(Watchdog())
     if config.getoption("--record-seconds") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(order.Recorder())
 

@@ -43,7 +43,8 @@ def test_what_is_left_out_is_there(name: str) -> None:
 def test_the_suite_passes_inside(engine: Engine) -> None:
     image(engine, "test")
     everything = os.environ.get("SEVKIT_TEST_INSIDE") == "all"
-    argv = ["-m", "not container", "-q", "-p", "no:cacheprovider", "-n", "logical", "--dist", "loadfile"]
+    argv = ["-m", "not container", "-q", "-p", "no:cacheprovider", "-n", "logical"]
+    argv += ["--dist", "loadfile", "--max-worker-restart=0"]
     if not everything:
         argv += [*CHOSEN, *(f"--ignore=tests/unit/test_{name}.py" for name in CALCULATIONS)]
     said: list[bytes] = []
