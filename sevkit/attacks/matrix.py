@@ -181,8 +181,12 @@ class _Course:
 def _one_mode(
     attacks: Sequence[Attack], mode: Mode, target: Target, course: _Course, progress: Callable[[str], None]
 ) -> list[Cell]:
-    """All attacks on guests of one mode and image: the same guest for as long as it answers, then a fresh one."""
+    """All attacks on guests of one mode and image: the same guest for as long as it answers, then a fresh one.
+
+    An experiment that shows neither this nor that is performed once more, in a fresh guest.
+    """
     left, cells = list(attacks), list[Cell]()
+    repeated = set[str]()
     while left:
         planned = plan(left[0], [mode], target, progress=progress)
         if course.over:
@@ -190,7 +194,14 @@ def _one_mode(
         try:
             with opened(planned, target.timeout, progress) as sessions:
                 course.sessions.append(sessions[mode])
-                cells += _while_it_lives(left, sessions[mode], target, course, progress)
+                for run in _while_it_lives(left, sessions[mode], target, course, progress):
+                    name = run.attack.name
+                    if run.outcome is Outcome.INCONCLUSIVE and not (run.as_expected or course.over or name in repeated):
+                        progress(f"{mode}: {name}: inconclusive ({run.reason}); once more in a fresh guest")
+                        repeated.add(name)
+                        left.insert(0, run.attack)
+                        break
+                    cells.append(Cell(run, False))
         except SevkitError as error:  # no guest boots: continue with the other modes
             return cells + [Cell(_not_run(attack, planned[0], error.message), False) for attack in left]
     return cells
@@ -198,15 +209,15 @@ def _one_mode(
 
 def _while_it_lives(
     left: list[Attack], session: Session, target: Target, course: _Course, progress: Callable[[str], None]
-) -> Iterator[Cell]:
+) -> Iterator[Run]:
     """Perform the attacks in ``left`` while the guest answers; removes those that were performed."""
     while left:
         attack = left.pop(0)
         if course.over:
-            yield Cell(_not_run(attack, session.planned, OUT_OF_TIME), False)
+            yield _not_run(attack, session.planned, OUT_OF_TIME)
             continue
         progress(f"{session.planned.mode}: {attack.name}")
-        yield Cell(_performed(attack, session, target, progress), False)
+        yield _performed(attack, session, target, progress)
         if not _answers(session):
             return
 

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -191,6 +192,39 @@ def test_a_policy_that_was_given_decides_what_debugging_should_give(
     assert attack.mitigations_of is not None
     on = attack.mitigations_of(GuestSpec(mode=mode, policy=policy))
     assert attack.expectation(mode, on).outcome is (Outcome.STOPPED if forbids else Outcome.WORKS)
+
+
+@pytest.mark.parametrize("lasting", [False, True])
+def test_an_inconclusive_experiment_is_performed_once_more_in_a_fresh_guest(
+    lasting: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guests: list[SimpleNamespace] = []
+    performed: list[tuple[str, int]] = []
+
+    @contextmanager
+    def opened(planned: list[Planned], *_: object) -> Iterator[dict[Mode, SimpleNamespace]]:
+        guests.append(SimpleNamespace(planned=planned[0], number=len(guests)))
+        yield {each.mode: guests[-1] for each in planned}
+
+    def perform(attack: Attack, session: SimpleNamespace, *_: object) -> object:
+        first = not any(name == attack.name for name, _ in performed)
+        performed.append((attack.name, session.number))
+        if attack.name == "remapping" and (first or lasting):
+            return matrix._not_run(attack, session.planned, "not now")
+        return in_model(attack, session.planned.mode, False).run
+
+    monkeypatch.setattr(matrix, "opened", opened)
+    monkeypatch.setattr(matrix, "_performed", perform)
+    monkeypatch.setattr(matrix, "_answers", lambda _: True)
+    monkeypatch.setattr(
+        matrix, "plan", lambda attack, modes, target, progress: [Planned(modes[0], Level.EMULATOR, Form.GUEST)]
+    )
+    monkeypatch.setattr(matrix, "available", lambda level: dict.fromkeys([Mode.SEV]))
+    known = [attacks.find(name) for name in ("replay", "remapping", "leak")]
+    cells = list(matrix.run_guests(known, Level.EMULATOR))
+    assert performed == [("replay", 0), ("remapping", 0), ("remapping", 1), ("leak", 1)]
+    assert [cell.run.attack.name for cell in cells] == ["replay", "remapping", "leak"]
+    assert [cell.run.outcome is Outcome.INCONCLUSIVE for cell in cells] == [False, lasting, False]
 
 
 def test_a_matrix_that_is_left_early_ends_its_guests(monkeypatch: pytest.MonkeyPatch) -> None:
