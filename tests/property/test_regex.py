@@ -88,6 +88,29 @@ def test_factors_are_found_wherever_they_stand(sequence: "list[Set] | tuple[Set,
         assert matcher.starts(memoryview(bytearray(text)), low, high, len(ranges) - 1) is None
 
 
+@pytest.mark.skipif(not native.built, reason="the compiled search is not built")
+@given(
+    st.lists(st.sampled_from([b"abc", b"abd", b"bcab", b"x1x1x1x1x1x1x1x1", b"ccc"]), min_size=1, unique=True),
+    st.lists(st.sampled_from([b"abc", b"abd", b"x1x1", b"c", b"-----"]), max_size=60).map(b"".join),
+    st.data(),
+)
+def test_literals_of_an_expression_are_found_wherever_they_stand(
+    strings: list[bytes], text: bytes, data: st.DataObject
+) -> None:
+    low, high = sorted((data.draw(st.integers(0, len(text))), data.draw(st.integers(0, len(text)))))
+    near, far = sorted((data.draw(st.integers(0, 5)), data.draw(st.integers(0, 9))))
+    hits = [at for at in range(low, high) for each in strings if text.startswith(each, at, high)]
+    wanted = sorted({start for at in hits for start in range(max(low, at - far), at - near + 1)})
+    matcher = native.Matcher(strings, None, near, far)
+    memory = memoryview(bytearray(text or b"x"))
+    ranges = matcher.starts(memory, low, high, 20_000)
+    assert ranges is not None
+    assert [at for first, last, _ in ranges for at in range(first, last + 1)] == wanted
+    if hits:  # more than there is room for: none is left out without a word
+        assert matcher.starts(memory, low, high, len(hits) - 1) is None
+    assert matcher.reaches(memory, 0, 0, len(text)), "without an automaton it cannot say that no match does"
+
+
 ALL_SETS = st.one_of(
     st.frozensets(st.integers(0, 255), min_size=1),
     st.tuples(st.integers(0, 255), st.integers(0, 255)).map(lambda ends: frozenset(range(min(ends), max(ends) + 1))),
@@ -120,11 +143,66 @@ def test_no_place_is_left_out_and_matches_end_where_it_says(value: bytes, parts:
     data, compiled = b"".join(parts) + b" ", re.compile(value)
     found = required.required(value, compiled.flags, MAX_MATCH)
     assert found is not None
-    ranges = _Compiled(found, automaton(value, compiled.flags)).ranges(memoryview(bytearray(data)), 0, len(data)) or []
+    filtered = _Compiled(found, automaton(value, compiled.flags))
+    ranges, matcher = filtered.ranges(memoryview(bytearray(data)), 0, len(data)) or [], filtered._matcher
     assert all(one[1] < other[0] for one, other in itertools.pairwise(ranges))
+    if len(ranges) > 1:  # more than there is room for: none is left out without a word
+        assert matcher.starts(memoryview(bytearray(data)), 0, len(data), len(ranges) - 1) is None
     for start in range(len(data)):
         if match := compiled.match(data, start):
             assert [reach for low, high, reach in ranges if low <= start < high and reach >= match.end()]
+
+
+LONGEST = [
+    (rb"k[a-f]{%d}y" % (MAX_MATCH - 2), b"k", b"y"),
+    (rb"[a-f]{%d}y=;" % (MAX_MATCH - 3), b"", b"y=;"),
+    (rb"k=;[a-f]{%d}" % (MAX_MATCH - 3), b"k=;", b""),
+    (rb"(?:[a-z][a-z][a-z]){%d}=" % (MAX_MATCH // 3), b"", b"="),
+]
+
+
+@pytest.mark.parametrize(("value", "begin", "end"), LONGEST)
+@pytest.mark.parametrize("size", [MAX_MATCH - 1, MAX_MATCH, MAX_MATCH + 1])
+@pytest.mark.parametrize("before", [0, 63, 5000])
+@pytest.mark.parametrize("after", [0, 70])
+def test_a_match_of_as_many_bytes_as_are_looked_at_is_found(
+    value: bytes, begin: bytes, end: bytes, size: int, before: int, after: int
+) -> None:
+    data = b"-" * before + begin + b"a" * (size - len(begin) - len(end)) + end + b"-" * after
+    wanted = [(start, stop) for _, start, stop in by_re(re.compile(value), data)]
+    assert bool(wanted) == (size == MAX_MATCH or (size > MAX_MATCH and not (begin and end)))
+    for chunk in (64, 1 << 20):
+        found = scan(Islands([(0, data)]), [Pattern(value, regex=True)], chunk=chunk).hits
+        assert [(hit.address, hit.address + hit.length) for hit in found] == wanted
+
+
+@pytest.mark.parametrize("value", [rb"k[a-f=]+==", rb"==[a-f=]+k", rb"k[a-f=]{9,}[=;]k"])
+@given(st.lists(st.sampled_from([b"k", b"==", b";"]) | st.integers(0, 4500).map(bytes), max_size=12))
+def test_places_that_are_within_reach_of_one_another_hide_no_match(value: bytes, parts: list[bytes]) -> None:
+    """One after another they can stretch over more memory than a match has."""
+    data = b"".join(parts).replace(b"\0", b"a")
+    wanted = [(start, stop) for _, start, stop in by_re(re.compile(value), data)]
+    found = scan(Islands([(0, data or b"-")]), [Pattern(value, regex=True)], chunk=1 << 20).hits
+    assert [(hit.address, hit.address + hit.length) for hit in found] == wanted
+
+
+@pytest.mark.skipif(not native.built, reason="the compiled search is not built")
+@pytest.mark.parametrize(
+    "value", [rb"\w+@\w+\.com", rb"a\d+b", rb"(?:ab|cd)+", rb"[ab]{3}", rb"(\d)\1b?", rb"a.{4094}b"]
+)
+@given(st.lists(st.sampled_from([b"ab", b"1", b"@", b".com", b"-", b"cd", b"a", b"b" * 4093]), max_size=12), st.data())
+def test_where_a_match_ends_beyond_what_is_covered_it_says_so(
+    value: bytes, parts: list[bytes], data: st.DataObject
+) -> None:
+    text, compiled = b"".join(parts), re.compile(value)
+    found = required.required(value, compiled.flags, MAX_MATCH)
+    matches = [match for at in range(len(text)) if (match := compiled.match(text, at, at + MAX_MATCH))]
+    if found is None or not matches:
+        return
+    match = data.draw(st.sampled_from(matches))
+    first, last = data.draw(st.integers(0, match.start())), data.draw(st.integers(match.start(), len(text) - 1))
+    covered = data.draw(st.just(match.end() - 1) | st.integers(0, match.end() - 1))
+    assert _Compiled(found, automaton(value, compiled.flags)).reaches(memoryview(bytearray(text)), first, last, covered)
 
 
 def test_what_is_required_is_what_the_expression_says() -> None:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,10 +24,10 @@ from sevkit.memory.search.patterns import Pattern
 from sevkit.memory.search.request import Request, answer
 from sevkit.memory.search.scan import scan
 from sevkit.memory.sources import activity
-from sevkit.memory.sources.base import Session
+from sevkit.memory.sources.base import Session, Stretch
 from sevkit.memory.sources.core import CoreMemory
 from sevkit.memory.sources.process import LiveMemory
-from tests.property.test_scan_law import Islands
+from tests.property.test_scan_law import Island, Islands
 from tests.support.waiting import until
 from tests.unit.elf import Load, core
 
@@ -253,6 +253,25 @@ def test_many_secrets_are_doubted_where_their_cuts_are_not_looked_for(tmp_path: 
     assert "too many secrets" in result.data["doubts"][0]
 
 
+@pytest.mark.parametrize("long_way", [False, True])
+def test_many_parts_at_the_borders_of_pages_leave_no_memory_unsearched(long_way: bool, tmp_path: Path) -> None:
+    """Parts share the room for hits: when it is full, neither of them need be more than its own limit."""
+    prefix = b"what-many-secrets-begin-with-"
+    values = [SECRET, *(prefix + b"%04d" % number for number in range(6000))]
+    pages = (bytes(PAGE - len(prefix)) + prefix) * 2
+    path = tmp_path / "core"
+    path.write_bytes(core([Load(0x10000000, (pages.ljust(300 << 10, b"\0") + SECRET).ljust(1 << 20, b"\0"))]))
+    patterns = [Pattern(value) for value in values] + [Pattern(b"x.{9}y", regex=True)] * long_way
+    with CoreMemory(path) as source:
+        for most in (1, 10_000, 100_000):
+            result = scan(source, patterns, max_hits=most)
+            coverage = result.coverage
+            assert result.finished == (not native.built or most > 12_000)
+            assert [hit.pattern for hit in result.hits] == [0] * result.finished
+            assert coverage.mapped_bytes == coverage.read_bytes + coverage.unread_bytes
+            assert coverage.complete == result.conclusive == result.finished
+
+
 def test_matches_that_may_be_too_long_are_named(tmp_path: Path) -> None:
     path = tmp_path / "core"
     path.write_bytes(core([Load(PAGE, b"begin" + b"." * 9000 + b"end")]))
@@ -339,6 +358,43 @@ def test_memory_that_comes_while_the_search_runs_is_searched_too(where: bytes, l
     assert coverage.mapped_bytes == (
         coverage.read_bytes + coverage.skipped_unpopulated_bytes + coverage.unreadable_bytes + coverage.unread_bytes
     )
+
+
+class Grown(Islands):
+    """Memory of which there is more when the search looks at it again."""
+
+    def __init__(self, first: int, islands: Sequence[Island], bad: frozenset[int] = frozenset()) -> None:
+        super().__init__(islands, bad)
+        self.first = first
+
+    def stretches(self) -> list[Stretch]:
+        return super().stretches()[: self.first]
+
+    def newer(self) -> list[Stretch]:
+        return super().stretches()
+
+
+@pytest.mark.parametrize(("before", "after"), [(60, 60), (0, 101)])
+def test_more_hits_than_asked_for_in_memory_that_comes_meanwhile_end_the_search(before: int, after: int) -> None:
+    """The secret is at the end: among more hits than are reported, or where a search with too many hits stopped."""
+    islands = [(PAGE, b"many-many " * before + b"."), (1 << 30, b"many-many " * after + bytes(9 << 20) + SECRET)]
+    for patterns in ([Pattern(b"many-many"), Pattern(SECRET)], [Pattern(b"m[a]ny-", regex=True), Pattern(SECRET)]):
+        result = scan(Grown(1, islands), patterns, max_hits=100)
+        assert result.stopped == "more than 100 hits"
+        assert not result.conclusive
+        coverage = result.coverage
+        assert coverage.mapped_bytes == sum(len(data) for _, data in islands)
+        assert coverage.unread_bytes == len(islands[1][1])
+        assert coverage.read_bytes == len(islands[0][1])
+        assert len(scan(Grown(1, islands), patterns, max_hits=121).hits) == before + after + 1
+
+
+def test_memory_that_comes_meanwhile_and_cannot_be_read_is_lost() -> None:
+    islands = [(PAGE, b"first"), (16 * PAGE, bytes(3 * PAGE))]
+    result = scan(Grown(1, islands, frozenset({17})), [Pattern(SECRET)])
+    assert result.coverage.unreadable_bytes == PAGE
+    assert result.lost == ((17 * PAGE, 18 * PAGE),)
+    assert not result.conclusive
 
 
 def test_a_process_that_maps_more_and_more_is_never_searched_to_its_end(late: "subprocess.Popen[bytes]") -> None:

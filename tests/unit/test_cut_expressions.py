@@ -18,6 +18,7 @@ from tests.property.test_scan_law import Islands
 from tests.unit.elf import Load, core
 
 PAGE = 4096
+BLOCK = 256 << 10  # CACHED of find.c
 pytestmark = pytest.mark.skipif(not native.built, reason="the compiled search is not built")
 EXPRESSIONS = [
     rb"\d{3}-\d{2}-\d{4}",
@@ -47,6 +48,46 @@ def test_each_cut_of_a_match_is_seen(value: bytes, data: st.DataObject) -> None:
     memory = in_two_pages(match, cut)
     found = scan(Islands([(16 * PAGE, memory)]), [Pattern(value, regex=True)], chunk=chunk)
     assert found.hits or [part for part in found.parts if part.border in (16 * PAGE, 20 * PAGE)]
+
+
+@pytest.mark.parametrize("value", [rb"\d{3}-\d{2}-\d{4}", rb"AKIA[A-Z0-9]{16}", b"a-secret-that-somebody-hides"])
+@given(st.data())
+def test_a_part_is_seen_in_memory_that_begins_or_ends_with_it(value: bytes, data: st.DataObject) -> None:
+    regex = b"[" in value or b"{" in value
+    match = data.draw(st.from_regex(re.compile(value, re.ASCII), fullmatch=True))
+    cut = data.draw(st.integers(1, len(match) - 1))
+    start, chunk = data.draw(st.sampled_from([(0, 0), (5, 0), (0, 5)])), data.draw(st.sampled_from([7, 100, 1 << 20]))
+    rest = (16 * PAGE - start[0], b"\xee" * start[0] + match[cut:])
+    first = (32 * PAGE - cut, match[:cut] + b"\xee" * start[1])
+    found = scan(Islands([rest, first]), [Pattern(value, regex=regex)], chunk=chunk)
+    assert found.hits or [part for part in found.parts if part.border in (16 * PAGE, 32 * PAGE)]
+
+
+@given(st.binary(min_size=8, max_size=150), st.integers(1, 150), st.booleans(), st.data())
+def test_a_part_is_seen_however_far_from_a_page_the_memory_begins(
+    value: bytes, cut: int, behind: bool, data: st.DataObject
+) -> None:
+    """The memory is searched in blocks; a part may lie in two of them."""
+    cut = 1 + cut % (len(value) - 1)
+    border = 16 * PAGE + BLOCK * data.draw(st.integers(0, 1))
+    start = 16 * PAGE + data.draw(st.integers(-70, 70)) if border > 16 * PAGE else 15 * PAGE
+    memory = bytearray(b"\xee" * (border + 2 * PAGE - start))
+    at = border - start
+    memory[at - cut : at + len(value) - cut] = value
+    memory[slice(at - cut, at) if behind else slice(at, at + len(value) - cut)] = b"\xee" * (
+        cut if behind else len(value) - cut
+    )
+    found = scan(Islands([(start, bytes(memory))]), [Pattern(value)], chunk=data.draw(st.sampled_from([100, 1 << 20])))
+    wanted = seen_side(value, cut) == ("behind" if behind else "before")
+    assert not wanted or found.hits or [part for part in found.parts if (part.border, part.cut) == (border, cut)]
+
+
+def seen_side(value: bytes, cut: int) -> str | None:
+    """Which part of a secret is looked for: the longer one that tells something (edges.c)."""
+    parts = [("behind", value[cut:][:64]), ("before", value[:cut][-64:])]
+    if len(value) - cut < cut:
+        parts.reverse()
+    return next((side for side, part in parts if len(part) >= 4 and len(set(part)) > 1), None)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from sevkit.memory.search.patterns import compile_patterns
-from sevkit.memory.search.workers import Limits, Sweep
+from sevkit.memory.search.workers import Limits, Sweep, too_many
 from sevkit.memory.sources.base import (
     Coverage,
     SourceGoneError,
@@ -27,7 +27,7 @@ from sevkit.memory.sources.base import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sevkit.memory.search.patterns import Engine, Pattern
+    from sevkit.memory.search.patterns import Pattern
     from sevkit.memory.search.workers import Hit, Part, Progress
     from sevkit.memory.sources.base import MemorySource, Range
 
@@ -85,15 +85,14 @@ def scan(
     with source.session():
         sweep.run()
     coverage = _coverage(stretches, sweep, source.unlisted())
-    found, parts = set(sweep.hits), sweep.parts
     try:
         if not sweep.stopped:
-            if {hit.pattern for hit in found} != set(range(len(patterns))):
-                coverage = _look_again(source, engines, limits, within, stretches, coverage, found, parts)
+            if {hit.pattern for hit in sweep.hits} != set(range(len(patterns))):
+                coverage = _look_again(sweep, within, stretches, coverage)
             source.check()
     except SourceGoneError as error:
         sweep.stopped = error.message
-    hits = tuple(sorted(found)[:max_hits])
+    hits = tuple(sorted(set(sweep.hits))[:max_hits])
     complete = {hit.pattern for hit in hits}
     return ScanResult(
         hits,
@@ -103,7 +102,7 @@ def scan(
         time.monotonic() - started,
         sweep.threads,
         tuple(normalise(sweep.lost)),
-        tuple(sorted(part for part in parts if part.pattern not in complete)),
+        tuple(sorted(part for part in sweep.parts if part.pattern not in complete)),
     )
 
 
@@ -112,19 +111,14 @@ def _within(stretches: Sequence[Stretch], within: Sequence[Range] | None) -> Seq
 
 
 def _look_again(
-    source: MemorySource,
-    engines: Sequence[Engine],
-    limits: Limits,
-    within: Sequence[Range] | None,
-    stretches: Sequence[Stretch],
-    coverage: Coverage,
-    found: set[Hit],
-    parts: set[Part],
+    first: Sweep, within: Sequence[Range] | None, stretches: Sequence[Stretch], coverage: Coverage
 ) -> Coverage:
-    """Search what a running process has mapped or written to since it was opened; adds to ``found`` and ``parts``.
+    """Search what a running process has mapped or written to since it was opened; what is found is added to ``first``.
 
     The process may do so again during each round. What is in new mappings after the last round counts as not read.
+    If one of these searches stops early, so has the first one.
     """
+    source, engines, limits = first.source, first.engines, first.limits
     mapped = normalise((part.start, part.end) for part in stretches)
     searched = normalise((part.start, part.end) for part in stretches if part.state != State.UNPOPULATED)
     context = page_up(max(max(engine.lookbehind, engine.lookahead) for engine in engines))
@@ -142,18 +136,32 @@ def _look_again(
         around = normalise((max(0, start - context), end + context) for start, end in fresh)
         sweep = Sweep(source, engines, runs(intersect([Stretch(*each) for each in data], around)), limits, 1)
         sweep.run()
-        found.update(sweep.hits)
-        parts.update(sweep.parts)
-        coverage = _more(coverage, fresh, mapped, sweep.lost)
+        first.hits = list({*first.hits, *sweep.hits})
+        first.parts |= sweep.parts
+        if not sweep.stopped and len(first.hits) > limits.max_hits:
+            sweep.stopped = too_many(limits.max_hits)
+        if sweep.stopped:
+            first.stopped = sweep.stopped
+            return _unsearched(coverage, fresh, mapped)
+        lost = [(part.start, part.end) for part in intersect([Stretch(*each) for each in normalise(sweep.lost)], fresh)]
+        first.lost += lost
+        coverage = _more(coverage, fresh, mapped, lost)
         searched, mapped = normalise([*searched, *fresh]), normalise([*mapped, *fresh])
     return coverage
 
 
+def _unsearched(coverage: Coverage, fresh: Sequence[Range], mapped: Sequence[Range]) -> Coverage:
+    """The coverage with ranges ``fresh`` that were not searched to their end."""
+    searched = _more(coverage, fresh, mapped, ())
+    size = searched.read_bytes - coverage.read_bytes
+    return searched._replace(read_bytes=coverage.read_bytes, unread_bytes=coverage.unread_bytes + size)
+
+
 def _more(coverage: Coverage, fresh: Sequence[Range], mapped: Sequence[Range], lost: Sequence[Range]) -> Coverage:
-    """The coverage with the ranges ``fresh``: some were mapped and unpopulated, the others were not mapped."""
+    """The coverage with the ranges ``fresh``: some were mapped and unpopulated, the others not. ``lost`` is in them."""
     size = sum(end - start for start, end in fresh)
     added = sum(end - start for start, end in without(fresh, mapped))
-    missed = sum(part.size for part in intersect([Stretch(*each) for each in normalise(lost)], fresh))
+    missed = sum(end - start for start, end in lost)
     unreadable = dict(coverage.unreadable)
     if missed:
         unreadable[UNREADABLE] = unreadable.get(UNREADABLE, 0) + missed

@@ -104,6 +104,8 @@ static uint64_t copied(struct stream *stream, uint64_t done)
         if (!bring(stream, data - fresh, span->offset + done - fresh, fresh + size))
             break;
         search(stream, data, done, kept, size);
+        if (stream->found > stream->room)
+            break;
         done += size;
         kept = context(stream, done);
         memmove(stream->base - kept, data + size - kept, kept);
@@ -138,7 +140,8 @@ static uint64_t looked_at(struct stream *stream)
             break;
         search(stream, window + into + kept, done, kept, size);
         munmap(window, length);
-        done += size;
+        if (stream->found <= stream->room)
+            done += size;
     }
     return done;
 }

@@ -50,7 +50,12 @@ class Part(NamedTuple):
 
 
 class TooManyHits(Exception):  # noqa: N818 - a signal, not an error
-    """There are more hits than the limit."""
+    """There are more hits than the limit, or more parts of patterns than there is room for. Its text says which."""
+
+
+def too_many(hits: int) -> str:
+    """Why a search stopped that found more than so many."""
+    return f"more than {hits} hits"
 
 
 class Limits(NamedTuple):
@@ -151,19 +156,24 @@ class Sweep:
         run = next(self._runs, None)
         return Piece(*run, run) if run else None
 
-    def account(self, found: list[Hit], read: int, lost: Sequence[Range] = ()) -> None:
-        """Record hits, the number of bytes read, and the ranges that could not be read. Raises TooManyHits."""
+    def account(self, found: list[Hit], read: int, lost: Sequence[Range] = (), *, cut_short: bool = False) -> None:
+        """Record hits, the number of bytes read, and the ranges that could not be read. Raises TooManyHits.
+
+        ``cut_short``: the room was full before all was searched. Hits and parts share it, so that neither of them need
+        be more than its own limit.
+        """
         with self._lock:
             self.hits += [hit for hit in found if hit.pattern >= 0]
             self.parts.update(Part(hit.address, ~hit.pattern, hit.length) for hit in found if hit.pattern < 0)
             self.read += read
             self.lost += lost
             self.unreadable += sum(end - start for start, end in lost)
-            too_many = max(len(self.hits), len(self.parts) - _PARTS) > self.limits.max_hits
             if self.limits.progress is not None:
                 self.limits.progress(self.read + self.unreadable, self.total)
-        if too_many:
-            raise TooManyHits
+        if len(self.hits) > self.limits.max_hits:
+            raise TooManyHits(too_many(self.limits.max_hits))
+        if cut_short or len(self.parts) > self.limits.max_hits + _PARTS:
+            raise TooManyHits("too many parts of patterns stand at the borders of pages")
 
     def halt(self, why: str) -> None:
         """Stop all threads; the first reason counts."""
@@ -193,8 +203,8 @@ class _Worker:
                     self._search(piece)
             except SourceGoneError as error:
                 self.sweep.halt(error.message)
-            except TooManyHits:
-                self.sweep.halt(f"more than {self.sweep.limits.max_hits} hits")
+            except TooManyHits as signal:
+                self.sweep.halt(str(signal))
 
     def _stream(self, literals: Literals, pieces: list[Piece]) -> list[Piece]:
         """Search with stream.c the pieces that it can read; returns the others."""
@@ -213,7 +223,7 @@ class _Worker:
             base = ctypes.addressof(ctypes.c_char.from_buffer(self._buffer(finder.buffer_size())))
             found, reached, done = finder.stream([span for _, span in placed], base, self.limit)
             read = sum(piece.size for piece, _ in placed[:reached]) + done
-            self.sweep.account(_hits(0, literals.matches(found)), read)
+            self.sweep.account(_hits(0, literals.matches(found)), read, cut_short=len(found) > self.limit)
             if reached < len(placed):
                 piece = placed[reached][0]
                 left.append(piece._replace(start=piece.start + done))
@@ -229,16 +239,19 @@ class _Worker:
             low, high = (start & ~(PAGE - 1)) - self.behind, end + self.ahead
             found: list[Hit] = []
             lost: list[Range] = []
-            reached = start
+            reached, cut_short = start, False
             for at, data in self._islands(max(piece.run[0], low), min(piece.run[1], high)):
                 first, last = max(start, at), min(end, at + len(data))
                 if last > first:
                     lost += [(reached, first)] if first > reached else []
                     reached = last
                     for engine in self.sweep.engines:
-                        found += _hits(at, engine.find(data, first - at, last - at, self.limit))
+                        matches = engine.find(data, first - at, last - at, self.limit)
+                        cut_short = cut_short or len(matches) > self.limit
+                        found += _hits(at, matches)
             lost += [(reached, end)] if end > reached else []
-            self.sweep.account(found, end - start - sum(high - low for low, high in lost), lost)
+            read = 0 if cut_short else end - start - sum(high - low for low, high in lost)
+            self.sweep.account(found, read, lost, cut_short=cut_short)
 
     def _islands(self, low: int, high: int) -> Iterator[tuple[int, memoryview]]:
         """The readable parts of ``[low, high)``, as (address, bytes); after a read error goes on with the next page."""
