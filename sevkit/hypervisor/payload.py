@@ -41,6 +41,7 @@ class LaunchPlan(TypedDict):
 
     command_lines: list[list[str]]
     dry_run: bool
+    hypervisor: str
     runs_here: bool
     reason: str
     domains: NotRequired[list[str]]  # with --emit libvirt-xml
