@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sevkit.cli.guest.launch import launch
+from sevkit.hypervisor import registry
 from sevkit.hypervisor.protocols import Availability
 from sevkit.hypervisor.qemu import emulated
 from sevkit.hypervisor.qemu.hypervisor import QemuHypervisor
@@ -48,6 +49,38 @@ def test_log_and_verify(sevkit: Run, sevkit_json: RunJson, mock_guest: str) -> N
     assert sevkit("guest", "log", "m")[0] == 0
     assert "console" in sevkit_json("guest", "log", "m")[1]["data"]
     assert sevkit_json("guest", "verify", "m")[1]["data"]["guest"]["name"] == "m"
+
+
+def test_a_guest_of_another_registry_is_not_none(
+    sevkit: Run, sevkit_json: RunJson, mock_guest: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert "not listed: m " not in sevkit("guest", "list")[1]
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("SEVKIT_STATE_DIR", str(tmp_path / "other"))
+        for command in (("guest", "list"), ("top", "--once")):
+            out = sevkit(*command)[1]
+            assert out.startswith("no guests of this user are running\n")
+            assert "not listed: m (PID " in out
+        data = sevkit_json("guest", "list")[1]["data"]
+        assert data["guests"] == []
+        assert "m" in [each["name"] for each in data["unlisted"]]
+    assert sevkit("guest", "stop", "m")[0] == 0
+
+
+def test_a_guest_whose_pid_is_of_another_namespace_is_kept(sevkit: Run, mock_guest: str) -> None:
+    """In a container that shares the state directory, every record names a PID of another process, or of none."""
+    record, mark = registry.folder("m") / "guest.json", registry.mark(registry.folder("m"))
+    whole, marked = record.read_text(), mark.read_text()
+    record.write_text(json.dumps({**json.loads(whole), "start_time": 1}))
+    mark.write_text(f"{marked.split()[0]} 1")
+    out = sevkit("guest", "list")[1]
+    assert "not listed: m: it runs where its PID is another one" in out
+    record.write_text(whole)
+    mark.write_text(marked)
+    assert sevkit("guest", "exec", "m", "--", "echo", "alive")[:2] == (0, "alive\n")
+    registry.folder("m").chmod(0o770)
+    assert "not listed: m: " in sevkit("guest", "list")[1]
+    registry.folder("m").chmod(0o700)
 
 
 @pytest.mark.parametrize("mode", ["nosev", "sev", "sev-es", "sev-snp"])
