@@ -78,7 +78,11 @@ def plan(
     chosen = {mode: _choose(attack, mode, target, only_show, progress) for mode in modes}
     _make_fair(chosen)
     firmware = _firmware(chosen)
-    return [_planned(attack, mode, target, chosen[mode], firmware) for mode in modes]
+    planned = [_planned(attack, mode, target, chosen[mode], firmware) for mode in modes]
+    for each in planned:
+        if each.spec is not None:
+            each.hypervisor.command_line(each.spec)  # raises for what a hypervisor lacks, before the first guest starts
+    return planned
 
 
 def usual_modes(attack: Attack, target: Target) -> list[Mode]:
@@ -186,12 +190,14 @@ def _planned(
     if choice is None:
         return Planned(mode, target.level or Level.MODEL, Form.MODEL)
     spec = replace(target.spec, name=f"{attack.name}-{mode}-{randomness.token_hex(4)}", mode=mode)
-    if attack.image is not None and spec.image == GuestSpec().image and spec.kernel is None:
+    real = choice.hypervisor.name != "mock"  # the mock boots neither image nor firmware
+    if real and attack.image is not None and spec.image == GuestSpec().image and spec.kernel is None:
         spec = replace(spec, image=attack.image)
     if mode is not Mode.NOSEV:
         chosen = policy.parse(target.policy, mode) if target.policy else spec.policy
         spec = replace(spec, sev_options=target.sev_options, policy=chosen)
-    spec = replace(spec, firmware=spec.firmware or firmware)
+    if real:
+        spec = replace(spec, firmware=spec.firmware or firmware)
     if target.level is Level.HARDWARE and spec.accel is Accel.AUTO:
         spec = replace(spec, accel=Accel.KVM)
     return Planned(mode, _level(choice.hypervisor.name, spec), Form.GUEST, choice, spec)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sevkit.cli.guest.manage import NONE, not_listed
 from sevkit.cli.output import json_wanted, reporting
 from sevkit.cli.sizes import SECONDS
 from sevkit.hypervisor.payload import Glance, GuestGlance
@@ -33,10 +34,13 @@ def command(interval: float, once: bool) -> Result[Glance] | None:
     that needs a secret and controls, as in `sevkit attack run leak`.
     """
     from sevkit.hypervisor.overview import Overview
+    from sevkit.hypervisor.unlisted import unlisted
 
     overview = Overview()
     if once or json_wanted() or not sys.stdout.isatty():
-        return Result("top", {"guests": overview.look()}, human=_lines)
+        guests = overview.look()
+        data: Glance = {"guests": guests, "unlisted": unlisted({guest["pid"] for guest in guests})}
+        return Result("top", data, human=_lines)
     from rich.console import Console
     from rich.live import Live
 
@@ -78,7 +82,8 @@ _HEADS = ("NAME", "MODE", "PROVENANCE", "PID", "CPU%", "PLAIN%", "CIPHER%", "ZER
 
 def _lines(data: Glance) -> Iterator[str]:
     if not data["guests"]:
-        yield "no guests are running"
+        yield NONE
+        yield from not_listed(data["unlisted"])
         return
     rows = [list(_HEADS), *map(_cells, data["guests"])]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADS))]
@@ -87,6 +92,7 @@ def _lines(data: Glance) -> Iterator[str]:
     for guest in data["guests"]:
         if guest["problem"]:
             yield f"{guest['name']}: {guest['problem']}"
+    yield from not_listed(data["unlisted"])
 
 
 def _table(guests: list[GuestGlance]) -> "Table":

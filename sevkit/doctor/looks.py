@@ -190,9 +190,9 @@ def search() -> Found:
     """find.c, compiled when sevkit was installed."""
     from sevkit.memory.search import native
 
-    words = "built" if native.built else "not built: Python's own engine searches, many times slower"
+    why, hint = native.missing()
     return Found(
-        native.built, words, None if native.built else "install a C compiler (gcc libc6-dev), then sevkit again"
+        native.built, f"{why}: Python's own engine searches, many times slower" if why else "built", hint or None
     )
 
 

@@ -41,6 +41,7 @@ class LaunchPlan(TypedDict):
 
     command_lines: list[list[str]]
     dry_run: bool
+    hypervisor: str
     runs_here: bool
     reason: str
     domains: NotRequired[list[str]]  # with --emit libvirt-xml
@@ -58,10 +59,20 @@ class ListedGuest(TypedDict):
     detached: bool
 
 
+class UnlistedGuest(TypedDict):
+    """A guest that runs, or may run, without being in the registry of this user and state directory."""
+
+    name: str
+    pid: int | None
+    user: str | None
+    reason: str
+
+
 class GuestList(TypedDict):
-    """The guests that run."""
+    """The guests that run, and what is known of others."""
 
     guests: list[ListedGuest]
+    unlisted: list[UnlistedGuest]
 
 
 class GuestGlance(TypedDict):
@@ -78,9 +89,10 @@ class GuestGlance(TypedDict):
 
 
 class Glance(TypedDict):
-    """All running guests at a glance."""
+    """All running guests at a glance, and what is known of others."""
 
     guests: list[GuestGlance]
+    unlisted: list[UnlistedGuest]
 
 
 class Stopped(TypedDict):

@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import shutil
+import socket
 import stat
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
@@ -26,6 +27,7 @@ HYPERVISORS = ("qemu", "emulated", "mock")
 _RECORD = "guest.json"
 _OWNER = "owner"  # PID and start time of the process that is starting the guest
 _MARK = "vmm.mark"  # PID and start time of a detached VMM, written before the record exists
+_SOCKETS = ("qmp", "agent", "console", "vmm", "soc")  # of QEMU, and of the mock
 _LIMIT = 1 << 20  # bytes; a record is a few thousand
 
 
@@ -121,6 +123,22 @@ def running() -> list[Record]:
         return found
 
 
+def unreadable() -> list[tuple[str, str]]:
+    """The folders in the registry about which ``running`` can say nothing, by the guest's name, and why."""
+    with _locked():
+        found = []
+        for path in sorted(state_dir("guests").iterdir()):
+            if path.name.startswith("."):
+                continue
+            if not _is_ours(path):
+                found.append((path.name, f"{path} is not a folder that only this user can write to"))
+                continue
+            record = _read(path)
+            if (record is None or not record.alive()) and _answers(path):
+                found.append((path.name, f"it runs where its PID is another one (a container?), or {path} is damaged"))
+        return found
+
+
 def forget(name: str) -> None:
     """Remove a guest's folder with its content."""
     shutil.rmtree(folder(name), ignore_errors=True)
@@ -138,9 +156,26 @@ def _is_ours(path: Path) -> bool:
 def _stale(path: Path) -> bool:
     """Whether both the guest and the process that was starting it have ended."""
     record = _read(path)
-    if record is not None:
-        return not record.alive()
-    return not _runs(path / _OWNER)
+    alive = record.alive() if record is not None else _runs(path / _OWNER)
+    return not alive and (_runs(path / _MARK) or not _answers(path))
+
+
+def _answers(path: Path) -> bool:
+    """Whether a program listens on a socket in a guest's folder.
+
+    In another PID namespace the guest's PID is not that of its record: the guest looks as if it had ended.
+    """
+    for name in _SOCKETS:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(1)
+            try:
+                connection.connect(str(path / name))
+            except TimeoutError:  # its queue is full
+                return True
+            except OSError:
+                continue
+            return True
+    return False
 
 
 def _remove(path: Path) -> None:

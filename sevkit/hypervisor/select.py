@@ -4,8 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sevkit.errors import UnsupportedModeError, UsageError
+from sevkit.guest.spec import Accel, GuestSpec
 from sevkit.hypervisor import registry
-from sevkit.hypervisor.protocols import Guest, Hypervisor
+from sevkit.hypervisor.protocols import Availability, Guest, Hypervisor
+from sevkit.qemu import capabilities
 from sevkit.vocabulary import Mode
 
 NAMES = ("qemu", "emulated", "mock")
@@ -55,6 +57,22 @@ def choose(name: str, mode: Mode, progress: Callable[[str], None] | None = None,
         f"no hypervisor here runs mode {mode}: {'; '.join(passed)}",
         hint=_hint(name, real),
     )
+
+
+def planned(name: str, spec: GuestSpec) -> tuple[Hypervisor, Availability]:
+    """What would launch a guest here, and whether it can: for ``auto`` as ``choose`` does it, but never the mock.
+
+    If nothing here runs the guest, QEMU stands in, whose command line serves on another host.
+    """
+    try:
+        chosen = choose(name, spec.mode, real=True).hypervisor if name == "auto" else make(name)
+    except UnsupportedModeError:
+        chosen = make("qemu")
+    able = chosen.availability(spec.mode)
+    if able.available and chosen.name == "qemu" and spec.accel is Accel.KVM:
+        works = capabilities.kvm_verdict(capabilities.find_qemu()) is not False
+        able = able if works else Availability(spec.mode, False, "KVM runs no guests here")
+    return chosen, able
 
 
 def _hint(name: str, real: bool) -> str | None:

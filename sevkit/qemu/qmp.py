@@ -23,8 +23,10 @@ async def connected(socket: Path) -> AsyncIterator[Any]:
 
     logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)  # it logs errors that it also raises
     client = QMPClient("sevkit")
+    client.negotiate = False  # the library's own way takes an event that comes before the answer for a refusal
     await client.connect(str(socket))
     try:
+        await client.execute("qmp_capabilities")
         yield client
     finally:
         await client.disconnect()

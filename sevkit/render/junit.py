@@ -5,6 +5,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from xml.etree import ElementTree as ET
 
+from sevkit.render import origin
+
 _KINDS = {"fail": "failure", "unknown": "error", "skip": "skipped"}
 # XML 1.0 cannot represent these characters, not even escaped.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -17,6 +19,7 @@ def render(data: Mapping[str, Any]) -> str:
     for category in dict.fromkeys(row["category"] for row in rows):
         mine = [row for row in rows if row["category"] == category]
         suite = _suite(root, f"sevkit.probe.{category}")
+        _origin(suite, data["source"])
         _count(suite, [_case(suite, row) for row in mine])
     return _whole(root)
 
@@ -33,6 +36,13 @@ def fleet(data: Mapping[str, Any], advice: Collection[str] = ()) -> str:
         kinds += [_status(suite, name, status, name in advice) for name, status in (row["checks"] or {}).items()]
         _count(suite, kinds)
     return _whole(root)
+
+
+def _origin(suite: ET.Element, source: Mapping[str, Any]) -> None:
+    """Say what the facts are of, as properties of a suite."""
+    properties = ET.SubElement(suite, "properties")
+    for name, value in origin.labels(source).items():
+        ET.SubElement(properties, "property", name=f"source.{name}", value=_NOT_XML.sub("\ufffd", value))
 
 
 def _suite(root: ET.Element, name: str) -> ET.Element:

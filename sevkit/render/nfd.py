@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from sevkit.render import origin
+
 _ENABLED = {
     "sev": "cpu-security.sev.enabled",
     "sev-es": "cpu-security.sev.es.enabled",
@@ -19,7 +21,7 @@ _WIDTH = 63  # length of a label value in Kubernetes
 
 def render(data: Mapping[str, Any]) -> str:
     """The feature file."""
-    labels: dict[str, str] = {}
+    labels = {f"sevkit-source.{name}": value for name, value in origin.labels(data["source"]).items()}
     for mode, label in _ENABLED.items():
         if data["readiness"][mode]["verdict"] == "ready":
             labels[label] = "true"

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from sevkit.render import origin
+
 _COLOURS = {"pass": "32", "fail": "1;31", "skip": "2", "unknown": "33", "ready": "32", "not_ready": "1;31"}
 _WORDS = {"ready": "ready", "not_ready": "not ready", "unknown": "unknown"}
 _TITLES = {
@@ -37,7 +39,7 @@ def human(data: Mapping[str, Any], *, colour: bool = False, everything: bool = F
     if "checks" not in data:
         return log(data["kernel_log"])
     paint = Painter(colour)
-    parts = [*_bundle(data["source"]), _cpu(data), *_leaf(data["leaf"]), *_guest(data["guest"]), ""]
+    parts = [*_source(data["source"]), _cpu(data), *_leaf(data["leaf"]), *_guest(data["guest"]), ""]
     parts += _tree(data["checks"], paint, everything)
     parts += ["", *_verdicts(data, paint)]
     return "\n".join(parts) + "\n"
@@ -48,7 +50,8 @@ def short(data: Mapping[str, Any], *, colour: bool = False) -> str:
     if "checks" not in data:
         return log(data["kernel_log"])
     leaf = data["leaf"]
-    lines = [_cpu(data), f"leaf 0x8000001F: {leaf['status'] or 'unknown'} ({leaf['reason']})"]
+    lines = [*origin.words(data["source"]), _cpu(data)]
+    lines.append(f"leaf 0x8000001F: {leaf['status'] or 'unknown'} ({leaf['reason']})")
     return "\n".join([*lines, *_guest(data["guest"]), *_verdicts(data, Painter(colour))]) + "\n"
 
 
@@ -70,8 +73,8 @@ def log(verdict: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _bundle(source: Mapping[str, Any]) -> list[str]:
-    lines = [f"{row['file']}: {row['what']}" for row in source.get("used", ())]
+def _source(source: Mapping[str, Any]) -> list[str]:
+    lines = origin.words(source) + [f"{row['file']}: {row['what']}" for row in source.get("used", ())]
     return lines + [f"contradiction: {words}" for words in source.get("contradictions", ())]
 
 

@@ -8,6 +8,9 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
+from sevkit.render import origin
+
+_SOURCE = ("kind", "host", "taken")
 _GUEST = ("hypervisor", "emulated")
 _CPU = ("vendor", "brand", "family", "model", "stepping", "generation")
 
@@ -16,6 +19,7 @@ def render(data: Mapping[str, Any]) -> str:
     """The metrics; unknown values have no sample, since a 0 would mean "off"."""
     registry = CollectorRegistry()
     metrics = _Metrics(registry, [])
+    metrics.source(data["source"])
     metrics.cpu(data)
     metrics.leaf(data["leaf"])
     metrics.modes(data)
@@ -64,6 +68,11 @@ class _Metrics:
 
     def set(self, gauge: Gauge, value: float, *labels: str) -> None:
         gauge.labels(*self.values, *labels).set(value)
+
+    def source(self, source: Mapping[str, Any]) -> None:
+        words = "Where the facts come from: live, or the kind of file, which is of another time or host"
+        found = origin.labels(source)
+        self.set(self.gauge("sevkit_source_info", words, *_SOURCE), 1, *(found.get(label, "") for label in _SOURCE))
 
     def cpu(self, data: Mapping[str, Any]) -> None:
         cpu = data["cpu"]

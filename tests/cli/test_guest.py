@@ -7,6 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from sevkit.cli.guest.launch import launch
+from sevkit.hypervisor import registry
+from sevkit.hypervisor.protocols import Availability
+from sevkit.hypervisor.qemu import emulated
+from sevkit.hypervisor.qemu.hypervisor import QemuHypervisor
+from sevkit.qemu import capabilities
+from sevkit.qemu.argv import Capabilities
 from tests.cli.conftest import Run, RunJson
 
 
@@ -44,6 +51,39 @@ def test_log_and_verify(sevkit: Run, sevkit_json: RunJson, mock_guest: str) -> N
     assert sevkit_json("guest", "verify", "m")[1]["data"]["guest"]["name"] == "m"
 
 
+def test_a_guest_of_another_registry_is_not_none(
+    sevkit: Run, sevkit_json: RunJson, mock_guest: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pid = registry.read("m").pid  # other tests may run guests of this name
+    assert f"(PID {pid}," not in sevkit("guest", "list")[1]
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("SEVKIT_STATE_DIR", str(tmp_path / "other"))
+        for command in (("guest", "list"), ("top", "--once")):
+            out = sevkit(*command)[1]
+            assert out.startswith("no guests of this user are running\n")
+            assert f"not listed: m (PID {pid}, user " in out
+        data = sevkit_json("guest", "list")[1]["data"]
+        assert data["guests"] == []
+        assert pid in [each["pid"] for each in data["unlisted"]]
+    assert sevkit("guest", "stop", "m")[0] == 0
+
+
+def test_a_guest_whose_pid_is_of_another_namespace_is_kept(sevkit: Run, mock_guest: str) -> None:
+    """In a container that shares the state directory, every record names a PID of another process, or of none."""
+    record, mark = registry.folder("m") / "guest.json", registry.mark(registry.folder("m"))
+    whole, marked = record.read_text(), mark.read_text()
+    record.write_text(json.dumps({**json.loads(whole), "start_time": 1}))
+    mark.write_text(f"{marked.split()[0]} 1")
+    out = sevkit("guest", "list")[1]
+    assert "not listed: m: it runs where its PID is another one" in out
+    record.write_text(whole)
+    mark.write_text(marked)
+    assert sevkit("guest", "exec", "m", "--", "echo", "alive")[:2] == (0, "alive\n")
+    registry.folder("m").chmod(0o770)
+    assert "not listed: m: " in sevkit("guest", "list")[1]
+    registry.folder("m").chmod(0o700)
+
+
 @pytest.mark.parametrize("mode", ["nosev", "sev", "sev-es", "sev-snp"])
 def test_dry_run_prints_a_command_line_on_any_machine(mode: str, sevkit: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEVKIT_QEMU", "no-such-qemu")
@@ -51,6 +91,47 @@ def test_dry_run_prints_a_command_line_on_any_machine(mode: str, sevkit: Run, mo
     assert status == 0
     assert out.startswith("qemu-system-x86_64 -name sevkit-guest")
     assert ("sev-snp-guest" in out) == (mode == "sev-snp")
+
+
+@pytest.mark.parametrize(
+    ("works", "options", "accel", "runs"),
+    [
+        (False, [], "tcg", True),
+        (False, ["--accel", "kvm"], "kvm", False),
+        (True, [], "kvm", True),
+        (None, ["--accel", "kvm"], "kvm", True),
+    ],
+)
+def test_a_dry_run_shows_the_accelerator_of_a_launch(
+    works: bool | None,
+    options: list[str],
+    accel: str,
+    runs: bool,
+    sevkit_json: RunJson,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    program = tmp_path / "qemu"
+    program.write_text("#!/bin/sh\necho 'QEMU emulator version 9.0 with rng-random'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("SEVKIT_QEMU", str(program))
+    monkeypatch.setenv("SEVKIT_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(capabilities, "kvm_verdict", lambda _: works)
+    data = sevkit_json("guest", "launch", "--dry-run", *options)[1]["data"]
+    assert data["command_lines"][0][data["command_lines"][0].index("-accel") + 1].split(",")[0] == accel
+    assert (data["hypervisor"], data["runs_here"]) == ("qemu", runs)
+
+
+def test_a_dry_run_shows_what_auto_would_choose(sevkit_json: RunJson, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        QemuHypervisor, "availability", lambda self, mode: Availability(mode, self.name == "emulated", "")
+    )
+    monkeypatch.setattr(emulated, "find", lambda: Path("/bin/sh"))
+    monkeypatch.setattr(
+        capabilities, "of_binary", lambda binary: Capabilities(binary, "9", frozenset({"sev-tcg-guest"}))
+    )
+    data = sevkit_json("guest", "launch", "--mode", "sev", "--dry-run")[1]["data"]
+    assert (data["hypervisor"], data["command_lines"][0][0]) == ("emulated", "/bin/sh")
 
 
 def test_names_and_options_that_try_to_inject(sevkit: Run) -> None:
@@ -90,20 +171,20 @@ def test_ports_network_and_media_are_in_the_command_line(sevkit: Run, tmp_path: 
     iso.write_bytes(b"\0" * 0x8001 + b"CD001" + b"\0" * 4096)
     kernel = tmp_path / "bzImage"
     kernel.write_bytes(b"\0" * 0x202 + b"HdrS" + b"\0" * 100)
-    launch = ("guest", "launch", "--hypervisor", "qemu", "--dry-run")
-    out = sevkit(*launch, "-p", "8080:80", "--outgoing", "--share", str(tmp_path))[1]
+    line = ("guest", "launch", "--hypervisor", "qemu", "--dry-run")
+    out = sevkit(*line, "-p", "8080:80", "--outgoing", "--share", str(tmp_path))[1]
     assert "hostfwd=tcp:127.0.0.1:8080-:80" in out
     assert "restrict=on" not in out
     assert "serial=sevkit-share0" in out
-    out = sevkit(*launch, "--cdrom", str(iso))[1]
+    out = sevkit(*line, "--cdrom", str(iso))[1]
     assert f"file={iso}" in out
     assert "-kernel" not in out
-    out = sevkit(*launch, "--kernel", str(kernel), "--append", "single")[1]
+    out = sevkit(*line, "--kernel", str(kernel), "--append", "single")[1]
     assert f"-kernel {kernel}" in out
     assert "single" in out
     assert "restrict=on" in out
     for wrong in (("-p", "80"), ("-p", "0:80"), ("-p", "1:70000"), ("--kernel", str(iso)), ("--cdrom", str(kernel))):
-        assert sevkit(*launch, *wrong)[0] == 2, wrong
+        assert sevkit(*line, *wrong)[0] == 2, wrong
 
 
 @pytest.mark.parametrize(
@@ -111,6 +192,7 @@ def test_ports_network_and_media_are_in_the_command_line(sevkit: Run, tmp_path: 
     [
         *(("-p", "8080:80"), ("--outgoing",), ("--share", "/tmp")),  # noqa: S108
         *(("--storage", "nvme"), ("--accel", "tcg"), ("--cpu", "EPYC-v4"), ("--machine", "usb=on")),
+        *(("--image", "bench"), ("--firmware", "ovmf")),
         *(("--append", "quiet"), ("--sev-options", "cbitpos=51"), ("--platform-seed", "a"), ("--kernel-hashes",)),
     ],
 )
@@ -119,6 +201,64 @@ def test_the_mock_refuses_what_it_has_not(option: tuple[str, ...], sevkit: Run) 
         status, _, err = sevkit("guest", "launch", "--hypervisor", "mock", "--mode", "sev", way, *option)
         assert status == 2
         assert "the mock has no" in err
+
+
+# A value other than the default for each option that describes a guest, and the options that it needs.
+OTHER = {
+    "image": ["--image", "mini-6.12"],
+    "memory_mib": ["--memory", "768M"],
+    "vcpus": ["--vcpus", "3"],
+    "accel": ["--accel", "tcg"],
+    "cpu": ["--cpu", "EPYC-Rome"],
+    "firmware": ["--firmware", "seabios"],
+    "qemu_machine": ["--machine", "usb=on"],
+    "cmdline": ["--append", "single"],
+    "kernel": ["--kernel", "KERNEL"],
+    "initrd": ["--initrd", "INITRD"],
+    "policy_text": ["--policy", "0x30004"],
+    "sev_options": ["--sev-options", "host-data=AAAA"],
+    "platform_seed": ["--platform-seed", "x"],
+    "kernel_hashes": ["--kernel-hashes"],
+    "storage": ["--storage", "nvme"],
+    "disk": ["--storage", "nvme", "--disk", "KERNEL"],
+    "disk_size": ["--storage", "nvme", "--disk-size", "1G"],
+    "cache": ["--storage", "nvme", "--cache", "unsafe"],
+    "aio": ["--storage", "nvme", "--aio", "native"],
+    "iothread": ["--storage", "virtio-blk", "--iothread"],
+    "queues": ["--storage", "virtio-blk", "--queues", "2"],
+    "cdrom": ["--cdrom", "ISO"],
+    "shares": ["--share", "FOLDER"],
+    "ports": ["-p", "8080:80"],
+    "outgoing": ["--outgoing"],
+    "ssh_keys": ["--ssh-key", "KEY"],
+}
+# What a command line does not show: keys are copied in after the boot, the size is that of a file made at launch, the
+# mock's SoC is a second process, seeds go to the process that signs reports.
+UNSEEN = {"qemu": {"ssh_keys", "disk_size"}, "mock": {"vcpus", "policy_text"}}
+UNSEEN["emulated"] = {*UNSEEN["qemu"], "platform_seed", "accel"}  # it has no other accelerator
+
+
+@pytest.mark.parametrize("hypervisor", ["qemu", "emulated", "mock"])
+def test_every_option_of_a_guest_is_honoured_or_refused(hypervisor: str, sevkit: Run, tmp_path: Path) -> None:
+    files = {"KERNEL": b"\0" * 0x202 + b"HdrS" + b"\0" * 100, "ISO": b"\0" * 0x8001 + b"CD001" + b"\0" * 4096}
+    files |= {"INITRD": b"070701" + b"0" * 200, "KEY": b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ" + b"A" * 42 + b" me\n"}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "FOLDER").mkdir()
+    command = ["guest", "launch", "--mode", "sev-snp", "--hypervisor", hypervisor, "--dry-run"]
+    params = {each.name for each in launch.params} - {"mode", "name", "count", "detach", "timeout", "dry_run", "emit"}
+    assert params - {"hypervisor", "json"} == set(OTHER)
+    silent = []
+    for name, words in OTHER.items():
+        options = [str(tmp_path / word) if (tmp_path / word).exists() else word for word in words]
+        base = sevkit(*command, *(options[:2] if options[0] == "--storage" and len(options) > 2 else []))
+        status, out, err = sevkit(*command, *options)
+        assert status in (0, 2), (name, err)
+        if status == 0 and out == base[1] and name not in UNSEEN[hypervisor]:
+            silent.append(name)
+        if hypervisor == "mock" and name not in {"memory_mib", *UNSEEN["mock"]}:
+            assert status == 2, name
+    assert silent == []
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,21 @@ def test_prometheus_is_read_by_prometheus(works: str) -> None:
     assert samples["sevkit_cpuid_value", "c_bit_position"] == 51
 
 
+def test_facts_of_a_file_say_so(works: str) -> None:
+    """What a program reads of a saved host must not pass for this machine."""
+    told = {form: run("--format", form, "--from", works).stdout.decode() for form in SHOWS}
+    assert told["human"].startswith("saved facts of ")
+    assert run("--short", "--from", works).stdout.startswith(b"saved facts of ")
+    assert 'sevkit_source_info{host="' in told["prometheus"]
+    assert 'kind="snapshot"' in told["prometheus"]
+    assert "sevkit-source.kind=snapshot" in told["nfd"].splitlines()
+    suites = ET.fromstring(told["junit"]).findall("testsuite")
+    assert suites
+    assert all(suite.find("properties/property[@name='source.kind']").get("value") == "snapshot" for suite in suites)
+    assert json.loads(told["json"])["data"]["source"]["kind"] == "snapshot"
+    assert not run("--short").stdout.startswith(b"saved facts")
+
+
 def test_nfd_lines_are_labels(works: str) -> None:
     import re
 

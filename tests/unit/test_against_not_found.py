@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sevkit import procfs
+from sevkit.doctor import looks
 from sevkit.errors import BadInputError, ExitCode, SevkitError, UsageError
 from sevkit.memory.search import native
 from sevkit.memory.search.patterns import Pattern
@@ -250,7 +251,28 @@ def test_many_secrets_are_doubted_where_their_cuts_are_not_looked_for(tmp_path: 
     result = answer(Request(core=path, secrets=many))
     assert result.data is not None
     assert result.exit_code == ExitCode.INCONCLUSIVE
-    assert "too many secrets" in result.data["doubts"][0]
+    assert "search for fewer at once" in result.data["doubts"][0]
+
+
+@pytest.mark.parametrize(("file", "says"), [(True, "another version"), (False, "was not built: install a C compiler")])
+def test_without_the_compiled_search_the_doubt_says_why(
+    file: bool, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = tmp_path / "find.so"
+    if file:
+        library.touch()
+    monkeypatch.setattr(native, "_PATH", str(library))
+    monkeypatch.setattr(native, "built", False)
+    monkeypatch.setattr(native, "_library", None)
+    path = tmp_path / "core"
+    path.write_bytes(core([Load(0x10000000, bytes(16 << 20))]))
+    result = answer(Request(core=path, secrets=["never-there-at-all"]))
+    assert result.data is not None
+    assert result.data["verdict"] == "inconclusive"
+    (doubt,) = result.data["doubts"]
+    assert says in doubt
+    assert "make setup" in doubt
+    assert not looks.search().works
 
 
 @pytest.mark.parametrize("long_way", [False, True])

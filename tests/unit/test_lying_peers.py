@@ -95,6 +95,15 @@ def test_a_qmp_peer_that_is_no_qemu(lie: str, stays: bool, tmp_path: Path) -> No
             qmp.execute(path, "query-status", timeout=1.5)
 
 
+def test_an_event_may_come_at_any_time(tmp_path: Path) -> None:
+    """QEMU sends events from the negotiation on: also before its answer to qmp_capabilities."""
+    path = tmp_path / "qmp"
+    event = {"event": "RTC_CHANGE", "data": {"offset": 1}, "timestamp": {"seconds": 1, "microseconds": 2}}
+    said = [json.dumps(each).encode() + b"\n" for each in (GREETING, event, event)]
+    with peer(path, said, {"query-status": {"status": "running"}}):
+        assert qmp.execute(path, "query-status") == {"status": "running"}
+
+
 def flat(start: int, end: int, name: str = "pc.ram") -> str:
     return f'FlatView #0\n AS "memory", root: system\n  {start:016x}-{end:016x} (prio 0, ram): {name}\n'
 

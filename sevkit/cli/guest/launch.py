@@ -21,7 +21,7 @@ from sevkit.cli.sizes import SECONDS
 from sevkit.errors import UsageError
 from sevkit.guest.spec import GuestSpec
 from sevkit.hypervisor.payload import GuestRow, Launched, LaunchPlan
-from sevkit.hypervisor.protocols import Guest, Hypervisor
+from sevkit.hypervisor.protocols import Guest
 from sevkit.result import Result
 from sevkit.vocabulary import Mode
 
@@ -95,14 +95,18 @@ def launch(
 
 
 def plan(command: str, specs: Sequence[GuestSpec], hypervisor: str) -> Result[LaunchPlan]:
-    """What a launch would run here."""
+    """What a launch would run here; for a mode that nothing here runs, what QEMU would run on a host with SEV."""
     from sevkit.hypervisor import select
 
-    name = "qemu" if hypervisor == "auto" else hypervisor
-    chosen: Hypervisor = select.make(name)
+    chosen, able = select.planned(hypervisor, specs[0])
     lines = [list(chosen.command_line(spec)) for spec in specs]
-    able = chosen.availability(specs[0].mode)
-    data: LaunchPlan = {"command_lines": lines, "dry_run": True, "runs_here": able.available, "reason": able.reason}
+    data: LaunchPlan = {
+        "command_lines": lines,
+        "dry_run": True,
+        "hypervisor": chosen.name,
+        "runs_here": able.available,
+        "reason": able.reason,
+    }
     return Result(command, data, human=_show_plan)
 
 

@@ -1,13 +1,13 @@
 """``sevkit guest list``, ``verify`` and ``stop``."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import click
 
 from sevkit.cli.guest.launch import describe
 from sevkit.cli.output import reporting
 from sevkit.errors import ExitCode, SevkitError, UsageError
-from sevkit.hypervisor.payload import GuestList, ListedGuest, Stopped, Verified
+from sevkit.hypervisor.payload import GuestList, ListedGuest, Stopped, UnlistedGuest, Verified
 from sevkit.result import Result
 
 
@@ -16,6 +16,7 @@ from sevkit.result import Result
 def list_guests() -> Result[GuestList]:
     """List the running guests that this user has launched."""
     from sevkit.hypervisor import registry
+    from sevkit.hypervisor.unlisted import unlisted
 
     records = registry.running()
     guests: list[ListedGuest] = [
@@ -30,12 +31,14 @@ def list_guests() -> Result[GuestList]:
         }
         for record in records
     ]
-    return Result("guest list", {"guests": guests}, human=_show_list)
+    data: GuestList = {"guests": guests, "unlisted": unlisted({record.pid for record in records})}
+    return Result("guest list", data, human=_show_list)
 
 
 def _show_list(data: GuestList) -> Iterator[str]:
     if not data["guests"]:
-        yield "no guests are running"
+        yield NONE
+        yield from not_listed(data["unlisted"])
         return
     yield f"{'NAME':<20} {'MODE':<8} {'PROVENANCE':<10} {'HYPERVISOR':<10} {'ACCEL':<6} {'PID':>8}"
     for g in data["guests"]:
@@ -43,6 +46,17 @@ def _show_list(data: GuestList) -> Iterator[str]:
             f"{g['name']:<20} {g['mode']:<8} {g['provenance']:<10} {g['hypervisor']:<10} {g['accel']:<6} {g['pid']:>8}"
         )
         yield line + ("" if g["detached"] else "  (dies with its owner)")
+    yield from not_listed(data["unlisted"])
+
+
+NONE = "no guests of this user are running"
+
+
+def not_listed(found: Sequence[UnlistedGuest]) -> Iterator[str]:
+    """One line for each guest that a list has no row for."""
+    for each in found:
+        who = "" if each["pid"] is None else f" (PID {each['pid']}, user {each['user'] or 'unknown'})"
+        yield f"not listed: {each['name']}{who}: {each['reason']}"
 
 
 @click.command()

@@ -277,11 +277,10 @@ def _wait_ready(guest: MockGuest, processes: Sequence[Any], folder: Path, timeou
 
 
 def _refuse_what_it_lacks(spec: GuestSpec) -> None:
-    """Raise for what only a real guest has: the mock boots no kernel, and has no QEMU, no disks and no network.
-
-    Image and firmware are not asked for here: attacks choose them for every hypervisor. The guest's notes tell of them.
-    """
+    """Raise for what only a real guest has: the mock boots nothing, and has no QEMU, no disks and no network."""
     asked = {
+        "--image": spec.image != GuestSpec().image,
+        "--firmware": spec.firmware is not None,
         "--storage": spec.storage.kind is not StorageKind.NONE,
         "--accel": spec.accel is not Accel.AUTO,
         "--cpu": spec.cpu,

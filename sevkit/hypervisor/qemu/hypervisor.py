@@ -86,7 +86,7 @@ class QemuHypervisor:
         except MissingToolError:
             able = Capabilities("qemu-system-x86_64", "unknown", frozenset())
         emulates = self.name == "emulated" or able.emulates_sev
-        accel = _engine_accel(spec) if emulates else Accel.TCG if spec.accel is Accel.TCG else Accel.KVM
+        accel = _engine_accel(spec) if emulates else self._shown_accel(spec, able)
         known = self._encryption(spec, able) if spec.mode is not Mode.NOSEV and able.objects else None
         present = argv_builder.EMULATED_OBJECTS if emulates else argv_builder.HARDWARE_OBJECTS
         assumed = replace(able, objects=able.objects | present)
@@ -133,6 +133,12 @@ class QemuHypervisor:
         if spec.accel is not Accel.AUTO:
             return spec.accel
         return Accel.TCG if capabilities_of.kvm_verdict(able.binary) is False else Accel.KVM
+
+    def _shown_accel(self, spec: GuestSpec, able: Capabilities) -> Accel:
+        """What a launch would take; KVM for a guest of another host: one with SEV, and where there is no QEMU."""
+        if spec.accel is Accel.AUTO and (spec.mode is not Mode.NOSEV or not able.objects):
+            return Accel.KVM
+        return self._accel(spec)
 
     def _settle(self, guests: list[QemuGuest], index: int, detach: bool, timeout: float) -> None:
         """Wait for a guest; with ``accel=auto``, if it does not boot under KVM, start it again under TCG."""

@@ -54,10 +54,12 @@ class Span(NamedTuple):
     in_place: bool
 
 
+_PATH = os.path.join(os.path.dirname(__file__), "find.so")  # noqa: PTH118, PTH120 - pathlib would cost start-up time
+
+
 def _load() -> ctypes.CDLL | None:
-    path = os.path.join(os.path.dirname(__file__), "find.so")  # noqa: PTH118, PTH120 - pathlib would cost start-up time
     try:
-        library = ctypes.CDLL(path)
+        library = ctypes.CDLL(_PATH)
     except OSError:
         return None
     pointer, text, number, wide = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint32, ctypes.c_uint64
@@ -92,6 +94,16 @@ def _fits(library: ctypes.CDLL) -> bool:
 
 _library = _load()
 built = _library is not None
+
+
+def missing() -> tuple[str, str]:
+    """Why the compiled search is not used, and what to do; empty if it is."""
+    if built:
+        return "", ""
+    again = "build it again: `make setup` in a checkout, else install sevkit again"
+    if os.path.exists(_PATH):  # noqa: PTH110 - as above
+        return "the compiled search is of another version, or for another machine", again
+    return "the compiled search was not built", f"install a C compiler (gcc libc6-dev), then {again}"
 
 
 class Finder:
