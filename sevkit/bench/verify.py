@@ -68,10 +68,11 @@ def verify(path: Path) -> Verification:
 
 
 def verified(campaign: Campaign) -> Verification:
-    """Check a results directory that was read."""
+    """Check a results directory that was read, and note the raw outputs in it that were changed."""
     found = Verification(len(campaign.samples), bool(campaign.header.get("chained")))
     found.changes += campaign.damage
-    found.changes += [f"{name} is missing, or was changed" for name in stores.changed_raw(campaign)]
+    campaign.changed_raw = stores.changed_raw(campaign)
+    found.changes += [f"{name} is missing, or was changed" for name in campaign.changed_raw]
     if not found.chained:
         found.unsure.append("lines are not chained (an older version, or removed): an edit would not show")
     if campaign.header.get("origin") == "run":
@@ -96,7 +97,7 @@ def _measured(campaign: Campaign, found: Verification) -> None:
         runs.setdefault(run, []).append(sample)
     for run, samples in runs.items():
         workload = known.get(run[1])
-        if len({sample.metric.name for sample in samples}) < len(samples):
+        if len(samples) > 1 and len({sample.metric.name for sample in samples}) < len(samples):
             found.changes.append(f"{_words(samples[0])} is there twice")
         own = samples[0].family == "boot" and workload is None  # a workload of the plan cannot be called one
         if samples[0].at.provenance is Provenance.MOCK or own:
