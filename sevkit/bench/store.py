@@ -49,7 +49,7 @@ class Campaign:
     """A results directory as read: the header, the samples, their boots, and what happened beside them.
 
     ``damage`` lists the unreadable lines, as text with line numbers; the rest of the directory is valid.
-    ``changed_raw`` has the raw outputs that `verify` found missing or changed.
+    ``changed_raw`` has the raw outputs that `verify` found missing or changed, ``notes`` what else it told.
     """
 
     path: Path
@@ -59,6 +59,7 @@ class Campaign:
     events: list[Event] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
     changed_raw: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def of_kind(self, kind: type[E]) -> list[E]:
         """The events of one kind: ``Failure``, ``ClockJump``, ``Stop`` and so on."""

@@ -28,6 +28,9 @@ def check_loaded(campaign: store.Campaign, comparisons: Sequence[Comparison], ta
     report.files += 2
     for text in campaign.damage:
         report.findings.append(Finding("damaged", Severity.ERROR, store.RECORDS, text, "the other lines are used"))
+    for text in campaign.notes:
+        fix = "measure again: --output-format=json+ has what percentiles of several jobs or directions need"
+        report.findings.append(Finding("no-percentile", Severity.NOTE, store.RECORDS, text, fix))
     report.findings += _campaign(campaign)
     kinds = sorted({str(s.at.provenance) for s in campaign.samples})
     if len(kinds) > 1:
