@@ -1,6 +1,6 @@
 """How long compare, report and lint take over 100,000 samples, and how much memory: each as users call it, a process.
 
-The promise is under 4 s and 200 MB each.
+The promise is under 3 s and 200 MB each.
 """
 
 import multiprocessing

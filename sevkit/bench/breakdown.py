@@ -1,31 +1,28 @@
 """Attribution and curves as the values that commands print."""
 
-from collections.abc import Sequence
-
 from sevkit.bench import factors
 from sevkit.bench import payload_parts as payload
 from sevkit.bench.analysis import attribution, sweeps
 from sevkit.bench.analysis.attribution import Part, Row, Switched
-from sevkit.bench.analysis.comparison import Comparison, Rules
+from sevkit.bench.analysis.comparison import Comparison, Rules, Table
 from sevkit.bench.analysis.sweeps import Curve, Interaction, Point
-from sevkit.bench.model import Sample
 from sevkit.errors import BadInputError
 
 
-def parts_of(samples: Sequence[Sample], rules: Rules) -> list[payload.AttributedRow]:
+def parts_of(table: Table, rules: Rules) -> list[payload.AttributedRow]:
     """What costs consist of, where the campaign switched factors; empty otherwise."""
-    if not any(key == factors.CONDITION for s in samples for key, _ in s.conditions):
+    if not any(key == factors.CONDITION for series in table for key, _ in series.conditions):
         return []
     try:
-        return [attributed(row) for row in attribution.attribute(samples, rules)]
+        return [attributed(row) for row in attribution.attribute(table, rules)]
     except BadInputError:
         return []
 
 
-def curves_of(samples: Sequence[Sample], rules: Rules) -> list[payload.CurveRow]:
+def curves_of(table: Table, rules: Rules) -> list[payload.CurveRow]:
     """The curves of a campaign's sweeps; empty where nothing was swept."""
     try:
-        return [curve(found) for found in sweeps.curves(samples, rules)]
+        return [curve(found) for found in sweeps.curves(table, rules)]
     except BadInputError:
         return []
 

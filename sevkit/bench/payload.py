@@ -254,10 +254,12 @@ class Verified(TypedDict):
     """Whether recorded values follow from what programs printed. ``parsed`` of ``samples`` were parsed again.
 
     ``timed`` samples are durations that sevkit took itself: they were compared with the record of the clock.
+    ``notes`` tell of values that follow from the raw outputs, and are left aside by all other commands.
     """
 
     verdict: Literal["intact", "changed", "inconclusive"]
     reasons: list[str]
+    notes: list[str]
     samples: int
     parsed: int
     timed: int

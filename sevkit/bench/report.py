@@ -1,7 +1,7 @@
 """What a report says, as plain values: summary, figures, comparisons, findings. Renderers only lay it out."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -11,8 +11,8 @@ import numpy as np
 
 from sevkit.bench import breakdown, results
 from sevkit.bench.analysis import published, stats
-from sevkit.bench.analysis.compare import arms_of, compare
-from sevkit.bench.analysis.comparison import ALPHA, Arm, Comparison, Rules, Ruling, Series
+from sevkit.bench.analysis.compare import arms_of, compared
+from sevkit.bench.analysis.comparison import ALPHA, Arm, Comparison, Rules, Ruling, Series, Table
 from sevkit.bench.factors import CONDITION
 from sevkit.bench.lint import answer
 from sevkit.bench.model import Direction, Sample
@@ -88,8 +88,9 @@ class Report:
 def of_directory(path: Path, rules: Rules) -> Report:
     """The report on a results directory; raises BadInputError when there is nothing in it."""
     campaign = results.read(path)
-    comparisons = compare(campaign.samples, rules)
-    checked = answer.of_campaign(campaign, comparisons)
+    table = arms_of(campaign.samples, all_metrics=rules.all_metrics)
+    comparisons = compared(table, rules)
+    checked = answer.of_campaign(campaign, comparisons, arms_of(campaign.samples) if rules.all_metrics else table)
     header = campaign.header
     environment = dict(header.get("environment", {}))
     for boot in list(campaign.boots.values())[:1]:
@@ -100,25 +101,27 @@ def of_directory(path: Path, rules: Rules) -> Report:
     made = _build(
         str(header.get("title") or path.name),
         campaign.samples,
+        table,
         comparisons,
-        rules,
         environment=environment,
         mistakes=tuple(header.get("known_mistakes", ())),
         findings=tuple(f.as_dict() for f in checked.findings),
         failures=tuple(campaign.of_kind(Failure)),
     )
-    parts = breakdown.parts_of(campaign.samples, rules)
-    return replace(made, parts=tuple(parts), curves=tuple(breakdown.curves_of(campaign.samples, rules)))
+    parts = breakdown.parts_of(table, rules)
+    return replace(made, parts=tuple(parts), curves=tuple(breakdown.curves_of(table, rules)))
 
 
 def of_published(rules: Rules) -> Report:
     """The report on the published study, re-analysed over all jobs."""
     about = published.about()
+    samples = published.samples()
+    table = arms_of(samples, all_metrics=rules.all_metrics)
     return _build(
         about["title"],
-        published.samples(),
-        compare(published.samples(), rules),
-        rules,
+        samples,
+        table,
+        compared(table, rules),
         environment={"source": about["source"], **about["environment"]},
         mistakes=(about["note"], *about["known_mistakes"]),
         findings=(),
@@ -129,8 +132,8 @@ def of_published(rules: Rules) -> Report:
 def _build(
     title: str,
     samples: Sequence[Sample],
+    table: Table,
     comparisons: Sequence[Comparison],
-    rules: Rules,
     *,
     environment: Mapping[str, Any],
     mistakes: tuple[str, ...],
@@ -145,7 +148,7 @@ def _build(
         provenance=kinds,
         summary=tuple(summarise(comparisons)),
         comparisons=tuple(comparisons),
-        figures=tuple(figures(samples, all_metrics=rules.all_metrics)),
+        figures=tuple(figures(table)),
         environment=environment,
         confounds=tuple(confounds),
         mistakes=mistakes,
@@ -257,10 +260,10 @@ def _refusals(effects: Sequence[Comparison]) -> list[str]:
     return lines
 
 
-def figures(samples: Iterable[Sample], *, all_metrics: bool = False) -> list[Figure]:
+def figures(table: Table) -> list[Figure]:
     """One chart for each family, metric and unit."""
-    tables: dict[tuple[str, str, str], list[tuple[Series, dict[str, Arm]]]] = {}
-    for series, arms in arms_of(samples, all_metrics=all_metrics).items():
+    tables: dict[tuple[str, str, str], list[tuple[Series, Mapping[str, Arm]]]] = {}
+    for series, arms in table.items():
         first = next(iter(arms.values())).samples[0]
         family = first.family or _guess_family(series)
         tables.setdefault((family, series.metric, first.metric.unit), []).append((series, arms))

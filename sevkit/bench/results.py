@@ -24,13 +24,18 @@ def read(path: Path) -> Campaign:
 
     Values that contradict the raw outputs, or cannot be checked against them, are doubts: no verdict rests on them.
     """
-    campaign = stores.load(path)
-    found = verify.verified(campaign)
+    with stores.without_collection():
+        campaign = stores.load(path)
+        found = verify.verified(campaign)
     if found.reasons:
         what = "do not follow from its raw outputs" if found.changes else "cannot be checked"
         imported = campaign.header.get("origin") == "import"
         again = "; if an older sevkit imported it, import it again" if imported else ""
         stores.doubted(campaign, f"values of {path.name} {what} ({found.reasons[0]}); see `sevkit bench verify`{again}")
+    if found.means:
+        aside = {id(sample) for sample in found.means}
+        campaign.samples = [sample for sample in campaign.samples if id(sample) not in aside]
+        campaign.notes += found.notes
     caveat = "" if ended(campaign) else UNFINISHED
     looks, lost = _looks(campaign), _lost(campaign)
     for at in campaign.boots.values():

@@ -11,10 +11,12 @@ not against an author who rewrites the whole file with a new chain.
 
 import errno
 import fcntl
+import gc
 import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -47,6 +49,7 @@ class Campaign:
     """A results directory as read: the header, the samples, their boots, and what happened beside them.
 
     ``damage`` lists the unreadable lines, as text with line numbers; the rest of the directory is valid.
+    ``changed_raw`` has the raw outputs that `verify` found missing or changed, ``notes`` what else it told.
     """
 
     path: Path
@@ -55,6 +58,8 @@ class Campaign:
     boots: dict[str, Boot] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
+    changed_raw: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def of_kind(self, kind: type[E]) -> list[E]:
         """The events of one kind: ``Failure``, ``ClockJump``, ``Stop`` and so on."""
@@ -89,6 +94,23 @@ def read_header(path: Path) -> dict[str, Any]:
 
 def load(path: Path) -> Campaign:
     """Read a results directory. Damaged lines are listed in ``damage``; an incomplete last line is not damage."""
+    with without_collection():
+        return _load(path)
+
+
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Keep the garbage collector from looking again and again through records of which none is garbage."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _load(path: Path) -> Campaign:
     campaign = Campaign(path, read_header(path))
     metrics: dict[Any, Metric] = {}
     link: bytes | None = _seed(path, campaign.header)  # None: not known, the next line sets it

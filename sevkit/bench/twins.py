@@ -14,6 +14,8 @@ _WORK = ("command", "prepare", "before", "sources", "parse", "pattern", "amount"
 
 def check(results: Mapping[str, Sequence[Sample]]) -> None:
     """Refuse results that share measurements; raises UsageError, naming the two."""
+    if len(results) < 2:
+        return
     prints = {name: _prints(samples) for name, samples in results.items()}
     for first, second in combinations(prints, 2):
         smaller, larger = sorted((prints[first], prints[second]), key=len)

@@ -37,7 +37,10 @@ class Finding(StrEnum):
 
 @dataclass
 class Verification:
-    """The result; ``parsed`` and ``timed`` count the samples that were checked in either way."""
+    """The result; ``parsed`` and ``timed`` count the samples that were checked in either way.
+
+    ``means`` follow from their raw outputs, but are no percentiles: older versions averaged those of fio's jobs.
+    """
 
     samples: int
     chained: bool
@@ -46,6 +49,12 @@ class Verification:
     raw_files: int = 0
     changes: list[str] = field(default_factory=list)
     unsure: list[str] = field(default_factory=list)
+    means: list[Sample] = field(default_factory=list)
+
+    @property
+    def notes(self) -> list[str]:
+        """What is worth knowing of values that follow from their raw outputs."""
+        return [told_means(self.means)] if self.means else []
 
     @property
     def finding(self) -> Finding:
@@ -62,16 +71,26 @@ class Verification:
         return [*found[:_MOST_REASONS], *more]
 
 
+def told_means(means: Sequence[Sample]) -> str:
+    """What is said of samples that older versions took for percentiles."""
+    names = ", ".join(sorted({f"{s.workload} ({s.metric.name})" for s in means}))
+    return (
+        f"{len(means)} values are left aside: an older sevkit recorded means of the percentiles of several jobs or "
+        f"directions, which are no percentiles ({names})"
+    )
+
+
 def verify(path: Path) -> Verification:
     """Check a results directory; raises BadInputError when it is none."""
     return verified(stores.load(path))
 
 
 def verified(campaign: Campaign) -> Verification:
-    """Check a results directory that was read."""
+    """Check a results directory that was read, and note the raw outputs in it that were changed."""
     found = Verification(len(campaign.samples), bool(campaign.header.get("chained")))
     found.changes += campaign.damage
-    found.changes += [f"{name} is missing, or was changed" for name in stores.changed_raw(campaign)]
+    campaign.changed_raw = stores.changed_raw(campaign)
+    found.changes += [f"{name} is missing, or was changed" for name in campaign.changed_raw]
     if not found.chained:
         found.unsure.append("lines are not chained (an older version, or removed): an edit would not show")
     if campaign.header.get("origin") == "run":
@@ -96,7 +115,7 @@ def _measured(campaign: Campaign, found: Verification) -> None:
         runs.setdefault(run, []).append(sample)
     for run, samples in runs.items():
         workload = known.get(run[1])
-        if len({sample.metric.name for sample in samples}) < len(samples):
+        if len(samples) > 1 and len({sample.metric.name for sample in samples}) < len(samples):
             found.changes.append(f"{_words(samples[0])} is there twice")
         own = samples[0].family == "boot" and workload is None  # a workload of the plan cannot be called one
         if samples[0].at.provenance is Provenance.MOCK or own:
@@ -141,8 +160,14 @@ def _run(campaign: Campaign, workload: Workload, samples: Sequence[Sample], foun
     except BadInputError as error:
         found.changes.append(f"{_words(samples[0])}: {name or 'its time'} gives no value: {error.message}")
         return
+    missing = any(sample.metric.name not in values for sample in samples)
+    means = parse.mean_percentiles(workload, raw) if missing else {}
     for sample in samples:
-        _value(sample, values.get(sample.metric.name), found)
+        name = sample.metric.name
+        if name not in values and name in means and math.isclose(sample.value, means[name], rel_tol=_ROUNDING):
+            found.means.append(sample)
+        else:
+            _value(sample, values.get(name), found)
     if workload.parse in _TIMED:
         found.timed += len(samples)
     else:
@@ -169,7 +194,11 @@ def _imported(campaign: Campaign, found: Verification) -> None:
         found.changes.append(f"the kept files cannot be imported again: {error}")
         return
     found.raw_files = len(again.files)
-    recorded, expected = _counted(campaign.samples), _counted(again.samples)
+    means = _counted(again.means)
+    found.means = [sample for sample in campaign.samples if means[_key(sample)]]
+    aside = {id(sample) for sample in found.means}
+    recorded = _counted([sample for sample in campaign.samples if id(sample) not in aside])
+    expected = _counted(again.samples)
     for key in recorded - expected:
         workload, metric, mode, value = key
         found.changes.append(f"{workload} ({metric}) in {mode}: {value:g} is recorded, no kept file says so")
@@ -200,4 +229,8 @@ def _given(entry: Mapping[str, Any]) -> files.Given:
 
 
 def _counted(samples: Sequence[Sample]) -> Counter[tuple[str, str, str, float]]:
-    return Counter((s.workload, s.metric.name, s.arm_name, float(f"{s.value:.9g}")) for s in samples)
+    return Counter(map(_key, samples))
+
+
+def _key(sample: Sample) -> tuple[str, str, str, float]:
+    return sample.workload, sample.metric.name, sample.arm_name, float(f"{sample.value:.9g}")

@@ -12,6 +12,7 @@ import pytest
 from sevkit.bench import breakdown, factors
 from sevkit.bench.analysis import stats, sweeps
 from sevkit.bench.analysis.attribution import Row, attribute
+from sevkit.bench.analysis.compare import arms_of
 from sevkit.bench.analysis.comparison import Rules, Ruling
 from sevkit.bench.campaign import directory as campaign
 from sevkit.bench.campaign import estimate, guests, mock
@@ -42,7 +43,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
 
 
 def test_the_steps_are_those_that_the_mock_was_made_with(samples: list[Sample]) -> None:
-    row = row_of(attribute(samples, Rules()), "disk-read")
+    row = row_of(attribute(arms_of(samples), Rules()), "disk-read")
     assert [step.name for step in row.steps] == ["bounce", "nosev+bounce-to-sev", "sev-to-sev-es", "sev-es-to-sev-snp"]
     bounce = 1 + mock.BOUNCE * 0.6 * 0.6  # of the share that sev has of the workload's cost of 0.6
     assert row.steps[0].found.ratio == pytest.approx(bounce, rel=0.02)
@@ -51,7 +52,7 @@ def test_the_steps_are_those_that_the_mock_was_made_with(samples: list[Sample]) 
 
 
 def test_steps_multiply_to_the_total_and_shares_add_up_to_one(samples: list[Sample]) -> None:
-    row = row_of(attribute(samples, Rules()), "disk-read")
+    row = row_of(attribute(arms_of(samples), Rules()), "disk-read")
     ratios = [step.found.ratio or 0.0 for step in row.steps]
     assert math.prod(ratios) == pytest.approx(row.total.found.ratio, rel=1e-9)
     shares = [step.share for step in row.steps if step.share]
@@ -60,7 +61,7 @@ def test_steps_multiply_to_the_total_and_shares_add_up_to_one(samples: list[Samp
 
 
 def test_a_factor_that_changes_the_cost_is_told_from_one_that_does_not(samples: list[Sample]) -> None:
-    row = row_of(attribute(samples, Rules()), "disk-read")
+    row = row_of(attribute(arms_of(samples), Rules()), "disk-read")
     changes = {s.part.name: s for s in row.switches}
     assert changes["iothread"].part.found.outcome is Ruling.BETTER
     assert changes["iothread"].part.found.ratio == pytest.approx((1 + 0.6 * 0.75) / 1.6, rel=0.02)
@@ -68,7 +69,7 @@ def test_a_factor_that_changes_the_cost_is_told_from_one_that_does_not(samples: 
 
 
 def test_a_workload_without_cost_has_no_shares(samples: list[Sample]) -> None:
-    row = row_of(attribute(samples, Rules()), "sha256")
+    row = row_of(attribute(arms_of(samples), Rules()), "sha256")
     assert row.total.found.outcome in {Ruling.EQUIVALENT, Ruling.INCONCLUSIVE}
     assert all(step.share is None for step in row.steps)
 
@@ -79,7 +80,7 @@ def test_workloads_without_a_disk_are_not_measured_with_factors_of_the_disk(samp
 
 def test_the_mean_over_a_family_is_the_mean_of_its_rows(tmp_path: Path) -> None:
     profile = replace(BASE, workloads=("disk-read", "disk-write"), factors=("bounce",), boots=4, most_boots=4)
-    rows = attribute(measured(tmp_path, profile), Rules())
+    rows = attribute(arms_of(measured(tmp_path, profile)), Rules())
     mean = rows[-1]
     assert mean.metric is None
     logs = [math.log(row.total.found.ratio or 0) for row in rows[:-1]]
@@ -94,7 +95,7 @@ def test_cells_of_different_hosts_are_refused(samples: list[Sample]) -> None:
         name = "other" if slot.config else "one"
         boots[identity] = Boot(identity, at.provenance, {"host": name})
     moved = [replace(s, at=boots[s.at.identity]) for s in samples]
-    row = row_of(attribute(moved, Rules()), "disk-read")
+    row = row_of(attribute(arms_of(moved), Rules()), "disk-read")
     assert row.steps[0].found.outcome is Ruling.REFUSED
     assert "host differs" in row.steps[0].found.reason
     assert row.total.found.outcome is Ruling.WORSE  # both of its cells are of one configuration
@@ -105,19 +106,19 @@ def test_facts_that_a_factor_is_meant_to_change_are_no_confounds(samples: list[S
         swapped = dict(sample.conditions).get("factor") == "cache=writeback"
         return replace(sample, at=replace(sample.at, facts={"host": "a", "cache": "writeback" if swapped else "none"}))
 
-    row = row_of(attribute([with_cache(s) for s in samples], Rules()), "disk-read")
+    row = row_of(attribute(arms_of([with_cache(s) for s in samples]), Rules()), "disk-read")
     assert {s.part.found.outcome for s in row.switches} & {Ruling.REFUSED} == set()
 
 
 def test_too_few_rounds_get_no_verdict(tmp_path: Path) -> None:
-    rows = attribute(measured(tmp_path, replace(BASE, boots=2, most_boots=2)), Rules())
+    rows = attribute(arms_of(measured(tmp_path, replace(BASE, boots=2, most_boots=2))), Rules())
     assert {row.total.found.outcome for row in rows} == {Ruling.REFUSED}
 
 
 def test_results_without_rounds_cannot_be_attributed(samples: list[Sample]) -> None:
     at = Boot("a.json", Provenance.PUBLISHED)
     with pytest.raises(BadInputError, match="rounds"):
-        attribute([replace(s, at=at) for s in samples], Rules())
+        attribute(arms_of([replace(s, at=at) for s in samples]), Rules())
 
 
 @pytest.mark.parametrize(
@@ -209,14 +210,14 @@ def steeper(sample: Sample) -> Sample:
 
 
 def test_a_cost_that_does_not_change_along_a_sweep(swept: list[Sample]) -> None:
-    curve = next(c for c in sweeps.curves(swept, Rules()) if c.series.workload == "disk-read")
+    curve = next(c for c in sweeps.curves(arms_of(swept), Rules()) if c.series.workload == "disk-read")
     assert [point.value for point in curve.points] == ["1", "2", "4"]
     assert curve.course is not sweeps.Course.CHANGES
 
 
 def test_a_cost_that_grows_along_a_sweep(swept: list[Sample]) -> None:
     moved = [steeper(s) if s.workload == "disk-read" else s for s in swept]
-    curve = next(c for c in sweeps.curves(moved, Rules()) if c.series.workload == "disk-read")
+    curve = next(c for c in sweeps.curves(arms_of(moved), Rules()) if c.series.workload == "disk-read")
     assert curve.course is sweeps.Course.CHANGES
     trend = curve.interactions[-1]
     assert trend.value == ""
@@ -225,20 +226,20 @@ def test_a_cost_that_grows_along_a_sweep(swept: list[Sample]) -> None:
 
 def test_what_was_not_swept_has_no_curves(samples: list[Sample]) -> None:
     with pytest.raises(BadInputError, match="two values"):
-        sweeps.curves([s for s in samples if not s.conditions], Rules())
+        sweeps.curves(arms_of([s for s in samples if not s.conditions]), Rules())
 
 
 def test_charts_show_every_part_with_its_interval(samples: list[Sample], swept: list[Sample]) -> None:
-    row = breakdown.attributed(row_of(attribute(samples, Rules()), "disk-read"))
+    row = breakdown.attributed(row_of(attribute(arms_of(samples), Rules()), "disk-read"))
     drawn = bench_parts.waterfall(row)
     assert drawn.count('class="whisker"') == len(row["steps"]) + 1 + len(row["switches"])
-    rows = [breakdown.curve(c) for c in sweeps.curves(swept, Rules())]
+    rows = [breakdown.curve(c) for c in sweeps.curves(arms_of(swept), Rules())]
     figures = bench_parts.figures((), rows)
     assert sum(svg.count('class="whisker"') for _, svg in figures) == 3 * len(rows)
 
 
 def test_a_chart_joins_numbers_and_not_kinds_and_one_without_a_cost_is_left_out(swept: list[Sample]) -> None:
-    rows = [breakdown.curve(c) for c in sweeps.curves(swept, Rules())]
+    rows = [breakdown.curve(c) for c in sweeps.curves(arms_of(swept), Rules())]
     kinds = [row | {"axis": "storage"} for row in rows]
     (joined,) = {svg.count('class="line"') for _, panels in bench_parts.panels_of(rows) for svg in panels}
     assert joined > 0

@@ -1,6 +1,7 @@
 """The results store: torn lines, damage, locks, full disks."""
 
 import errno
+import gc
 import json
 import os
 from pathlib import Path
@@ -158,3 +159,15 @@ def test_an_edit_of_a_raw_output_shows(tmp_path: Path) -> None:
     assert stores.changed_raw(load(path)) == ["raw/1.txt"]
     (path / "raw" / "1.txt").unlink()
     assert stores.changed_raw(load(path)) == ["raw/1.txt"]
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_reading_leaves_the_garbage_collector_as_it_was(tmp_path: Path, enabled: bool) -> None:
+    Store.create(tmp_path / "r", {}).close()
+    before = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        load(tmp_path / "r")
+        assert gc.isenabled() is enabled
+    finally:
+        (gc.enable if before else gc.disable)()

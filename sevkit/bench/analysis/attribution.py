@@ -11,9 +11,8 @@ from dataclasses import dataclass, replace
 from sevkit.bench import factors
 from sevkit.bench.analysis import cells, stats, verdicts
 from sevkit.bench.analysis.cells import Contrast
-from sevkit.bench.analysis.compare import arms_of
-from sevkit.bench.analysis.comparison import Arm, Comparison, Rules, Ruling, Series
-from sevkit.bench.model import AGAIN, Metric, Sample
+from sevkit.bench.analysis.comparison import Arm, Comparison, Rules, Ruling, Series, Table
+from sevkit.bench.model import AGAIN, Metric
 from sevkit.errors import BadInputError, UsageError
 from sevkit.vocabulary import Mode
 
@@ -63,15 +62,15 @@ class Row:
     control: Part | None = None
 
 
-def attribute(samples: Sequence[Sample], rules: Rules) -> list[Row]:
+def attribute(table: Table, rules: Rules) -> list[Row]:
     """The rows of a campaign, then the means over the rows of each family; raises BadInputError, UsageError."""
-    if not cells.slots_known(samples):
+    if not cells.slots_known(table):
         raise BadInputError(
             "these results were not measured in rounds, so that nothing can be attributed",
             hint="`sevkit bench run --profile attribution --output R` measures what is needed",
         )
-    table = cells.by_axis(arms_of(samples, all_metrics=rules.all_metrics), factors.CONDITION)
-    rows = [row for series, variants in table.items() if (row := _row(series, variants, rules)) is not None]
+    cases = cells.by_axis(table, factors.CONDITION)
+    rows = [row for series, variants in cases.items() if (row := _row(series, variants, rules)) is not None]
     if not rows:
         raise BadInputError(
             f"no row was measured in mode {rules.baseline} and in another one", hint="give --baseline, or measure both"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sevkit.bench.analysis import checks, stats
-from sevkit.bench.analysis.comparison import Arm, Comparison, Rules, Ruling, Series
+from sevkit.bench.analysis.comparison import Arm, Comparison, Rules, Ruling, Series, Table
 from sevkit.bench.model import Conditions, Direction, Metric, Sample, SlotId
 
 Round = tuple[int, int]
@@ -104,9 +104,9 @@ def confounded(arms: Sequence[Arm], ignore: frozenset[str]) -> list[str]:
     """What else differs between the cells of one round, each cell against the first."""
     found: dict[str, None] = {}
     for arm in arms[1:]:
-        key = (id(arm), ignore)  # each cell is in several contrasts, and arms live as long as the analysis
+        key = (arm, ignore)  # each cell is in several contrasts
         if key not in arms[0].memo:
-            arms[0].memo[key] = checks.confounds(arms[0].samples, arm.samples, across=True, ignore=ignore)
+            arms[0].memo[key] = checks.confounds(arms[0], arm, across=True, ignore=ignore)
         found |= dict.fromkeys(arms[0].memo[key])
     return list(found)
 
@@ -136,7 +136,7 @@ def without(conditions: Conditions, axis: str) -> Conditions:
     return tuple((key, value) for key, value in conditions if key != axis)
 
 
-def by_axis(table: Mapping[Series, Mapping[str, Arm]], axis: str) -> dict[Series, dict[str, Mapping[str, Arm]]]:
+def by_axis(table: Table, axis: str) -> dict[Series, dict[str, Mapping[str, Arm]]]:
     """Series that differ on one axis only, together: the series without it, then arms by the axis' value."""
     found: dict[Series, dict[str, Mapping[str, Arm]]] = {}
     for series, arms in table.items():
@@ -150,6 +150,7 @@ def by_axis(table: Mapping[Series, Mapping[str, Arm]], axis: str) -> dict[Series
     return found
 
 
-def slots_known(samples: Sequence[Sample]) -> bool:
+def slots_known(table: Table) -> bool:
     """Whether the samples are of a campaign of sevkit's, laid out in rounds."""
-    return all(SlotId.parse(s.at.identity) is not None for s in samples)
+    boots = (at for arms in table.values() for arm in arms.values() for at in arm.boots)
+    return all(SlotId.parse(at.identity) is not None for at in boots)

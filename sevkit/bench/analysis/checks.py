@@ -20,9 +20,7 @@ SETTINGS = ("memory", "guest CPUs", "cache", "image", "accel", facts.WORK_SCALE)
 NO_VARIATION = "no variation at all between boots, as no measurement has: copied or rounded values"
 
 
-def confounds(
-    base: Sequence[Sample], other: Sequence[Sample], *, across: bool = False, ignore: Collection[str] = ()
-) -> list[str]:
+def confounds(base: Arm, other: Arm, *, across: bool = False, ignore: Collection[str] = ()) -> list[str]:
     """What may differ between two arms besides the mode: declared by the guests, or seen in the facts of their boots.
 
     A fact that was not recorded is a confound, not a pass, also when no boot has it (see ``facts.required``). Boots in
@@ -30,8 +28,8 @@ def confounds(
     of a fact. ``across``: the two are of different configurations of one campaign, compared round by round, and
     meant to differ in the facts ``ignore``.
     """
-    first, second = boots_of(base), boots_of(other)
-    found = [] if base[0].mode == other[0].mode else _declared(first, second)
+    first, second = base.boots, other.boots
+    found = [] if base.mode == other.mode else _declared(first, second)
     keys = sorted({key for at in (*first, *second) for key in at.facts} - set(ignore))
     if not keys:
         return [*found, "confounded: nothing was recorded about the guests (CPU, memory, kernel, accelerator)"]
@@ -172,17 +170,11 @@ def _two_configurations(arm: Arm) -> Iterator[str]:
 
 def mislabelled(arm: Arm) -> str | None:
     """Whether samples of one boot claim to be of several: repetitions that are none."""
-    pairs = {(s.at.identity, s.boot) for s in arm.samples}
-    claims = Counter(identity for identity, boot in pairs if identity and boot is not None)
+    claims = Counter(identity for identity, boot in arm.claims if identity and boot is not None)
     for identity, count in claims.items():
         if count > 1:
             return f"boot {identity} stands for {count} boots: its samples are no independent repetitions"
     return None
-
-
-def boots_of(samples: Sequence[Sample]) -> list[Boot]:
-    """The boots of some samples, each once."""
-    return list({s.at.identity: s.at for s in samples}.values())
 
 
 def _declared(first: Sequence[Boot], second: Sequence[Boot]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sevkit.bench.analysis import checks, stats, verdicts
-from sevkit.bench.analysis.comparison import Arm, Comparison, Rules, Ruling, Series
+from sevkit.bench.analysis.comparison import Arm, Comparison, Rules, Ruling, Series, Table
 from sevkit.bench.model import AGAIN, Conditions, Sample
 from sevkit.vocabulary import Mode
 
@@ -19,8 +19,13 @@ if TYPE_CHECKING:
 def compare(samples: Iterable[Sample], rules: Rules | None = None) -> list[Comparison]:
     """Compare every arm with the baseline of its series; controls come right after the series they belong to."""
     rules = rules or Rules()
+    return compared(arms_of(samples, all_metrics=rules.all_metrics), rules)
+
+
+def compared(table: Table, rules: Rules) -> list[Comparison]:
+    """The same of samples that are sorted already: a report asks several things of one table."""
     found: list[Comparison] = []
-    for series, arms in arms_of(samples, all_metrics=rules.all_metrics).items():
+    for series, arms in table.items():
         base = arms.get(str(rules.baseline))
         if base is None:
             continue
@@ -30,7 +35,7 @@ def compare(samples: Iterable[Sample], rules: Rules | None = None) -> list[Compa
     return verdicts.decide(found, rules)
 
 
-def arms_of(samples: Iterable[Sample], *, all_metrics: bool = False) -> dict[Series, dict[str, Arm]]:
+def arms_of(samples: Iterable[Sample], *, all_metrics: bool = False) -> Table:
     """Sort samples into series and arms. Warm-ups are left out, and secondary metrics unless they are asked for."""
     found: dict[tuple[str, str, str, Conditions, str], Arm] = {}
     for sample in samples:
@@ -95,7 +100,7 @@ def _pair(series: Series, base: Arm, other: Arm, rules: Rules) -> Comparison:
 
 def _obstacles(base: Arm, other: Arm, rules: Rules, counts: tuple[int, int]) -> tuple[list[str], list[str]]:
     """Why there may be no verdict, and the confounds that the user accepted."""
-    confounds = checks.confounds(base.samples, other.samples) + checks.caveats((base, other))
+    confounds = checks.confounds(base, other) + checks.caveats((base, other))
     reasons = checks.doubts((*base.boots, *other.boots)) + ([] if rules.accept_confounds else confounds)
     accepted = [f"accepted: {reason}" for reason in confounds] if rules.accept_confounds else []
     known = base.knows_boots and other.knows_boots

@@ -1,6 +1,6 @@
 """What a comparison is: two arms of one series, with everything a reader needs to believe it or not."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
@@ -57,9 +57,9 @@ class Series:
     conditions: Conditions = ()
 
 
-@dataclass
+@dataclass(eq=False)
 class Arm:
-    """The samples of one series in one arm, warm-ups left out, in order of measurement.
+    """The samples of one series in one arm, warm-ups left out, in order of measurement. Equal to itself alone.
 
     All but ``samples`` is computed once: ask for it when the samples are complete.
     """
@@ -98,6 +98,11 @@ class Arm:
         return list({s.at.identity: s.at for s in self.samples}.values())
 
     @cached_property
+    def claims(self) -> set[tuple[str, int | None]]:
+        """The boots of the samples with the numbers that the samples give them: one each, unless somebody lied."""
+        return {(s.at.identity, s.boot) for s in self.samples}
+
+    @cached_property
     def logs(self) -> "NDArray[np.float64]":
         """The mean ln(value) of each boot."""
         return stats.boot_means(self.values, self.labels)
@@ -116,6 +121,9 @@ class Arm:
         labels = np.array([places[s.at.identity] for s in self.samples], dtype=np.int64)
         self._blocks = dict(zip(numbers, stats.boot_means(self.values, labels).tolist(), strict=True))
         return self._blocks
+
+
+Table = Mapping[Series, Mapping[str, Arm]]
 
 
 @dataclass(frozen=True)

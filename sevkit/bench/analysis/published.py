@@ -96,20 +96,16 @@ def _family(workload: str) -> str:
 
 
 def _totals(rows: list[dict[str, str]]) -> list[tuple[Metric, float]]:
+    """The metrics over all jobs of a run. Percentiles are those of a single job: several have no common one."""
     requests = sum(float(row["requests"]) for row in rows)
-    weighted = {
-        metric: sum(float(row[column]) * float(row["requests"]) for row in rows) / requests
-        for metric, column in (
-            (LATENCY, "latency_mean_ns"),
-            (LATENCY_P50, "latency_p50_ns"),
-            (LATENCY_P99, "latency_p99_ns"),
-        )
-    }
-    return [
+    found = [
         (IOPS, sum(float(row["iops"]) for row in rows)),
         (BANDWIDTH, sum(float(row["bandwidth_bytes"]) for row in rows)),
-        *weighted.items(),
+        (LATENCY, sum(float(row["latency_mean_ns"]) * float(row["requests"]) for row in rows) / requests),
     ]
+    if len(rows) == 1:
+        found += [(LATENCY_P50, float(rows[0]["latency_p50_ns"])), (LATENCY_P99, float(rows[0]["latency_p99_ns"]))]
+    return found
 
 
 def _runs() -> Iterator[Sample]:

@@ -8,9 +8,8 @@ import numpy as np
 
 from sevkit.bench.analysis import cells, verdicts
 from sevkit.bench.analysis.cells import Contrast
-from sevkit.bench.analysis.compare import arms_of
-from sevkit.bench.analysis.comparison import Arm, Comparison, Rules, Ruling, Series
-from sevkit.bench.model import AGAIN, Metric, Sample
+from sevkit.bench.analysis.comparison import Arm, Comparison, Rules, Ruling, Series, Table
+from sevkit.bench.model import AGAIN, Metric
 from sevkit.errors import BadInputError
 from sevkit.vocabulary import Mode
 
@@ -73,14 +72,13 @@ class Curve:
         return Course.REFUSED if outcomes == {Ruling.REFUSED} else Course.INCONCLUSIVE
 
 
-def curves(samples: Sequence[Sample], rules: Rules) -> list[Curve]:
+def curves(table: Table, rules: Rules) -> list[Curve]:
     """All curves of a campaign; raises BadInputError when nothing was swept."""
-    if not cells.slots_known(samples):
+    if not cells.slots_known(table):
         raise BadInputError(
             "these results were not measured in rounds, so that values of a sweep cannot be compared",
             hint="`sevkit bench run --sweep vcpus=1,2,4 --output R` measures them",
         )
-    table = arms_of(samples, all_metrics=rules.all_metrics)
     found: list[tuple[Curve, list[Comparison]]] = []
     for axis in AXES:
         for series, levels in cells.by_axis(table, axis).items():

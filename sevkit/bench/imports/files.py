@@ -18,6 +18,11 @@ __all__ = ["Given", "Imported", "NoResultsError", "read_folder", "result_files",
 MOST_FILES = 20_000
 ALWAYS = {".json", ".csv", ".xml"}  # expected to hold results
 MAYBE = {".txt", ".log", ".out"}  # may also be notes
+_MEAN = "mean of percentiles"  # marks a sample that is none
+NO_PERCENTILE = (
+    "its latency percentiles are left out, the rest is imported: fio printed one per job or direction, and those have "
+    "no common one; use --output-format=json+, or --group_reporting with --unified_rw_reporting=both"
+)
 KNOWN = "fio, hyperfine, pyperf, pytest-benchmark, iperf3, Phoronix Test Suite, sysbench, mbw, tinymembench, perf kvm"
 
 # The options that must be the same in two arms for their ratio to mean anything.
@@ -37,9 +42,13 @@ COMPARED_OPTIONS = (
 
 @dataclass
 class Imported:
-    """What was found: the samples in the order of measurement, and the files left out with the reason."""
+    """What was found: the samples in the order of measurement, and the files left out with the reason.
+
+    ``means`` are what older versions took for percentiles of fio's: no results, but `verify` must know them.
+    """
 
     samples: list[Sample] = field(default_factory=list)
+    means: list[Sample] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
 
@@ -67,7 +76,10 @@ def read_folder(folder: Path, given: Given) -> Imported:
         if is_derived:
             derived.append((name, samples))
         else:
-            _add(found, name, samples)
+            _add(found, name, [s for s in samples if not s.extra.get(_MEAN)])
+            if means := [s for s in samples if s.extra.get(_MEAN)]:
+                found.means += means
+                found.skipped.append((name, NO_PERCENTILE))
     for name, samples in derived:
         _add_derived(found, name, samples)
     if not found.samples:
@@ -182,17 +194,19 @@ def _from_fio(run: fio.FioRun, name: PurePath, given: Given) -> list[Sample]:
     workload, storage, mode = settle(named, given, next(iter(by_name), "fio"))
     samples: list[Sample] = []
     for job_name, jobs in by_name.items():
-        part = replace(run, jobs=tuple(jobs))
+        part = run.part(jobs)
         title = workload if len(by_name) == 1 else f"{workload}/{job_name}"
         main = names.metric_of(title) or names.metric_of(job_name) or _by_shape(jobs[0])
         at = Boot(str(name) if len(by_name) == 1 else f"{name}#{job_name}", given.provenance, _fio_facts(run, jobs[0]))
         extra = {"source": str(name), "seconds": part.seconds, "jobs": len(jobs)}
         if run.unfinished:
             extra["unfinished"] = True
-        for metric, value in part.metrics():
+        found = [(metric, value, extra) for metric, value in part.metrics()]
+        found += [(metric, value, {**extra, _MEAN: True}) for metric, value in part.mean_percentiles()]
+        for metric, value, more in found:
             chosen = replace(metric, primary=metric.name == main.name)
             samples.append(
-                Sample(title, storage, chosen, mode, value, boot=named.boot, time=run.time, at=at, extra=extra)
+                Sample(title, storage, chosen, mode, value, boot=named.boot, time=run.time, at=at, extra=more)
             )
     if not samples:
         raise BadInputError("fio moved no data in this run")

@@ -1,8 +1,9 @@
 """fio's JSON output, read into values. Field names as in fio's documentation, section "JSON output"."""
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from sevkit.bench.model import BANDWIDTH, IOPS, LATENCY, LATENCY_P50, LATENCY_P9
 from sevkit.errors import BadInputError
 
 SIDES = ("read", "write", "trim", "mixed")  # "mixed" with unified_rw_reporting
+PERCENTILES = ((LATENCY_P50, 50.0), (LATENCY_P99, 99.0))
 _TOLERANCE = 0.05  # fio computes rates from the totals; older versions round them to whole numbers
 _NO_ETA = 2**31 - 1  # not known, also in the last report of a run
 ALL_CLIENTS = "All clients"  # the sum that fio adds for several servers
@@ -18,7 +20,10 @@ ALL_CLIENTS = "All clients"  # the sum that fio adds for several servers
 
 @dataclass(frozen=True)
 class Side:
-    """What one job did in one direction. Rates per second, latencies (completion) in ns, ``runtime`` in seconds."""
+    """What one job did in one direction. Rates per second, latencies (completion) in ns, ``runtime`` in seconds.
+
+    ``bins`` is the histogram of the latencies (ns: requests), which only --output-format=json+ prints.
+    """
 
     name: str
     iops: float
@@ -29,11 +34,15 @@ class Side:
     latency_deviation: float
     percentiles: Mapping[float, float]
     short_ios: int = 0
+    bins: Mapping[float, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One entry of ``jobs``: with group_reporting it is the sum of all clones of the job."""
+    """One entry of ``jobs``: with group_reporting it is the sum of all clones of the job.
+
+    ``mixed`` is fio's own sum of ``sides``, with unified_rw_reporting=both.
+    """
 
     name: str
     group: int
@@ -42,6 +51,7 @@ class Job:
     sides: tuple[Side, ...]
     depth_levels: Mapping[str, float]
     elapsed: float
+    mixed: Side | None = None
 
     def option(self, name: str, default: str = "") -> str:
         """An option as text; an option without a value (a flag) reads as ``1``."""
@@ -55,7 +65,10 @@ class Job:
 
 @dataclass(frozen=True)
 class FioRun:
-    """One fio run: one output file. ``time`` is when it ended (seconds since 1970)."""
+    """One fio run: one output file. ``time`` is when it ended (seconds since 1970).
+
+    ``everything`` is the sum over all jobs of all servers that a client of several prints beside them.
+    """
 
     path: Path
     version: str
@@ -64,6 +77,11 @@ class FioRun:
     disks: Mapping[str, Mapping[str, Any]]
     options_known: bool = True  # fio before 3.0, and its terse format, do not record their options
     unfinished: bool = False  # an intermediate report (--status-interval) of a run whose end is not in the file
+    everything: Job | None = None
+
+    def part(self, jobs: Sequence[Job]) -> "FioRun":
+        """The run with some of its jobs only."""
+        return self if tuple(jobs) == self.jobs else replace(self, jobs=tuple(jobs), everything=None)
 
     @property
     def failure(self) -> str | None:
@@ -94,18 +112,60 @@ class FioRun:
         return _weighted((s.ios, s.latency_mean) for j in self.jobs for s in j.sides)
 
     def percentile(self, which: float) -> float | None:
-        """A latency percentile in ns, averaged over the jobs by their requests; None if fio printed none."""
-        pairs = [(s.ios, s.percentiles[which]) for j in self.jobs for s in j.sides if which in s.percentiles]
-        return _weighted(pairs) if pairs else None
+        """A latency percentile of all requests, in ns; None where the output has none.
+
+        It is exact where one job moved data in one direction, where fio printed the sum of all, or with histograms
+        (json+). Percentiles of several jobs or directions cannot be put together: their mean is no percentile.
+        """
+        if (whole := self._whole()) is not None:
+            return whole.percentiles.get(which)
+        return _quantile([side.bins for side in self._sides], which)
+
+    def mean_percentile(self, which: float) -> float | None:
+        """What versions before this one recorded instead: the mean over jobs and directions, by their requests.
+
+        None where ``percentile`` has a value, or fio printed none.
+        """
+        pairs = [(side.ios, side.percentiles[which]) for side in self._sides if which in side.percentiles]
+        return _weighted(pairs) if pairs and self.percentile(which) is None else None
+
+    @property
+    def _sides(self) -> list[Side]:
+        return [side for job in self.jobs for side in job.sides]
+
+    def _whole(self) -> Side | None:
+        """The side that has all requests of the run."""
+        jobs = [job for job in self.jobs if job.sides]
+        job = jobs[0] if len(jobs) == 1 else self.everything
+        if job is None:
+            return None
+        return job.sides[0] if len(job.sides) == 1 else job.mixed
 
     def metrics(self) -> list[tuple[Metric, float]]:
         """All metrics of the run, over all its jobs."""
         found = [(IOPS, self.total("iops")), (BANDWIDTH, self.total("bandwidth")), (LATENCY, self.latency())]
-        for metric, which in ((LATENCY_P50, 50.0), (LATENCY_P99, 99.0)):
-            value = self.percentile(which)
-            if value is not None:
-                found.append((metric, value))
+        found += [(metric, value) for metric, which in PERCENTILES if (value := self.percentile(which)) is not None]
         return [(metric, value) for metric, value in found if value > 0]
+
+    def mean_percentiles(self) -> list[tuple[Metric, float]]:
+        """The metrics of older versions that are none."""
+        found = [(metric, value) for metric, which in PERCENTILES if (value := self.mean_percentile(which)) is not None]
+        return [(metric, value) for metric, value in found if value > 0]
+
+
+def _quantile(histograms: Sequence[Mapping[float, int]], which: float) -> float | None:
+    """A percentile of several histograms together, as fio reads one from its own (stat.c); None if one is missing."""
+    if not histograms or not all(histograms):
+        return None
+    counts: Counter[float] = Counter()
+    for histogram in histograms:
+        counts.update(histogram)
+    wanted, seen = which / 100 * counts.total(), 0
+    for value in sorted(counts):
+        seen += counts[value]
+        if seen >= wanted:
+            return value
+    return None
 
 
 def _weighted(pairs: Iterable[tuple[float, float]]) -> float:
@@ -189,6 +249,7 @@ def _run(document: Mapping[str, Any], path: Path) -> FioRun:
     shared = document.get("global options", {})
     entries = _entries(document)
     disks = {str(d.get("name", "?")): d for d in document.get("disk_util", [])}
+    sums = [entry for entry in document.get("client_stats", ()) if all(entry is not own for own in entries)]
     return FioRun(
         path,
         str(document["fio version"]),
@@ -197,6 +258,7 @@ def _run(document: Mapping[str, Any], path: Path) -> FioRun:
         disks,
         options_known=all("job options" in entry for entry in entries),
         unfinished=any(0 < (entry.get("eta") or 0) < _NO_ETA for entry in entries),
+        everything=_job(sums[0], shared) if len(sums) == 1 else None,
     )
 
 
@@ -210,18 +272,26 @@ def _entries(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _job(entry: Mapping[str, Any], shared: Mapping[str, Any]) -> Job:
     options = {str(k): str(v) for k, v in {**shared, **entry.get("job options", {})}.items()}
-    moved = [name for name in SIDES if (entry.get(name, {}).get("total_ios") or 0) > 0]
-    if moved != ["mixed"]:  # unified_rw_reporting=both: "mixed" is the sum of the others
-        moved = [name for name in moved if name != "mixed"]
+    moved = [_side(name, entry[name]) for name in SIDES if (entry.get(name, {}).get("total_ios") or 0) > 0]
+    sides, mixed = apart(moved)
     return Job(
         name=str(entry.get("jobname", "")),
         group=int(entry.get("groupid", 0)),
         error=int(checked(entry.get("error", 0))),
         options=options,
-        sides=tuple(_side(name, entry[name]) for name in moved),
+        sides=sides,
         depth_levels={str(k): finite(v) for k, v in entry.get("iodepth_level", {}).items()},
         elapsed=finite(entry.get("elapsed", 0)),
+        mixed=mixed,
     )
+
+
+def apart(sides: Sequence[Side]) -> tuple[tuple[Side, ...], Side | None]:
+    """The directions, and their sum where fio printed both (unified_rw_reporting=both)."""
+    directions = tuple(side for side in sides if side.name != "mixed")
+    if not directions:
+        return tuple(sides), None
+    return directions, next((side for side in sides if side.name == "mixed"), None)
 
 
 def _side(name: str, entry: Mapping[str, Any]) -> Side:
@@ -231,6 +301,7 @@ def _side(name: str, entry: Mapping[str, Any]) -> Side:
     agree(f"{name} IOPS", iops, ios, runtime)
     if "bw_bytes" in entry and "io_kbytes" in entry:  # without io_kbytes, in fio 2, io_bytes counts KiB
         agree(f"{name} bandwidth", bandwidth, finite(entry["io_bytes"]), runtime)
+    percentiles = {finite(k): finite(v) * scale for k, v in latency.get("percentile", {}).items() if v is not None}
     return Side(
         name=name,
         iops=iops,
@@ -239,9 +310,23 @@ def _side(name: str, entry: Mapping[str, Any]) -> Side:
         runtime=runtime,
         latency_mean=finite(latency.get("mean") or 0) * scale,
         latency_deviation=finite(latency.get("stddev") or 0) * scale,
-        percentiles={finite(k): finite(v) * scale for k, v in latency.get("percentile", {}).items() if v is not None},
+        percentiles=percentiles,
         short_ios=int(finite(entry.get("short_ios") or 0) + finite(entry.get("drop_ios") or 0)),
+        bins=_bins(latency, percentiles),
     )
+
+
+def _bins(latency: Mapping[str, Any], percentiles: Mapping[float, float]) -> dict[float, int]:
+    """The histogram of json+, where fio's own percentiles follow from it.
+
+    They do not in fio 2, which numbers the bins, and nothing would tell a later change of the format.
+    """
+    entries = latency.get("bins") or {}
+    if not all(str(key).isdecimal() for key in entries):
+        return {}
+    bins = {finite(key): int(finite(count)) for key, count in entries.items()}
+    known = [(which, value) for which, value in percentiles.items() if 0 < which < 100]
+    return bins if known and all(_quantile([bins], which) == value for which, value in known) else {}
 
 
 def _latency(entry: Mapping[str, Any]) -> tuple[Mapping[str, Any], float]:

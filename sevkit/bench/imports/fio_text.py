@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from sevkit.bench.imports.fio import ALL_CLIENTS, SIDES, FioRun, Job, Side, agree, finite
+from sevkit.bench.imports.fio import ALL_CLIENTS, SIDES, FioRun, Job, Side, agree, apart, finite
 from sevkit.errors import BadInputError
 
 _HEAD = re.compile(
@@ -68,8 +69,9 @@ def _run(text: str, path: Path) -> FioRun:
             f"{path}: fio's output for people, but damaged: {error}", hint="use --output-format=json"
         ) from error
     own = [job for job in jobs.values() if job.name != ALL_CLIENTS] or list(jobs.values())
-    version = _VERSION.search(text)
-    return FioRun(path, version[1] if version else "fio", 0.0, tuple(own), {}, options_known=False)
+    sums = [job for job in jobs.values() if job not in own]
+    known = version[1] if (version := _VERSION.search(text)) else "fio"
+    return FioRun(path, known, 0.0, tuple(own), {}, options_known=False, everything=sums[0] if sums else None)
 
 
 def _blocks(text: str) -> Iterator[tuple[re.Match[str], str]]:
@@ -88,12 +90,10 @@ def _job(head: re.Match[str], block: str) -> Job:
     for start, end in zip(starts, ends, strict=True):
         side = _side(start[1], block[start.start() : end], issued)
         sides += [side] if side is not None else []
-    if len(sides) > 1:
-        sides = [side for side in sides if side.name != "mixed"]
     if short and sides:
-        first = sides[0]
-        sides[0] = Side(**{**first.__dict__, "short_ios": short})
-    return Job(head[1], int(head[2]), int(head[3]), {}, tuple(sides), {}, 0.0)
+        sides[0] = replace(sides[0], short_ios=short)
+    directions, mixed = apart(sides)
+    return Job(head[1], int(head[2]), int(head[3]), {}, directions, {}, 0.0, mixed)
 
 
 def _issued(block: str) -> tuple[dict[str, int], int]:
@@ -117,12 +117,14 @@ def _side(name: str, text: str, issued: dict[str, int]) -> Side | None:
     elif old := _RATE_2.search(first):
         rate, bandwidth = finite(old[3]) * _THOUSANDS[old[4]], finite(old[1]) * _BYTES_2[old[2][0]]
         runtime = finite(old[5]) / 1000
+    elif name == "mixed":  # beside the directions (unified_rw_reporting=both) fio prints it without rates
+        rate = bandwidth = runtime = 0.0
     else:
         raise ValueError(f"no rates in {first.strip()[:60]!r}")
     ios = issued.get(name, round(rate * runtime))
     if not ios:
         return None
-    if name in issued:
+    if name in issued and (runtime or name != "mixed"):
         agree(f"{name} IOPS", rate, ios, runtime)
     latency = _LATENCY.search(text)
     scale = _NS[latency[1]] if latency else 0.0

@@ -68,20 +68,30 @@ def _quantiles(workload: Workload, output: bytes, seconds: float) -> list[tuple[
 
 def _fio(workload: Workload, output: bytes, seconds: float) -> list[tuple[Metric, float]]:
     del seconds
-    text = output.decode(errors="replace")
-    try:
-        document = strictjson.decoder(float).decode(text[max(0, text.find("{")) :])
-    except ValueError as error:
-        raise BadInputError(f"{workload.name}: fio printed no JSON", detail=text[-300:]) from error
-    run = fio.parse(document, Path(workload.name))
-    if workload.parse == "fio-first":
-        run = replace(run, jobs=run.jobs[:1])
+    run = _fio_run(workload, output)
     if run.failure:
         raise BadInputError(f"{workload.name}: {run.failure}")
     values = [(replace(m, primary=m.name == workload.metric), value) for m, value in run.metrics()]
     if not any(metric.primary for metric, _ in values):
         raise BadInputError(f"{workload.name}: fio ended with status 0, but measured no {workload.metric}")
     return values
+
+
+def mean_percentiles(workload: Workload, output: bytes) -> dict[str, float]:
+    """What older versions recorded as percentiles of a fio run and are none, by metric; see ``fio.FioRun``."""
+    if workload.parse not in {"fio", "fio-first"}:
+        return {}
+    return {metric.name: value for metric, value in _fio_run(workload, output).mean_percentiles()}
+
+
+def _fio_run(workload: Workload, output: bytes) -> fio.FioRun:
+    text = output.decode(errors="replace")
+    try:
+        document = strictjson.decoder(float).decode(text[max(0, text.find("{")) :])
+    except ValueError as error:
+        raise BadInputError(f"{workload.name}: fio printed no JSON", detail=text[-300:]) from error
+    run = fio.parse(document, Path(workload.name))
+    return run.part(run.jobs[:1]) if workload.parse == "fio-first" else run
 
 
 def _redis(workload: Workload, output: bytes, seconds: float) -> list[tuple[Metric, float]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sevkit import textfile
 from sevkit.bench import store
-from sevkit.bench.analysis.comparison import Comparison
+from sevkit.bench.analysis.comparison import Comparison, Table
 from sevkit.bench.lint import own, sets, text
 from sevkit.bench.lint.rules import Report
 from sevkit.bench.store import Campaign
@@ -35,10 +35,10 @@ def lint(folder: Path) -> Report:
     return report.in_order()
 
 
-def of_campaign(campaign: Campaign, comparisons: Sequence[Comparison]) -> Report:
-    """Lint a results directory that has been read and compared already."""
+def of_campaign(campaign: Campaign, comparisons: Sequence[Comparison], table: Table) -> Report:
+    """Lint a results directory that has been read and compared already; ``table`` has its primary metrics."""
     report = Report()
-    own.check_loaded(campaign, comparisons, report)
+    own.check_loaded(campaign, comparisons, table, report)
     return report.in_order()
 
 

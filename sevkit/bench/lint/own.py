@@ -6,8 +6,8 @@ from pathlib import Path
 
 from sevkit.bench import results, store
 from sevkit.bench.analysis import checks
-from sevkit.bench.analysis.compare import arms_of, compare
-from sevkit.bench.analysis.comparison import FEWEST_BOOTS, Arm, Comparison, Ruling
+from sevkit.bench.analysis.compare import arms_of, compared
+from sevkit.bench.analysis.comparison import FEWEST_BOOTS, Arm, Comparison, Rules, Ruling, Table
 from sevkit.bench.factors import CONDITION
 from sevkit.bench.lint.rules import Finding, Report, Severity
 from sevkit.bench.model import Sample, SlotId
@@ -19,21 +19,25 @@ _SHELL_SHARE = 0.01
 def check(folder: Path, report: Report) -> None:
     """Add all findings on a results directory."""
     campaign = results.read(folder)
-    check_loaded(campaign, compare(campaign.samples), report)
+    table = arms_of(campaign.samples)
+    check_loaded(campaign, compared(table, Rules()), table, report)
 
 
-def check_loaded(campaign: store.Campaign, comparisons: Sequence[Comparison], report: Report) -> None:
-    """Add all findings on a results directory that has been read and compared."""
+def check_loaded(campaign: store.Campaign, comparisons: Sequence[Comparison], table: Table, report: Report) -> None:
+    """Add all findings on a results directory that has been read and compared; ``table`` has its primary metrics."""
     report.files += 2
     for text in campaign.damage:
         report.findings.append(Finding("damaged", Severity.ERROR, store.RECORDS, text, "the other lines are used"))
+    for text in campaign.notes:
+        fix = "measure again: --output-format=json+ has what percentiles of several jobs or directions need"
+        report.findings.append(Finding("no-percentile", Severity.NOTE, store.RECORDS, text, fix))
     report.findings += _campaign(campaign)
     kinds = sorted({str(s.at.provenance) for s in campaign.samples})
     if len(kinds) > 1:
         message = f"results of provenance {' and '.join(kinds)}"
         fix = "keep them in directories of their own"
         report.findings.append(Finding("mixed-provenance", Severity.WARNING, store.RECORDS, message, fix))
-    for series, arms in arms_of(campaign.samples).items():
+    for series, arms in table.items():
         title = f"{series.workload} on {series.storage}" if series.storage else series.workload
         imported = campaign.header.get("origin") == "import"
         report.findings += _series(title, list(arms.values()), imported=imported)
@@ -44,7 +48,7 @@ def check_loaded(campaign: store.Campaign, comparisons: Sequence[Comparison], re
             report.findings.append(Finding("no-control", Severity.WARNING, title, "no A/A control", "--control", boots))
     report.findings += _warmups(campaign)
     report.findings += _short(campaign.samples)
-    if changed := store.changed_raw(campaign):
+    if changed := campaign.changed_raw:
         message = f"{len(changed)} raw outputs are missing or were changed after they were recorded, first {changed[0]}"
         report.findings.append(Finding("damaged", Severity.ERROR, store.RAW, message, "measure again"))
     for text in checks.busy(list(campaign.boots.values())):
@@ -109,7 +113,7 @@ def _series(title: str, arms: list[Arm], *, imported: bool) -> Iterator[Finding]
         message = f"{fewest} boots in one mode, a verdict needs {FEWEST_BOOTS}"
         yield Finding("few-boots", Severity.WARNING, title, message, "--boots 5", boots)
     for other in arms[1:]:
-        for text in checks.confounds(arms[0].samples, other.samples):
+        for text in checks.confounds(arms[0], other):
             if text.startswith("the host was busy"):
                 continue
             fix = "make the arms alike in all but the mode"

@@ -82,6 +82,7 @@ RULES: dict[str, str] = {
     "no-control": "no A/A control: the noise floor is not known",
     "control-failed": "the same mode measured twice differs",
     "no-warmup": "no warm-up was recorded",
+    "no-percentile": "means of the percentiles of several jobs or directions, which are no percentiles, are left aside",
     "clock-jumped": "the wall clock jumped during the campaign",
     "mixed-provenance": "results of different provenance lie in one directory",
     "short-sample": "the start of the shell is more than 1 % of what is timed",

@@ -11,7 +11,7 @@ import numpy as np
 from sevkit.bench import names
 from sevkit.bench.analysis import checks, stats
 from sevkit.bench.analysis.compare import arms_of
-from sevkit.bench.analysis.comparison import FEWEST_BOOTS, Series
+from sevkit.bench.analysis.comparison import FEWEST_BOOTS, Arm, Series
 from sevkit.bench.imports import documents, fio, fio_text, json_results, terse
 from sevkit.bench.imports import files as imports
 from sevkit.bench.lint import fio as lint_fio
@@ -96,7 +96,7 @@ def check(loaded: Loaded, report: Report) -> None:
         report.findings += _dropped(name, lines, loaded)
     samples = loaded.imported.samples
     for series, arms in arms_of(_primary_only(samples)).items():
-        report.findings += _arms(series, [arm.samples for arm in arms.values()])
+        report.findings += _arms(series, list(arms.values()))
     report.findings += _overlaps(loaded)
 
 
@@ -151,9 +151,9 @@ def _title(series: Series) -> str:
     return f"{series.workload} on {series.storage}" if series.storage else series.workload
 
 
-def _arms(series: Series, arms: list[list[Sample]]) -> Iterator[Finding]:
+def _arms(series: Series, arms: Sequence[Arm]) -> Iterator[Finding]:
     title = _title(series)
-    counts = {arm[0].arm_name: len(arm) for arm in arms}
+    counts = {arm.name: len(arm.samples) for arm in arms}
     fewest = min(counts.values())
     again = "run each mode at least 5 times, each in a boot of its own"
     if fewest == 1:
@@ -162,23 +162,23 @@ def _arms(series: Series, arms: list[list[Sample]]) -> Iterator[Finding]:
         severity = Severity.WARNING if fewest < FEWEST_BOOTS else Severity.NOTE
         yield Finding("few-repetitions", severity, title, f"{fewest} runs in one mode", again, counts)
     if len(arms) == 1:
-        message = f"measured in mode {arms[0][0].arm_name} only"
+        message = f"measured in mode {arms[0].name} only"
         yield Finding("missing-arm", Severity.WARNING, title, message, "measure the baseline (nosev) too", counts)
     for other in arms[1:]:
         for text in checks.confounds(arms[0], other):
             fix = "measure both modes with the same options and versions"
             yield Finding("options-differ", Severity.ERROR, title, text.removeprefix("confounded: "), fix)
-        for text in checks.order(arms[0], other):
+        for text in checks.order(arms[0].samples, other.samples):
             fix = "interleave the modes: A B B A (sevkit bench run does)"
             yield Finding("not-interleaved", Severity.WARNING, title, text.removeprefix("not interleaved: "), fix)
     for arm in arms:
         yield from _runs(title, arm)
 
 
-def _runs(title: str, arm: list[Sample]) -> Iterator[Finding]:
-    values = np.array([s.value for s in arm])
+def _runs(title: str, arm: Arm) -> Iterator[Finding]:
+    values = arm.values
     change = stats.first_run(values)
-    name = arm[0].arm_name
+    name = arm.name
     if change is not None:
         yield Finding(
             "first-run",

@@ -24,10 +24,12 @@ def command(results: Path, figures: Path | None, **options: Any) -> Result[Attri
     """
     from sevkit.bench import breakdown
     from sevkit.bench.analysis.attribution import attribute
+    from sevkit.bench.analysis.compare import arms_of
     from sevkit.render import bench_parts
 
+    rules = rules_from(options)
     samples, errors = samples_in([results])
-    rows = [breakdown.attributed(row) for row in attribute(samples, rules_from(options))]
+    rows = [breakdown.attributed(row) for row in attribute(arms_of(samples, all_metrics=rules.all_metrics), rules)]
     data: Attribution = {"provenance": provenance_of(samples), "rows": rows}
     if figures is not None:
         data["figures"] = write_figures(bench_parts.figures(rows, ()), figures)

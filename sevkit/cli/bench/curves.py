@@ -24,10 +24,13 @@ def command(results: Path, figures: Path | None, **options: Any) -> Result[Curve
     """
     from sevkit.bench import breakdown
     from sevkit.bench.analysis import sweeps
+    from sevkit.bench.analysis.compare import arms_of
     from sevkit.render import bench_parts
 
+    rules = rules_from(options)
     samples, errors = samples_in([results])
-    rows = [breakdown.curve(found) for found in sweeps.curves(samples, rules_from(options))]
+    table = arms_of(samples, all_metrics=rules.all_metrics)
+    rows = [breakdown.curve(found) for found in sweeps.curves(table, rules)]
     data: Curves = {"provenance": provenance_of(samples), "curves": rows}
     if figures is not None:
         data["figures"] = write_figures(bench_parts.figures((), rows), figures)

@@ -26,6 +26,7 @@ def command(results: Path) -> Result[Verified]:
     data: Verified = {
         "verdict": found.finding.value,
         "reasons": found.reasons,
+        "notes": found.notes,
         "samples": found.samples,
         "parsed": found.parsed,
         "timed": found.timed,
@@ -42,4 +43,4 @@ def _print(data: Verified) -> Iterator[str]:
         f"{data['timed']} with nothing to parse (durations, boots)"
     )
     yield f"lines chained: {'yes' if data['chained'] else 'no'}"
-    yield from (f"  {reason}" for reason in data["reasons"])
+    yield from (f"  {reason}" for reason in (*data["reasons"], *data["notes"]))
