@@ -118,11 +118,18 @@ def test_usage_errors_have_words_and_status_2(
     assert text in found["errors"][0]["message"]
 
 
+def another_run(source: str, target: Path) -> None:
+    """A fixture as a run of its own: at another time."""
+    document = json.loads((FIO / source).read_text())
+    document["timestamp"] += len(list(target.parent.iterdir()))
+    target.write_text(json.dumps(document))
+
+
 def test_import_compare_lint(tmp_path: Path, capsys: Capture) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     for mode in ("nosev", "sev"):
-        shutil.copy(FIO / "iops_mixread-nvme-sev.json", folder / f"iops_mixread-nvme-{mode}.json")
+        another_run("iops_mixread-nvme-sev.json", folder / f"iops_mixread-nvme-{mode}.json")
     imported = envelope(capsys, "import", folder, "--provenance", "published", "--output", tmp_path / "r")["data"]
     assert imported["modes"] == ["nosev", "sev"]
     (found,) = envelope(capsys, "compare", tmp_path / "r")["data"]["comparisons"]
@@ -229,7 +236,7 @@ def test_text_from_results_is_escaped_in_html(tmp_path: Path, capsys: Capture) -
     folder = tmp_path / "in"
     folder.mkdir()
     for mode in ("nosev", "sev"):
-        shutil.copy(FIO / "bw_read-nvme-sev.json", folder / f"x-nvme-{mode}.json")
+        another_run("bw_read-nvme-sev.json", folder / f"x-nvme-{mode}.json")
     evil = "<script>alert(1)</script>&\"'"
     call(capsys, "import", folder, "--provenance", "published", "--workload", evil, "--output", tmp_path / "r")
     assert call(capsys, "report", tmp_path / "r", "--html", tmp_path / "r.html")[0] == 0
