@@ -341,6 +341,13 @@ def test_reproduce_refuses_what_makes_no_sense(capsys: Capture, options: list[st
     assert word in err
 
 
+@pytest.mark.parametrize("option", ["--boots 6", "--most-boots 6", "--iterations 3", "--control", "--sweep cache=none"])
+def test_options_that_as_published_would_not_honour_are_refused(capsys: Capture, option: str) -> None:
+    status, _, err = call(capsys, "run", "--profile", "paper", "--as-published", "--dry-run", *option.split())
+    assert status == 2
+    assert f"{option.partition('=')[0].rstrip(' 0123456789')} has no effect" in err
+
+
 def test_attribution_and_curves_as_called_by_a_user(capsys: Capture, tmp_path: Path) -> None:
     out, charts = tmp_path / "r", tmp_path / "charts"
     options = ["--where", "mock", "--boots", "4", "--most-boots", "4", "--workload", "disk-read", "--factor", "bounce"]
