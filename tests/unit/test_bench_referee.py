@@ -312,6 +312,21 @@ def test_hosts_that_measured_in_other_configurations_are_not_summarised(tmp_path
         assert f"{key} differs between hosts (large and small)" in row["left_out"]["a"]
 
 
+def test_a_host_whose_control_failed_is_left_out_of_a_summary(tmp_path: Path) -> None:
+    def host(name: str, noise: float = 0.005) -> list[Comparison]:
+        path = campaign(tmp_path / name, noise=noise, of=lambda arm, boot: {**FACTS, "host": name})
+        return compare(results.read(path).samples)
+
+    def unequal(found: list[Comparison]) -> list[Comparison]:
+        return [replace(c, outcome=Ruling.UNEQUAL, reason="it differs") if c.control else c for c in found]
+
+    hosts = {"a": host("a"), "b": host("b", 0.006), "c": host("c", 0.007)}
+    assert all(set(row["hosts"]) == {"a", "b", "c"} for row in merge(hosts))
+    for row in merge(hosts | {"c": unequal(hosts["c"])}):
+        assert set(row["hosts"]) == {"a", "b"}
+        assert row["left_out"] == {"c": "its A/A control: it differs"}
+
+
 def test_a_report_names_every_host(tmp_path: Path) -> None:
     path = campaign(tmp_path / "r", of=lambda arm, boot: {**FACTS, "host": f"host{boot % 2}"})
     assert str(of_directory(path, Rules()).environment["host"]).startswith("host0, host1")
