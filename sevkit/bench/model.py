@@ -313,7 +313,12 @@ def boot_from(record: Mapping[str, Any]) -> Boot:
 
 def number(value: Any) -> float:
     """A number in the output of another program, also as text; raises ValueError as ``checked`` does."""
-    return checked(float(value) if isinstance(value, str) else value)
+    if isinstance(value, str):
+        try:
+            return checked(float(value))
+        except ValueError as error:
+            raise ValueError(f"{value[:80]!r} is not a number" if value.strip() else "no value") from error
+    return checked(value)
 
 
 def checked(value: Any) -> float:

@@ -57,11 +57,12 @@ class Comparisons(TypedDict):
 
 
 class ReportData(TypedDict):
-    """The report on a campaign."""
+    """The report on a campaign; ``method`` says how it was measured, a fact per sentence."""
 
     title: str
     provenance: list[str]
     summary: list[str]
+    method: list[str]
     comparisons: list[ComparisonRow]
     failures: list[dict[str, Any]]
     html: str | None

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from sevkit.bench import breakdown, results
+from sevkit.bench import breakdown, method, results
 from sevkit.bench.analysis import published, stats
 from sevkit.bench.analysis.compare import arms_of, compared
 from sevkit.bench.analysis.comparison import ALPHA, Arm, Comparison, Rules, Ruling, Series, Table
@@ -73,6 +73,7 @@ class Report:
     failures: tuple[Failure, ...] = ()
     parts: tuple[AttributedRow, ...] = ()
     curves: tuple[CurveRow, ...] = ()
+    method: tuple[str, ...] = ()
 
     @property
     def controls(self) -> list[Comparison]:
@@ -109,7 +110,8 @@ def of_directory(path: Path, rules: Rules) -> Report:
         failures=tuple(campaign.of_kind(Failure)),
     )
     parts = breakdown.parts_of(table, rules)
-    return replace(made, parts=tuple(parts), curves=tuple(breakdown.curves_of(table, rules)))
+    curves = tuple(breakdown.curves_of(table, rules))
+    return replace(made, parts=tuple(parts), curves=curves, method=method.told(campaign))
 
 
 def of_published(rules: Rules) -> Report:

@@ -18,6 +18,8 @@ UNFINISHED = (
     "the campaign has not ended, and who ends it by hand can choose the moment (the same `bench run` again goes on)"
 )
 
+AS_PUBLISHED = "measured with the study's known mistakes (--as-published): only to be compared with its numbers"
+
 
 def read(path: Path) -> Campaign:
     """Read a results directory and check it; raises BadInputError when it is none.
@@ -36,7 +38,8 @@ def read(path: Path) -> Campaign:
         aside = {id(sample) for sample in found.means}
         campaign.samples = [sample for sample in campaign.samples if id(sample) not in aside]
         campaign.notes += found.notes
-    caveat = "" if ended(campaign) else UNFINISHED
+    caveat = AS_PUBLISHED if campaign.header.get("as_published") else ""
+    caveat = caveat if ended(campaign) else UNFINISHED
     looks, lost = _looks(campaign), _lost(campaign)
     for at in campaign.boots.values():
         at.standing.caveat, at.standing.looks, at.standing.lost = caveat, looks, lost.get(_arm(at), {})

@@ -12,16 +12,41 @@ from sevkit.vocabulary import Provenance
 _WORK = ("command", "prepare", "before", "sources", "parse", "pattern", "amount", "metric", "unit", "direction")
 
 
+# Digits of a value that two runs of one program do not share by chance, after the first ones, which they do.
+_SHARED_DIGITS = 3
+_TELLING_DIGITS = 8
+
+
+def figures(samples: Sequence[Sample]) -> frozenset[tuple[object, ...]]:
+    """What a file or boot measured, without what people call it: names and modes can be changed."""
+    return frozenset((s.metric.name, s.metric.unit, s.value, s.time, s.iteration) for s in samples)
+
+
+def unique(samples: Sequence[Sample]) -> bool:
+    """Whether no other run can have given the same figures: they have a time, or enough digits together."""
+    if any(s.time for s in samples):
+        return True
+    own = sum(max(0, _digits(s.value) - _SHARED_DIGITS) for s in {s.value: s for s in samples}.values())
+    return own >= _TELLING_DIGITS
+
+
+def _digits(value: float) -> int:
+    mantissa = repr(value).lower().partition("e")[0]
+    return len(mantissa.replace(".", "").strip("-0"))
+
+
 def check(results: Mapping[str, Sequence[Sample]]) -> None:
     """Refuse results that share measurements; raises UsageError, naming the two."""
     if len(results) < 2:
         return
     prints = {name: _prints(samples) for name, samples in results.items()}
+    whole = {name: _whole(samples) for name, samples in results.items()}
     for first, second in combinations(prints, 2):
         smaller, larger = sorted((prints[first], prints[second]), key=len)
         common = smaller & larger
         # Values without a time, as other programs print them, may coincide: then all must be the same.
-        if any(time for *_, time in common) or (common and common == smaller):
+        timed = any(time for *_, time in common)
+        if timed or (common and common == smaller) or whole[first] & whole[second]:
             raise UsageError(
                 f"{first} and {second} hold the same measurements",
                 hint="give each once: a copy is no repetition, and no other host",
@@ -67,4 +92,12 @@ def check_hosts(results: Mapping[str, Iterable[Boot]]) -> None:
 
 def _prints(samples: Sequence[Sample]) -> set[tuple[object, ...]]:
     """What tells a measurement from all others, whatever directory it is in."""
-    return {(s.workload, s.storage, s.metric.name, s.mode, s.value, s.time) for s in samples}
+    return {(s.workload, s.storage, s.metric.name, s.value, s.time) for s in samples}
+
+
+def _whole(samples: Sequence[Sample]) -> set[frozenset[tuple[object, ...]]]:
+    """The figures of each boot or file that no other can have given."""
+    boots: dict[str, list[Sample]] = {}
+    for sample in samples:
+        boots.setdefault(sample.at.identity, []).append(sample)
+    return {figures(found) for found in boots.values() if unique(found)}

@@ -87,6 +87,14 @@ def stacked(title: str, drawings: Sequence[str]) -> str:
     return "".join([opened(height, title), *parts, "</svg>"]) if parts else ""
 
 
+def noted(drawing: str, words: str) -> str:
+    """A drawing with a line of text below it."""
+    view = drawing.split('viewBox="', 1)[1].split('"', 1)[0]
+    tall = float(view.split()[3])
+    higher = drawing.replace(view, f"0 0 {WIDTH} {tall + 18:.0f}", 1).removesuffix("</svg>")
+    return f"{higher}{text(WIDTH - 8, tall + 12, words, 'hint end')}</svg>"
+
+
 def text(x: float, y: float, words: str, kind: str) -> str:
     """A text of a class of the style."""
     return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}">{escape(clean.line(words))}</text>'

@@ -39,6 +39,7 @@ def _values(report: Report) -> dict[str, Any]:
         "title": report.title,
         "provenance": [(kind, _PROVENANCE[kind]) for kind in report.provenance],
         "summary": report.summary,
+        "method": report.method,
         "forests": [(f.title, Markup(bench_svg.forest(f))) for f in forests(report.effects)],  # noqa: S704 - likewise
         "control_forests": [
             (f.title, Markup(bench_svg.forest(f)))  # noqa: S704 - likewise

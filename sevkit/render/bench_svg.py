@@ -3,6 +3,7 @@
 Colours are CSS variables of the page, so that one drawing serves light and dark.
 """
 
+import sys
 from html import escape
 
 from sevkit import cleantext as clean
@@ -67,7 +68,9 @@ def chart(figure: Figure) -> str:
     count = sum(len(group.bars) for group in figure.groups)
     height = 12 + (BAR + 3) * count + 12 * len(figure.groups) + 26
     edges = [e for g in figure.groups for b in g.bars for e in (b.value, *(b.interval or ()), *b.points)]
-    top = max(edges) * 1.02 or 1.0
+    # Values of others may be below zero, or so large or small that arithmetic with them ends.
+    top = max(edges) * 1.02
+    top = min(top, sys.float_info.max) if top > sys.float_info.min else 1.0
     scale = axes.Linear(top, axes.LABEL, axes.WIDTH - axes.RIGHT)
     parts = [axes.opened(height, f"{figure.family}: {figure.metric} in {figure.unit}, {figure.direction}")]
     for tick in axes.ticks(top):
@@ -112,9 +115,10 @@ def _bar(bar: Bar, group: Group, figure: Figure, scale: axes.Linear, y: float) -
 
 
 def files(report: Report) -> list[tuple[str, str]]:
-    """All figures of a report by title."""
+    """All figures of a report by title. Each says where its values come from: it may be shown without the report."""
+    note = f"provenance: {', '.join(report.provenance)}"
     named = [(f"ratio {f.title} {f.direction.split()[0]}", forest(f)) for f in forests(report.effects)]
     named += [(f"control {f.title} {f.direction.split()[0]}", forest(f)) for f in forests(report.controls)]
     named += [(f"{f.family} {f.metric} {f.unit}", chart(f)) for f in report.figures]
-    named += bench_parts.figures(report.parts, report.curves)
-    return [(name, svg) for name, svg in named if svg]
+    noted = [(name, axes.noted(svg, note)) for name, svg in named if svg]
+    return [*noted, *((name, svg) for name, svg in bench_parts.figures(report.parts, report.curves) if svg)]

@@ -139,11 +139,16 @@ def _which(names: Sequence[str], rows: int) -> str:
     return ", ".join(different)
 
 
+def provenance(comparisons: Sequence[Mapping[str, Any]]) -> str:
+    """Where the values of a table come from: it may be shown without what stands around it."""
+    return f"provenance: {', '.join(sorted({kind for c in comparisons for kind in c['provenance']}))}"
+
+
 def markdown(comparisons: Sequence[Mapping[str, Any]]) -> str:
-    """A Markdown table."""
+    """A Markdown table, with the provenance below it."""
     lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "|".join(" --- " for _ in COLUMNS) + "|"]
     lines += ["| " + " | ".join(map(clean.markdown_cell, row(c))) + " |" for c in comparisons]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", provenance(comparisons)]) + "\n"
 
 
 _PLAIN = ("family", "workload", "storage", "metric", "unit", "direction", "baseline_mode", "mode", "control")
@@ -176,12 +181,13 @@ def _cell(value: Any) -> Any:
 
 
 def latex(comparisons: Sequence[Mapping[str, Any]]) -> str:
-    """A LaTeX tabular (booktabs)."""
+    """A LaTeX tabular (booktabs), with the provenance as its last row."""
     lines = [r"\begin{tabular}{llllrrrlll}", r"\toprule", " & ".join(map(clean.tex, COLUMNS)) + r" \\", r"\midrule"]
     # After \\ a row that begins with [ or * would be taken for its argument.
     cells = ([clean.tex(cell) for cell in row(c)] for c in comparisons)
     lines += [("{}" if line[0][:1] in ("[", "*") else "") + " & ".join(line) + r" \\" for line in cells]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+    last = rf"\multicolumn{{{len(COLUMNS)}}}{{l}}{{{clean.tex(provenance(comparisons))}}} \\"
+    return "\n".join([*lines, r"\bottomrule", last, r"\end{tabular}"]) + "\n"
 
 
 FORMATS: dict[str, Callable[[Sequence[Mapping[str, Any]]], str]] = {

@@ -118,11 +118,18 @@ def test_usage_errors_have_words_and_status_2(
     assert text in found["errors"][0]["message"]
 
 
+def another_run(source: str, target: Path) -> None:
+    """A fixture as a run of its own: at another time."""
+    document = json.loads((FIO / source).read_text())
+    document["timestamp"] += len(list(target.parent.iterdir()))
+    target.write_text(json.dumps(document))
+
+
 def test_import_compare_lint(tmp_path: Path, capsys: Capture) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     for mode in ("nosev", "sev"):
-        shutil.copy(FIO / "iops_mixread-nvme-sev.json", folder / f"iops_mixread-nvme-{mode}.json")
+        another_run("iops_mixread-nvme-sev.json", folder / f"iops_mixread-nvme-{mode}.json")
     imported = envelope(capsys, "import", folder, "--provenance", "published", "--output", tmp_path / "r")["data"]
     assert imported["modes"] == ["nosev", "sev"]
     (found,) = envelope(capsys, "compare", tmp_path / "r")["data"]["comparisons"]
@@ -229,7 +236,7 @@ def test_text_from_results_is_escaped_in_html(tmp_path: Path, capsys: Capture) -
     folder = tmp_path / "in"
     folder.mkdir()
     for mode in ("nosev", "sev"):
-        shutil.copy(FIO / "bw_read-nvme-sev.json", folder / f"x-nvme-{mode}.json")
+        another_run("bw_read-nvme-sev.json", folder / f"x-nvme-{mode}.json")
     evil = "<script>alert(1)</script>&\"'"
     call(capsys, "import", folder, "--provenance", "published", "--workload", evil, "--output", tmp_path / "r")
     assert call(capsys, "report", tmp_path / "r", "--html", tmp_path / "r.html")[0] == 0
@@ -332,6 +339,13 @@ def test_reproduce_refuses_what_makes_no_sense(capsys: Capture, options: list[st
     status, _, err = call(capsys, "reproduce", *options)
     assert status == 2
     assert word in err
+
+
+@pytest.mark.parametrize("option", ["--boots 6", "--most-boots 6", "--iterations 3", "--control", "--sweep cache=none"])
+def test_options_that_as_published_would_not_honour_are_refused(capsys: Capture, option: str) -> None:
+    status, _, err = call(capsys, "run", "--profile", "paper", "--as-published", "--dry-run", *option.split())
+    assert status == 2
+    assert f"{option.partition('=')[0].rstrip(' 0123456789')} has no effect" in err
 
 
 def test_attribution_and_curves_as_called_by_a_user(capsys: Capture, tmp_path: Path) -> None:

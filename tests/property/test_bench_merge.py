@@ -22,6 +22,20 @@ def test_intervals_over_hosts_cover_the_mean(hosts: int, between: float) -> None
     assert covered / 1000 >= 0.93
 
 
+@pytest.mark.parametrize("hosts", [3, 5, 10])
+@pytest.mark.parametrize("noise", [0.0, 0.7])
+@pytest.mark.parametrize("boots", [3, 5])
+def test_errors_that_are_estimates_cover_too(hosts: int, noise: float, boots: int) -> None:
+    random, covered = np.random.default_rng(hosts), 0
+    for _ in range(1000):
+        spread = 0.02 * np.exp(noise * random.standard_normal((hosts, 1)))
+        values = spread * random.standard_normal((hosts, boots))
+        errors = values.std(axis=1, ddof=1) / math.sqrt(boots)
+        found = merge.summarise(values.mean(axis=1).tolist(), errors.tolist(), [boots - 1.0] * hosts)
+        covered += found.interval[0] <= 1 <= found.interval[1]
+    assert covered / 1000 >= 0.94
+
+
 def test_hosts_that_agree_are_one_figure_and_hosts_that_do_not_have_a_spread() -> None:
     alike = merge.summarise([0.1, 0.1, 0.1], [0.01, 0.01, 0.01])
     assert alike.between == 0

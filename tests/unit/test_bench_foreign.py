@@ -280,9 +280,9 @@ def hyperfine(*codes: int | None) -> str:
 
 @pytest.mark.parametrize("codes", [(2, 2, 2), (0, 2, 0), (0, None, 0)])
 def test_hyperfine_runs_that_failed_are_no_measurements(tmp_path: Path, codes: tuple[int | None, ...]) -> None:
-    assert len(samples(tmp_path, "make-sev.json", hyperfine(0, 0, 0))) == 3
+    assert len(samples(tmp_path, "make.json", hyperfine(0, 0, 0))) == 3
     with pytest.raises(BadInputError) as caught:
-        samples(tmp_path, "make-sev.json", hyperfine(*codes))
+        samples(tmp_path, "make.json", hyperfine(*codes))
     assert "a run that failed is no measurement" in str(caught.value.detail)
     assert "failed-runs" in rules(tmp_path)
 
@@ -307,12 +307,12 @@ IPERF = """[ ID] Interval           Transfer     Bitrate         Retr
 XML = """<?xml version="1.0"?>
 <?xml-stylesheet type="text/xsl" href="x.xsl"?>
 <PhoronixTestSuite><Result><Title>Flexible IO</Title><Scale>{}</Scale><Proportion>{}</Proportion><Data>
-<Entry><Identifier>sev</Identifier><Value>85</Value><RawString>84:85:86</RawString></Entry></Data></Result></PhoronixTestSuite>"""
+<Entry><Identifier>guest</Identifier><Value>85</Value><RawString>84:85:86</RawString></Entry></Data></Result></PhoronixTestSuite>"""
 PTS = {
     "title": "IO",
     "scale": "IOPS",
     "proportion": "HIB",
-    "results": {"sev": {"value": 85, "all_results": [84, 85, 86]}},
+    "results": {"guest": {"value": 85, "all_results": [84, 85, 86]}},
 }
 OTHERS: dict[str, tuple[str, str, str, list[float], Direction]] = {
     "pytest-benchmark": ("a.json", json.dumps({"benchmarks": [{"name": "t", "stats": {"mean": 1.1, "data": [1.0, 1.2]}}]}), "t", [1.0, 1.2], Direction.LOWER),
@@ -364,7 +364,7 @@ def test_hyperfine_names_its_commands_in_csv_too(tmp_path: Path) -> None:
         ("a.txt", IPERF.replace("receiver", ""), "without the receiver's rate"),
         ("a.log", "10, 5251, 0, 4096, 0, 0\n20, 5300, 0, 4096, 0, 0\n", "single requests"),
         ("a.json", '{"what": "is this"}', "program that is known here (fio, hyperfine"),
-        ("a.xml", "<!DOCTYPE x [<!ENTITY a 'b'>]><PhoronixTestSuite/>", "not JSON"),
+        ("a.xml", "<!DOCTYPE x [<!ENTITY a 'b'>]>\n<PhoronixTestSuite/>", "declarations of its own"),
         ("a.xml", "<PhoronixTestSuite><!ENTITY", "declarations of its own"),
         ("a.xml", "<PhoronixTestSuite><Result>", "damaged XML"),
     ],

@@ -28,11 +28,141 @@ FIO = Path(__file__).parent.parent / "golden/bench/fio"
         ("tb-nosev/linux.csv", ("linux", "", Mode.NOSEV, None)),
         ("nvme/snp/run4/bw_read.json", ("bw_read", "nvme", Mode.SEV_SNP, 4)),
         ("sevenths.json", ("sevenths", "", None, None)),
+        ("iops-no_sev-2.json", ("iops", "", Mode.NOSEV, 2)),
+        ("iops-non-sev.json", ("iops", "", Mode.NOSEV, None)),
+        ("sev off/iops.json", ("iops", "", Mode.NOSEV, None)),
+        ("without-SEV/iops-0.json", ("iops", "", Mode.NOSEV, 0)),
+        ("SEV=0/iops.json", ("iops", "", Mode.NOSEV, None)),
+        ("iops-sev-0.json", ("iops", "", Mode.SEV, 0)),
+        ("iops-no-snp.json", ("iops", "", None, None)),  # perhaps with SEV
+        ("sev/iops-no-snp.json", ("iops", "", None, None)),
     ],
 )
 def test_names_say_workload_storage_mode_and_run(name: str, expected: tuple[object, ...]) -> None:
     found = names.from_path(PurePath(name))
     assert (found.workload, found.storage, found.mode, found.run) == expected
+
+
+def test_a_name_of_two_modes_says_none(tmp_path: Path) -> None:
+    (tmp_path / "sev-vs-nosev.json").write_text('{"results": [{"command": "x", "times": [1.0, 2.0]}]}')
+    with pytest.raises(BadInputError) as caught:
+        imports.read_folder(tmp_path, imports.Given())
+    assert "its name says several modes (sev, nosev); give --mode" in str(caught.value.detail)
+
+
+def hyperfine(*commands: str) -> str:
+    results = [{"command": c, "times": [1 + i / 7, 2 + i / 7]} for i, c in enumerate(commands)]
+    return json.dumps({"results": results})
+
+
+def phoronix(*systems: str, value: str = "5") -> str:
+    entries = "".join(f"<Entry><Identifier>{system}</Identifier><Value>{value}</Value></Entry>" for system in systems)
+    result = f"<Result><Title>T</Title><Scale>MB/s</Scale><Proportion>HIB</Proportion><Data>{entries}</Data></Result>"
+    return f"<PhoronixTestSuite>{result}</PhoronixTestSuite>"
+
+
+def pytest_json(*names: str) -> str:
+    return json.dumps({"benchmarks": [{"name": n, "stats": {"mean": 1 + i / 7}} for i, n in enumerate(names)]})
+
+
+@pytest.mark.parametrize(
+    ("files", "modes"),
+    [
+        ({"sev-vs-nosev.json": hyperfine("run nosev", "run sev")}, {"nosev": 2, "sev": 2}),
+        ({"x-sev.json": hyperfine("run nosev", "run sev")}, {"nosev": 2, "sev": 2}),
+        ({"x-nosev.json": hyperfine("sev-tool", "other")}, {"nosev": 4}),
+        ({"a.json": pytest_json("test_x[nosev]", "test_x[sev]")}, {"nosev": 1, "sev": 1}),
+        ({"a-nosev.json": pytest_json("test_sev_launch", "test_other[4]")}, {"nosev": 2}),
+        ({"a.xml": phoronix("SEV off", "SEV on")}, {"nosev": 1, "sev": 1}),
+        ({"sev/a.xml": phoronix("plain guest", "sev guest")}, {}),  # both would be sev
+        ({"a.xml": phoronix("one", "two", "nosev", "sev")}, {"nosev": 1, "sev": 1}),
+        ({"sev/a.xml": phoronix("nosev")}, {}),  # a contradiction
+        ({"sev-eval/native/a.xml": phoronix("x"), "sev-eval/sev/a.xml": phoronix("x", value="7")}, {"sev": 1}),
+        ({"tb-sev/a.xml": phoronix("x"), "tb-nosev/a.xml": phoronix("x", value="7")}, {"nosev": 1, "sev": 1}),
+    ],
+)
+def test_the_mode_is_whose_it_is(tmp_path: Path, files: dict[str, str], modes: dict[str, int]) -> None:
+    for name, text in {**files, "own-sev-es.json": hyperfine("make")}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = imports.read_folder(tmp_path, imports.Given())
+    counts = {str(mode): sum(s.mode is mode for s in found.samples) for mode in Mode}
+    assert {mode: count for mode, count in counts.items() if count} == {**modes, "sev-es": 2}
+    assert bool(found.skipped) == (sum(modes.values()) < sum(text.count("<Value>") for text in files.values()))
+
+
+def test_what_the_user_gives_fills_in_and_does_not_overrule(tmp_path: Path) -> None:
+    for name in ("iops-nosev.json", "iops-sev.json", "iops.json", "iops-nvme.json"):
+        (tmp_path / name).write_text(hyperfine("make"))
+    found = imports.read_folder(tmp_path, imports.Given(mode=Mode.SEV, storage="blk"))
+    assert found.files == ["iops-sev.json", "iops.json"]
+    assert found.skipped == [
+        ("iops-nosev.json", "iops: its name says nosev, and --mode sev: rename it, or leave --mode out"),
+        ("iops-nvme.json", "iops: its name says nvme, and --storage blk: rename it, or leave --storage out"),
+    ]
+
+
+def test_one_result_that_failed_takes_nothing_from_the_others(tmp_path: Path) -> None:
+    text = phoronix("nosev", "sev").replace("<Value>5</Value></Entry></Data>", "<Value></Value></Entry></Data>")
+    (tmp_path / "a.xml").write_text("+ phoronix-test-suite\n" + text + "\ndone\n")
+    found = imports.read_folder(tmp_path, imports.Given())
+    assert [(str(s.mode), s.value) for s in found.samples] == [("nosev", 5.0)]
+    assert found.skipped == [("a.xml", "T (sev): no value")]
+
+
+def test_a_given_workload_names_all_figures_and_pools_none(tmp_path: Path) -> None:
+    (tmp_path / "a.xml").write_text(phoronix("sev"))
+    (tmp_path / "b.json").write_text(pytest_json("test_x[sev]", "test_y[nosev]"))
+    found = imports.read_folder(tmp_path, imports.Given(workload="w"))
+    assert [s.workload for s in found.samples] == ["w", "w/test_x", "w/test_y"]
+
+
+def test_jobs_of_one_name_that_ran_one_after_the_other_do_not_add_up(tmp_path: Path) -> None:
+    document = json.loads((FIO / "iops_mixread-nvme-sev.json").read_text())
+    first = document["jobs"][0]
+    document["jobs"] = [first, {**first, "groupid": 1}]
+    (tmp_path / "iops-sev.json").write_text(json.dumps(document))
+    found = [s for s in imports.read_folder(tmp_path, imports.Given()).samples if s.metric.name == "iops"]
+    assert [s.workload for s in found] == [f"iops/{first['jobname']} (group {n})" for n in (0, 1)]
+    assert found[0].value == found[1].value
+
+
+MBW = "0\tMethod: MEMCPY\tElapsed: 0.05\tMiB: {}.00000\tCopy: 5{}.123 MiB/s\n"
+SYSBENCH = "sysbench 1.0.20\nNumber of threads: {}\nPrime numbers limit: 20000\n events per second: 1{}.123\n"
+IPERF = '{{"start": {{"test_start": {{"protocol": "TCP", "num_streams": {}}}}}, "end": {{"sum": {{"bits_per_second": 9{}}}}}}}'
+PYPERF = '{{"benchmarks": [{{"metadata": {{"python_version": "3.{}"}}, "runs": [{{"values": [0.{}]}}]}}]}}'
+
+
+@pytest.mark.parametrize(
+    ("text", "file", "fact"),
+    [
+        (MBW, "w-{}-boot{}.txt", "mbw array differs (16 MiB against 64 MiB)"),
+        (SYSBENCH, "w-{}-boot{}.txt", "sysbench number of threads differs (16 against 64)"),
+        (IPERF, "w-{}-boot{}.json", "iperf3 num_streams differs (16 against 64)"),
+        (PYPERF, "w-{}-boot{}.json", "pyperf python_version differs (3.16 against 3.64)"),
+    ],
+)
+def test_other_settings_of_a_test_are_a_confound(tmp_path: Path, text: str, file: str, fact: str) -> None:
+    for mode, setting in (("nosev", 16), ("sev", 64)):
+        for boot in range(3):
+            (tmp_path / file.format(mode, boot)).write_text(text.format(setting, f"{setting}{boot}"))
+    [found] = compare(imports.read_folder(tmp_path, imports.Given()).samples)
+    assert f"confounded: {fact}" in found.reason
+
+
+def test_times_in_a_table_are_of_the_workload_without_the_mode(tmp_path: Path) -> None:
+    for mode in ("nosev", "sev"):
+        (tmp_path / f"linux-{mode}.csv").write_text(f"timestamp,completion_time_ms\n1,{len(mode)}\n")
+    [found] = compare(imports.read_folder(tmp_path, imports.Given()).samples)
+    assert (found.series.workload, found.ratio) == ("linux", pytest.approx(3 / 5))
+
+
+def test_means_in_hyperfines_table_add_nothing_to_its_runs(tmp_path: Path) -> None:
+    (tmp_path / "h.json").write_text(hyperfine("run sev", "run nosev"))
+    (tmp_path / "h.csv").write_text("command,mean,stddev,median,user\nrun sev,1.5,0,1,1\nrun nosev,1.6,0,1,1\n")
+    found = imports.read_folder(tmp_path, imports.Given())
+    assert len(found.samples) == 4
+    assert found.skipped == [("h.csv", "2 values are already there from the raw files")]
 
 
 def test_boots_can_be_named() -> None:

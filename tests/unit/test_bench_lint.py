@@ -73,8 +73,8 @@ def test_each_mistake_is_found_with_its_evidence(
 
 
 def test_a_single_run_of_each_mode_is_one_repetition(tmp_path: Path) -> None:
-    for mode in ("nosev", "sev"):
-        place(tmp_path, "good.json", f"mix-nvme-{mode}.json")
+    for mode, when in (("nosev", 1e9), ("sev", 2e9)):
+        place(tmp_path, "good.json", f"mix-nvme-{mode}.json", timestamp=when)
     assert "single-repetition" in rules_of(lint(tmp_path), least=Severity.ERROR)
 
 

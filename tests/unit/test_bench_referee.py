@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,50 @@ def test_going_on_until_it_pleases_does_not_pay(looks: tuple[int, ...]) -> None:
     assert free.mean() > 0.05
 
 
+@pytest.mark.parametrize("looks", [(3, 5), tuple(range(3, 11))])
+def test_looking_until_two_modes_are_equivalent_does_not_pay(looks: tuple[int, ...]) -> None:
+    margin = 0.02
+    base, other = np.random.default_rng(4).standard_normal((2, 10_000, looks[-1])) / 200
+    other += math.log1p(margin)
+    pleased, free = np.zeros((2, len(base)), bool)
+    for look, rounds in enumerate(looks, 1):
+        for trial, (one, two) in enumerate(zip(base[:2000, :rounds], other[:2000, :rounds], strict=True)):
+            found = stats.effect(one, two, blocks=True)
+            assert found is not None
+            p = found.equivalence_p(margin)
+            free[trial] |= p < 0.05
+            pleased[trial] |= p * stats.price(look) < 0.05
+    assert pleased[:2000].mean() < 0.065  # 5 % and three standard deviations of 2,000 trials
+    assert free[:2000].mean() > 0.07
+
+
+def test_equivalence_pays_for_looks_too(tmp_path: Path) -> None:
+    plain = rows(campaign(tmp_path / "plain", 8, 1.0))["sha256"]
+    path = campaign(tmp_path / "r", 4, 1.0)
+    campaign(path, 8, 1.0, first=4)
+    looked = rows(path)["sha256"]
+    assert looked.effect is not None
+    assert (plain.outcome, looked.looks) == (Ruling.EQUIVALENT, 2)
+    raw = looked.effect.equivalence_p(0.02)
+    assert looked.as_dict()["equivalence"] == {"margin": 0.02, "p": pytest.approx(min(1.0, 8 * raw))}
+
+
+def test_directories_that_were_begun_after_others_had_ended_are_looks(tmp_path: Path) -> None:
+    def row(*shifts: float) -> Comparison:
+        samples = []
+        for number, shift in enumerate(shifts):
+            found = results.read(campaign(tmp_path / f"{len(shifts)} {shift} {number}", 3, 1.02)).samples
+            samples += stores.renumbered([replace(s, time=s.time + shift) for s in found], number)
+        return next(c for c in compare(samples) if c.series.workload == "sha256" and not c.control)
+
+    assert row(0).looks == 1
+    assert row(0, 1).looks == 1  # at the same time, as on two hosts
+    later = row(0, 100, 200)
+    assert later.looks == 3
+    assert any("p values are multiplied by 27" in text for text in later.warnings)
+    assert row(200, 0, 201, 1).looks == 2  # two and two
+
+
 def test_a_shorter_campaign_than_announced_is_a_look(tmp_path: Path) -> None:
     path = campaign(tmp_path / "r", 20, stop=False, skip=lambda workload, arm, boot: boot > 4)
     campaign(path, 5, first=5)
@@ -265,6 +310,21 @@ def test_hosts_that_measured_in_other_configurations_are_not_summarised(tmp_path
     for row in merge({name: hosts[name] for name in ("a", "c")}):
         assert row["ratio"] is None
         assert f"{key} differs between hosts (large and small)" in row["left_out"]["a"]
+
+
+def test_a_host_whose_control_failed_is_left_out_of_a_summary(tmp_path: Path) -> None:
+    def host(name: str, noise: float = 0.005) -> list[Comparison]:
+        path = campaign(tmp_path / name, noise=noise, of=lambda arm, boot: {**FACTS, "host": name})
+        return compare(results.read(path).samples)
+
+    def unequal(found: list[Comparison]) -> list[Comparison]:
+        return [replace(c, outcome=Ruling.UNEQUAL, reason="it differs") if c.control else c for c in found]
+
+    hosts = {"a": host("a"), "b": host("b", 0.006), "c": host("c", 0.007)}
+    assert all(set(row["hosts"]) == {"a", "b", "c"} for row in merge(hosts))
+    for row in merge(hosts | {"c": unequal(hosts["c"])}):
+        assert set(row["hosts"]) == {"a", "b"}
+        assert row["left_out"] == {"c": "its A/A control: it differs"}
 
 
 def test_a_report_names_every_host(tmp_path: Path) -> None:

@@ -309,11 +309,44 @@ def test_two_campaigns_of_one_host_are_not_two_hosts() -> None:
 
 def test_copies_of_one_file_are_one_run(tmp_path: Path) -> None:
     text = json.dumps({"results": [{"command": "x" * 200, "times": [1.0, 1.1, 1.2], "exit_codes": [0, 0, 0]}]})
-    for name in ("w-nosev-boot1.json", "w-nosev-boot2.json", "w-sev-boot1.json"):
+    for name in ("w-nosev-boot1.json", "w-nosev-boot2.json"):
         (tmp_path / name).write_text(text)
+    (tmp_path / "w-nosev-boot3.json").write_text(json.dumps(json.loads(text), indent=2))
     found = read_folder(tmp_path, Given())
-    assert found.files == ["w-nosev-boot1.json", "w-sev-boot1.json"]
-    assert found.skipped == [("w-nosev-boot2.json", "a copy of w-nosev-boot1.json: one run is no repetition of itself")]
+    assert found.files == ["w-nosev-boot1.json"]
+    why = "a copy of w-nosev-boot1.json: one run is no repetition of itself"
+    assert found.skipped == [("w-nosev-boot2.json", why), ("w-nosev-boot3.json", why)]
+
+
+def test_one_run_under_two_modes_is_of_neither(tmp_path: Path) -> None:
+    runs = {
+        "w-nosev.json": [1.23456789, 1.3456789],
+        "w-nosev-2.json": [1.5, 1.6],
+        "w-sev.json": [1.23456789, 1.3456789],
+    }
+    for name, times in runs.items():
+        (tmp_path / name).write_text(json.dumps({"results": [{"command": "x", "times": times}]}))
+    found = read_folder(tmp_path, Given())
+    assert found.files == ["w-nosev-2.json"]
+    assert [name for name, why in found.skipped if "neither is believed" in why] == ["w-nosev.json", "w-sev.json"]
+
+
+def test_short_figures_may_be_alike_by_chance(tmp_path: Path) -> None:
+    for name in ("w-nosev.json", "w-nosev-2.json", "w-sev.json"):
+        (tmp_path / name).write_text('{"results": [{"command": "x", "times": [1.0, 1.1]}]}')
+    assert len(read_folder(tmp_path, Given()).files) == 3
+
+
+def test_one_run_in_two_results_under_two_modes_is_refused() -> None:
+    def imported(mode: Mode, *values: float) -> list[Sample]:
+        at = Boot("w.json", Provenance.HARDWARE)
+        return [Sample("w", "", TIME, mode, value, iteration=i, at=at) for i, value in enumerate(values)]
+
+    nosev, more = imported(Mode.NOSEV, 1.23456789, 1.3456789), replace(Boot("v.json", Provenance.HARDWARE))
+    sev = [*imported(Mode.SEV, 1.23456789, 1.3456789), replace(nosev[0], value=7.0, at=more)]
+    twins.check({"a": nosev, "b": imported(Mode.SEV, 1.23456780, 1.3456789)})
+    with pytest.raises(UsageError, match="a and b hold the same measurements"):
+        twins.check({"a": [*nosev, replace(nosev[0], value=9.0, at=more)], "b": sev})
 
 
 def test_a_measured_value_cannot_be_called_a_warm_up() -> None:

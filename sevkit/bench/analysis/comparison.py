@@ -150,10 +150,23 @@ class Comparison:
         """Whether the other arm is the same mode measured again: an A/A control."""
         return self.base.mode == self.other.mode and self.other.name.endswith(AGAIN)
 
-    @property
+    @cached_property
     def looks(self) -> int:
-        """How often one could look at the numbers before the measurement went on."""
-        return max((at.standing.looks for arm in (self.base, self.other) for at in arm.boots), default=1)
+        """How often one could look at the numbers, the last time included: at each stopping rule's end, and each start.
+
+        Of results directories that are joined, one that was begun when others had ended is a continuation of them.
+        """
+        boots = [at for arm in (self.base, self.other) for at in arm.boots]
+        rules = {_source(at.identity): at.standing.looks - 1 for at in boots}
+        joined = _continued([*self.base.samples, *self.other.samples]) if len(rules) > 1 else 0
+        return 1 + sum(rules.values()) + joined
+
+    @property
+    def equivalence_p(self) -> float | None:
+        """The p value of the two one-sided tests within the margin, multiplied by the price of the looks."""
+        if self.effect is None:
+            return None
+        return min(1.0, self.effect.equivalence_p(self.margin) * stats.price(self.looks))
 
     def refused(self, reasons: Sequence[str]) -> "Comparison":
         """The comparison without a right to a verdict."""
@@ -198,10 +211,37 @@ class Comparison:
             "p_value": None if found is None else found.p_value,
             "p_holm": self.p_holm,
             "noise_floor": self.noise_floor,
-            "equivalence": None if found is None else {"margin": self.margin, "p": found.equivalence_p(self.margin)},
+            "equivalence": None if found is None else {"margin": self.margin, "p": self.equivalence_p},
             "smallest_detectable": None if found is None else found.smallest_detectable(self.tests, self.margin),
             "boots_for_margin": None if found is None else found.boots_for(self.margin, self.tests),
         }
+
+
+def _source(identity: str) -> int:
+    """The number of the results directory of a boot, where several are compared together."""
+    slot = SlotId.parse(identity)
+    return 0 if slot is None else slot.source
+
+
+def _continued(samples: Sequence[Sample]) -> int:
+    """How often one of several results directories was begun when one could see a verdict on those that had ended.
+
+    Directories that were measured at the same time, as on several hosts, count once. Imported results have no order.
+    """
+    times: dict[int, list[float]] = {}
+    rounds: dict[int, set[int]] = {}
+    for sample in samples:
+        slot = SlotId.parse(sample.at.identity)
+        if slot is not None:
+            times.setdefault(slot.source, []).append(sample.time)
+            rounds.setdefault(slot.source, set()).add(slot.boot)
+    spans = sorted((min(found), max(found), len(rounds[source])) for source, found in times.items())
+    looks, looked = 0, -1.0
+    for begin, _, _ in spans:
+        ended = [(end, count) for _, end, count in spans if end < begin]
+        if sum(count for _, count in ended) >= FEWEST_BOOTS and max(end for end, _ in ended) > looked:
+            looks, looked = looks + 1, begin
+    return looks
 
 
 def _geometric(arm: Arm) -> float | None:

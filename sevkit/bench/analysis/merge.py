@@ -3,6 +3,11 @@
 Hosts differ by more than noise, so that each has a true ratio of its own; the summary is about the mean of those. The
 variance between hosts is DerSimonian and Laird's (1986), the interval Hartung and Knapp's (2001), which keeps its
 coverage for few hosts where the usual one does not.
+
+A host's own error is an estimate, of two degrees of freedom where it has three boots: taken as it is, the host that
+came out quiet by luck would rule the mean. So each variance is drawn towards that of all hosts (moderated variances,
+Smyth 2004). Simulated with 3 to 10 hosts of 3 or 5 boots, alike or three times as noisy as each other, 94 % of the
+intervals or more hold the truth; without, 90 to 93 % do where hosts do not differ.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,6 +24,7 @@ with extra("bench"):
     from scipy.special import stdtrit
 
 _Key = tuple[Series, str]
+_PRIOR = 4.0  # degrees of freedom that the variance of all hosts counts for in that of each
 
 
 @dataclass(frozen=True)
@@ -36,9 +42,15 @@ class Summary:
     expected: tuple[float, float] | None
 
 
-def summarise(logs: Sequence[float], errors: Sequence[float]) -> Summary:
-    """Combine log ratios with their standard errors, two hosts or more."""
+def summarise(logs: Sequence[float], errors: Sequence[float], freedoms: Sequence[float] = ()) -> Summary:
+    """Combine log ratios with their standard errors, two hosts or more.
+
+    ``freedoms`` are the degrees of freedom of the errors; without them, the errors are taken as known.
+    """
     values, variances = np.array(logs), np.array(errors) ** 2
+    if len(freedoms):
+        df = np.array(freedoms)
+        variances = (_PRIOR * (df @ variances / df.sum()) + df * variances) / (_PRIOR + df)
     count = len(values)
     weights = 1 / variances
     fixed = float(weights @ values / weights.sum())
@@ -64,15 +76,17 @@ def merge(hosts: Mapping[str, Sequence[Comparison]]) -> list[MergedRow]:
     """The rows that two hosts or more have a usable comparison of; refused ones are left out, and named."""
     table: dict[_Key, dict[str, Comparison]] = {}
     for host, comparisons in hosts.items():
+        failed = {c.series: c.reason for c in comparisons if c.control and c.outcome is Ruling.UNEQUAL}
         for c in comparisons:
             if not c.control:
-                table.setdefault((c.series, c.other.name), {})[host] = c
+                judged = c.refused([f"its A/A control: {failed[c.series]}"]) if c.series in failed else c
+                table.setdefault((c.series, c.other.name), {})[host] = judged
     return [row for (series, mode), found in table.items() if (row := _row(series, mode, found)) is not None]
 
 
 def _row(series: Series, mode: str, found: Mapping[str, Comparison]) -> MergedRow | None:
     usable = {
-        host: (c.effect.log_ratio, c.effect.standard_error)
+        host: (c.effect.log_ratio, c.effect.standard_error, c.effect.df)
         for host, c in found.items()
         if c.effect is not None and c.outcome is not Ruling.REFUSED and c.effect.standard_error > 0
     }
@@ -82,7 +96,7 @@ def _row(series: Series, mode: str, found: Mapping[str, Comparison]) -> MergedRo
     apart = _apart(list(found.values()))
     summary = None
     if len(usable) > 1 and not apart:
-        summary = summarise([log for log, _ in usable.values()], [error for _, error in usable.values()])
+        summary = summarise(*zip(*usable.values(), strict=True))
     left_out = {host: c.reason or "no interval" for host, c in found.items() if host not in usable}
     if apart:
         left_out = dict.fromkeys(found, apart)
@@ -93,7 +107,7 @@ def _row(series: Series, mode: str, found: Mapping[str, Comparison]) -> MergedRo
         "direction": str(first.metric.direction),
         "mode": mode,
         "conditions": dict(series.conditions),
-        "hosts": {host: float(np.exp(log)) for host, (log, _) in usable.items()},
+        "hosts": {host: float(np.exp(log)) for host, (log, *_) in usable.items()},
         "left_out": left_out,
         "ratio": None if summary is None else summary.ratio,
         "interval": None if summary is None else list(summary.interval),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sevkit.bench import names
-from sevkit.bench.model import BANDWIDTH, IOPS, LATENCY, Direction, Metric, checked
+from sevkit.bench.model import BANDWIDTH, IOPS, LATENCY, Direction, Metric, checked, number
 from sevkit.errors import BadInputError
 from sevkit.vocabulary import Mode, mode_from_word
 
@@ -57,11 +57,13 @@ _Reader = Callable[[list[str], list[str], Path], list[Row]]
 
 def _all(reader: _Reader, header: list[str], lines: list[list[str]], path: Path) -> list[Row]:
     rows: list[Row] = []
-    for number, line in enumerate(lines, 2):
+    for place, line in enumerate(lines, 2):
         try:
             rows += reader(header, line, path)
-        except (ValueError, IndexError) as error:
-            raise BadInputError(f"line {number}: {error}") from error
+        except IndexError as error:
+            raise BadInputError(f"line {place}: {len(line)} cells, the header has {len(header)}") from error
+        except ValueError as error:
+            raise BadInputError(f"line {place}: {error}") from error
     return rows
 
 
@@ -115,12 +117,8 @@ def _timed(header: list[str], line: list[str], path: Path) -> list[Row]:
     """``timestamp[,type],completion_time_ms``: the file's name is the workload."""
     kind = f"-{line[1]}" if "type" in header else ""
     metric = replace(MILLISECONDS)
-    return [Row(path.stem + kind, metric, number(line[header.index("completion_time_ms")]), time=_seconds(line[0]))]
-
-
-def number(text: str) -> float:
-    """A cell as a measured value; raises ValueError."""
-    return checked(float(text))
+    workload = names.from_name(path.stem).workload or path.stem
+    return [Row(workload + kind, metric, number(line[header.index("completion_time_ms")]), time=_seconds(line[0]))]
 
 
 def _seconds(text: str) -> float:

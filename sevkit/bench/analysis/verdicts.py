@@ -31,7 +31,8 @@ def decide(found: list[Comparison], rules: Rules) -> list[Comparison]:
 def _looked(c: Comparison) -> list[str]:
     if c.looks == 1:
         return []
-    return [f"the stopping rule was changed {c.looks - 1} times: p values are multiplied by {stats.price(c.looks)}"]
+    what = f"measured on {c.looks - 1} times after one could see a verdict (another stopping rule or results directory)"
+    return [f"{what}: p values are multiplied by {stats.price(c.looks)}"]
 
 
 def _corrected(group: Sequence[Comparison]) -> Mapping[int, float]:
@@ -78,7 +79,7 @@ def _control_verdict(c: Comparison, rules: Rules) -> tuple[Ruling, str]:
     assert c.effect is not None
     if _fails(c, rules):
         return Ruling.UNEQUAL, "the same mode measured twice differs: something else than the mode moves the numbers"
-    if c.effect.equivalence_p(rules.margin) < ALPHA:
+    if _equivalent(c):
         reason = f"the same mode measured twice is the same within {rules.margin:.1%} (two one-sided tests)"
         return Ruling.EQUAL, reason
     width = max(abs(edge - 1) for edge in c.effect.interval())
@@ -91,10 +92,14 @@ def _differs(c: Comparison, alpha: float = ALPHA) -> bool:
     return c.p_holm is not None and c.p_holm < alpha
 
 
+def _equivalent(c: Comparison) -> bool:
+    return c.equivalence_p is not None and c.equivalence_p < ALPHA
+
+
 def _verdict(c: Comparison, floor: float, rules: Rules) -> tuple[Ruling, str]:
     """A change within the margin is ``equivalent`` even when it is significant: it is too small to matter."""
     assert c.effect is not None
-    if c.effect.equivalence_p(rules.margin) < ALPHA:
+    if _equivalent(c):
         return Ruling.EQUIVALENT, f"within {rules.margin:.1%} either way, with evidence (two one-sided tests)"
     if not _differs(c):
         return Ruling.INCONCLUSIVE, _undecided(c, rules)

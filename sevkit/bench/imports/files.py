@@ -7,11 +7,10 @@ from pathlib import Path, PurePath
 
 from sevkit.bench import names
 from sevkit.bench.analysis import tables
-from sevkit.bench.imports import documents, fio, fio_text, json_results, terse, text_results
-from sevkit.bench.imports.given import Given, own_name, settle
+from sevkit.bench.imports import documents, fio, fio_text, json_results, terse, text_results, unsure
+from sevkit.bench.imports.given import Given, Reading, own_name, settle
 from sevkit.bench.model import BANDWIDTH, IOPS, LATENCY, Boot, Metric, Sample
 from sevkit.errors import BadInputError, UsageError
-from sevkit.vocabulary import Mode
 
 __all__ = ["Given", "Imported", "NoResultsError", "read_folder", "result_files", "suffix_of"]
 
@@ -56,32 +55,20 @@ class Imported:
 def read_folder(folder: Path, given: Given) -> Imported:
     """Read every result below a folder; raises BadInputError when there is none."""
     found = Imported()
-    derived: list[tuple[str, list[Sample]]] = []
-    known: dict[tuple[str, Mode | None], str] = {}
-    for path in result_files(folder):
-        name = str(path.relative_to(folder))
-        try:
-            samples, is_derived = _read(path, PurePath(name), given)
-            key = documents.digest(path), names.from_path(PurePath(name)).mode
-            if key[0] and (twin := known.setdefault(key, name)) != name:
-                found.skipped.append((name, f"a copy of {twin}: one run is no repetition of itself"))
-                continue
-        except NoResultsError as error:
-            if suffix_of(path) in ALWAYS:
-                found.skipped.append((name, error.message))
-            continue
-        except BadInputError as error:
-            found.skipped.append((name, error.message))
-            continue
-        if is_derived:
-            derived.append((name, samples))
-        else:
-            _add(found, name, [s for s in samples if not s.extra.get(_MEAN)])
-            if means := [s for s in samples if s.extra.get(_MEAN)]:
+    readings = _readings(folder, given, found)
+    for name, why in (*unsure.borrowed_modes(readings, given), *unsure.copies(readings, folder)):
+        readings.pop(name, None)
+        found.skipped.append((name, why))
+    for name, reading in readings.items():
+        found.skipped += [(name, why) for why in reading.left_out]
+        if not reading.derived:
+            _add(found, name, [s for s in reading.samples if not s.extra.get(_MEAN)])
+            if means := [s for s in reading.samples if s.extra.get(_MEAN)]:
                 found.means += means
                 found.skipped.append((name, NO_PERCENTILE))
-    for name, samples in derived:
-        _add_derived(found, name, samples)
+    for name, reading in readings.items():
+        if reading.derived:
+            _add_derived(found, name, reading.samples)
     if not found.samples:
         raise BadInputError(
             f"{folder} holds no benchmark results that can be read",
@@ -91,6 +78,21 @@ def read_folder(folder: Path, given: Given) -> Imported:
         )
     found.samples = _in_order(found.samples)
     return found
+
+
+def _readings(folder: Path, given: Given, found: Imported) -> dict[str, Reading]:
+    """What each file holds, by its name below the folder; files without results are listed in ``found``."""
+    readings: dict[str, Reading] = {}
+    for path in result_files(folder):
+        name = str(path.relative_to(folder))
+        try:
+            readings[name] = _read(path, PurePath(name), given)
+        except NoResultsError as error:
+            if suffix_of(path) in ALWAYS:
+                found.skipped.append((name, error.message))
+        except BadInputError as error:
+            found.skipped.append((name, error.message))
+    return readings
 
 
 def result_files(folder: Path) -> list[Path]:
@@ -113,37 +115,37 @@ class NoResultsError(BadInputError):
     """The file contains no result of a known program."""
 
 
-def _read(path: Path, name: PurePath, given: Given) -> tuple[list[Sample], bool]:
-    """The samples of one file, and whether they are sums of other files (a table) rather than raw."""
+def _read(path: Path, name: PurePath, given: Given) -> Reading:
+    """The samples of one file."""
     text = documents.read_text(path)
     own = own_name(name)
     for matches, reader in text_results.READERS:
         if matches(text):
-            return _guarded(path, partial(reader, text, own, given)), False
+            return _guarded(path, partial(reader, text, own, given))
     if terse.looks_like(text):
-        return _from_fio(terse.parse(text, path), own, given), False
+        return Reading(_from_fio(terse.parse(text, path), own, given))
     if fio_text.looks_like(text):
-        return _from_runs(fio_text.parse(text, path), own, given), False
+        return Reading(_from_runs(fio_text.parse(text, path), own, given))
     if suffix_of(path) == ".csv":
         rows = tables.parse(text, Path(own_name(path)))
-        return _from_table(rows, own, given), rows.derived
+        return Reading(_from_table(rows, own, given), derived=rows.derived)
     if suffix_of(path) in MAYBE and "{" not in text:
         raise NoResultsError(f"no results of a program that is known here ({KNOWN})")
-    return _guarded(path, partial(_from_json, path, text, own, given)), False
+    return _guarded(path, partial(_from_json, path, text, own, given))
 
 
-def _from_json(path: Path, text: str, name: PurePath, given: Given) -> list[Sample]:
+def _from_json(path: Path, text: str, name: PurePath, given: Given) -> Reading:
     ended = fio.ended(documents.split(text, path), path)
     document = ended[-1]
     if fio.looks_like_fio(document):
-        return _from_runs([fio.parse(each, path) for each in ended], name, given)
+        return Reading(_from_runs([fio.parse(each, path) for each in ended], name, given))
     for matches, reader in json_results.READERS:
         if matches(document):
             return reader(document, name, given)
     raise NoResultsError(f"JSON of no program that is known here ({KNOWN})")
 
 
-def _guarded(path: Path, read: Callable[[], list[Sample]]) -> list[Sample]:
+def _guarded(path: Path, read: Callable[[], Reading]) -> Reading:
     """Run a reader; errors of unexpected data become BadInputError."""
     try:
         return read()
@@ -158,8 +160,8 @@ def _add(found: Imported, name: str, samples: list[Sample]) -> None:
 
 def _add_derived(found: Imported, name: str, samples: list[Sample]) -> None:
     """Add a table's values only if the raw files do not have them, so that no value is counted twice."""
-    have = {(s.workload, s.storage, s.mode) for s in found.samples}
-    fresh = [s for s in samples if (s.workload, s.storage, s.mode) not in have]
+    have = {(s.workload, s.storage, s.mode, s.boot) for s in found.samples}
+    fresh = [s for s in samples if (s.workload, s.storage, s.mode, s.boot) not in have]
     if fresh:
         _add(found, name, fresh)
     if len(fresh) < len(samples):
@@ -188,9 +190,7 @@ def _from_fio(run: fio.FioRun, name: PurePath, given: Given) -> list[Sample]:
     if run.failure:
         raise BadInputError(run.failure)
     named = names.from_path(name)
-    by_name: dict[str, list[fio.Job]] = {}
-    for job in run.jobs:
-        by_name.setdefault(job.name, []).append(job)
+    by_name = _by_name(run.jobs)
     workload, storage, mode = settle(named, given, next(iter(by_name), "fio"))
     samples: list[Sample] = []
     for job_name, jobs in by_name.items():
@@ -213,6 +213,18 @@ def _from_fio(run: fio.FioRun, name: PurePath, given: Given) -> list[Sample]:
     return samples
 
 
+def _by_name(jobs: Sequence[fio.Job]) -> dict[str, list[fio.Job]]:
+    """The jobs whose rates add up: those of one name that ran at once. After a stonewall fio begins a new group."""
+    groups: dict[str, set[int]] = {}
+    for job in jobs:
+        groups.setdefault(job.name, set()).add(job.group)
+    found: dict[str, list[fio.Job]] = {}
+    for job in jobs:
+        label = job.name if len(groups[job.name]) == 1 else f"{job.name} (group {job.group})"
+        found.setdefault(label, []).append(job)
+    return found
+
+
 def _by_shape(job: fio.Job) -> Metric:
     if job.number("bs", 4096) >= 65536:
         return BANDWIDTH
@@ -227,12 +239,10 @@ def _fio_facts(run: fio.FioRun, job: fio.Job) -> dict[str, str]:
 def _from_table(rows: tables.Table, name: PurePath, given: Given) -> list[Sample]:
     at = Boot(str(name), given.provenance)
     samples = []
+    named = names.from_path(name)
     for row in rows.rows:
-        named = names.from_path(name)
-        mode = row.mode or given.mode or named.mode
-        if mode is None:
-            raise BadInputError("neither its name nor a column says the mode; give --mode")
-        storage = given.storage or row.storage or named.storage
+        said = replace(named, mode=row.mode or named.mode, storage=row.storage or named.storage)
+        _, storage, mode = settle(said, given, row.workload)
         extra = {"source": str(name)}
         samples.append(Sample(row.workload, storage, row.metric, mode, row.value, time=row.time, at=at, extra=extra))
     return samples

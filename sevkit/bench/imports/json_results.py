@@ -6,8 +6,8 @@ from pathlib import PurePath
 from typing import Any
 
 from sevkit.bench import names
-from sevkit.bench.imports.given import BITS, Given, Value, numbers, proportioned, samples_of, settle
-from sevkit.bench.model import TIME, Boot, Sample
+from sevkit.bench.imports.given import BITS, Given, Reading, Value, numbers, proportioned, samples_of
+from sevkit.bench.model import TIME, number
 from sevkit.errors import BadInputError
 
 _PYPERF_UNITS = {
@@ -15,7 +15,9 @@ _PYPERF_UNITS = {
     "byte": replace(TIME, name="memory", unit="B"),
     "integer": replace(TIME, name="count", unit="1"),
 }
-Reader = Callable[[Any, PurePath, Given], list[Sample]]
+_PYPERF_FACTS = ("python_version", "python_implementation", "platform", "cpu_model_name")
+_IPERF_FACTS = ("protocol", "num_streams", "blksize", "duration", "reverse", "bidir")
+Reader = Callable[[Any, PurePath, Given], Reading]
 
 
 def failed_runs(document: Any) -> list[tuple[str, int, int, int]]:
@@ -34,7 +36,7 @@ def failed_runs(document: Any) -> list[tuple[str, int, int, int]]:
     return found
 
 
-def hyperfine(document: Any, name: PurePath, given: Given) -> list[Sample]:
+def hyperfine(document: Any, name: PurePath, given: Given) -> Reading:
     """Read hyperfine --export-json. A document with failed runs is refused: their times are not measurements."""
     failed = failed_runs(document)
     if failed:
@@ -42,74 +44,83 @@ def hyperfine(document: Any, name: PurePath, given: Given) -> list[Sample]:
         raise BadInputError(
             f"{bad} of {runs} runs of {command[:80]!r} failed (exit code {code}): a run that failed is no measurement"
         )
-    samples: list[Sample] = []
+    values: list[Value] = []
+    named = names.from_path(name)
     many = len(document["results"]) > 1
     for entry in document["results"]:
         command = str(entry.get("command", ""))
         parameters = {str(k): str(v) for k, v in (entry.get("parameters") or {}).items()}
         words = names.from_command(command)
-        named = names.from_path(name)
-        mode = names.from_name(parameters.get("mode", "")).mode or named.mode or words.mode
-        settled = replace(named, mode=mode, workload=words.workload if many else named.workload)
-        workload, storage, mode = settle(settled, given, words.workload or "command")
-        at = Boot(str(name), given.provenance, {})
-        extra = {"command": command}
-        samples += [
-            Sample(workload, storage, TIME, mode, value, iteration=i, at=at, boot=named.boot, extra=extra)
-            for i, value in enumerate(numbers(entry.get("times") or [entry["mean"]]))
-        ]
-    return samples
-
-
-def pyperf(document: Any, name: PurePath, given: Given) -> list[Sample]:
-    """Read pyperf: the values of all its processes. Processes of one boot are no boots."""
-    samples: list[Sample] = []
-    shared = document.get("metadata", {})
-    for benchmark in document["benchmarks"]:
-        metadata = {**shared, **benchmark.get("metadata", {})}
-        named = names.from_path(name)
-        if metadata.get("name"):
-            named = replace(named, workload=str(metadata["name"]))
-        workload, storage, mode = settle(named, given, "benchmark")
-        at = Boot(str(name), given.provenance, {"python": str(metadata.get("python_version", ""))})
-        unit = _PYPERF_UNITS[metadata.get("unit", "second")]
-        values = [value for run in benchmark.get("runs", []) for value in numbers(run.get("values", []))]
-        samples += [
-            Sample(workload, storage, unit, mode, v, iteration=i, at=at, boot=named.boot) for i, v in enumerate(values)
-        ]
-    return samples
-
-
-def pytest_benchmark(document: Any, name: PurePath, given: Given) -> list[Sample]:
-    """Read pytest --benchmark-json: the rounds where they were kept (--benchmark-save-data), else their mean (s)."""
-    values = []
-    for entry in document["benchmarks"]:
-        stats = entry["stats"]
-        rounds = stats.get("data") or [stats["mean"]]
-        values.append(Value(names.from_command(str(entry["name"])).workload, TIME, numbers(rounds)))
+        workload = (words.workload if many else named.workload or words.workload) or "command"
+        times = numbers(entry.get("times") or [entry["mean"]])
+        system, facts = parameters.get("mode") or command, {"command": words.workload}
+        values.append(Value(workload, TIME, times, system, facts, command="mode" not in parameters))
     return samples_of(values, name, given)
 
 
-def iperf3(document: Any, name: PurePath, given: Given) -> list[Sample]:
+def pyperf(document: Any, name: PurePath, given: Given) -> Reading:
+    """Read pyperf: the values of all its processes. Processes of one boot are no boots."""
+    found = []
+    named = names.from_path(name)
+    shared = document.get("metadata", {})
+    for benchmark in document["benchmarks"]:
+        metadata = {**shared, **benchmark.get("metadata", {})}
+        unit = _PYPERF_UNITS[metadata.get("unit", "second")]
+        values = [value for run in benchmark.get("runs", []) for value in numbers(run.get("values", []))]
+        title = str(metadata.get("name") or named.workload or "benchmark")
+        facts = {f"pyperf {key}": str(metadata[key]) for key in _PYPERF_FACTS if key in metadata}
+        found.append(Value(title, unit, tuple(values), facts=facts))
+    return samples_of(found, name, given)
+
+
+def pytest_benchmark(document: Any, name: PurePath, given: Given) -> Reading:
+    """Read pytest --benchmark-json: the rounds where they were kept (--benchmark-save-data), else their mean (s)."""
+    values = []
+    machine = document.get("machine_info") or {}
+    facts = {f"pytest {key}": str(machine[key]) for key in ("python_version", "release", "machine") if key in machine}
+    for entry in document["benchmarks"]:
+        stats = entry["stats"]
+        rounds = numbers(stats.get("data") or [stats["mean"]])
+        title = str(entry["name"])
+        # Only a parameter can be the mode that was measured: `test_sev_es_launch` is a test like any other.
+        test, bracket, parameters = title.partition("[")
+        said = names.from_command(parameters.removesuffix("]"))
+        if bracket and (said.mode or said.unclear):
+            title = f"{test}[{said.workload}]" if said.workload else test
+            values.append(Value(title, TIME, rounds, parameters.removesuffix("]"), facts))
+        else:
+            values.append(Value(title, TIME, rounds, facts=facts))
+    return samples_of(values, name, given)
+
+
+def iperf3(document: Any, name: PurePath, given: Given) -> Reading:
     """Read iperf3 --json: the receiver's rate; a run that ended with an error is refused."""
     if document.get("error"):
         raise BadInputError(f"iperf3 reports: {document['error']}: a run that failed is no measurement")
     end = document["end"]
     total = end.get("sum_received") or end.get("sum") or end["sum_sent"]
-    named = names.from_path(name)
-    return samples_of([Value(named.workload or "iperf3", BITS, numbers([total["bits_per_second"]]))], name, given)
+    started = document["start"].get("test_start") or {}
+    facts = {f"iperf3 {key}": str(started[key]) for key in _IPERF_FACTS if key in started}
+    stamp = document["start"].get("timestamp") or {}
+    title = names.from_path(name).workload or "iperf3"
+    rate = numbers([total["bits_per_second"]])
+    return samples_of([Value(title, BITS, rate, facts=facts, time=number(stamp.get("timesecs") or 0))], name, given)
 
 
-def phoronix(document: Any, name: PurePath, given: Given) -> list[Sample]:
+def phoronix(document: Any, name: PurePath, given: Given) -> Reading:
     """Read phoronix-test-suite result-file-to-json."""
-    values = []
+    values, left_out = [], []
     for result in document["results"].values():
         title = " ".join(str(result.get(key) or "") for key in ("title", "arguments", "description")).strip()
-        unit = proportioned(str(result.get("scale", "")), result.get("proportion"))
+        facts = {"test version": str(result["app_version"])} if result.get("app_version") else {}
         for system, entry in result.get("results", {}).items():
-            runs = entry.get("all_results") or entry.get("raw_values") or [entry["value"]]
-            values.append(Value(title, unit, numbers(runs), str(system)))
-    return samples_of(values, name, given)
+            runs = entry.get("all_results") or entry.get("raw_values") or [entry.get("value")]
+            try:
+                unit = proportioned(str(result.get("scale", "")), result.get("proportion"))
+                values.append(Value(title, unit, numbers(runs), str(system), facts))
+            except BadInputError as error:
+                left_out.append(f"{title} ({system}): {error.message}")
+    return samples_of(values, name, given, left_out)
 
 
 def is_hyperfine(document: Any) -> bool:

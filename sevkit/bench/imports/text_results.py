@@ -4,12 +4,13 @@ import csv
 import itertools
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import PurePath
 from xml.etree import ElementTree as ET
 
 from sevkit.bench import names
-from sevkit.bench.imports.given import BITS, Given, Value, metric, numbers, proportioned, samples_of
-from sevkit.bench.model import TIME, Direction, Metric, Sample
+from sevkit.bench.imports.given import BITS, Given, Reading, Value, metric, numbers, proportioned, samples_of
+from sevkit.bench.model import TIME, Direction, Metric
 from sevkit.errors import BadInputError
 
 _SYSBENCH = re.compile(r"^sysbench \d", re.MULTILINE)
@@ -19,6 +20,11 @@ _SYSBENCH_RATES: tuple[tuple[str, str, str], ...] = (
     ("memory", r"transferred \(([\d.]+) MiB/sec\)", "MiB/s"),
     ("read", r"read, MiB/s:\s*([\d.]+)", "MiB/s"),
     ("written", r"written, MiB/s:\s*([\d.]+)", "MiB/s"),
+)
+# The options of a run that its rate depends on, as sysbench prints them.
+_SYSBENCH_OPTION = re.compile(
+    r"^\s*(Number of threads|Prime numbers limit|[Bb]lock size|total size|operation|scope)(?::\s*| )(\S.*?)\s*$",
+    re.MULTILINE,
 )
 _SYSBENCH_COUNT = re.compile(r"total time:\s*([\d.]+)s\s+total number of events:\s*(\d+)")
 _IPERF_HEAD = re.compile(r"^\[ ?ID\]\s+Interval\s+Transfer\s+(?:Bitrate|Bandwidth)", re.MULTILINE)
@@ -33,18 +39,17 @@ _PERF = re.compile(
     r"^\s*(\S{1,60})\s+(\d+)\s+[\d.]+%\s+[\d.]+%\s+([\d.]+)us\s+([\d.]+)us\s+([\d.]+)us\s+\(\s*\+-", re.MULTILINE
 )
 _MBW = re.compile(
-    r"^(\d+)\s+Method:\s*(\w+)\s+Elapsed:\s*[\d.]+\s+MiB:\s*[\d.]+\s+Copy:\s*([\d.]+) MiB/s", re.MULTILINE
+    r"^(\d+)\s+Method:\s*(\w+)\s+Elapsed:\s*[\d.]+\s+MiB:\s*([\d.]+)\s+Copy:\s*([\d.]+) MiB/s", re.MULTILINE
 )
 _TINY = re.compile(r"^ (.{3,80}?)\s+:\s+([\d.]+) MB/s", re.MULTILINE)
-_TINY_HEAD = "tinymembench"
-_XML_START = re.compile(
-    r"\s*(?:<\?xml[^>]{0,200}\?>\s*)?(?:<\?[^>]{0,400}\?>\s*|<!--.{0,4000}?-->\s*)*<PhoronixTestSuite", re.DOTALL
-)
+_TINY_HEAD = re.compile(r"^tinymembench v", re.MULTILINE)
+_HYPERFINE = re.compile(r"^command,mean,stddev,median,", re.MULTILINE)
+_XML_START = re.compile(r"^\s*<PhoronixTestSuite\b", re.MULTILINE)
 
-Reader = Callable[[str, PurePath, Given], list[Sample]]
+Reader = Callable[[str, PurePath, Given], Reading]
 
 
-def sysbench(text: str, name: PurePath, given: Given) -> list[Sample]:
+def sysbench(text: str, name: PurePath, given: Given) -> Reading:
     """Read one or more runs of sysbench in a file: the rate of each run, of file I/O those of reads and of writes."""
     if re.search(r"^(?:FATAL|ALERT):", text, re.MULTILINE):
         raise BadInputError("sysbench reports an error: a run that failed is no measurement")
@@ -53,12 +58,17 @@ def sysbench(text: str, name: PurePath, given: Given) -> list[Sample]:
     runs = [text[start:end] for start, end in itertools.pairwise([*starts, len(text)])]
     several = len({_threads(run) for run in runs}) > 1
     found: dict[tuple[str, Metric], list[str]] = {}
+    settings: dict[str, dict[str, dict[str, None]]] = {}
     for run in runs:
         for what, rate, unit in _sysbench_rates(run):
             title = named.workload or f"sysbench_{what}"
             title += f", {_threads(run) or 'unknown'} threads" if several else ""
             found.setdefault((title, metric(what, unit, higher=True)), []).append(rate)
-    return samples_of([Value(title, kind, numbers(rates)) for (title, kind), rates in found.items()], name, given)
+            for key, value in _SYSBENCH_OPTION.findall(run):
+                settings.setdefault(title, {}).setdefault(f"sysbench {key.lower()}", {})[value] = None
+    facts = {title: {key: " and ".join(values) for key, values in known.items()} for title, known in settings.items()}
+    values = [Value(title, kind, numbers(rates), facts=facts.get(title, {})) for (title, kind), rates in found.items()]
+    return samples_of(values, name, given)
 
 
 def _sysbench_rates(run: str) -> list[tuple[str, str, str]]:
@@ -78,7 +88,7 @@ def _threads(run: str) -> str:
     return match[1] if match else ""
 
 
-def iperf3_text(text: str, name: PurePath, given: Given) -> list[Sample]:
+def iperf3_text(text: str, name: PurePath, given: Given) -> Reading:
     """Read what iperf3 prints without --json: the receiver's rate over the whole run, the sum of parallel streams."""
     if failed := re.search(r"^iperf3: (?:error|interrupt) - (.*)$", text, re.MULTILINE):
         raise BadInputError(f"iperf3 reports: {failed[1]}: a run that failed is no measurement")
@@ -93,7 +103,7 @@ def iperf3_text(text: str, name: PurePath, given: Given) -> list[Sample]:
     return samples_of([Value(named.workload or "iperf3", BITS, numbers(rates))], name, given)
 
 
-def perf_kvm(text: str, name: PurePath, given: Given) -> list[Sample]:
+def perf_kvm(text: str, name: PurePath, given: Given) -> Reading:
     """Read ``perf kvm stat report``: the mean time of each exit reason, with least, most, and how often it came."""
     found = []
     for reason, count, least, most, mean in _PERF.findall(text):
@@ -107,24 +117,27 @@ def perf_kvm(text: str, name: PurePath, given: Given) -> list[Sample]:
     return samples_of(found, name, given)
 
 
-def fio_log(text: str, name: PurePath, given: Given) -> list[Sample]:
+def fio_log(text: str, name: PurePath, given: Given) -> Reading:
     """Refuse fio's log of single requests: its sums are in the JSON."""
     del text, name, given
     raise BadInputError("fio's log of single requests (--write_lat_log and the like): the JSON has their sums")
 
 
-def mbw(text: str, name: PurePath, given: Given) -> list[Sample]:
+def mbw(text: str, name: PurePath, given: Given) -> Reading:
     """Read mbw: MiB/s of each repetition, by method; its averages are left out."""
     by_method: dict[str, list[str]] = {}
-    for _, method, rate in _MBW.findall(text):
+    sizes: dict[str, None] = {}
+    for _, method, size, rate in _MBW.findall(text):
         by_method.setdefault(method.lower(), []).append(rate)
+        sizes[f"{float(size):g} MiB"] = None
+    facts = {"mbw array": ", ".join(sizes)}
     unit = metric("copy_rate", "MiB/s", higher=True)
     return samples_of(
-        [Value(f"mbw_{method}", unit, numbers(rates)) for method, rates in by_method.items()], name, given
+        [Value(f"mbw_{method}", unit, numbers(rates), facts=facts) for method, rates in by_method.items()], name, given
     )
 
 
-def tinymembench(text: str, name: PurePath, given: Given) -> list[Sample]:
+def tinymembench(text: str, name: PurePath, given: Given) -> Reading:
     """Read tinymembench: MB/s of each method to copy or fill memory."""
     unit = metric("copy_rate", "MB/s", higher=True)
     found = [Value(f"tinymembench_{_word(what)}", unit, numbers([rate])) for what, rate in _TINY.findall(text)]
@@ -137,44 +150,55 @@ def _word(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
 
 
-def hyperfine_csv(text: str, name: PurePath, given: Given) -> list[Sample]:
+def hyperfine_csv(text: str, name: PurePath, given: Given) -> Reading:
     """Read hyperfine --export-csv: the mean of each command. It does not say whether runs failed."""
     values = []
-    for number, row in enumerate(csv.DictReader(text.splitlines()), 2):
+    begin = _HYPERFINE.search(text)
+    for number, row in enumerate(csv.DictReader(text[begin.start() if begin else 0 :].splitlines()), 2):
         try:
             command = names.from_command(str(row["command"]))
-            system = row.get("parameter_mode") or str(row["command"])
-            values.append(Value(command.workload or "command", TIME, numbers([row["mean"]]), system))
+            parameter = row.get("parameter_mode")
+            mean, facts = numbers([row["mean"]]), {"command": command.workload}
+            system = parameter or str(row["command"])
+            values.append(Value(command.workload or "command", TIME, mean, system, facts, command=not parameter))
         except (KeyError, BadInputError) as error:
-            raise BadInputError(f"line {number}: {error}") from error
-    return samples_of(values, name, given)
+            raise BadInputError(f"line {number} of the table: {error}") from error
+    return replace(samples_of(values, name, given), derived=True)
 
 
-def phoronix_xml(text: str, name: PurePath, given: Given) -> list[Sample]:
+def phoronix_xml(text: str, name: PurePath, given: Given) -> Reading:
     """Read composite.xml of the Phoronix Test Suite: the runs (RawString) if present, else the value."""
     if "<!DOCTYPE" in text or "<!ENTITY" in text:
         raise BadInputError("XML with declarations of its own is not read")
+    start = text.index("<PhoronixTestSuite")  # there may be notes before it, and after it
+    end = text.rfind("</PhoronixTestSuite>")
+    whole = text[start:] if end < start else text[start:end] + "</PhoronixTestSuite>"
     try:
-        root = ET.fromstring(text)  # noqa: S314 - entities are refused above
+        root = ET.fromstring(whole)  # noqa: S314 - entities are refused above
     except ET.ParseError as error:
         raise BadInputError(f"damaged XML: {error}") from error
-    values = []
+    values, left_out = [], []
     for result in root.iter("Result"):
-        parts = [result.findtext(key) or "" for key in ("Title", "Arguments", "Description")]
-        unit = proportioned((result.findtext("Scale") or "").strip(), result.findtext("Proportion"))
+        title = " ".join(filter(None, (result.findtext(key) or "" for key in ("Title", "Arguments", "Description"))))
+        version = result.findtext("AppVersion")
         for entry in result.iter("Entry"):
+            system = entry.findtext("Identifier") or ""
             runs = [run for run in (entry.findtext("RawString") or "").split(":") if run.strip()]
-            runs = runs or [entry.findtext("Value") or ""]
-            values.append(Value(" ".join(filter(None, parts)), unit, numbers(runs), entry.findtext("Identifier") or ""))
-    return samples_of(values, name, given)
+            try:
+                unit = proportioned((result.findtext("Scale") or "").strip(), result.findtext("Proportion"))
+                measured = numbers(runs or [entry.findtext("Value") or ""])
+                values.append(Value(title, unit, measured, system, {"test version": version} if version else {}))
+            except BadInputError as error:
+                left_out.append(f"{title} ({system}): {error.message}")
+    return samples_of(values, name, given, left_out)
 
 
 READERS: tuple[tuple[Callable[[str], object], Reader], ...] = (
     (_SYSBENCH.search, sysbench),
     (_MBW.search, mbw),
-    (lambda text: text.lstrip().startswith(_TINY_HEAD), tinymembench),
-    (lambda text: text.startswith("command,mean,stddev,median,"), hyperfine_csv),
-    (_XML_START.match, phoronix_xml),
+    (_TINY_HEAD.search, tinymembench),
+    (_HYPERFINE.search, hyperfine_csv),
+    (_XML_START.search, phoronix_xml),
     (_IPERF_HEAD.search, iperf3_text),
     (_FIO_LOG.match, fio_log),
     (_PERF_HEAD.search, perf_kvm),

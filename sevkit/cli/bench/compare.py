@@ -45,13 +45,14 @@ def command(
         )
     data: Comparisons = {"comparisons": comparisons, "provenance": provenance_of(samples)}
     table = FORMATS[form](comparisons)
+    if form == "text":
+        table = f"provenance: {', '.join(data['provenance'])}\n{table}"
     if output is not None:
         write_text(output, table)
 
     def human(data: Comparisons) -> Iterator[str]:
+        del data
         if output is None:
-            if form == "text":
-                yield f"provenance: {', '.join(data['provenance'])}"
             yield table
 
     return Result("bench compare", data, errors=errors, human=human)

@@ -55,6 +55,7 @@ def _payload(report: Any, html: Path | None) -> ReportData:
         "title": report.title,
         "provenance": list(report.provenance),
         "summary": list(report.summary),
+        "method": list(report.method),
         "comparisons": comparisons,
         "failures": [failure.record() for failure in report.failures],
         "html": None if html is None else str(html),
@@ -69,6 +70,7 @@ def _print(data: ReportData) -> Iterator[str]:
         yield f"  {line}"
     if data["comparisons"]:
         yield "\n" + bench_tables.text(data["comparisons"])
+    yield from (f"measured: {line}" for line in data["method"])
     if data["html"] is not None:
         yield f"report: {data['html']}"
     for name in data.get("figures", ()):

@@ -107,6 +107,7 @@ def wish_from(options: dict[str, Any]) -> Any:
     if options["boots"] and not options["most_boots"]:
         changes["most_boots"] = max(options["boots"], base.most_boots)
     if options["as_published"]:
+        _only_as_published(options)
         changes["as_published"] = True
     if options["most_boots"] and not options["boots"]:
         changes["boots"] = min(base.boots, options["most_boots"])
@@ -121,6 +122,18 @@ def wish_from(options: dict[str, Any]) -> Any:
         timeout=options["timeout"],
         mock_delay=options["mock_delay"],
     )
+
+
+def _only_as_published(options: dict[str, Any]) -> None:
+    """Refuse options that `--as-published` would not honour: the study's settings are what it keeps."""
+    names = ("boots", "most_boots", "iterations", "warmups", "control")
+    given = [f"--{name.replace('_', '-')}" for name in names if options[name] is not None]
+    given += ["--sweep cache"] if any(sweep.startswith("cache=") for sweep in options["sweep"]) else []
+    if given:
+        raise UsageError(
+            f"--as-published has the study's boots, samples, warm-ups, control and cache: {given[0]} has no effect",
+            hint=f"leave {' and '.join(given)} out, or --as-published",
+        )
 
 
 def _scheduler(options: dict[str, Any], prepared: Any) -> Any:
@@ -241,12 +254,9 @@ def _print(data: Measured) -> Iterator[str]:
 
 def print_head(data: Measured) -> Iterator[str]:
     """How much was measured, and what was not."""
-    why = {
-        "narrow": "every interval is narrow enough",
-        "budget": "the budget has no room for more",
-        "boots": "all boots are done",
-    }
-    yield f"{data['samples']} samples (provenance: {', '.join(data['provenance'])}); {why[data['stopped']]}"
+    from sevkit.bench.method import REASONS
+
+    yield f"{data['samples']} samples (provenance: {', '.join(data['provenance'])}); {REASONS[data['stopped']]}"
     for mode, reason in data["missing_modes"].items():
         yield f"not measured: {mode}: {reason}"
     for entry in data["skipped"]:
