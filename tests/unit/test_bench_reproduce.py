@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,6 +18,7 @@ from sevkit.bench.campaign import directory as campaign
 from sevkit.bench.campaign import estimate, plan, room
 from sevkit.bench.campaign.directory import Wish
 from sevkit.errors import NoSpaceError, UsageError
+from sevkit.qemu import overlay
 from sevkit.render import bench_html
 from sevkit.vocabulary import Mode
 
@@ -159,6 +161,51 @@ def test_guests_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch, tmp
         room.check(replace(made, configs=tuple(replace(c, memory_mib=1 << 40) for c in made.configs)))
     with pytest.raises(NoSpaceError, match="the disks of one boot"):
         room.check(replace(made, configs=tuple(replace(c, disk_mib=1 << 40) for c in made.configs)))
+
+
+def test_what_guests_write_is_looked_for_where_qemu_keeps_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SEVKIT_CACHE_DIR", str(tmp_path))
+    free = {Path("/dev/shm"): 400 << 20}  # noqa: S108
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free.get(Path(folder), 1 << 50)))
+    made = laid_out("paper", workloads=("imagemagick",), vcpus=(1,), memory_mib=(512,))
+    room.check(made)
+    monkeypatch.setenv("TMPDIR", "/dev/shm")
+    with pytest.raises(NoSpaceError, match=r"take 500 MiB, 400 MiB are free at /dev/shm"):
+        room.check(made)
+    monkeypatch.setenv("TMPDIR", "/tmp")  # noqa: S108
+    assert overlay.folder() == Path("/var/tmp")  # noqa: S108
+    monkeypatch.delenv("TMPDIR")
+    assert overlay.folder() == Path("/var/tmp")  # noqa: S108
+
+
+def test_each_sample_takes_new_space_up_to_the_size_of_the_disk() -> None:
+    def written(**changes: object) -> int:
+        made = laid_out("paper", **changes)
+        return room.written_mib(made, made.configs[0])
+
+    one = written(workloads=("imagemagick",))
+    assert one > 0
+    assert written(workloads=("imagemagick",), iterations=3) == 3 * one
+    assert written(iterations=1000) == 40 << 10
+    files = ("lz4-compress",)
+    assert written(workloads=files, memory_mib=(1100,)) == written(workloads=files, memory_mib=(17600,)) / 16
+    assert written(workloads=files, emulated=True) == 0  # 32 MiB under TCG
+    assert written(workloads=("memcpy",)) == 0
+
+
+def test_a_sample_that_fills_the_root_disk_is_refused() -> None:
+    wanted = {"workloads": ("lz4-decompress",), "image": "bench"}
+    with pytest.raises(NoSpaceError, match=r"lz4-decompress writes .* the disk of the image bench has") as caught:
+        room._check_root(laid_out("quick", **wanted), laid_out("quick", **wanted, memory_mib=(8192,)).configs[0])
+    fits = re.search(r"memory_mib=(\d+)", str(caught.value.hint))
+    assert fits is not None
+    made = laid_out("quick", **wanted, memory_mib=(int(fits[1]),))
+    assert int(fits[1]) >= 2048
+    room._check_root(made, made.configs[0])
+    for name in suite.profiles():
+        made = laid_out(name)
+        for config in made.configs:
+            room._check_root(made, config)
 
 
 def test_an_estimate_counts_with_the_jobs_that_run(monkeypatch: pytest.MonkeyPatch) -> None:

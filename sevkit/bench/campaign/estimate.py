@@ -102,11 +102,20 @@ def sample_seconds(workload: Workload, plan: Plan, config: Config) -> float:
         return workload.emulated
     one = workload.seconds or (workload.mock_value if workload.parse == "time" else _OTHERS)
     one *= workload.jobs / min(config.vcpus, len(os.sched_getaffinity(0)), jobs(workload, config))
-    if workload.memory_mib:
-        one *= min(1.0, config.memory_mib / workload.memory_mib)
+    one *= memory_share(workload, config)
     # Without KVM everything takes longer, except for workloads that do less there.
-    same = workload.image == "mini" or "SCALE" in workload.command + workload.prepare
+    same = workload.image == "mini" or does_less(workload)
     return one * _EMULATED if plan.emulated and not same else one
+
+
+def does_less(workload: Workload) -> bool:
+    """Whether a workload does less without KVM."""
+    return "SCALE" in workload.command + workload.prepare
+
+
+def memory_share(workload: Workload, config: Config) -> float:
+    """The part of a workload's most work that it does with this guest's memory."""
+    return min(1.0, config.memory_mib / workload.memory_mib) if workload.memory_mib else 1.0
 
 
 def jobs(workload: Workload, config: Config) -> int:
