@@ -167,7 +167,7 @@ def test_what_guests_write_is_looked_for_where_qemu_keeps_it(monkeypatch: pytest
     monkeypatch.setenv("SEVKIT_CACHE_DIR", str(tmp_path))
     free = {Path("/dev/shm"): 400 << 20}  # noqa: S108
     monkeypatch.setattr(room.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free.get(Path(folder), 1 << 50)))
-    made = laid_out("paper", workloads=("imagemagick",), vcpus=(1,), memory_mib=(512,))
+    made = laid_out("paper", workloads=("imagemagick",), vcpus=(1,), memory_mib=(1024,))
     room.check(made)
     monkeypatch.setenv("TMPDIR", "/dev/shm")
     with pytest.raises(NoSpaceError, match=r"take 500 MiB, 400 MiB are free at /dev/shm"):
@@ -230,6 +230,16 @@ def test_jobs_that_need_more_memory_than_the_guest_has_are_refused() -> None:
     for made in (laid_out("paper"), laid_out("paper", as_published=True), laid_out("paper-small")):
         for config in made.configs:
             room._check_jobs(config)
+
+
+def test_the_largest_job_counts_once_and_alone_too() -> None:
+    llvm = suite.workloads()["llvm"]
+    assert llvm.largest_job_mib > llvm.job_memory_mib
+    for jobs in (1, 8):
+        wanted = 256 + (jobs - 1) * llvm.job_memory_mib + llvm.largest_job_mib
+        room._check_jobs(laid_out("paper", workloads=("llvm",), vcpus=(jobs,), memory_mib=(wanted,)).configs[0])
+        with pytest.raises(NoSpaceError, match=f"{jobs} jobs takes up to {wanted} MiB"):
+            room._check_jobs(laid_out("paper", workloads=("llvm",), vcpus=(jobs,), memory_mib=(wanted - 1,)).configs[0])
 
 
 def test_small_and_whole_variants_need_two_campaigns() -> None:

@@ -15,6 +15,7 @@ _BOOT = {"mini": 5.0}
 _LARGER_BOOT = 10.0
 _LARGER_BOOT_EMULATED = 16.0  # with 2 s of questions to the guest, and its end
 _EMULATED = 7.0  # slowdown factor of the larger image's programs without KVM
+_EMULATED_COMPILER = 14.0  # the same for compilers, by the CPU time of ImageMagick's first 36 files
 _FIO_START = 0.4
 _FIO_START_EMULATED = 0.9
 _FIO_FIRST_EMULATED = 2.0  # the first start of fio in a boot
@@ -105,7 +106,11 @@ def sample_seconds(workload: Workload, plan: Plan, config: Config) -> float:
     one *= memory_share(workload, config)
     # Without KVM everything takes longer, except for workloads that do less there.
     same = workload.image == "mini" or does_less(workload)
-    return one * _EMULATED if plan.emulated and not same else one
+    return one if same or not plan.emulated else one * _slowdown(workload)
+
+
+def _slowdown(workload: Workload) -> float:
+    return _EMULATED_COMPILER if workload.family == "compilation" else _EMULATED
 
 
 def does_less(workload: Workload) -> bool:

@@ -96,8 +96,10 @@ def _check_jobs(config: Config) -> None:
     """Refuse a guest in which a workload's jobs would end with its memory: the kernel would kill one of them."""
     for workload in config.workloads:
         jobs = estimate.jobs(workload, config)
-        wanted = _SYSTEM_MIB + jobs * workload.job_memory_mib
-        if workload.job_memory_mib and wanted > config.memory_mib:
+        # The largest ones are few: that several of them meet is no reason to refuse.
+        largest = max(workload.largest_job_mib, workload.job_memory_mib)
+        wanted = _SYSTEM_MIB + (jobs - 1) * workload.job_memory_mib + largest
+        if largest and wanted > config.memory_mib:
             raise NoSpaceError(
                 f"{workload.name} with {jobs} jobs takes up to {wanted} MiB; the guests have {config.memory_mib} MiB",
                 hint=f"--sweep memory_mib={wanted}, or fewer jobs: --sweep vcpus={max(1, jobs // 2)}",

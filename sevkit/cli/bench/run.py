@@ -32,7 +32,6 @@ _MOST_BLOCKS = 12
 @click.option("--suite", "suite_file", type=FILE, help="A TOML file with workloads of your own.")
 @click.option("--warmups", type=click.IntRange(0, 100), help="Warm-ups of a workload in each boot.")
 @click.option("--target", type=click.FloatRange(0.0001, 1), help="Stop when each interval is this narrow (0.02 = 2 %).")
-@click.option("--control/--no-control", default=None, help="Measure the baseline twice, as A/A control.")
 @click.option("--sweep", multiple=True, help="vcpus=1,2,4, memory_mib=…, storage=…, cache=…, guests=…; repeatable.")
 @click.option("--factor", "factors", multiple=True, help="Switch one thing of the reference guest; repeatable.")
 @click.option("--as-published", is_flag=True, help="Keep the study's mistakes, to compare with its numbers.")
@@ -107,6 +106,7 @@ def wish_from(options: dict[str, Any]) -> Any:
     if options["boots"] and not options["most_boots"]:
         changes["most_boots"] = max(options["boots"], base.most_boots)
     if options["as_published"]:
+        _check_once(options)
         changes["as_published"] = True
     if options["most_boots"] and not options["boots"]:
         changes["boots"] = min(base.boots, options["most_boots"])
@@ -121,6 +121,16 @@ def wish_from(options: dict[str, Any]) -> Any:
         timeout=options["timeout"],
         mock_delay=options["mock_delay"],
     )
+
+
+def _check_once(options: dict[str, Any]) -> None:
+    """Refuse what --as-published would not honour: the study measured each arm once, without control."""
+    names = ("boots", "most_boots", "iterations", "warmups", "control")
+    if given := [f"--{name.replace('_', '-')}" for name in names if options[name]]:
+        raise UsageError(
+            f"{' and '.join(given)} cannot be used with --as-published",
+            hint="the study measured once per mode, without control and warm-ups; leave --as-published out",
+        )
 
 
 def _scheduler(options: dict[str, Any], prepared: Any) -> Any:
