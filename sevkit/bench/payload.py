@@ -142,11 +142,16 @@ class BuildRow(TypedDict):
 
 
 class ReproducePlan(RunPlan):
-    """What `bench reproduce --dry-run` would do: fetch, build, measure; ``notes`` say what differs from the study."""
+    """What `bench reproduce --dry-run` would do: fetch, build, measure; ``notes`` say what differs from the study.
+
+    ``written_mib`` is the most that the guests of one boot write to their root disks, kept in ``written_to`` meanwhile.
+    """
 
     to_fetch: list[SourceRow]
     to_build: list[str]
     builds: list[BuildRow]
+    written_mib: int
+    written_to: str
     notes: list[str]
 
 

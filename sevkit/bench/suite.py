@@ -30,11 +30,13 @@ class Workload:
     the ``network`` finds address and port of a server on the host in NETWORK. ``after`` ends what ``prepare`` started.
     A workload that ``warms_itself`` (fio's ramp) needs no warm-ups. ``seconds`` is the approximate duration of a sample
     on hardware, 0 if its value is the duration; ``jobs`` is the number of CPUs that this duration took,
-    ``job_memory_mib`` the most memory that one of its jobs takes (MiB; 0 where it is little), and ``memory_mib`` the
-    guest memory up to which the work grows, 0 if it does not. ``emulated`` is the measured duration
-    of a sample without KVM, with all that is run before it; 0 where it was not measured. ``emulated_once`` is that of
-    what is run once per boot. ``study`` is the study's row that the workload answers to, as WORKLOAD/METRIC, empty for
-    the row of its own name; ``differs`` says in what it is not the study's.
+    ``job_memory_mib`` the memory that all but a few of its jobs take at most (MiB; 0 where it is little),
+    ``largest_job_mib`` that of the largest job, and ``memory_mib`` the guest memory up to which the work grows, 0 if it
+    does not. ``written_mib`` is what a sample writes to the guest's root disk (MiB, with that much memory; 0 where it
+    is little). ``emulated`` is the measured duration of a sample without KVM, with all that is run before it; 0 where
+    it was not measured. ``emulated_once`` is that of what is run once per boot. ``study`` is the study's row that the
+    workload answers to, as WORKLOAD/METRIC, empty for the row of its own name; ``differs`` says in what it is not the
+    study's.
     """
 
     name: str
@@ -67,7 +69,9 @@ class Workload:
     published: str = ""
     jobs: int = 1
     job_memory_mib: int = 0
+    largest_job_mib: int = 0
     memory_mib: int = 0
+    written_mib: int = 0
     study: str = ""
     differs: str = ""
 

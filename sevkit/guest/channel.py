@@ -21,6 +21,7 @@ from sevkit.guest.result import CommandResult
 _CHUNK = 1 << 20
 # What ssh itself says when it ends with status 255, which a command in the guest can have too.
 _SSH_FAILED = (b"onnect", b"Permission denied (", b"verification failed", b"kex_exchange", b"Broken pipe", b"timed out")
+_LOOK_EVERY = 60.0  # seconds: often enough for a command of hours, too seldom to disturb a measurement
 _MOST = 1 << 30  # bytes; a guest that answers with more is broken or hostile
 
 
@@ -30,11 +31,15 @@ def shell_line(command: str | Sequence[str]) -> str:
 
 
 class AgentChannel:
-    """Requests to the agent in the guest (guest/rootfs/sevkit-agent has the protocol)."""
+    """Requests to the agent in the guest (guest/rootfs/sevkit-agent has the protocol).
 
-    def __init__(self, path: Path, alive: Callable[[], bool]) -> None:
+    ``look`` is called now and then while a long command runs; an error that it raises ends the wait.
+    """
+
+    def __init__(self, path: Path, alive: Callable[[], bool], look: Callable[[], None] = lambda: None) -> None:
         self._path = path
         self._alive = alive
+        self._look = look
 
     def wait_ready(self, deadline: float, *, check: Callable[[], None] | None = None) -> None:
         """Wait until the agent answers; ``deadline`` is on the monotonic clock. ``check`` is called while waiting."""
@@ -73,7 +78,7 @@ class AgentChannel:
                 stream.settimeout(timeout)
                 stream.connect(str(self._path))
                 stream.sendall(request)
-                return _Answer(stream, deadline).read(ident)
+                return _Answer(stream, deadline, self._look).read(ident)
         except (TimeoutError, BlockingIOError) as error:  # EAGAIN: another command has the port, and one waits already
             what = line if len(line) < 60 else line[:57] + "..."
             raise DeadlineError(f"the guest did not finish `{what}` within {timeout:g} s") from error
@@ -123,9 +128,10 @@ class _Answer:
     The guest may be hostile: bytes that are not an answer raise GuestError.
     """
 
-    def __init__(self, stream: socket.socket, deadline: float) -> None:
+    def __init__(self, stream: socket.socket, deadline: float, look: Callable[[], None]) -> None:
         self._stream = stream
         self._deadline = deadline
+        self._look = look
         self._buffer = b""
 
     def read(self, ident: str) -> CommandResult:
@@ -156,14 +162,26 @@ class _Answer:
         return b"".join(parts)[:size]
 
     def _more(self) -> None:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        self._stream.settimeout(left)
-        piece = self._stream.recv(1 << 16)
+        piece = self._received()
+        while piece is None:
+            self._look()
+            piece = self._received()
         if not piece:
             raise ConnectionResetError(0, "closed by the VMM")
         self._buffer += piece
+
+    def _received(self) -> bytes | None:
+        """What came; None if nothing came for a while, but still may. Raises TimeoutError at the deadline."""
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._stream.settimeout(min(left, _LOOK_EVERY))
+        try:
+            return self._stream.recv(1 << 16)
+        except TimeoutError:
+            if left <= _LOOK_EVERY:
+                raise
+            return None
 
 
 class SshChannel:

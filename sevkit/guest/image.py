@@ -138,6 +138,14 @@ def least_memory(name: str, *, ovmf: bool) -> int:
     return 192 if ovmf else 96
 
 
+def root_mib(name: str) -> int | None:
+    """The size of an image's root disk in MiB, 0 for an image without one; None for a user's own."""
+    if cloud.is_path(name):
+        return None
+    size = {"bench": _BENCH_SIZE, **study.SIZES}.get(parts(name)[0], "0G")
+    return int(size.removesuffix("G")) << 10
+
+
 def _folder(name: str) -> Path:
     cache_dir("images")
     return cache_path("images", f"{name}-{_recipe_hash(name)}")

@@ -321,12 +321,20 @@ def test_reproduce_shows_what_it_would_fetch_build_and_measure(
     assert status == 0
     assert "fetch linux_6.1" in out
     assert "three files of Linux" in out
+    written = ["--timeout", "100000", "--sweep", "vcpus=1", "--sweep", "memory_mib=1024", "--workload", "imagemagick"]
+    data = envelope(capsys, "reproduce", "study", *options[2:], *written)["data"]
+    assert data["written_mib"] == 500
+    assert data["written_to"]
+    twice = envelope(capsys, "reproduce", *options, "--control")["data"]
+    assert twice["order"][:2] == ["c0.b0.nosev", "c0.b0.nosev#again"]
 
 
 @pytest.mark.parametrize(
     ("options", "word"),
     [
         (["study", "--small", "--as-published", "--output", "r"], "exclude each other"),
+        (["study", "--as-published", "--boots", "3", "--dry-run"], "--boots cannot be used with --as-published"),
+        (["study", "--as-published", "--control", "--dry-run"], "--control cannot be used with --as-published"),
         (["study", "--small", "--mode", "nosev", "--hypervisor", "qemu"], "--output is missing"),
         (["another"], "'another' is not 'study'"),
         (

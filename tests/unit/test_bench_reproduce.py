@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,6 +18,7 @@ from sevkit.bench.campaign import directory as campaign
 from sevkit.bench.campaign import estimate, plan, room
 from sevkit.bench.campaign.directory import Wish
 from sevkit.errors import NoSpaceError, UsageError
+from sevkit.qemu import overlay
 from sevkit.render import bench_html
 from sevkit.vocabulary import Mode
 
@@ -161,6 +163,51 @@ def test_guests_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch, tmp
         room.check(replace(made, configs=tuple(replace(c, disk_mib=1 << 40) for c in made.configs)))
 
 
+def test_what_guests_write_is_looked_for_where_qemu_keeps_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SEVKIT_CACHE_DIR", str(tmp_path))
+    free = {Path("/dev/shm"): 400 << 20}  # noqa: S108
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free.get(Path(folder), 1 << 50)))
+    made = laid_out("paper", workloads=("imagemagick",), vcpus=(1,), memory_mib=(1024,))
+    room.check(made)
+    monkeypatch.setenv("TMPDIR", "/dev/shm")
+    with pytest.raises(NoSpaceError, match=r"take 500 MiB, 400 MiB are free at /dev/shm"):
+        room.check(made)
+    monkeypatch.setenv("TMPDIR", "/tmp")  # noqa: S108
+    assert overlay.folder() == Path("/var/tmp")  # noqa: S108
+    monkeypatch.delenv("TMPDIR")
+    assert overlay.folder() == Path("/var/tmp")  # noqa: S108
+
+
+def test_each_sample_takes_new_space_up_to_the_size_of_the_disk() -> None:
+    def written(**changes: object) -> int:
+        made = laid_out("paper", **changes)
+        return room.written_mib(made, made.configs[0])
+
+    one = written(workloads=("imagemagick",))
+    assert one > 0
+    assert written(workloads=("imagemagick",), iterations=3) == 3 * one
+    assert written(iterations=1000) == 40 << 10
+    files = ("lz4-compress",)
+    assert written(workloads=files, memory_mib=(1100,)) == written(workloads=files, memory_mib=(17600,)) / 16
+    assert written(workloads=files, emulated=True) == 0  # 32 MiB under TCG
+    assert written(workloads=("memcpy",)) == 0
+
+
+def test_a_sample_that_fills_the_root_disk_is_refused() -> None:
+    wanted = {"workloads": ("lz4-decompress",), "image": "bench"}
+    with pytest.raises(NoSpaceError, match=r"lz4-decompress writes .* the disk of the image bench has") as caught:
+        room._check_root(laid_out("quick", **wanted), laid_out("quick", **wanted, memory_mib=(8192,)).configs[0])
+    fits = re.search(r"memory_mib=(\d+)", str(caught.value.hint))
+    assert fits is not None
+    made = laid_out("quick", **wanted, memory_mib=(int(fits[1]),))
+    assert int(fits[1]) >= 2048
+    room._check_root(made, made.configs[0])
+    for name in suite.profiles():
+        made = laid_out(name)
+        for config in made.configs:
+            room._check_root(made, config)
+
+
 def test_an_estimate_counts_with_the_jobs_that_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)))
     ours, published = laid_out("paper"), laid_out("paper", as_published=True)
@@ -183,6 +230,16 @@ def test_jobs_that_need_more_memory_than_the_guest_has_are_refused() -> None:
     for made in (laid_out("paper"), laid_out("paper", as_published=True), laid_out("paper-small")):
         for config in made.configs:
             room._check_jobs(config)
+
+
+def test_the_largest_job_counts_once_and_alone_too() -> None:
+    llvm = suite.workloads()["llvm"]
+    assert llvm.largest_job_mib > llvm.job_memory_mib
+    for jobs in (1, 8):
+        wanted = 256 + (jobs - 1) * llvm.job_memory_mib + llvm.largest_job_mib
+        room._check_jobs(laid_out("paper", workloads=("llvm",), vcpus=(jobs,), memory_mib=(wanted,)).configs[0])
+        with pytest.raises(NoSpaceError, match=f"{jobs} jobs takes up to {wanted} MiB"):
+            room._check_jobs(laid_out("paper", workloads=("llvm",), vcpus=(jobs,), memory_mib=(wanted - 1,)).configs[0])
 
 
 def test_small_and_whole_variants_need_two_campaigns() -> None:

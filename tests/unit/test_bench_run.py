@@ -27,7 +27,7 @@ from sevkit.bench.lint.answer import lint
 from sevkit.bench.lint.fio import duration
 from sevkit.bench.records import ClockJump, Discarded, SlotEnd, Stop
 from sevkit.bench.suite import Profile
-from sevkit.errors import GuestError, NoSpaceError, UnsupportedModeError, UsageError
+from sevkit.errors import DeadlineError, GuestError, NoSpaceError, UnsupportedModeError, UsageError
 from sevkit.guest.result import CommandResult
 from sevkit.vocabulary import Mode
 from tests.support.waiting import until
@@ -476,6 +476,19 @@ def test_each_clock_times_a_command_and_keeps_its_status_and_output(name: str) -
     with pytest.raises(GuestError, match="failed with status 3"):
         place.run_timed(shell, clock, setup, replace(good, command="(exit 3)"))
     assert place.command_seconds(shell, clock) >= 0
+
+
+def test_a_limit_that_ends_a_workload_is_told_by_its_name_with_what_raises_it() -> None:
+    def stuck(command: str, timeout: float) -> CommandResult:
+        raise DeadlineError(f"the guest did not finish `{command[:20]}...` within {timeout:g} s")
+
+    workload = suite.Workload("linux", "w", "f", "make", parse="time", timeout=3600)
+    with pytest.raises(DeadlineError) as caught:
+        place.run_timed(stuck, place.CLOCKS["bash"], "export A=1; ", workload)
+    assert caught.value.message == "a sample of linux did not end within 3600 s; --timeout gives it longer"
+    with pytest.raises(DeadlineError) as caught:
+        place.run_untimed(stuck, "export A=1; ", "what comes before linux", "make clean", 30)
+    assert caught.value.message == "what comes before linux did not end within 120 s; --timeout gives it longer"
 
 
 def test_the_cpu_time_of_others_is_that_of_all_without_the_campaign_s(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,13 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sevkit import processes, procfs
-from sevkit.errors import BadInputError, DeadlineError, GuestError, SevkitError, UsageError
+from sevkit.errors import BadInputError, DeadlineError, GuestError, NoSpaceError, SevkitError, UsageError
 from sevkit.guest import cloud, cpio, kernel, secrets
 from sevkit.guest import spec as specs
 from sevkit.guest.channel import AgentChannel, shell_line
 from sevkit.guest.spec import Accel, Firmware, GuestSpec, Storage, StorageKind
 from sevkit.hypervisor import registry
 from sevkit.hypervisor.qemu import snapshot
+from sevkit.hypervisor.qemu.guest import QemuGuest
+from sevkit.qemu import qmp
 from sevkit.vocabulary import Mode
 
 
@@ -140,6 +142,42 @@ def test_a_dead_guest_and_a_slow_one_are_told_apart(tmp_path: Path) -> None:
     server.listen()
     with pytest.raises(DeadlineError, match=r"within 0\.2 s"):
         AgentChannel(tmp_path / "b", lambda: True).run("sleep 9", timeout=0.2)
+
+
+def test_a_long_wait_looks_at_the_guest_and_ends_with_what_it_sees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sevkit.guest.channel._LOOK_EVERY", 0.01)
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(tmp_path / "a"))
+    server.listen()
+    looks = []
+
+    def look() -> None:
+        looks.append(1)
+        if len(looks) == 3:
+            raise NoSpaceError("full")
+
+    with pytest.raises(NoSpaceError, match="full"):
+        AgentChannel(tmp_path / "a", lambda: True, look).run("make", timeout=60)
+    assert len(looks) == 3
+    with pytest.raises(DeadlineError, match=r"within 0\.2 s"):
+        AgentChannel(tmp_path / "a", lambda: True).run("sleep 9", timeout=0.2)
+
+
+@pytest.mark.parametrize(("state", "full"), [("io-error", True), ("running", False), ("paused", False)])
+def test_a_guest_whose_disk_does_not_fit_on_the_host_any_more_is_told(
+    state: str, full: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qmp, "execute", lambda *_, **__: {"status": state})
+    monkeypatch.delenv("TMPDIR", raising=False)
+    guest = QemuGuest(record("g", os.getpid()), GuestSpec(name="g"))
+    if not full:
+        guest._check_disk()
+        return
+    with pytest.raises(NoSpaceError, match="no longer fits") as caught:
+        guest._check_disk()
+    assert "/var/tmp" in str(caught.value.hint)
 
 
 def test_words_are_quoted_and_lines_are_not() -> None:

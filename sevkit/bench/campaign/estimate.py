@@ -15,6 +15,7 @@ _BOOT = {"mini": 5.0}
 _LARGER_BOOT = 10.0
 _LARGER_BOOT_EMULATED = 16.0  # with 2 s of questions to the guest, and its end
 _EMULATED = 7.0  # slowdown factor of the larger image's programs without KVM
+_EMULATED_COMPILER = 14.0  # the same for compilers, by the CPU time of ImageMagick's first 36 files
 _FIO_START = 0.4
 _FIO_START_EMULATED = 0.9
 _FIO_FIRST_EMULATED = 2.0  # the first start of fio in a boot
@@ -102,11 +103,24 @@ def sample_seconds(workload: Workload, plan: Plan, config: Config) -> float:
         return workload.emulated
     one = workload.seconds or (workload.mock_value if workload.parse == "time" else _OTHERS)
     one *= workload.jobs / min(config.vcpus, len(os.sched_getaffinity(0)), jobs(workload, config))
-    if workload.memory_mib:
-        one *= min(1.0, config.memory_mib / workload.memory_mib)
+    one *= memory_share(workload, config)
     # Without KVM everything takes longer, except for workloads that do less there.
-    same = workload.image == "mini" or "SCALE" in workload.command + workload.prepare
-    return one * _EMULATED if plan.emulated and not same else one
+    same = workload.image == "mini" or does_less(workload)
+    return one if same or not plan.emulated else one * _slowdown(workload)
+
+
+def _slowdown(workload: Workload) -> float:
+    return _EMULATED_COMPILER if workload.family == "compilation" else _EMULATED
+
+
+def does_less(workload: Workload) -> bool:
+    """Whether a workload does less without KVM."""
+    return "SCALE" in workload.command + workload.prepare
+
+
+def memory_share(workload: Workload, config: Config) -> float:
+    """The part of a workload's most work that it does with this guest's memory."""
+    return min(1.0, config.memory_mib / workload.memory_mib) if workload.memory_mib else 1.0
 
 
 def jobs(workload: Workload, config: Config) -> int:

@@ -13,7 +13,7 @@ from sevkit.bench.imports import parse
 from sevkit.bench.imports.parse import Measured
 from sevkit.bench.model import Boot, SlotId
 from sevkit.bench.suite import Workload
-from sevkit.errors import BadInputError, GuestError, SevkitError
+from sevkit.errors import BadInputError, DeadlineError, GuestError, SevkitError
 from sevkit.guest.result import CommandResult
 from sevkit.vocabulary import Mode
 
@@ -184,7 +184,7 @@ def command_seconds(shell: Shell, clock: Clock) -> float:
 
 def run_untimed(shell: Shell, setup: str, what: str, command: str, timeout: float = 0.0) -> None:
     """Run a command that prepares something, two minutes at least; raises GuestError with its output if it fails."""
-    result = shell(setup + command, max(timeout, _UNTIMED))
+    result = _ended(shell, setup + command, max(timeout, _UNTIMED), what)
     if result.status != 0:
         raise GuestError(f"{what} failed with status {result.status}", detail=_words(result))
 
@@ -203,7 +203,7 @@ def run_timed(shell: Shell, clock: Clock, setup: str, workload: Workload) -> Mea
     """
     script = f"{setup}{clock.stamp}; (\n{workload.command}\n); status=$?; {clock.stamp}; exit $status"
     started = time.monotonic()
-    result = shell(clock.script(script), workload.timeout)
+    result = _ended(shell, clock.script(script), workload.timeout, f"a sample of {workload.name}")
     host_seconds = time.monotonic() - started
     if result.status != 0:
         raise GuestError(f"{workload.name} failed with status {result.status}", detail=_words(result))
@@ -215,6 +215,15 @@ def run_timed(shell: Shell, clock: Clock, setup: str, workload: Workload) -> Mea
         )
     values = parse.read(workload, result.stdout, seconds)
     return Measured(tuple(values), seconds, result.stdout, host_seconds)
+
+
+def _ended(shell: Shell, command: str, timeout: float, what: str) -> CommandResult:
+    """Run a command; a limit that ends it is told with the workload's name, not with shell words."""
+    try:
+        return shell(command, timeout)
+    except DeadlineError as error:
+        told = f"{what} did not end within {timeout:g} s; --timeout gives it longer"
+        raise DeadlineError(told, detail=error.detail) from error
 
 
 def _between(errors: str, name: str) -> float:

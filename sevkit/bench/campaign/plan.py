@@ -22,7 +22,8 @@ from sevkit.vocabulary import Mode
 _IMAGES = ("mini", "bench", "study", "study-small")  # the last two have all of bench
 # Of a workload: what only describes it, or estimates its duration.
 _ESTIMATES = frozenset(
-    {"title", "seconds", "emulated", "emulated_once", "jobs", "job_memory_mib", "memory_mib", "differs"}
+    {"title", "seconds", "emulated", "emulated_once", "jobs", "job_memory_mib", "largest_job_mib"}
+    | {"memory_mib", "written_mib", "differs"}
 )
 SWEEPS = ("vcpus", "memory_mib", "storage", "cache", "guests")
 

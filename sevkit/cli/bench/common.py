@@ -52,6 +52,7 @@ def campaign_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--boots", type=click.IntRange(1, 1000), help="Least number of boots of each arm."),
         click.option("--most-boots", type=click.IntRange(1, 1000), help="Most boots of each arm."),
         click.option("--iterations", type=click.IntRange(1, 10000), help="Samples of a workload in each boot."),
+        click.option("--control/--no-control", default=None, help="Measure the baseline twice, as A/A control."),
         click.option("--seconds", type=click.FloatRange(0.1), help="Length of a fio run."),
         click.option(
             "--timeout",

@@ -86,6 +86,7 @@ def _plan(prepared: Any) -> ReproducePlan:
     from sevkit.bench import reproduce
     from sevkit.bench.campaign import room
     from sevkit.guest import sources
+    from sevkit.qemu import overlay
 
     images = room.to_build(prepared.plan)
     fetched = sources.missing() if any(name.startswith("study") for name in images) else []
@@ -94,6 +95,8 @@ def _plan(prepared: Any) -> ReproducePlan:
         "to_fetch": [{"file": s.file, "sha256": s.sha256, "size": s.size} for s in fetched],
         "to_build": images,
         "builds": [_build(name) for name in images],
+        "written_mib": max(config.guests * room.written_mib(prepared.plan, config) for config in prepared.plan.configs),
+        "written_to": str(overlay.folder()),
         "notes": reproduce.notes(prepared.plan),
     }
 
@@ -124,6 +127,9 @@ def _print_plan(data: ReproducePlan) -> Iterator[str]:
             f"built, {_gb(build['kept_mib'])} afterwards, in {cache_path()}"
         )
     yield from run.print_plan(data)
+    if data["written_mib"]:
+        written = _gb(data["written_mib"])
+        yield f"  a boot writes up to {written} to its root disk, kept in {data['written_to']} until it ends"
     yield from _notes(data["notes"])
 
 

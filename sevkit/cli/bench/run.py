@@ -32,7 +32,6 @@ _MOST_BLOCKS = 12
 @click.option("--suite", "suite_file", type=FILE, help="A TOML file with workloads of your own.")
 @click.option("--warmups", type=click.IntRange(0, 100), help="Warm-ups of a workload in each boot.")
 @click.option("--target", type=click.FloatRange(0.0001, 1), help="Stop when each interval is this narrow (0.02 = 2 %).")
-@click.option("--control/--no-control", default=None, help="Measure the baseline twice, as A/A control.")
 @click.option("--sweep", multiple=True, help="vcpus=1,2,4, memory_mib=…, storage=…, cache=…, guests=…; repeatable.")
 @click.option("--factor", "factors", multiple=True, help="Switch one thing of the reference guest; repeatable.")
 @click.option("--as-published", is_flag=True, help="Keep the study's mistakes, to compare with its numbers.")
@@ -127,7 +126,7 @@ def wish_from(options: dict[str, Any]) -> Any:
 def _only_as_published(options: dict[str, Any]) -> None:
     """Refuse options that `--as-published` would not honour: the study's settings are what it keeps."""
     names = ("boots", "most_boots", "iterations", "warmups", "control")
-    given = [f"--{name.replace('_', '-')}" for name in names if options[name] is not None]
+    given = [f"--{name.replace('_', '-')}" for name in names if options[name] not in (None, False)]
     given += ["--sweep cache"] if any(sweep.startswith("cache=") for sweep in options["sweep"]) else []
     if given:
         raise UsageError(

@@ -1,6 +1,7 @@
 """A guest in QEMU: communicate with it and with its VMM, and stop it."""
 
 import shlex
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sevkit import processes
-from sevkit.errors import DeadlineError, GuestError, HypervisorError, SevkitError
+from sevkit.errors import DeadlineError, GuestError, HypervisorError, NoSpaceError, SevkitError
 from sevkit.guest import diagnosis, kernel, secrets
 from sevkit.guest.channel import AgentChannel, SshChannel
 from sevkit.guest.result import CommandResult
@@ -19,7 +20,7 @@ from sevkit.hypervisor.protocols import RamBlock
 from sevkit.memory.guest_ram.qemu_layout import guest_map
 from sevkit.qemu import argv as argv_builder
 from sevkit.qemu import capabilities as capabilities_of
-from sevkit.qemu import qmp
+from sevkit.qemu import overlay, qmp
 from sevkit.vocabulary import Mode, Provenance
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class QemuGuest:
         self._spec = spec
         self._children = children  # QEMU first; none when another process has started the guest
         self._folder = registry.folder(record.name)
-        self._agent = AgentChannel(self._folder / "agent", self.alive)
+        self._agent = AgentChannel(self._folder / "agent", self.alive, self._check_disk)
         self._ssh = SshChannel(self._folder, lambda: qmp.forwarded_port(self._folder / "qmp"), self._agent)
 
     name = property(lambda self: self._record.name)
@@ -78,11 +79,25 @@ class QemuGuest:
 
     def suspended(self) -> bool:
         """Whether QEMU holds the guest; False too if QEMU does not say so within a moment."""
+        return self._state() == "paused"
+
+    def _state(self) -> str:
+        """The guest's state as QEMU names it; empty if QEMU does not say so within a moment."""
         try:
-            status = qmp.execute(self._folder / "qmp", "query-status", timeout=_MOMENT)
+            return str(qmp.execute(self._folder / "qmp", "query-status", timeout=_MOMENT)["status"])
         except SevkitError:
-            return False
-        return bool(status["status"] == "paused")
+            return ""
+
+    def _check_disk(self) -> None:
+        """Raise NoSpaceError if QEMU holds the guest because it cannot write the guest's disk (werror=enospc)."""
+        if self._state() != "io-error":
+            return
+        folder = overlay.folder()
+        raise NoSpaceError(
+            f"QEMU holds the guest {self.name}: what it writes to its disk no longer fits on the host",
+            hint=f"writes to a root disk go to {folder}, where {shutil.disk_usage(folder).free >> 20} MiB are free; "
+            f"TMPDIR names another folder; with more space, `sevkit guest resume {self.name}` goes on",
+        )
 
     def plant(self, nonce: bytes) -> None:
         """Plant the secrets; a marker passes through the guest's shared buffers before that, and one after it."""
