@@ -19,7 +19,15 @@ _TELLING_DIGITS = 8
 
 def figures(samples: Sequence[Sample]) -> frozenset[tuple[object, ...]]:
     """What a file or boot measured, without what people call it: names and modes can be changed."""
-    return frozenset((s.metric.name, s.metric.unit, s.value, s.time, s.iteration) for s in samples)
+    return frozenset((s.metric.name, s.metric.unit, s.value, s.time) for s in samples)
+
+
+def by_boot(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
+    """The samples of each boot or run, by its identity."""
+    found: dict[str, list[Sample]] = {}
+    for sample in samples:
+        found.setdefault(sample.at.identity, []).append(sample)
+    return found
 
 
 def unique(samples: Sequence[Sample]) -> bool:
@@ -97,7 +105,4 @@ def _prints(samples: Sequence[Sample]) -> set[tuple[object, ...]]:
 
 def _whole(samples: Sequence[Sample]) -> set[frozenset[tuple[object, ...]]]:
     """The figures of each boot or file that no other can have given."""
-    boots: dict[str, list[Sample]] = {}
-    for sample in samples:
-        boots.setdefault(sample.at.identity, []).append(sample)
-    return {figures(found) for found in boots.values() if unique(found)}
+    return {figures(found) for found in by_boot(samples).values() if unique(found)}

@@ -224,6 +224,11 @@ def test_a_cost_that_grows_along_a_sweep(swept: list[Sample]) -> None:
     assert trend.found.ratio == pytest.approx(1.05, rel=0.01)
 
 
+def test_the_second_half_of_a_control_has_no_curve(swept: list[Sample]) -> None:
+    found = sweeps.curves(swept, Rules(baseline=Mode.SEV))
+    assert len(found) == len({c.series for c in found})
+
+
 def test_what_was_not_swept_has_no_curves(samples: list[Sample]) -> None:
     with pytest.raises(BadInputError, match="two values"):
         sweeps.curves(arms_of([s for s in samples if not s.conditions]), Rules())

@@ -165,6 +165,18 @@ def test_means_in_hyperfines_table_add_nothing_to_its_runs(tmp_path: Path) -> No
     assert found.skipped == [("h.csv", "2 values are already there from the raw files")]
 
 
+def test_a_run_that_was_appended_again_counts_once(tmp_path: Path) -> None:
+    document = json.loads((FIO / "iops_mixread-nvme-sev.json").read_text())
+    one, two, three = (json.dumps(document | {"timestamp": t, "timestamp_ms": 1000 * t}) for t in (1e9, 2e9, 3e9))
+    (tmp_path / "iops-sev-boot1.json").write_text(one)
+    (tmp_path / "iops-sev-boot2.json").write_text(one + two)
+    (tmp_path / "iops-sev-boot3.json").write_text(two + two + three)
+    found = imports.read_folder(tmp_path, imports.Given())
+    assert found.files == ["iops-sev-boot1.json", "iops-sev-boot3.json"]
+    assert "a copy of iops-sev-boot1.json" in dict(found.skipped)["iops-sev-boot2.json"]
+    assert len({s.at.identity for s in found.samples}) == 3
+
+
 def test_boots_can_be_named() -> None:
     assert names.from_name("bw_read-nvme-sev-boot3-2").boot == 3
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sevkit.bench import results, store
+from sevkit.bench.analysis.compare import arms_of
 from sevkit.bench.analysis.comparison import Rules, Ruling
 from sevkit.bench.imports import files, write
 from sevkit.bench.records import Discarded, Failure, SlotEnd
@@ -74,7 +75,7 @@ def test_tables_and_figures_that_stand_alone_say_their_provenance(tmp_path: Path
 def test_whatever_the_values_there_is_a_figure(tmp_path: Path, values: tuple[float, ...]) -> None:
     samples = results.read(campaign(tmp_path / "r", 3)).samples[: len(values)]
     changed = [replace(sample, value=value) for sample, value in zip(samples, values, strict=True)]
-    for figure in figures(changed):
+    for figure in figures(arms_of(changed)):
         svg = bench_svg.chart(figure)
         assert "nan" not in svg
         assert not math.isnan(max(bar.value for group in figure.groups for bar in group.bars))

@@ -312,6 +312,22 @@ def test_hosts_that_measured_in_other_configurations_are_not_summarised(tmp_path
         assert f"{key} differs between hosts (large and small)" in row["left_out"]["a"]
 
 
+def test_the_values_of_a_row_are_those_of_its_ratio(tmp_path: Path) -> None:
+    path = campaign(tmp_path / "r", 6, noise=0.5, skip=lambda workload, arm, boot: arm == "sev" and boot in (1, 4))
+    for row in rows(path).values():
+        found = row.as_dict()
+        assert found["boots"] == [6, 4]
+        assert found["value"] is not None
+        assert found["baseline_value"] is not None
+        assert found["ratio"] == pytest.approx(found["value"] / found["baseline_value"])
+
+
+def test_the_second_half_of_a_control_is_no_mode_of_its_own(tmp_path: Path) -> None:
+    samples = results.read(campaign(tmp_path / "r")).samples
+    found = compare(samples, Rules(baseline=Mode.SEV))
+    assert [c.other.name for c in found] == ["nosev"] * len({s.workload for s in samples})
+
+
 def test_a_host_whose_control_failed_is_left_out_of_a_summary(tmp_path: Path) -> None:
     def host(name: str, noise: float = 0.005) -> list[Comparison]:
         path = campaign(tmp_path / name, noise=noise, of=lambda arm, boot: {**FACTS, "host": name})

@@ -337,6 +337,13 @@ def test_short_figures_may_be_alike_by_chance(tmp_path: Path) -> None:
     assert len(read_folder(tmp_path, Given()).files) == 3
 
 
+def test_one_figure_alone_may_be_alike_by_chance_in_a_long_text(tmp_path: Path) -> None:
+    for boot in range(3):
+        text = f"sysbench 1.0.20\n{'x' * 300}\n events per second: 1234.56\n min: 0.{boot}\n"
+        (tmp_path / f"w-nosev-boot{boot}.txt").write_text(text)
+    assert len(read_folder(tmp_path, Given()).files) == 3
+
+
 def test_one_run_in_two_results_under_two_modes_is_refused() -> None:
     def imported(mode: Mode, *values: float) -> list[Sample]:
         at = Boot("w.json", Provenance.HARDWARE)

@@ -29,10 +29,15 @@ def compared(table: Table, rules: Rules) -> list[Comparison]:
         base = arms.get(str(rules.baseline))
         if base is None:
             continue
-        others = [arm for name, arm in arms.items() if name != base.name]
+        # The second half of a control belongs to its own mode, which need not be the baseline.
+        others = [arm for name, arm in arms.items() if name != base.name and _may_follow(base, arm)]
         with np.errstate(over="ignore", invalid="ignore"):  # of values at the edge of a double, which are refused
             found += [_pair(series, base, other, rules) for other in others]
     return verdicts.decide(found, rules)
+
+
+def _may_follow(base: Arm, arm: Arm) -> bool:
+    return arm.mode is base.mode or not arm.name.endswith(AGAIN)
 
 
 def arms_of(samples: Iterable[Sample], *, all_metrics: bool = False) -> Table:

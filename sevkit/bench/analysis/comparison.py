@@ -204,8 +204,8 @@ class Comparison:
             "conditions": dict(self.series.conditions),
             "family": self.family or None,
             "provenance": sorted({str(at.provenance) for at in (*self.base.boots, *self.other.boots)}),
-            "baseline_value": _geometric(self.base),
-            "value": _geometric(self.other),
+            "baseline_value": _geometric(self.base, self.other),
+            "value": _geometric(self.other, self.base),
             "boots": [len(np.unique(self.base.labels)), len(np.unique(self.other.labels))],
             "samples": [len(self.base.samples), len(self.other.samples)],
             "p_value": None if found is None else found.p_value,
@@ -244,6 +244,12 @@ def _continued(samples: Sequence[Sample]) -> int:
     return looks
 
 
-def _geometric(arm: Arm) -> float | None:
+def _geometric(arm: Arm, other: Arm) -> float | None:
+    """The geometric mean of an arm, over the blocks that the other one has too: the values belong to their ratio."""
     values = arm.values
-    return float(np.exp(arm.logs.mean())) if len(values) and (values > 0).all() else None
+    if not len(values) or (values <= 0).any():
+        return None
+    own, theirs = arm.blocks(), other.blocks()
+    if own is None or theirs is None or not own.keys() & theirs.keys():
+        return float(np.exp(arm.logs.mean()))
+    return float(np.exp(np.mean([own[block] for block in sorted(own.keys() & theirs.keys())])))

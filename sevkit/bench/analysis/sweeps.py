@@ -98,7 +98,7 @@ def _curves(
 ) -> Iterator[tuple[Curve, list[Comparison]]]:
     names = sorted(levels, key=float) if _are_numbers(axis, levels) else sorted(levels)
     base, again = str(rules.baseline), f"{rules.baseline}{AGAIN}"
-    modes = [name for name in levels[names[0]] if name not in (base, again)]
+    modes = [name for name in levels[names[0]] if name != base and not name.endswith(AGAIN)]
     for mode in modes:
         at = [(name, levels[name]) for name in names if mode in levels[name]]
         if len(at) < 2:

@@ -1,5 +1,6 @@
 """Read JSON as programs write it to files: with messages around it, several documents in a row, nan and inf."""
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +31,10 @@ def read_text(path: Path) -> str:
     return textfile.text(data, name, LARGEST_FILE)
 
 
-def is_long(path: Path) -> bool:
-    """Whether a file is too long for two runs to have written the same."""
-    return len(read_text(path)) >= _TELLING
+def digest(path: Path) -> str:
+    """Tells copies of a file, however they are indented; empty for one so short that two runs may have written it."""
+    text = "".join(read_text(path).split())
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest() if len(text) >= _TELLING else ""
 
 
 def read(path: Path) -> Documents:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePath
 
-from sevkit.bench import names
+from sevkit.bench import names, twins
 from sevkit.bench.analysis import tables
 from sevkit.bench.imports import documents, fio, fio_text, json_results, terse, text_results, unsure
 from sevkit.bench.imports.given import Given, Reading, own_name, settle
@@ -175,12 +175,18 @@ def _in_order(samples: list[Sample]) -> list[Sample]:
 
 
 def _from_runs(runs: Sequence[fio.FioRun], name: PurePath, given: Given) -> list[Sample]:
-    """Several runs in one file are repetitions, each with an identity of its own."""
+    """Several runs in one file are repetitions, each with an identity of its own; one that stands twice counts once."""
     if len(runs) == 1:
         return _from_fio(runs[0], name, given)
-    found = []
+    found: list[Sample] = []
+    seen = set()
     for number, run in enumerate(runs, 1):
-        for sample in _from_fio(run, name, given):
+        samples = _from_fio(run, name, given)
+        figures = twins.figures(samples)
+        if figures in seen and twins.unique(samples):
+            continue
+        seen.add(figures)
+        for sample in samples:
             at = sample.at and replace(sample.at, identity=f"{sample.at.identity} run {number}")
             found.append(replace(sample, at=at, iteration=number - 1))
     return found

@@ -31,24 +31,30 @@ def borrowed_modes(readings: Mapping[str, Reading], given: Given) -> list[tuple[
 
 def copies(readings: Mapping[str, Reading], folder: Path) -> list[tuple[str, str]]:
     """Files that hold the run of another one. Under two modes neither is believed: which one ran, they do not say."""
-    known: dict[object, list[str]] = {}
-    for name, reading in readings.items():
-        if not reading.derived:
-            known.setdefault(_print(folder / name, reading.samples), []).append(name)
-    found = []
-    for key, alike in known.items():
-        if key is None or len(alike) == 1:
-            continue
-        modes = {sample.mode for name in alike for sample in readings[name].samples}
-        if all({sample.mode for sample in readings[name].samples} == modes for name in alike):
-            found += [(name, f"a copy of {alike[0]}: one run is no repetition of itself") for name in alike[1:]]
-            continue
-        for name in alike:
-            other = next(each for each in alike if each != name)
+    prints = {name: _prints(folder / name, r.samples) for name, r in readings.items() if not r.derived}
+    modes = {name: {sample.mode for sample in readings[name].samples} for name in prints}
+    holders: dict[object, list[str]] = {}
+    for name, keys in prints.items():
+        for key in keys:
+            holders.setdefault(key, []).append(name)
+    found: list[tuple[str, str]] = []
+    kept: dict[object, str] = {}
+    for name, keys in prints.items():
+        other = min((each for key in keys for each in holders[key] if modes[each] != modes[name]), default=None)
+        if other is not None:
             found.append((name, f"the same run as {other}, which is called another mode: neither is believed"))
+        elif first := min((kept[key] for key in keys if key in kept), default=None):
+            found.append((name, f"a copy of {first}: one run is no repetition of itself"))
+        else:
+            kept |= dict.fromkeys(keys, name)
     return found
 
 
-def _print(path: Path, samples: Sequence[Sample]) -> object:
-    """What tells a run from all others; None where two runs may have given the same."""
-    return twins.figures(samples) if twins.unique(samples) or documents.is_long(path) else None
+def _prints(path: Path, samples: Sequence[Sample]) -> set[object]:
+    """What tells the runs of a file from all others: the figures, or all of the text where those may be chance."""
+    found: set[object] = set()
+    for run in twins.by_boot(samples).values():
+        text = "" if twins.unique(run) else documents.digest(path)
+        if text or twins.unique(run):
+            found.add((twins.figures(run), text))
+    return found
