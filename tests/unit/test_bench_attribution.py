@@ -225,7 +225,7 @@ def test_a_cost_that_grows_along_a_sweep(swept: list[Sample]) -> None:
 
 
 def test_the_second_half_of_a_control_has_no_curve(swept: list[Sample]) -> None:
-    found = sweeps.curves(swept, Rules(baseline=Mode.SEV))
+    found = sweeps.curves(arms_of(swept), Rules(baseline=Mode.SEV))
     assert len(found) == len({c.series for c in found})
 
 
