@@ -80,7 +80,8 @@ class AgentChannel:
                 stream.sendall(request)
                 return _Answer(stream, deadline, self._look).read(ident)
         except (TimeoutError, BlockingIOError) as error:  # EAGAIN: another command has the port, and one waits already
-            what = line if len(line) < 60 else line[:57] + "..."
+            what = " ".join(line.split())
+            what = what if len(what) < 60 else what[:57] + "..."
             raise DeadlineError(f"the guest did not finish `{what}` within {timeout:g} s") from error
         except OSError as error:
             if not self._alive():

@@ -3,12 +3,15 @@
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from sevkit.cli.guest.launch import launch
 from sevkit.hypervisor import registry
+from sevkit.hypervisor.mock.hypervisor import MockGuest
 from sevkit.hypervisor.protocols import Availability
 from sevkit.hypervisor.qemu import emulated
 from sevkit.hypervisor.qemu.hypervisor import QemuHypervisor
@@ -82,6 +85,32 @@ def test_a_guest_whose_pid_is_of_another_namespace_is_kept(sevkit: Run, mock_gue
     registry.folder("m").chmod(0o770)
     assert "not listed: m: " in sevkit("guest", "list")[1]
     registry.folder("m").chmod(0o700)
+
+
+def test_an_interrupted_exec_does_not_say_that_the_command_ended(
+    sevkit: Run, mock_guest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MockGuest, "run", interrupted)
+    status, _, err = sevkit("guest", "exec", "m", "--", "sleep", "100")
+    assert status == 130
+    assert "the command goes on in m" in err
+
+
+def test_following_a_log_ends_with_its_reader(mock_guest: str) -> None:
+    """A quiet console writes nothing, so that no broken pipe would tell."""
+    reader, writer = os.pipe()
+    command = [sys.executable, "-m", "sevkit", "guest", "log", "-f", "m"]
+    with subprocess.Popen(command, stdout=writer) as follower:
+        os.close(writer)
+        assert os.read(reader, 1 << 16)
+        os.close(reader)
+        try:
+            assert follower.wait(60) == 0
+        finally:
+            follower.kill()
 
 
 @pytest.mark.parametrize("mode", ["nosev", "sev", "sev-es", "sev-snp"])

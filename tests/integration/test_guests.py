@@ -41,6 +41,18 @@ def test_the_channels(guest: QemuGuest, tmp_path: Path) -> None:
     assert (private.status, private.stdout) == (5, b"by ssh\0")
 
 
+def test_what_a_command_leaves_running_does_not_write_into_later_answers(guest: QemuGuest) -> None:
+    guest.run("while :; do echo noise; echo noise >&2; done & echo $! >/tmp/noise")
+    for _ in range(3):
+        done = guest.run("echo out; echo err >&2")
+        assert (done.status, done.stdout, done.stderr) == (0, b"out\n", b"err\n")
+    guest.run("kill $(cat /tmp/noise)")
+    with pytest.raises(DeadlineError):
+        guest.run("sh -c 'sleep 987 & yes'", timeout=1)
+    assert guest.run("echo out").stdout == b"out\n"
+    assert guest.run("pidof yes; pgrep -f 'sleep [9]87'").stdout == b""
+
+
 def test_testinfra_asserts_on_a_guest(guest: QemuGuest) -> None:
     host = testinfra.get_host(f"sevkit://{guest.name}")
     assert host.file("/proc/cpuinfo").contains("processor")

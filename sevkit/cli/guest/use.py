@@ -11,7 +11,7 @@ import click
 
 from sevkit.cli.guest.command_words import PassesOn
 from sevkit.cli.guest.shell import become_ssh
-from sevkit.cli.output import json_wanted, pass_on, reporting
+from sevkit.cli.output import interrupted, json_wanted, lose_stdout, pass_on, reporting
 from sevkit.cli.sizes import SECONDS
 from sevkit.errors import UsageError
 from sevkit.guest.copy import copy_in, copy_out
@@ -43,7 +43,10 @@ def execute(
             raise UsageError("--tty does not go with --json", hint="leave one of them out")
         become_ssh(name, words, terminal=True)
     stdin = sys.stdin.buffer.read() if interactive else b""
-    done = _guest(name).run(list(words), stdin=stdin, timeout=timeout, private=private)
+    try:
+        done = _guest(name).run(list(words), stdin=stdin, timeout=timeout, private=private)
+    except KeyboardInterrupt:
+        raise interrupted(f"the command goes on in {name}: others wait until it ends, or its --timeout does") from None
     if not json_wanted():
         return pass_on(done.stdout, done.stderr, done.status)
     data: Executed = {
@@ -94,9 +97,19 @@ def log(name: str, follow: bool) -> Result[GuestLog] | None:
         text = guest.console()
         click.echo(text[shown:], nl=False)
         shown = len(text)
-        if not follow or not guest.alive():
+        if not follow or not guest.alive() or _nobody_reads():
             return None
         time.sleep(0.2)
+
+
+def _nobody_reads() -> bool:
+    """Whether the reader of standard output has gone (`| grep -m1 login:`); a quiet console would never tell."""
+    watched = io_select.poll()
+    watched.register(sys.stdout.fileno(), 0)
+    gone = any(event & io_select.POLLERR for _, event in watched.poll(0))
+    if gone:
+        lose_stdout()
+    return gone
 
 
 @click.command()
