@@ -9,7 +9,7 @@ from sevkit.bench.analysis import checks, load
 from sevkit.bench.analysis.compare import arms_of, compared
 from sevkit.bench.analysis.comparison import FEWEST_BOOTS, Arm, Comparison, Rules, Ruling, Table
 from sevkit.bench.factors import CONDITION
-from sevkit.bench.lint.rules import Finding, Report, Severity
+from sevkit.bench.lint.rules import REPEAT, Finding, Report, Severity
 from sevkit.bench.model import Sample, SlotId
 from sevkit.bench.records import ClockJump, Discarded, Failure, StoppingRule
 
@@ -121,12 +121,14 @@ def _boots(arms: Iterable[Arm]) -> dict[str, int]:
 def _series(title: str, arms: list[Arm], *, imported: bool) -> Iterator[Finding]:
     boots = _boots(arms)
     fewest = min(boots.values())
+    again = REPEAT if imported else "--boots 5"
     if fewest == 1:
         rule = "single-repetition" if imported else "few-boots"
-        yield Finding(rule, Severity.ERROR, title, "one run: no interval can be given", "--boots 5", boots)
+        message = f"one {'run' if imported else 'boot'}: no interval can be given"
+        yield Finding(rule, Severity.ERROR, title, message, again, boots)
     elif fewest < FEWEST_BOOTS:
         message = f"{fewest} boots in one mode, a verdict needs {FEWEST_BOOTS}"
-        yield Finding("few-boots", Severity.WARNING, title, message, "--boots 5", boots)
+        yield Finding("few-boots", Severity.WARNING, title, message, again, boots)
     for other in arms[1:]:
         for text in checks.confounds(arms[0], other):
             if text.startswith(checks.HOST_BUSY):
