@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sevkit.bench import store
-from sevkit.bench.analysis import checks
+from sevkit.bench.analysis import load
 from sevkit.bench.analysis.compare import compare
 from sevkit.bench.analysis.comparison import Ruling
 from sevkit.bench.campaign import directory as campaign
@@ -88,7 +88,7 @@ def busy_host() -> Iterator[None]:
     loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3 * cpus)]
     try:
         deadline = time.monotonic() + 180
-        while os.getloadavg()[0] < 1 + 2 * checks.BUSY * cpus:
+        while os.getloadavg()[0] < 1 + 2 * load.BUSY * cpus:
             assert time.monotonic() < deadline, "the load average does not rise"
             time.sleep(1)
         yield
@@ -108,7 +108,7 @@ def test_on_a_busy_host_the_same_mode_measured_twice_gets_no_verdict_and_the_loa
     for control in compare(outcome.samples):
         assert control.outcome is Ruling.REFUSED, control.series
         assert "the host was busy: others' load of" in control.reason
-    assert all(checks.load_of(boot) > checks.BUSY for boot in store.load(tmp_path / "r").boots.values())
+    assert all(load.of_boot(boot) > load.BUSY for boot in store.load(tmp_path / "r").boots.values())
     told = [finding.message for finding in lint(tmp_path / "r").findings if finding.rule == "busy-host"]
     assert len(told) == 1
     assert "in 2 of 2 boots" in told[0]

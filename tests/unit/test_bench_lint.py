@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from sevkit.bench.imports import files, write
 from sevkit.bench.lint import fio as lint_fio
 from sevkit.bench.lint.answer import lint
 from sevkit.bench.lint.rules import RULES, Report, Severity
@@ -181,3 +182,18 @@ def test_every_rule_has_its_line_in_the_documentation() -> None:
     text = (Path(__file__).parent.parent.parent / "docs/bench.md").read_text()
     for rule, about in RULES.items():
         assert f"| `{rule}` | {about} |" in text
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("nosev", "sev, sev-es, sev-snp"), ("sev", "the baseline (nosev)")])
+def test_what_is_missing_is_named_and_not_what_is_there(tmp_path: Path, mode: str, expected: str) -> None:
+    shutil.copy(FIO / "al_read-scsi-sev.json", tmp_path / f"al_read-scsi-{mode}.json")
+    (found,) = [finding for finding in lint(tmp_path).findings if finding.rule == "missing-arm"]
+    assert f"measured in mode {mode} only" in found.message
+    assert expected in found.fix
+
+
+def test_imported_results_are_not_told_to_give_an_option_of_run(tmp_path: Path) -> None:
+    shutil.copy(FIO / "al_read-scsi-sev.json", tmp_path)
+    write.imported(tmp_path / "r", files.read_folder(tmp_path, files.Given()), folder=tmp_path, given=files.Given())
+    (found,) = [finding for finding in lint(tmp_path / "r").findings if finding.rule == "single-repetition"]
+    assert "--boots" not in found.fix

@@ -495,7 +495,7 @@ def test_the_cpu_time_of_others_is_that_of_all_without_the_campaign_s(monkeypatc
     readings = iter([(0.0, 100.0, 10.0), (10.0, 115.0, 20.0), (20.0, 130.0, 36.0), (20.0, 130.0, 36.0)])
     monkeypatch.setattr(environment.Others, "_read", staticmethod(lambda: next(readings)))
     others = environment.Others()
-    assert [others.cpus() for _ in range(3)] == [0.5, 0.0, 0.0]
+    assert [others.cpus() for _ in range(3)] == [0.5, 0.0, None]
 
 
 def test_the_cpu_time_of_a_child_is_the_campaign_s_own_while_it_runs_and_after() -> None:

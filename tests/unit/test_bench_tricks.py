@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sevkit.bench import facts, store, twins
-from sevkit.bench.analysis import checks
+from sevkit.bench.analysis import checks, load
 from sevkit.bench.analysis.compare import compare
 from sevkit.bench.analysis.comparison import Comparison, Rules, Ruling
 from sevkit.bench.imports import write
@@ -175,13 +175,13 @@ def test_the_cpus_of_others_count_and_not_the_load_that_a_campaign_makes_itself(
 @pytest.mark.parametrize("others", ["much", [], float("nan"), -3, {"a": 1}])
 def test_a_figure_of_others_that_makes_no_sense_is_read_without_a_fall(others: Any) -> None:
     at = Boot("x", Provenance.HARDWARE, environment={"other CPUs": others, "CPUs": 2})
-    assert not checks.busy([at])
+    assert not checks.told_busy([load.of_boot(at)])
 
 
-@pytest.mark.parametrize("load", ["much", [], [None], {"a": 1}, [1e400]])
-def test_a_load_that_makes_no_sense_is_read_without_a_fall(load: Any) -> None:
-    at = Boot("x", Provenance.HARDWARE, environment={"load": load, "CPUs": 2})
-    assert checks.load_of(at) >= 0
+@pytest.mark.parametrize("average", ["much", [], [None], {"a": 1}, [1e400]])
+def test_a_load_that_makes_no_sense_is_read_without_a_fall(average: Any) -> None:
+    at = Boot("x", Provenance.HARDWARE, environment={"load": average, "CPUs": 2})
+    assert load.of_boot(at) >= 0
 
 
 def controlled(difference: float, ratio: float) -> list[Comparison]:

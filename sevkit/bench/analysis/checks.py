@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import numpy as np
 
 from sevkit.bench import facts
-from sevkit.bench.analysis import stats
+from sevkit.bench.analysis import load, stats
 from sevkit.bench.analysis.comparison import Arm
 from sevkit.bench.model import Boot, Sample, SlotId
 from sevkit.vocabulary import Provenance
 
-BUSY = 0.5  # load of other programs per CPU of the host, above which numbers are about the neighbours
+HOST_BUSY = "the host was busy"
 
 _APART = np.log(1e100)
 # What the user chooses, so that rounds on several hosts have it in common.
@@ -41,7 +41,7 @@ def confounds(base: Arm, other: Arm, *, across: bool = False, ignore: Collection
         words = _apart(key, first, second) if paired is None else _apart_in_blocks(key, paired)
         if words:
             found.append(f"confounded: {key} {words}")
-    return found + busy([*first, *second])
+    return found + busy((base, other))
 
 
 def _paired(first: Sequence[Boot], second: Sequence[Boot], *, across: bool) -> list[tuple[Boot, Boot]] | None:
@@ -100,27 +100,17 @@ def _shares(values: Mapping[str, int]) -> str:
     return ", ".join(f"{value} in {count} of {total}" for value, count in shown)
 
 
-def busy(boots: Sequence[Boot]) -> list[str]:
-    """Whether other programs kept the host busy until these boots had come up, and while those before them measured."""
-    loads = [load_of(at) for at in boots]
-    high = [load for load in loads if load > BUSY]
+def busy(arms: Sequence[Arm]) -> list[str]:
+    """Whether other programs kept the host busy while these arms were measured."""
+    return told_busy([value for arm in arms for value in arm.loads.values()])
+
+
+def told_busy(loads: Sequence[float]) -> list[str]:
+    """What is said of the loads of some boots, if one was too high."""
+    high = [value for value in loads if value > load.BUSY]
     if not high:
         return []
-    return [f"the host was busy: others' load of {max(high):.1f} per CPU, in {len(high)} of {len(loads)} boots"]
-
-
-def load_of(at: Boot) -> float:
-    """The CPUs that others used, per CPU of the host; 0 where nothing is known.
-
-    Results of older versions have the load of the last minute alone: then it is that without the campaign's own.
-    """
-    others, load, cpus, own = (at.environment.get(key) for key in ("other CPUs", "load", "CPUs", "own CPUs"))
-    try:
-        if others is not None:
-            return max(0.0, float(others)) / float(cpus) if cpus else 0.0
-        return max(0.0, float(load[0]) - float(own or 1)) / float(cpus) if load and cpus else 0.0
-    except (TypeError, ValueError, LookupError, ZeroDivisionError):
-        return 0.0
+    return [f"{HOST_BUSY}: others' load of {max(high):.1f} per CPU, in {len(high)} of {len(loads)} boots"]
 
 
 def doubts(boots: Sequence[Boot]) -> list[str]:

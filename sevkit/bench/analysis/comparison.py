@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sevkit.bench.analysis import stats
+from sevkit.bench.analysis import load, stats
 from sevkit.bench.model import AGAIN, Boot, Conditions, Metric, Sample, SlotId
 from sevkit.bench.payload import ComparisonRow
 from sevkit.vocabulary import Mode
@@ -96,6 +96,11 @@ class Arm:
     def boots(self) -> list[Boot]:
         """The boots of the samples, each once."""
         return list({s.at.identity: s.at for s in self.samples}.values())
+
+    @cached_property
+    def loads(self) -> dict[str, float]:
+        """The load of other programs, per CPU of the host, while each boot gave its samples."""
+        return load.of_samples(self.samples)
 
     @cached_property
     def claims(self) -> set[tuple[str, int | None]]:

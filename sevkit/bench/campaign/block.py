@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from sevkit.bench.analysis import load
 from sevkit.bench.campaign.place import ClockError, Executor, Place, UnsteadyBootError
 from sevkit.bench.campaign.plan import Config, Plan, Slot
 from sevkit.bench.imports.parse import Measured
@@ -158,13 +159,15 @@ def _run_workload(
     except SevkitError as error:
         place.finish(workload)
         return error
+    place.others()  # what came before is of no concern to this workload
     try:
         for iteration, warmup in [*warmups, *((i, False) for i in left)]:
             try:
                 measured = _measure(place, workload, slot, iteration)
             except SevkitError as error:
                 return error
-            for record in _samples(place, slot, workload, (iteration, warmup), measured):
+            loaded = place.others()
+            for record in _samples(place, slot, workload, (iteration, warmup), measured, loaded):
                 emit(record)
     finally:
         place.finish(workload)
@@ -180,12 +183,19 @@ def _measure(place: Place, workload: Workload, slot: Slot, iteration: int) -> li
 
 
 def _samples(
-    place: Place, slot: Slot, workload: Workload, which: tuple[int, bool], measured: list[Measured]
+    place: Place,
+    slot: Slot,
+    workload: Workload,
+    which: tuple[int, bool],
+    measured: list[Measured],
+    others: tuple[float, float] | None,
 ) -> Iterator[Mapping[str, Any]]:
     iteration, warmup = which
     now = time.time()
     for guest, one in enumerate(measured):
         extra: dict[str, Any] = {"seconds": one.seconds, "host_seconds": round(one.host_seconds, 6)}
+        if others is not None:
+            extra[load.OTHERS] = list(others)
         if one.counted:
             extra["counted"] = dict(one.counted)
         if len(measured) > 1:

@@ -5,7 +5,7 @@ import hashlib
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import psutil
 
 import sevkit
 from sevkit import processes
+from sevkit.bench.analysis import load
 
 _CPU0 = Path("/sys/devices/system/cpu")
 
@@ -45,8 +46,11 @@ def of_host() -> dict[str, Any]:
     return {key: value for key, value in found.items() if value}
 
 
+CAMPAIGN = "SEVKIT_BENCH"  # in the environment of what a campaign starts on the host: its process
+
+
 class Others:
-    """How many CPUs other programs used between two readings: all CPU time of the host, without that of this campaign.
+    """The CPU time of other programs between two readings: all CPU time of the host, without that of this campaign.
 
     The load average cannot tell: it counts each of a guest's threads that waits for the disk, so that a campaign alone
     on two CPUs came to a load of 4. Time that a hypervisor below took away (steal) counts as that of others.
@@ -55,11 +59,16 @@ class Others:
     def __init__(self) -> None:
         self._last = self._read()
 
-    def cpus(self) -> float:
-        """The CPUs that others used since the last reading."""
+    def spent(self) -> tuple[float, float]:
+        """The seconds of CPU that others used since the last reading, and how long ago that was, in seconds."""
         before, self._last = self._last, self._read()
         seconds, busy, own = (now - then for now, then in zip(self._last, before, strict=True))
-        return round(max(0.0, busy - own) / seconds, 2) if seconds > 0 else 0.0
+        return round(max(0.0, busy - own), 3), round(max(0.0, seconds), 3)
+
+    def cpus(self) -> float | None:
+        """The CPUs that others used since the last reading; None where that was a moment ago."""
+        spent, seconds = self.spent()
+        return round(spent / seconds, 2) if seconds >= load.SHORTEST else None
 
     @staticmethod
     def _read() -> tuple[float, float, float]:
@@ -67,17 +76,29 @@ class Others:
         times = psutil.cpu_times()  # user has the time of guests in it
         busy = sum(getattr(times, name, 0.0) for name in ("user", "nice", "system", "irq", "softirq", "steal"))
         own = sum(os.times()[:4])  # with children that have ended
-        for child in psutil.Process().children(recursive=True):
+        for process in _own():
             with contextlib.suppress(psutil.Error):
-                own += sum(child.cpu_times()[:4])
+                own += sum(process.cpu_times()[:4])
         return time.monotonic(), busy, own
 
 
-def moment(own_cpus: int, others: float) -> dict[str, Any]:
+def _own() -> Iterator[psutil.Process]:
+    """The descendants of this process, and the daemons that a workload left behind, as redis-server does."""
+    me = psutil.Process()
+    children = me.children(recursive=True)
+    yield from children
+    found, mine = {me.pid, *(child.pid for child in children)}, str(me.pid)
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            younger = process.pid not in found and process.create_time() > me.create_time()
+            if younger and process.environ().get(CAMPAIGN) == mine:
+                yield process
+
+
+def moment(own_cpus: int, others: float | None) -> dict[str, Any]:
     """Values that change from boot to boot: load, the CPUs of the campaign and of others, free memory, clock."""
-    load = os.getloadavg()
     return {
-        "load": [round(value, 2) for value in load],
+        "load": [round(value, 2) for value in os.getloadavg()],
         "other CPUs": others,
         "CPUs": psutil.cpu_count(),
         "own CPUs": own_cpus,

@@ -104,13 +104,13 @@ class GuestExecutor:
         """Build the images now: the first boot's time must not include it."""
         for image in sorted({config.image for config in configs}):
             images.get(image, progress=self._progress)
-        self._others.cpus()  # what others did before, while this campaign waited for them, is of no concern
 
     def open(self, slot: Slot, identity: SlotId, *, steady: bool) -> "GuestPlace":
         """Boot the guests of a slot, each with a disk of random data."""
         if self._hypervisor is None:
             self.modes([slot.arm.mode])
         assert self._hypervisor is not None
+        self._others.spent()  # what others did before is of no concern
         guests: list[Guest] = []
         # The threads live as long as the guests: a child is killed when the thread that started it ends (prctl(2)).
         pool = ThreadPoolExecutor(slot.config.guests)
@@ -240,6 +240,7 @@ class GuestPlace:
         self._guests = guests
         self._held = held
         self._pool = held.pool
+        self._others = others
         for guest in guests:
             pin_process(guest.pid, pin)
         first = guests[0]
@@ -317,6 +318,10 @@ class GuestPlace:
             replace(one, counted=counters.between(before, counters.read(guest)))
             for one, before, guest in zip(measured, counted, self._guests, strict=True)
         ]
+
+    def others(self) -> tuple[float, float]:
+        """What other programs of the host used since the last call."""
+        return self._others.spent()
 
     def finish(self, workload: Workload) -> None:
         """End the daemons that the workload started: they would disturb those after it."""

@@ -43,13 +43,13 @@ class HostExecutor:
         """Nothing to find out."""
 
     def ready(self, configs: Sequence[Config]) -> None:
-        """Nothing to build; what others did before the campaign is of no concern."""
+        """Nothing to build."""
         del configs
-        self._others.cpus()
 
     def open(self, slot: Slot, identity: SlotId, *, steady: bool) -> "HostPlace":
         """Create a scratch directory in place of a boot."""
         del steady
+        self._others.spent()  # what others did before is of no concern
         return HostPlace(slot, identity, self._seconds, self._pin, self._others)
 
     def environment(self) -> dict[str, Any]:
@@ -69,6 +69,7 @@ class HostPlace:
         if needs_disk := any(w.disk for w in slot.config.workloads):
             disks.fill(disk, slot.config.disk_mib)
         self._pin = pin
+        self._others = others
         self._setup = place.variables(slot, disk=str(disk), work=str(work), seconds=seconds, scale=place.SCALE)
         self._clock = place.find_clock(self._shell)
         self._work = work
@@ -105,6 +106,10 @@ class HostPlace:
             )
         return [place.run_timed(self._shell, self._clock, self._setup, workload)]
 
+    def others(self) -> tuple[float, float]:
+        """What other programs used since the last call."""
+        return self._others.spent()
+
     def finish(self, workload: Workload) -> None:
         """End the daemons that the workload started on this host."""
         place.run_after(self._shell, self._setup, workload)
@@ -119,7 +124,9 @@ class HostPlace:
 
     def _shell(self, command: str, timeout: float) -> CommandResult:
         words = ["taskset", "-c", self._pin] if self._pin else []
-        done = processes.run([*words, "/bin/sh", "-c", command], timeout=timeout, cwd=Path(self._scratch.name))
+        words += ["/bin/sh", "-c", command]
+        known = {**os.environ, environment.CAMPAIGN: str(os.getpid())}
+        done = processes.run(words, timeout=timeout, cwd=Path(self._scratch.name), env=known)
         return CommandResult(done.status, done.stdout, done.stderr)
 
 

@@ -107,6 +107,9 @@ class MockPlace:
             found.append(Measured(((workload.main_metric, value),), self._delay))
         return found
 
+    def others(self) -> None:
+        """Nothing is measured."""
+
     def finish(self, workload: Workload) -> None:
         """Nothing runs."""
 

@@ -88,6 +88,13 @@ class Place(Protocol):
         """Take one sample of each guest of the place; raises SevkitError when the workload fails."""
         ...
 
+    def others(self) -> tuple[float, float] | None:
+        """The CPU time of other programs since the last call, and how long ago that was, both in seconds; or None.
+
+        Asked before and after each sample, never within one.
+        """
+        ...
+
     def finish(self, workload: Workload) -> None:
         """End what the workload started; never raises."""
         ...

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from sevkit.bench import results, store
-from sevkit.bench.analysis import checks
+from sevkit.bench.analysis import checks, load
 from sevkit.bench.analysis.compare import arms_of, compared
 from sevkit.bench.analysis.comparison import FEWEST_BOOTS, Arm, Comparison, Rules, Ruling, Table
 from sevkit.bench.factors import CONDITION
-from sevkit.bench.lint.rules import Finding, Report, Severity
+from sevkit.bench.lint.rules import REPEAT, Finding, Report, Severity
 from sevkit.bench.model import Sample, SlotId
 from sevkit.bench.records import ClockJump, Discarded, Failure, StoppingRule
 
@@ -51,10 +51,25 @@ def check_loaded(campaign: store.Campaign, comparisons: Sequence[Comparison], ta
     if changed := campaign.changed_raw:
         message = f"{len(changed)} raw outputs are missing or were changed after they were recorded, first {changed[0]}"
         report.findings.append(Finding("damaged", Severity.ERROR, store.RAW, message, "measure again"))
-    for text in checks.busy(list(campaign.boots.values())):
-        fix = "measure on a quiet host, one campaign at a time"
-        report.findings.append(Finding("busy-host", Severity.WARNING, store.RECORDS, text, fix))
+    report.findings += _busy(campaign, table)
     report.findings += _controls(comparisons)
+
+
+def _busy(campaign: store.Campaign, table: Table) -> Iterator[Finding]:
+    """The boots in which some row was measured under load, and these rows."""
+    loads: dict[str, float] = {}
+    rows: dict[str, float] = {}
+    for series, arms in table.items():
+        for arm in arms.values():
+            for identity, value in arm.loads.items():
+                loads[identity] = max(value, loads.get(identity, 0.0))
+                if value > load.BUSY:
+                    rows[series.workload] = max(round(value, 2), rows.get(series.workload, 0.0))
+    loads = {identity: load.of_boot(at) for identity, at in campaign.boots.items()} | loads
+    for text in checks.told_busy(list(loads.values())):
+        fix = "measure on a quiet host, one campaign at a time"
+        message = f"{text}, while it measured {', '.join(sorted(rows))}" if rows else text
+        yield Finding("busy-host", Severity.WARNING, store.RECORDS, message, fix, {"load": rows})
 
 
 def _campaign(campaign: store.Campaign) -> Iterator[Finding]:
@@ -106,15 +121,17 @@ def _boots(arms: Iterable[Arm]) -> dict[str, int]:
 def _series(title: str, arms: list[Arm], *, imported: bool) -> Iterator[Finding]:
     boots = _boots(arms)
     fewest = min(boots.values())
+    again = REPEAT if imported else "--boots 5"
     if fewest == 1:
         rule = "single-repetition" if imported else "few-boots"
-        yield Finding(rule, Severity.ERROR, title, "one run: no interval can be given", "--boots 5", boots)
+        message = f"one {'run' if imported else 'boot'}: no interval can be given"
+        yield Finding(rule, Severity.ERROR, title, message, again, boots)
     elif fewest < FEWEST_BOOTS:
         message = f"{fewest} boots in one mode, a verdict needs {FEWEST_BOOTS}"
-        yield Finding("few-boots", Severity.WARNING, title, message, "--boots 5", boots)
+        yield Finding("few-boots", Severity.WARNING, title, message, again, boots)
     for other in arms[1:]:
         for text in checks.confounds(arms[0], other):
-            if text.startswith("the host was busy"):
+            if text.startswith(checks.HOST_BUSY):
                 continue
             fix = "make the arms alike in all but the mode"
             yield Finding("confounded", Severity.WARNING, title, f"{other.name}: {text}", fix)

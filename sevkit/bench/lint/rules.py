@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     pass
 
 
+# The remedy for results of other programs; `bench run` has an option for it.
+REPEAT = "run each mode at least 5 times, each in a boot of its own"
+
+
 class Severity(StrEnum):
     """``error``: the number does not mean what it says; ``warning``: it may not; ``note``: worth knowing."""
 

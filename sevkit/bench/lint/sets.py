@@ -11,13 +11,14 @@ import numpy as np
 from sevkit.bench import names
 from sevkit.bench.analysis import checks, stats
 from sevkit.bench.analysis.compare import arms_of
-from sevkit.bench.analysis.comparison import FEWEST_BOOTS, Arm, Series
+from sevkit.bench.analysis.comparison import FEWEST_BOOTS, Arm, Rules, Series
 from sevkit.bench.imports import documents, fio, fio_text, json_results, terse
 from sevkit.bench.imports import files as imports
 from sevkit.bench.lint import fio as lint_fio
-from sevkit.bench.lint.rules import Finding, Report, Severity
+from sevkit.bench.lint.rules import REPEAT, Finding, Report, Severity
 from sevkit.bench.model import Sample
 from sevkit.errors import BadInputError
+from sevkit.vocabulary import Mode
 
 FEW = 5
 
@@ -155,15 +156,18 @@ def _arms(series: Series, arms: Sequence[Arm]) -> Iterator[Finding]:
     title = _title(series)
     counts = {arm.name: len(arm.samples) for arm in arms}
     fewest = min(counts.values())
-    again = "run each mode at least 5 times, each in a boot of its own"
     if fewest == 1:
-        yield Finding("single-repetition", Severity.ERROR, title, "one run: no interval can be given", again, counts)
+        yield Finding("single-repetition", Severity.ERROR, title, "one run: no interval can be given", REPEAT, counts)
     elif fewest < FEW:
         severity = Severity.WARNING if fewest < FEWEST_BOOTS else Severity.NOTE
-        yield Finding("few-repetitions", severity, title, f"{fewest} runs in one mode", again, counts)
+        yield Finding("few-repetitions", severity, title, f"{fewest} runs in one mode", REPEAT, counts)
     if len(arms) == 1:
-        message = f"measured in mode {arms[0].name} only"
-        yield Finding("missing-arm", Severity.WARNING, title, message, "measure the baseline (nosev) too", counts)
+        message, baseline = f"measured in mode {arms[0].name} only", Rules().baseline
+        others = [str(mode) for mode in Mode if mode is not baseline]
+        fix = f"measure the baseline ({baseline}) too"
+        if arms[0].mode is baseline:
+            fix = f"that is the baseline: measure what to compare with it too ({', '.join(others)})"
+        yield Finding("missing-arm", Severity.WARNING, title, message, fix, counts)
     for other in arms[1:]:
         for text in checks.confounds(arms[0], other):
             fix = "measure both modes with the same options and versions"

@@ -39,9 +39,10 @@ def command(
     samples, errors = _samples(results, with_study, first_job_only)
     comparisons = [c.as_dict() for c in compare(samples, rules)]
     if not comparisons:
+        measured = any(s.mode is rules.baseline for s in samples)
         raise BadInputError(
             f"nothing to compare: no workload was measured both in mode {rules.baseline} and in another",
-            hint="give --baseline, or measure the baseline as well",
+            hint="measure another mode as well" if measured else "give --baseline, or measure the baseline as well",
         )
     data: Comparisons = {"comparisons": comparisons, "provenance": provenance_of(samples)}
     table = FORMATS[form](comparisons)
