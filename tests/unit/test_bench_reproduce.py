@@ -213,6 +213,17 @@ def test_an_estimate_counts_with_the_jobs_that_run(monkeypatch: pytest.MonkeyPat
     ours, published = laid_out("paper"), laid_out("paper", as_published=True)
     whole, four = (estimate.sample_seconds(named(made, "linux"), made, made.configs[0]) for made in (ours, published))
     assert four == pytest.approx(whole * 16 / 4)  # the study gave make four jobs, whatever the guest had
+    counts = {w.name: estimate.jobs(w, published.configs[0]) for w in published.configs[0].workloads}
+    assert (counts["linux"], counts["imagemagick"], counts["godot"]) == (4, 32, 16)
+
+
+def test_without_kvm_compilers_are_slowed_down_more_than_other_programs() -> None:
+    def slower(name: str) -> float:
+        with_kvm, without = (laid_out("paper", emulated=emulated) for emulated in (False, True))
+        each = [estimate.sample_seconds(named(made, name), made, made.configs[0]) for made in (without, with_kvm)]
+        return each[0] / each[1]
+
+    assert slower("imagemagick") == slower("llvm") > 1.5 * slower("mbw-memcpy")
 
 
 def test_the_estimate_of_the_studys_fio_rows_is_what_they_took_there() -> None:
