@@ -166,7 +166,7 @@ def test_guests_that_do_not_fit_are_refused(monkeypatch: pytest.MonkeyPatch, tmp
 def test_what_guests_write_is_looked_for_where_qemu_keeps_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SEVKIT_CACHE_DIR", str(tmp_path))
     free = {Path("/dev/shm"): 400 << 20}  # noqa: S108
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free.get(Path(folder), 1 << 50)))
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=free.get(Path(folder), 1 << 50)))
     made = laid_out("paper", workloads=("imagemagick",), vcpus=(1,), memory_mib=(1024,))
     room.check(made)
     monkeypatch.setenv("TMPDIR", "/dev/shm")
@@ -179,8 +179,8 @@ def test_what_guests_write_is_looked_for_where_qemu_keeps_it(monkeypatch: pytest
 
 
 def test_each_sample_takes_new_space_up_to_the_size_of_the_disk() -> None:
-    def written(**changes: object) -> int:
-        made = laid_out("paper", **changes)
+    def written(*, emulated: bool = False, **changes: object) -> int:
+        made = laid_out("paper", emulated=emulated, **changes)
         return room.written_mib(made, made.configs[0])
 
     one = written(workloads=("imagemagick",))
@@ -194,12 +194,15 @@ def test_each_sample_takes_new_space_up_to_the_size_of_the_disk() -> None:
 
 
 def test_a_sample_that_fills_the_root_disk_is_refused() -> None:
-    wanted = {"workloads": ("lz4-decompress",), "image": "bench"}
+    def decompressed(memory_mib: int) -> plan.Plan:
+        return laid_out("quick", workloads=("lz4-decompress",), image="bench", memory_mib=(memory_mib,))
+
+    made = decompressed(8192)
     with pytest.raises(NoSpaceError, match=r"lz4-decompress writes .* the disk of the image bench has") as caught:
-        room._check_root(laid_out("quick", **wanted), laid_out("quick", **wanted, memory_mib=(8192,)).configs[0])
+        room._check_root(made, made.configs[0])
     fits = re.search(r"memory_mib=(\d+)", str(caught.value.hint))
     assert fits is not None
-    made = laid_out("quick", **wanted, memory_mib=(int(fits[1]),))
+    made = decompressed(int(fits[1]))
     assert int(fits[1]) >= 2048
     room._check_root(made, made.configs[0])
     for name in suite.profiles():
@@ -213,6 +216,17 @@ def test_an_estimate_counts_with_the_jobs_that_run(monkeypatch: pytest.MonkeyPat
     ours, published = laid_out("paper"), laid_out("paper", as_published=True)
     whole, four = (estimate.sample_seconds(named(made, "linux"), made, made.configs[0]) for made in (ours, published))
     assert four == pytest.approx(whole * 16 / 4)  # the study gave make four jobs, whatever the guest had
+    counts = {w.name: estimate.jobs(w, published.configs[0]) for w in published.configs[0].workloads}
+    assert (counts["linux"], counts["imagemagick"], counts["godot"]) == (4, 32, 16)
+
+
+def test_without_kvm_compilers_are_slowed_down_more_than_other_programs() -> None:
+    def slower(name: str) -> float:
+        with_kvm, without = (laid_out("paper", emulated=emulated) for emulated in (False, True))
+        each = [estimate.sample_seconds(named(made, name), made, made.configs[0]) for made in (without, with_kvm)]
+        return each[0] / each[1]
+
+    assert slower("imagemagick") == slower("llvm") > 1.5 * slower("mbw-memcpy")
 
 
 def test_the_estimate_of_the_studys_fio_rows_is_what_they_took_there() -> None:

@@ -1,6 +1,7 @@
 """Estimate a plan's duration before the measurement: rough, but enough to refuse plans beyond their budget."""
 
 import os
+import re
 
 from sevkit.bench.analysis.comparison import FEWEST_BOOTS
 from sevkit.bench.campaign.place import LONGEST_RAMP
@@ -15,13 +16,14 @@ _BOOT = {"mini": 5.0}
 _LARGER_BOOT = 10.0
 _LARGER_BOOT_EMULATED = 16.0  # with 2 s of questions to the guest, and its end
 _EMULATED = 7.0  # slowdown factor of the larger image's programs without KVM
-_EMULATED_COMPILER = 14.0  # the same for compilers, by the CPU time of ImageMagick's first 36 files
+_EMULATED_COMPILER = 15.0  # the same for compilers, by CPU time: 14 for ImageMagick's first 36 files, 16 for 76
 _FIO_START = 0.4
 _FIO_START_EMULATED = 0.9
 _FIO_FIRST_EMULATED = 2.0  # the first start of fio in a boot
 _OTHERS = 1.0  # workloads that print their own value and have no known duration
 _FILL_MIB = 500.0  # of random data per second
 _CAUTION = 1.5  # a limit that somebody sets must hold although the estimate is rough
+_JOBS = re.compile(r" -j ?(\d+)\b")  # of make, ninja and scons
 _BETWEEN = 0.1  # time to send commands to the guest and get the answers
 _BETWEEN_EMULATED = 0.2
 _SHORTENED = (
@@ -125,7 +127,10 @@ def memory_share(workload: Workload, config: Config) -> float:
 
 def jobs(workload: Workload, config: Config) -> int:
     """The number of jobs that a workload runs at the same time: one per vCPU, or the number in its command."""
-    return config.vcpus if "$VCPUS" in workload.command else workload.jobs
+    if "VCPUS" in workload.command:
+        return config.vcpus
+    given = _JOBS.search(workload.command)
+    return int(given[1]) if given else workload.jobs
 
 
 def check_limits(plan: Plan) -> None:
