@@ -52,7 +52,9 @@ def test_each_cut_of_a_match_is_seen(value: bytes, data: st.DataObject) -> None:
     assert found.hits or [part for part in found.parts if part.border in (16 * PAGE, 20 * PAGE)]
 
 
-@pytest.mark.parametrize("value", [rb"\d{3}-\d{2}-\d{4}", rb"AKIA[A-Z0-9]{16}", b"a-secret-that-somebody-hides"])
+@pytest.mark.parametrize(
+    "value", [rb"\d{3}-\d{2}-\d{4}", rb"AKIA[A-Z0-9]{16}", b"a-secret-that-somebody-hides", b"7-bytes", b"8-bytes!"]
+)
 @given(st.data())
 def test_a_part_is_seen_in_memory_that_begins_or_ends_with_it(value: bytes, data: st.DataObject) -> None:
     regex = b"[" in value or b"{" in value
