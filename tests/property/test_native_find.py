@@ -84,6 +84,24 @@ def test_memory_that_begins_within_a_literal(memory: tuple[memoryview, int], cut
     assert sorted(found) == byte_by_byte(data, values, core)
 
 
+@pytest.mark.parametrize("count", [1, 2, 40, 300])
+@pytest.mark.parametrize("size", [4, 5, 6, 8, 14, 15, 16, 40])
+def test_a_literal_around_the_start_of_the_core_belongs_to_it_if_it_ends_in_it(
+    memory: tuple[memoryview, int], count: int, size: int
+) -> None:
+    """By each method and stride, also where the memory begins or ends with it."""
+    area, base = memory
+    values = [(b"%04d" % number).ljust(size, b"\x80") for number in range(count)]
+    finder = native.Finder(values, [range(count)])
+    for start in (0, 1, 2, 3, 50):
+        for behind in (0, 1, 100):
+            data = b"\xee" * start + values[start % count] + b"\xee" * behind
+            area[SIZE - len(data) :] = data
+            for core in range(start + size + min(behind, 2)):
+                found = finder.find(base + SIZE - len(data), core, len(data), 100)
+                assert found == ([(start, start % count)] if core < start + size else [])
+
+
 @given(count=st.integers(2, 3000), size=st.integers(6, 60), at=st.integers(0, 5000))
 def test_each_of_many_is_found_wherever_it_stands(
     memory: tuple[memoryview, int], count: int, size: int, at: int
@@ -104,6 +122,34 @@ def test_more_hits_than_asked_for_end_the_search(memory: tuple[memoryview, int])
     for values in ([b"aaaa"], [b"a" * 15, b"b" * 40, b"c" * 40]):
         assert len(native.Finder(values, [range(len(values))]).find(base, 0, SIZE, 5000)) == 5001
         assert len(native.Finder(values, [range(len(values))]).find(base, 0, 3000, 5000)) == 3001 - len(values[0])
+
+
+@pytest.mark.skipif(not native.built, reason="find.c was not built")
+@pytest.mark.parametrize("hits", range(252, 258))
+@pytest.mark.parametrize("more", [0, 40])
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("last", [False, True])
+def test_as_many_hits_as_there_is_room_for_end_no_search(hits: int, more: int, first: int, last: bool) -> None:
+    """The first buffer has room for 256: by one block, one group, or the parts at borders of pages, and more to come."""
+    literals = [b"abcde", b"a-literal-that-is-long"]
+    values = [
+        *literals,
+        *(b"%05d" % number for number in range(more)),
+        *(b"long-literal-%07d" % n for n in range(more)),
+    ]
+    size, page = (300 << 10) + 77, mmap.PAGESIZE
+    places = [(100 + 30 * number, literals[first]) for number in range(hits)]
+    places += [(5 * page, literals[1][8:])]
+    places += [(size - 75, literals[first]), (size - 50, literals[1 - first])] * last
+    data, area = bytearray(size), mmap.mmap(-1, size)
+    for at, text in places:
+        data[at : at + len(text)] = text
+    area[:] = bytes(data)
+    base = ctypes.addressof(ctypes.c_char.from_buffer(area))
+    found = native.Finder(values, native.groups(values), cut=True).find(base, 0, size, 1 << 20)
+    wanted = [(at, literals.index(text)) for at, text in places if text in literals]
+    assert sorted(hit for hit in found if hit[1] < native.CUT) == sorted(wanted)
+    assert (5 * page, 1 + 8 * native.CUT) in found
 
 
 def test_without_it_the_same_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

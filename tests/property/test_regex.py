@@ -5,7 +5,7 @@ import re
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sevkit.errors import UsageError
@@ -139,6 +139,7 @@ def test_any_set_of_bytes_is_looked_up_rightly(sets: list[Set], seed: int) -> No
 @given(
     st.lists(st.sampled_from([b"ab", b"1", b"@", b".com", b"-", b"x", b"ffff" * 30, b"y", b"cd", b"12"]), max_size=60)
 )
+@example([b"ab", b"@", b"1", b".com", b"-"] * 3)
 def test_no_place_is_left_out_and_matches_end_where_it_says(value: bytes, parts: list[bytes]) -> None:
     data, compiled = b"".join(parts) + b" ", re.compile(value)
     found = required.required(value, compiled.flags, MAX_MATCH)
@@ -178,6 +179,8 @@ def test_a_match_of_as_many_bytes_as_are_looked_at_is_found(
 
 @pytest.mark.parametrize("value", [rb"k[a-f=]+==", rb"==[a-f=]+k", rb"k[a-f=]{9,}[=;]k"])
 @given(st.lists(st.sampled_from([b"k", b"==", b";"]) | st.integers(0, 4500).map(bytes), max_size=12))
+@example([b"k", bytes(3000), b"==", bytes(3000), b"==", b";"])
+@example([b"==", bytes(3000), b"==", bytes(3000), b"k", b";"])
 def test_places_that_are_within_reach_of_one_another_hide_no_match(value: bytes, parts: list[bytes]) -> None:
     """One after another they can stretch over more memory than a match has."""
     data = b"".join(parts).replace(b"\0", b"a")

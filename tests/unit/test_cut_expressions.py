@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sevkit.errors import ExitCode
+from sevkit.memory.guest_ram.layout import GuestMap, GuestRange
 from sevkit.memory.search import native
 from sevkit.memory.search.patterns import Pattern
 from sevkit.memory.search.regexes import cut_is_seen
+from sevkit.memory.search.report import as_dict
 from sevkit.memory.search.request import Request, answer
 from sevkit.memory.search.scan import scan
 from tests.property.test_scan_law import Islands
@@ -50,7 +52,9 @@ def test_each_cut_of_a_match_is_seen(value: bytes, data: st.DataObject) -> None:
     assert found.hits or [part for part in found.parts if part.border in (16 * PAGE, 20 * PAGE)]
 
 
-@pytest.mark.parametrize("value", [rb"\d{3}-\d{2}-\d{4}", rb"AKIA[A-Z0-9]{16}", b"a-secret-that-somebody-hides"])
+@pytest.mark.parametrize(
+    "value", [rb"\d{3}-\d{2}-\d{4}", rb"AKIA[A-Z0-9]{16}", b"a-secret-that-somebody-hides", b"7-bytes", b"8-bytes!"]
+)
 @given(st.data())
 def test_a_part_is_seen_in_memory_that_begins_or_ends_with_it(value: bytes, data: st.DataObject) -> None:
     regex = b"[" in value or b"{" in value
@@ -113,6 +117,23 @@ def test_some_digits_at_the_end_of_a_page_tell_nothing(digits: int, seen: bool) 
 def test_random_memory_has_no_parts() -> None:
     memory = random.Random(4).randbytes(4 << 20)
     assert not scan(Islands([(PAGE, memory)]), [Pattern(value, regex=True) for value in EXPRESSIONS]).parts
+
+
+@pytest.mark.parametrize("shift", range(16))
+@pytest.mark.parametrize("below", [True, False])
+def test_a_part_beside_guest_ram_hides_none_in_it(shift: int, below: bool) -> None:
+    """Of many parts close to one another only some are kept; those that are not the guest's count for nothing."""
+    start = (64 + shift) * PAGE
+    parts = [start - PAGE, start + PAGE] if below else [start + 31 * PAGE, start + 33 * PAGE]
+    memory = bytearray(b"\xee" * (48 * PAGE))
+    for border in parts:
+        at = border - start + 8 * PAGE
+        memory[at - 6 : at] = b"123-45"
+    source, pattern = Islands([(start - 8 * PAGE, bytes(memory))]), Pattern(rb"\d{3}-\d{2}-\d{4}", regex=True)
+    guest = GuestMap([GuestRange("ram", 0, 32 * PAGE, start)])
+    data = as_dict(source, scan(source, [pattern]), [pattern], guest, show=False)
+    assert data["verdict"] == "inconclusive"
+    assert "6 bytes that may be a part of a match" in data["doubts"][0]
 
 
 def test_a_match_in_two_pages_is_never_a_conclusive_not_found(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ CUT = 1 << 32
 MOST_CUT = 256 << 10  # bytes of all literals: with more, preparing the search for cut ones takes too long
 _SPAN, _HIT, _RANGE = struct.Struct("QQQQiI"), struct.Struct("QQ"), struct.Struct("QQQ")
 _SIGNED = struct.Struct("Qq")
-_NEAR = 64 << 10  # bytes  # as in stream.c and find.h
+_NEAR = 64 << 10  # bytes; no guest RAM is smaller
 
 
 class Span(NamedTuple):
@@ -255,7 +255,8 @@ def borders(automaton: bytes, data: memoryview, core_start: int, core_end: int) 
     """Parts of matches at the borders of pages in the core: (border, bytes before it, or minus the bytes behind it).
 
     The memory has the same offset within a page as what it was copied from. A border at the end of the core belongs to
-    it, one at its start only if there is no memory before. If there are several within ``_NEAR``, the first one counts.
+    it, one at its start only if there is no memory before. Of several within ``_NEAR``, the first and the last count:
+    if guest RAM begins or ends between them, one of these two is in it.
     """
     assert _library is not None
     held = ctypes.c_char.from_buffer(data)
@@ -268,10 +269,12 @@ def borders(automaton: bytes, data: memoryview, core_start: int, core_end: int) 
         count = _library.sevkit_borders(automaton, base, first, core_end, len(data), hits, room)
     finally:
         del held
-    found: dict[int, tuple[int, int]] = {}
+    found: dict[tuple[int, bool], tuple[int, int]] = {}
     for border, size in _SIGNED.iter_unpack(memoryview(hits)[: count * _SIGNED.size]):
-        found.setdefault((base + border) // _NEAR, (border, size))
-    return list(found.values())
+        near = (base + border) // _NEAR
+        found.setdefault((near, False), (border, size))
+        found[near, True] = (border, size)
+    return list(dict.fromkeys(found.values()))
 
 
 def _bits(allowed: frozenset[int]) -> bytes:
