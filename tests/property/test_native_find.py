@@ -125,6 +125,18 @@ def test_more_hits_than_asked_for_end_the_search(memory: tuple[memoryview, int])
 
 
 @pytest.mark.skipif(not native.built, reason="find.c was not built")
+@pytest.mark.parametrize("core", [0, 1, 50])
+def test_a_literal_that_ends_around_the_border_of_two_blocks_is_found_once(core: int) -> None:
+    area, block = mmap.mmap(-1, 600 << 10), 256 << 10  # CACHED of find.c
+    base = ctypes.addressof(ctypes.c_char.from_buffer(area))
+    finder = native.Finder([b"a-secret"], [[0]])
+    for end in (core + number * block + beside for number in (1, 2) for beside in (-1, 0, 1, 2, 3, 9)):
+        area[end - 8 : end] = b"a-secret"
+        assert finder.find(base, core, len(area), 100) == [(end - 8, 0)]
+        area[end - 8 : end] = bytes(8)
+
+
+@pytest.mark.skipif(not native.built, reason="find.c was not built")
 @pytest.mark.parametrize("hits", range(252, 258))
 @pytest.mark.parametrize("more", [0, 40])
 @pytest.mark.parametrize("first", [0, 1])
