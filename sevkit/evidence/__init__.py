@@ -116,7 +116,9 @@ def _extract(path: Path) -> tuple[Record, str, bool]:
     text = signature.read(path).decode(errors="surrogateescape")
     before, mark, rest = text.rpartition(_MARK)
     if not mark:
-        raise BadInputError(f"{path} holds no record of sevkit's", hint="reports of `attack run --report` do")
+        raise BadInputError(
+            f"{path} holds no record of sevkit's", hint="reports of `attack run --report` do, unless they are cut off"
+        )
     try:
         inside, _, after = rest.partition("</template>")
         found: Record = strictjson.loads(html.unescape(inside))

@@ -137,23 +137,28 @@ class GuestCertificates(TypedDict):
     files: dict[str, str]
 
 
-class Executed(TypedDict):
+class Outputs(TypedDict):
+    """The output of a command. ``…_base64`` has the bytes where they are no UTF-8: then ``…`` shows U+FFFD for some."""
+
+    stdout: str
+    stderr: str
+    stdout_base64: NotRequired[str]
+    stderr_base64: NotRequired[str]
+
+
+class Executed(Outputs):
     """A command that ran in a guest."""
 
     status: int
-    stdout: str
-    stderr: str
 
 
-class RanInGuest(TypedDict):
+class RanInGuest(Outputs):
     """A command that ran in a guest of its own."""
 
     mode: str
     hypervisor: str
     provenance: str
     status: int
-    stdout: str
-    stderr: str
 
 
 class GuestState(TypedDict):

@@ -1,15 +1,18 @@
 """``sevkit guest`` on the mock: the same commands as on real hypervisors."""
 
+import base64
 import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sevkit.cli.guest.launch import launch
+from sevkit.guest.result import CommandResult
 from sevkit.hypervisor import registry
 from sevkit.hypervisor.mock.hypervisor import MockGuest
 from sevkit.hypervisor.protocols import Availability
@@ -97,6 +100,20 @@ def test_an_interrupted_exec_does_not_say_that_the_command_ended(
     status, _, err = sevkit("guest", "exec", "m", "--", "sleep", "100")
     assert status == 130
     assert "the command goes on in m" in err
+
+
+def test_json_has_the_bytes_of_an_output_that_is_no_text(
+    sevkit: Run, mock_guest: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(stdout: bytes) -> Any:
+        monkeypatch.setattr(MockGuest, "run", lambda *_, **__: CommandResult(0, stdout, b""))
+        return json.loads(sevkit("guest", "exec", "--json", mock_guest, "--", "x")[1])["data"]
+
+    assert answer("grün\ufffd\n".encode()) == {"status": 0, "stdout": "grün\ufffd\n", "stderr": ""}
+    data = answer(b"a\xff\xfe")
+    assert data["stdout"] == "a\ufffd\ufffd"
+    assert base64.b64decode(data["stdout_base64"]) == b"a\xff\xfe"
+    assert "stderr_base64" not in data
 
 
 def test_following_a_log_ends_with_its_reader(mock_guest: str) -> None:

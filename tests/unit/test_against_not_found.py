@@ -180,8 +180,11 @@ def test_a_key_given_as_hexadecimal_digits(tmp_path: Path) -> None:
     path.write_bytes(core([Load(PAGE, bytes(77) + key)]))
     assert searched(path, secrets=[key.hex()], hexadecimal=True) == (1, ExitCode.DONE)
     assert searched(path, secrets=[key.hex(" ").upper()], hexadecimal=True) == (1, ExitCode.DONE)
+    each = ", ".join(f"0x{byte:02X}" for byte in key)
+    for form in (f"0x{key.hex()}", key.hex(":"), f"  {key.hex()}\n", each, "0x" + key.hex(" ", 8).replace(" ", " 0x")):
+        assert searched(path, secrets=[form], hexadecimal=True) == (1, ExitCode.DONE)
     assert searched(path, secrets=[key.hex()])[0] == 0
-    for wrong in ("abc", "xy", ""):
+    for wrong in ("abc", "xy", "", "0x", "a:b"):
         with pytest.raises(UsageError):
             searched(path, secrets=[wrong], hexadecimal=True)
 

@@ -1,8 +1,12 @@
-"""Commands of sevkit's whose last words are a command in a guest: whose options are whose."""
+"""Commands of sevkit's whose last words are a command in a guest: whose options are whose, and what it printed."""
+
+import base64
 
 import click
 
 from sevkit.errors import UsageError
+from sevkit.guest.result import CommandResult
+from sevkit.hypervisor.payload import Outputs
 
 
 class PassesOn(click.Command):
@@ -23,3 +27,16 @@ class PassesOn(click.Command):
                 hint="options come first; or set the command off: NAME OPTIONS -- CMD",
             )
         return rest
+
+
+def outputs(done: CommandResult) -> Outputs:
+    """The output of a command for JSON, which has no bytes: as text, and in base64 what is no text."""
+    found: Outputs = {
+        "stdout": done.stdout.decode(errors="replace"),
+        "stderr": done.stderr.decode(errors="replace"),
+    }
+    if found["stdout"].encode() != done.stdout:
+        found["stdout_base64"] = base64.b64encode(done.stdout).decode()
+    if found["stderr"].encode() != done.stderr:
+        found["stderr_base64"] = base64.b64encode(done.stderr).decode()
+    return found

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from sevkit.cli.guest.command_words import PassesOn
+from sevkit.cli.guest.command_words import PassesOn, outputs
 from sevkit.cli.guest.launch import plan
 from sevkit.cli.guest.options import (
     guest_options,
@@ -77,7 +77,6 @@ def run(
         "hypervisor": choice.hypervisor.name,
         "provenance": provenance,
         "status": done.status,
-        "stdout": done.stdout.decode(errors="replace"),
-        "stderr": done.stderr.decode(errors="replace"),
+        **outputs(done),
     }
     return Result("guest run", data, done.status)

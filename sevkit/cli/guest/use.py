@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from sevkit.cli.guest.command_words import PassesOn
+from sevkit.cli.guest.command_words import PassesOn, outputs
 from sevkit.cli.guest.shell import become_ssh
 from sevkit.cli.output import interrupted, json_wanted, lose_stdout, pass_on, reporting
 from sevkit.cli.sizes import SECONDS
@@ -49,11 +49,7 @@ def execute(
         raise interrupted(f"the command goes on in {name}: others wait until it ends, or its --timeout does") from None
     if not json_wanted():
         return pass_on(done.stdout, done.stderr, done.status)
-    data: Executed = {
-        "status": done.status,
-        "stdout": done.stdout.decode(errors="replace"),
-        "stderr": done.stderr.decode(errors="replace"),
-    }
+    data: Executed = {"status": done.status, **outputs(done)}
     return Result("guest exec", data, done.status)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 from sevkit.errors import ExitCode, InconclusiveError, UsageError
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
 
 _LEAST_HALVED = 12  # bytes
+_HEX_MARKS = re.compile(r"\b0[xX]|[:,]")  # as gdb and C, or openssl and network programs write bytes
+_NOT_SEARCHED = "what was not found may be in the part that was not searched"
+_MORE_HITS = "there may be more hits than these: give a larger --max-hits"
 
 
 class Request(NamedTuple):
@@ -71,7 +75,7 @@ def answer(request: Request, progress: Progress | None = None) -> Result[Scan]:
             max_hits=request.max_hits,
         )
         data = report.as_dict(source, result, patterns, guest, show=request.show, ram_only=request.ram_only)
-    hint = "what was not found may be in the part that was not searched"
+    hint = _MORE_HITS if len({hit.pattern for hit in result.hits}) == len(patterns) else _NOT_SEARCHED
     errors = [InconclusiveError("; ".join(data["doubts"]), hint=hint)] if data["doubts"] else []
     return Result("scan", data, ExitCode.INCONCLUSIVE if errors else ExitCode.DONE, errors)
 
@@ -142,9 +146,12 @@ def make_patterns(
 
 def _from_hex(name: str, value: bytes) -> bytes:
     try:
-        return bytes.fromhex(value.decode())
+        return bytes.fromhex(_HEX_MARKS.sub(" ", value.decode()))
     except ValueError as error:
-        raise UsageError(f"{name} is not hexadecimal: pairs of the digits 0 to 9 and a to f") from error
+        raise UsageError(
+            f"{name} is not hexadecimal: pairs of the digits 0 to 9 and a to f",
+            hint="0x, colons, commas and spaces may stand between pairs",
+        ) from error
 
 
 def _halves(name: str, value: bytes) -> list[Pattern]:
