@@ -35,6 +35,6 @@ def test_commands_that_need_nothing_print_what_their_schema_says(argv: tuple[str
 def test_a_schema_refuses_what_it_does_not_describe() -> None:
     made = {"sevkit_result_version": 1, "command": "guest list", "status": "success", "exit_code": 0, "errors": []}
     jsonschema.validate({**made, "data": {"guests": [], "unlisted": []}}, schemas()["guest list"])
-    for wrong in ({"guests": [], "more": 1}, {"guests": [{"name": "x"}]}, {}):
+    for wrong in ({"guests": [], "unlisted": [], "more": 1}, {"guests": [{"name": "x"}], "unlisted": []}, {}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({**made, "data": wrong}, schemas()["guest list"])
