@@ -170,6 +170,21 @@ def test_what_can_no_longer_be_looked_at_in_place_is_copied_from_there_on(memory
     os.close(file)
 
 
+def test_a_literal_over_the_border_of_two_windows_is_found(memory: Memory, tmp_path: Path) -> None:
+    path = tmp_path / "long"
+    places = [border - cut for border in (WINDOW, 2 * WINDOW) for cut in range(len(b"needle") + 1)]
+    for at in places:
+        with path.open("wb") as written:
+            written.truncate(2 * WINDOW + SIZE)
+            os.pwrite(written.fileno(), b"needle", at)
+        with path.open("rb") as fresh:
+            if not Lease(fresh.fileno()).holds():
+                pytest.skip("no lease is granted on this file system, or to this user")
+            found, reached, done = memory.stream([Span(0, 2 * WINDOW + SIZE, 0, 0, fresh.fileno(), True)])
+        assert (reached, done) == (1, 0)
+        assert [hit for hit in found if hit[1] == VALUES.index(b"needle")] == [(at, VALUES.index(b"needle"))]
+
+
 def test_more_hits_than_asked_for_end_it(memory: Memory) -> None:
     memory.fill(b"ab" * SIZE)
     spans = [Span(at, PAGE, 0, at, memory.readable, False) for at in range(0, SIZE, PAGE)]
