@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.container import not_in_the_container
-from tests.support.waiting import PATIENCE
+from tests.support.waiting import PATIENCE, until
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = ("setup-system", "build.sh", "setup", "check docs", "test", "--only-build", "--no-build")
@@ -70,4 +70,27 @@ def test_a_step_that_fails_fails_the_whole(step: str, tree: Path) -> None:
 def test_what_runs_beside_a_failed_check_is_ended(tree: Path) -> None:
     assert run(tree, fails="check docs", stuck="--only-build").returncode == 3
     (pid,) = (tree / "pids").read_text().split()
-    assert not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
+    assert ended(pid)
+
+
+@pytest.mark.parametrize("step", ["setup-system", "make setup", "make test", "--no-build"])
+def test_a_signal_ends_the_step_that_runs(step: str, tree: Path) -> None:
+    own = {"PATH": f"{tree}:{os.environ['PATH']}", "CALLS": str(tree / "calls"), "PIDS": str(tree / "pids")}
+    with subprocess.Popen(
+        [str(tree / ".ci/run")],
+        env={**os.environ, **own, "FAILS": "", "STUCK": step, "TMPDIR": str(tree)},
+        stdout=subprocess.DEVNULL,
+    ) as script:
+        until(
+            lambda: (tree / "pids").exists() and (tree / "pids").read_text().endswith("\n"), "the step does not begin"
+        )
+        script.terminate()
+        assert script.wait(PATIENCE) == 143
+    (pid,) = (tree / "pids").read_text().split()
+    until(lambda: ended(pid), "the step goes on")
+    assert "container-engine stop" in (tree / "calls").read_text()
+    assert not list(tree.glob("tmp.*"))
+
+
+def ended(pid: str) -> bool:
+    return not Path(f"/proc/{pid}").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2]
