@@ -80,7 +80,7 @@ missing_packages() {
     for tool in glib-2.0 slirp zlib; do
         pkg-config --exists "$tool" 2>/dev/null || echo "$tool"
     done
-    echo '#include <libfdt.h>' | gcc -E - >/dev/null 2>&1 || echo libfdt
+    gcc -E - <<<'#include <libfdt.h>' >/dev/null 2>&1 || echo libfdt # no pipe: it breaks if gcc ends before it reads
 }
 
 need_packages() {

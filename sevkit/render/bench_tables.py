@@ -148,7 +148,7 @@ def markdown(comparisons: Sequence[Mapping[str, Any]]) -> str:
     """A Markdown table, with the provenance below it."""
     lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "|".join(" --- " for _ in COLUMNS) + "|"]
     lines += ["| " + " | ".join(map(clean.markdown_cell, row(c))) + " |" for c in comparisons]
-    return "\n".join([*lines, "", provenance(comparisons)]) + "\n"
+    return "\n".join([*lines, "", clean.markdown_cell(provenance(comparisons))]) + "\n"
 
 
 _PLAIN = ("family", "workload", "storage", "metric", "unit", "direction", "baseline_mode", "mode", "control")

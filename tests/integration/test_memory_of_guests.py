@@ -45,7 +45,7 @@ def socket_of(guest: QemuGuest) -> Path:
 def test_the_secret_is_found_live_and_placed_by_qmp(guest: QemuGuest) -> None:
     ram = guest_map(socket_of(guest))
     assert ram.size == 256 << 20
-    with LiveMemory(guest.pid) as memory:
+    with LiveMemory(guest.pid, stop=True) as memory:  # what runs may take a stack away while it is read
         result = scan(memory, [SECRET])
         guessed = guess(memory.regions(), command_line_of(guest.pid))
         pages = guest_pages(memory, ram).counts()

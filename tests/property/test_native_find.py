@@ -188,7 +188,7 @@ def test_only_a_library_of_these_sources_is_used(
     source = tmp_path / "find.c"
     source.write_text("\n".join(lines))
     subprocess.run(["cc", "-shared", "-fPIC", "-o", str(tmp_path / "find.so"), str(source)], check=True)
-    monkeypatch.setattr(native, "__file__", str(tmp_path / "native.py"))
+    monkeypatch.setattr(native, "_PATH", str(tmp_path / "find.so"))
     assert (native._load() is not None) is (said == native.SOURCES)
 
 
