@@ -167,6 +167,25 @@ def test_only_current_lists_of_the_chains_issuers_satisfy_a_demand_for_lists() -
         assert Verifier(where).verify(evidence).verdict is verdict, number
 
 
+def test_a_list_that_is_cut_off_after_a_whole_certificate_is_not_passed_over() -> None:
+    own = bench().authority
+    crl = x509.load_der_x509_crl(listed(own.ark)).public_bytes(serialization.Encoding.PEM)
+    whole = bench().chain + crl
+    assert not store_of({"file": whole}).unreadable
+    for cut in (whole[:-30], bench().chain + crl[:40], crl[:200] + bench().chain):
+        store = store_of({"file": cut})
+        assert store.unreadable
+        one = Verifier(setting(store, extra_roots=[Certificate(own.ark.certificate)], now=ca.NOW, amd=False))
+        beside = {"vcek": bench().vcek, "chain": bench().chain}
+        assert one.verify(Evidence(bench().chip.report(5), "raw", beside)).verdict is Trust.INCONCLUSIVE
+
+
+def test_a_migration_agent_is_named() -> None:
+    report = bench().chip.report(5, policy=0x30000 | 1 << 18)
+    found = verifier().verify(Evidence(report, "raw", {"vcek": bench().vcek, "chain": bench().chain}))
+    assert any("migration agent" in reason for reason in found.reasons)
+
+
 def test_a_report_that_the_host_requested_is_named() -> None:
     report = bench().chip.report(5, vmpl=0xFFFFFFFF)
     found = verifier().verify(Evidence(report, "raw", {"vcek": bench().vcek, "chain": bench().chain}))

@@ -1,6 +1,7 @@
 """The RMP, check by check: what each refuses, and that each is needed (mutation: take one away, something fails)."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from sevkit.model.launch import launch
 from sevkit.model.machine import PlatformConfig
 from sevkit.model.platform import Platform
 from sevkit.model.rmp_checks import ALL_CHECKS, STAGES
-from sevkit.model.rmp_entry import FULL, READ, STATES, PageState, RmpEntry
+from sevkit.model.rmp_entry import EXECUTE_SUPERVISOR, FULL, READ, STATES, WRITE, PageState, RmpEntry
 from sevkit.vocabulary import Mode
 from tests.model_world import World, drive
 
@@ -425,6 +426,69 @@ def test_validation_is_lost_when_anything_but_immutable_changes() -> None:
     assert b.rmp.state(A) is PageState.GUEST_VALID
     assert b.rmp.rmpupdate(A, **{**same, "gpa": GPA + PAGE}) == 0
     assert b.rmp.state(A) is PageState.GUEST_INVALID
+
+
+def test_a_page_that_grows_is_not_valid() -> None:
+    """Or the host could add 511 pages that the guest never accepted to one that it did."""
+    b = Bench()
+    b.assign(BIG)
+    assert b.rmp.rmpupdate(BIG, assigned=True, asid=b.one.asid, gpa=GPA, large=True) == 0
+    assert b.rmp.state(BIG + PAGE) is PageState.GUEST_INVALID
+    assert fault(lambda: b.one.read(GPA, 1)) == "#VC rmp-validated"
+
+
+@pytest.mark.parametrize("change", [{"asid": 1}, {"gpa": GPA + PAGE}])
+def test_a_page_that_moves_is_not_valid(change: dict[str, int]) -> None:
+    """Neither for another guest, nor under another guest address."""
+    b = Bench()
+    b.assign()
+    owner = {"asid": b.one.asid, "gpa": GPA} | ({"asid": b.two.asid} if "asid" in change else change)
+    assert b.rmp.rmpupdate(A, assigned=True, **owner) == 0
+    assert b.rmp.state(A) is PageState.GUEST_INVALID
+    assert b.rmp.raw(A).perms == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("perms", range(FULL + 1))
+def test_each_right_of_a_vmpl_is_asked_for_by_its_own_access(perms: int) -> None:
+    b = Bench()
+    b.assign()
+    assert b.one.rmpadjust(GPA, target=1, perms=FULL) == 0
+    assert b.one.rmpadjust(GPA, target=2, perms=perms) == 0
+    accesses: dict[int, Callable[[int], object]] = {
+        READ: lambda vmpl: b.one.read(GPA, 1, vmpl=vmpl),
+        WRITE: lambda vmpl: b.one.write(GPA, b"x", vmpl=vmpl),
+        EXECUTE_SUPERVISOR: lambda vmpl: b.one.read(GPA, 1, vmpl=vmpl, execute=True),
+    }
+    for right, access in accesses.items():
+        # VMPL1 first: what it may do is in the TLB, and says nothing of VMPL2.
+        assert fault(partial(access, 1)) == ""
+        assert fault(partial(access, 2)) == ("" if perms & right else "#NPF rmp-vmpl")
+        assert fault(partial(access, 3)) == "#NPF rmp-vmpl"
+
+
+def test_rights_are_taken_away_as_they_are_given_and_end_with_validation() -> None:
+    b = Bench()
+    b.assign()
+    b.one.rmpadjust(GPA, target=1, perms=FULL)
+    b.one.rmpadjust(GPA, target=3, perms=READ)
+    assert b.rmp.raw(A).perms == [FULL, FULL, 0, READ]
+    assert fault(lambda: b.one.read(GPA, 1, vmpl=1)) == ""
+    b.one.rmpadjust(GPA, target=1, perms=0)
+    assert b.rmp.raw(A).perms == [FULL, 0, 0, READ]
+    assert fault(lambda: b.one.read(GPA, 1, vmpl=1)) == "#NPF rmp-vmpl"
+    b.one.rmpadjust(GPA, target=1, perms=FULL, vmsa=True)
+    for validate in (False, True):
+        assert b.one.pvalidate(GPA, validate=validate) == (0, False)
+        entry = b.rmp.raw(A)
+        assert (entry.perms, entry.vmsa) == ([FULL if validate else 0, 0, 0, 0], False)
+
+
+def test_a_less_privileged_vmpl_leaves_a_save_area_one() -> None:
+    b = Bench()
+    b.assign()
+    b.one.rmpadjust(GPA, target=1, perms=FULL, vmsa=True)
+    assert b.one.rmpadjust(GPA, target=2, perms=READ, vmpl=1) == 0
+    assert b.rmp.raw(A).vmsa
 
 
 def test_the_pages_of_the_table_are_the_firmwares() -> None:
