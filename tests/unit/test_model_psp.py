@@ -16,7 +16,7 @@ from sevkit.model.machine import ABI_PAGE_SWAP, FIRMWARE_ABI, PlatformConfig
 from sevkit.model.measure import PageType, SnpDigest, VmplPerms
 from sevkit.model.platform import Platform
 from sevkit.model.psp import Refused, Status
-from sevkit.model.psp_sev import API, COMMANDS, ES, NODBG, SevGuestState, make_secret
+from sevkit.model.psp_sev import API, COMMANDS, ES, NODBG, NOSEND, SevGuestState, make_secret
 from sevkit.model.rmp_entry import PageState
 from sevkit.model.snp_commands import COMMANDS as SNP_COMMANDS
 from sevkit.model.snp_commands import (
@@ -132,6 +132,58 @@ def test_legacy_status_codes() -> None:
     third = f.launch_start(0)
     assert status_of(lambda: f.activate(third, 128)) is Status.ASID_OWNED
     assert status_of(lambda: f.decommission(handle)) is Status.ACTIVE
+
+
+def test_the_policy_of_a_legacy_guest_is_heeded() -> None:
+    platform, handle = legacy(NODBG | NOSEND)
+    f = platform.sev
+    f.launch_measure(handle)
+    f.launch_finish(handle)
+    for action in (
+        lambda: f.dbg_decrypt(handle, DATA, 16),
+        lambda: f.dbg_encrypt(handle, DATA, bytes(16)),
+        lambda: f.send_start(handle),
+    ):
+        assert status_of(action) is Status.POLICY_FAILURE
+    for bit in range(6, 16):
+        assert status_of(partial(f.launch_start, 1 << bit)) is Status.POLICY_FAILURE
+    assert status_of(lambda: f.launch_start(API[0] << 16 | (API[1] + 1) << 24)) is Status.POLICY_FAILURE
+
+
+def test_the_legacy_firmware_writes_no_page_of_an_snp_guest() -> None:
+    platform = snp()
+    f, update = platform.sev, platform.snp.table.rmpupdate
+    f.init()
+    handle = f.launch_start(0)
+    f.activate(handle, 128)
+    assert update(DATA + PAGE, assigned=True, asid=1, gpa=0x1000) == 0
+    f.launch_update_data(handle, DATA, PAGE)
+    for spa, length in ((DATA + PAGE, 16), (DATA + PAGE - 16, 32), (DATA, 3 * PAGE)):
+        assert status_of(partial(f.launch_update_data, handle, spa, length)) is Status.INVALID_PAGE_STATE
+    end = platform.dram.size
+    assert status_of(lambda: f.launch_update_data(handle, end - 16, 32)) is Status.INVALID_ADDRESS
+
+
+def test_a_save_area_is_a_whole_page_and_a_shutdown_removes_the_keys() -> None:
+    platform, handle = legacy(ES)
+    for spa, length in ((DATA + 16, PAGE), (DATA, PAGE - 16)):
+        assert status_of(partial(platform.sev.launch_update_vmsa, handle, spa, length)) is Status.INVALID_LENGTH
+    other = platform.sev.launch_start(ES)
+    assert status_of(lambda: platform.sev.activate(other, 0)) is Status.INVALID_ASID
+    platform.sev.shutdown()
+    assert 1 not in platform.controller.keys
+    assert 1 in platform.dirty_asids
+
+
+def test_two_addresses_of_one_cell_stop_the_initialisation() -> None:
+    for checked in (True, False):
+        platform = Platform(PlatformConfig(memory=64 << 20, alias_check=checked))
+        dram: Any = platform.dram
+        dram.alias = lambda spa: spa % (32 << 20)
+        if checked:
+            assert status_of(platform.snp.init) is Status.INVALID_CONFIG
+        else:
+            platform.snp.init()
 
 
 def test_asids_are_used_again_only_after_flushing() -> None:
@@ -519,6 +571,10 @@ def test_page_move_checks_both_pages() -> None:
     f.page_move(one, PAGE_A, PAGE_B)  # a valid page arrives as one that the guest has to accept again
     assert f.table.state(PAGE_B) is PageState.GUEST_INVALID
     assert f.table.raw(PAGE_B).perms == [0, 0, 0, 0]
+    assert f.table.state(PAGE_A) is PageState.GUEST_INVALID
+    spa = platform.allocate()
+    assert update(spa, **target) == 0
+    assert status_of(lambda: f.page_move(one, PAGE_A, spa)) is Status.INVALID_PAGE_STATE
 
 
 @pytest.mark.parametrize("state", [PageState.CONTEXT, PageState.PRE_GUEST, PageState.GUEST_INVALID, PageState.METADATA])

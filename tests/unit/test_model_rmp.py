@@ -1,6 +1,7 @@
 """The RMP, check by check: what each refuses, and that each is needed (mutation: take one away, something fails)."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from sevkit.model.machine import PlatformConfig
 from sevkit.model.platform import Platform
 from sevkit.model.rmp_checks import ALL_CHECKS, STAGES
 from sevkit.model.rmp_entry import EXECUTE_SUPERVISOR, FULL, READ, STATES, WRITE, PageState, RmpEntry
+from sevkit.model.vcpu import Vcpu
 from sevkit.vocabulary import Mode
 from tests.model_world import World, drive
 
@@ -489,6 +491,31 @@ def test_a_less_privileged_vmpl_leaves_a_save_area_one() -> None:
     b.one.rmpadjust(GPA, target=1, perms=FULL, vmsa=True)
     assert b.one.rmpadjust(GPA, target=2, perms=READ, vmpl=1) == 0
     assert b.rmp.raw(A).vmsa
+
+
+@pytest.mark.parametrize("mode", [Mode.NOSEV, Mode.SEV])
+def test_guests_without_snp_write_no_assigned_page(mode: Mode) -> None:
+    b = Bench()
+    b.assign()
+    other = b.platform.attach(mode, 0)
+    other.remap(GPA, A)
+    for private in (False, True):
+        assert fault(partial(other.write, GPA, b"x", private=private)) == "#NPF rmp-shared-write-assigned"
+    other.remap(GPA, B)
+    assert fault(lambda: other.write(GPA, b"x")) == ""
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"vmsa": False}, {"validated": False}, {"assigned": False}, {"asid": 2}, {"asid": 3}]
+)
+def test_vmrun_takes_only_a_save_area_of_the_guest(wrong: dict[str, Any]) -> None:
+    platform = Platform(PlatformConfig(memory=64 << 20))
+    guest = launch(platform, Mode.SEV_SNP, pages=1)
+    assert platform.rmp is not None
+    assert guest.vmsa_spa is not None
+    assert Vcpu(guest).run(0).reason == "INTR"
+    platform.rmp.store(guest.vmsa_spa, replace(platform.rmp.raw(guest.vmsa_spa), **wrong), "test")
+    assert Vcpu(guest).run(0).check == "rmp-vmsa"
 
 
 def test_the_pages_of_the_table_are_the_firmwares() -> None:
