@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -211,7 +212,11 @@ def test_legacy_measurement_and_secret() -> None:
     assert measurement == hmac.new(tik, message, hashlib.sha256).digest()
     wrong = make_secret(tek, tik, bytes(32), b"sixteen byte key", bytes(16))
     assert status_of(lambda: f.launch_secret(handle, DATA, wrong)) is Status.BAD_MEASUREMENT
-    f.launch_secret(handle, DATA, make_secret(tek, tik, measurement, b"sixteen byte key", bytes(16)))
+    right = make_secret(tek, tik, measurement, b"sixteen byte key", bytes(16))
+    for change in ({"flags": 1}, {"iv": b"\1" * 16}, {"data": bytes(16)}, {"data": right.data * 2}, {"mac": bytes(32)}):
+        forged = replace(right, **change)  # type: ignore[arg-type]
+        assert status_of(partial(f.launch_secret, handle, DATA, forged)) is Status.BAD_MEASUREMENT
+    f.launch_secret(handle, DATA, right)
     f.launch_finish(handle)
     assert platform.controller.read(DATA, 16, 128) == b"sixteen byte key"
     assert platform.host_read(DATA, 16) != b"sixteen byte key"
@@ -565,6 +570,9 @@ def test_page_move_checks_both_pages() -> None:
         assert status_of(partial(f.page_move, one, PAGE_A, spa)) is status
     assert update(PAGE_B, **target) == 0
     assert status_of(lambda: f.page_move(two, PAGE_A, PAGE_B)) is Status.INVALID_PAGE_OWNER
+    own = platform.allocate()
+    assert update(own, **{**target, "asid": 2}) == 0  # the second guest may not take the page into its own either
+    assert status_of(lambda: f.page_move(two, PAGE_A, own)) is Status.INVALID_PAGE_OWNER
     assert update(BIG, **{**target, "gpa": 0x200000, "large": True}) == 0
     assert status_of(lambda: f.page_move(one, PAGE_A, BIG)) is Status.INVALID_PAGE_SIZE
     assert status_of(lambda: f.page_move(one, BIG, PAGE_B)) is Status.INVALID_PAGE_STATE

@@ -137,6 +137,7 @@ def update_state(b: Bench) -> None:
 
 def update_gpa(b: Bench) -> None:
     assert b.rmp.rmpupdate(A, assigned=False, gpa=GPA) == 1
+    assert b.rmp.rmpupdate(A, assigned=True, immutable=True, gpa=GPA) == 1  # Metadata is the firmware's to make
 
 
 def update_immutable(b: Bench) -> None:
@@ -225,6 +226,8 @@ def adjust_aligned(b: Bench) -> None:
 def adjust_target(b: Bench) -> None:
     b.assign()
     assert b.one.rmpadjust(GPA, target=0, perms=0) == 2
+    assert b.one.rmpadjust(GPA, target=1, perms=FULL) == 0
+    assert b.one.rmpadjust(GPA, target=1, perms=READ, vmpl=1) == 2
 
 
 def adjust_assigned(b: Bench) -> None:
@@ -430,6 +433,25 @@ def test_validation_is_lost_when_anything_but_immutable_changes() -> None:
     assert b.rmp.state(A) is PageState.GUEST_INVALID
 
 
+def test_a_smashed_page_is_not_joined_again_while_its_parts_are_assigned() -> None:
+    b = Bench()
+    b.assign(BIG, large=True)
+    assert b.rmp.psmash(BIG) == 0
+    assert b.rmp.rmpupdate(BIG, assigned=True, asid=b.one.asid, gpa=GPA, large=True) == 4
+    assert fault(lambda: b.platform.host_write(BIG, b"x", mapping_large=True)) == "#PF(RMP) rmp-host-write-assigned"
+    assert b.rmp.rmpupdate(BIG, assigned=False) == 0
+    assert fault(lambda: b.platform.host_write(BIG, b"x", mapping_large=True)) == "#PF(RMP) rmp-host-write-size"
+
+
+def test_a_nested_mapping_that_is_not_writable() -> None:
+    b = Bench()
+    b.assign()
+    b.one.npt.map(GPA, A, writable=False)
+    b.one.flush_tlb()
+    assert fault(lambda: b.one.read(GPA, 1)) == ""
+    assert fault(lambda: b.one.write(GPA, b"x")) == "#NPF npt-writable"
+
+
 def test_a_page_that_grows_is_not_valid() -> None:
     """Or the host could add 511 pages that the guest never accepted to one that it did."""
     b = Bench()
@@ -462,8 +484,8 @@ def test_each_right_of_a_vmpl_is_asked_for_by_its_own_access(perms: int) -> None
         EXECUTE_SUPERVISOR: lambda vmpl: b.one.read(GPA, 1, vmpl=vmpl, execute=True),
     }
     for right, access in accesses.items():
-        # VMPL1 first: what it may do is in the TLB, and says nothing of VMPL2.
-        assert fault(partial(access, 1)) == ""
+        for vmpl in (0, 1):  # what these may do is in the TLB, and says nothing of VMPL2
+            assert fault(partial(access, vmpl)) == ""
         assert fault(partial(access, 2)) == ("" if perms & right else "#NPF rmp-vmpl")
         assert fault(partial(access, 3)) == "#NPF rmp-vmpl"
 
