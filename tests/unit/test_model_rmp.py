@@ -443,6 +443,18 @@ def test_a_smashed_page_is_not_joined_again_while_its_parts_are_assigned() -> No
     assert fault(lambda: b.platform.host_write(BIG, b"x", mapping_large=True)) == "#PF(RMP) rmp-host-write-size"
 
 
+def test_a_large_page_is_taken_at_its_own_guest_address_alone() -> None:
+    b = Bench()
+    b.assign(BIG, large=True, accept=False)
+    other = GPA + 512 * PAGE
+    b.one.remap(other, BIG)
+    assert fault(lambda: b.one.pvalidate(other, large=True)) == "#NPF pvalidate-gpa"
+    b.one.accept(GPA, large=True)
+    assert fault(lambda: b.one.rmpadjust(other, target=1, perms=READ, large=True)) == "#NPF rmpadjust-gpa"
+    b.one.remap(other + PAGE, BIG + PAGE, large=True)
+    assert fault(lambda: b.one.read(other + PAGE, 1)) == "#NPF rmp-gpa"
+
+
 def test_a_nested_mapping_that_is_not_writable() -> None:
     b = Bench()
     b.assign()
