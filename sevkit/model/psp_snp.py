@@ -144,19 +144,14 @@ class SnpFirmware:
         *,
         large: bool = False,
         perms: VmplPerms | None = None,
-        measured_gpa: int | None = None,
     ) -> None:
-        """SNP_LAUNCH_UPDATE: measure a Pre-Guest page and make it the guest's, encrypted and validated.
-
-        ``measured_gpa`` is for VMSA pages, which QEMU measures at a fixed address.
-        """
+        """SNP_LAUNCH_UPDATE: measure a Pre-Guest page at its RMP entry's GPA; make it the guest's, validated."""
         context = self._enter("SNP_LAUNCH_UPDATE", handle, spa=spa, large=large, page_type=page_type)
         rights = perms or VmplPerms()
         entry = self.entry(spa)
         for offset in range(0, LARGE if large else PAGE, PAGE):
             data = self.platform.controller.read(spa + offset, PAGE, None)
-            gpa = entry.gpa + offset if measured_gpa is None else measured_gpa
-            context.digest.update(page_type, gpa, data, perms=rights)
+            context.digest.update(page_type, entry.gpa + offset, data, perms=rights)
             self._place(context, spa + offset, page_type, data)
         levels = [FULL, rights.vmpl1, rights.vmpl2, rights.vmpl3]
         done = replace(

@@ -332,7 +332,15 @@ def test_a_certificate_table_must_hold_together() -> None:
     broken = {
         "no end": table[:48],
         "outside": head + (72).to_bytes(4, "little") + (100).to_bytes(4, "little") + bytes(24) + b"x",
-        "twice": 2 * (head + (72).to_bytes(4, "little") + (1).to_bytes(4, "little")) + bytes(24) + b"xy",
+        "twice": b"".join(head + (at).to_bytes(4, "little") + (1).to_bytes(4, "little") for at in (72, 73))
+        + bytes(24)
+        + b"xy",
+        "one in another": b"".join(
+            guid.bytes + (72).to_bytes(4, "little") + (size).to_bytes(4, "little")
+            for guid, size in ((certtable.VCEK, 4), (certtable.ARK, 2))
+        )
+        + bytes(24)
+        + b"wxyz",
         "into itself": head + (0).to_bytes(4, "little") + (3).to_bytes(4, "little") + bytes(24),
         "empty": head + (48).to_bytes(4, "little") + bytes(4) + bytes(24) + b"x",
     }

@@ -166,6 +166,23 @@ def test_a_relayed_report_releases_nothing() -> None:
         owner.release(b"x" * 32, genuine)
 
 
+def test_an_open_verdict_releases_nothing() -> None:
+    """A report whose verdict is inconclusive: a certificate is missing, or a demanded revocation list."""
+    bench = Bench(Product.MILAN, keys())
+    for left_out, policy in (
+        ("vcek.der", Policy()),
+        ("cert_chain.pem", Policy()),
+        ("crl.der", Policy(require_crl=True)),
+    ):
+        files = {name: data for name, data in bench.good().items() if name != left_out}
+        where = setting(store_of(files), policy=policy, extra_roots=[root(bench.product)], now=NOW, amd=False)
+        owner = rp.RelyingParty(where, b"the disk key")
+        guest = rp.Guest(lambda report_data: bench.chip.report(5, report_data=report_data))
+        nonce = owner.challenge()
+        with pytest.raises(rp.NotTrustedError, match="inconclusive"):
+            owner.release(nonce, guest.offer(nonce))
+
+
 def test_a_guest_that_does_not_meet_the_policy_gets_nothing() -> None:
     bench = Bench(Product.MILAN, keys())
     owner = party(bench, read_policy(b'policy_forbidden = ["debug"]'))

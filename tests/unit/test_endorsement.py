@@ -46,6 +46,13 @@ def test_another_chips_report_is_not_signed() -> None:
     for wrong in (body(Endorser("two")), body(reported_tcb=b"\x01"), body()[:-1]):
         with pytest.raises(ValueError, match="report"):
             CHIP.sign(wrong)
+    for name in ("chip_id", "reported_tcb"):
+        at, size = report.FIELDS[name]
+        for byte in range(at, at + size):
+            changed = bytearray(body())
+            changed[byte] ^= 1
+            with pytest.raises(ValueError, match=name):
+                CHIP.sign(bytes(changed))
 
 
 def test_the_seed_decides_all() -> None:

@@ -16,7 +16,7 @@ from sevsnpmeasure.vmm_types import VMMType
 from sevkit.errors import BadInputError, UsageError
 from sevkit.model import ovmf
 from sevkit.model.digest import Kernel, LaunchInputs, launch_digest
-from sevkit.model.measure import PAGE, PageType, SnpDigest, VmplPerms
+from sevkit.model.measure import PAGE, PageType, SnpDigest, VmplPerms, vmsa_digest
 from sevkit.vocabulary import Mode
 from tests.support.firmware_image import SECTIONS, firmware_image
 
@@ -127,3 +127,11 @@ def test_impossible_requests_are_refused() -> None:
             launch_digest(LaunchInputs(mode, image, kernel=Kernel(b"k")))
     with pytest.raises(BadInputError):
         launch_digest(LaunchInputs(Mode.SEV_SNP, bytes(2 * PAGE), vcpus=2))
+
+
+def test_all_of_a_save_area_is_measured_except_the_two_fields_of_the_time() -> None:
+    plain = vmsa_digest(bytes(PAGE))
+    for at in range(PAGE):
+        changed = bytearray(PAGE)
+        changed[at] = 1
+        assert (vmsa_digest(bytes(changed)) == plain) is (0x2F0 <= at < 0x300), hex(at)

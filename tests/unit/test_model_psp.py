@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,16 +14,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sevkit.model import message, report, vmsa
 from sevkit.model.cipher import PAGE
 from sevkit.model.machine import ABI_PAGE_SWAP, FIRMWARE_ABI, PlatformConfig
-from sevkit.model.measure import PageType, SnpDigest
+from sevkit.model.measure import PageType, SnpDigest, VmplPerms
 from sevkit.model.platform import Platform
 from sevkit.model.psp import Refused, Status
-from sevkit.model.psp_sev import API, COMMANDS, ES, NODBG, SevGuestState, make_secret
+from sevkit.model.psp_sev import API, COMMANDS, ES, NODBG, NOSEND, SevGuestState, make_secret
 from sevkit.model.rmp_entry import PageState
 from sevkit.model.snp_commands import COMMANDS as SNP_COMMANDS
 from sevkit.model.snp_commands import (
     POLICY_DEBUG,
     POLICY_DEFAULT,
     POLICY_PAGE_SWAP_DISABLE,
+    POLICY_SMT,
     SnpGuestState,
 )
 
@@ -133,6 +135,58 @@ def test_legacy_status_codes() -> None:
     assert status_of(lambda: f.decommission(handle)) is Status.ACTIVE
 
 
+def test_the_policy_of_a_legacy_guest_is_heeded() -> None:
+    platform, handle = legacy(NODBG | NOSEND)
+    f = platform.sev
+    f.launch_measure(handle)
+    f.launch_finish(handle)
+    for action in (
+        lambda: f.dbg_decrypt(handle, DATA, 16),
+        lambda: f.dbg_encrypt(handle, DATA, bytes(16)),
+        lambda: f.send_start(handle),
+    ):
+        assert status_of(action) is Status.POLICY_FAILURE
+    for bit in range(6, 16):
+        assert status_of(partial(f.launch_start, 1 << bit)) is Status.POLICY_FAILURE
+    assert status_of(lambda: f.launch_start(API[0] << 16 | (API[1] + 1) << 24)) is Status.POLICY_FAILURE
+
+
+def test_the_legacy_firmware_writes_no_page_of_an_snp_guest() -> None:
+    platform = snp()
+    f, update = platform.sev, platform.snp.table.rmpupdate
+    f.init()
+    handle = f.launch_start(0)
+    f.activate(handle, 128)
+    assert update(DATA + PAGE, assigned=True, asid=1, gpa=0x1000) == 0
+    f.launch_update_data(handle, DATA, PAGE)
+    for spa, length in ((DATA + PAGE, 16), (DATA + PAGE - 16, 32), (DATA, 3 * PAGE)):
+        assert status_of(partial(f.launch_update_data, handle, spa, length)) is Status.INVALID_PAGE_STATE
+    end = platform.dram.size
+    assert status_of(lambda: f.launch_update_data(handle, end - 16, 32)) is Status.INVALID_ADDRESS
+
+
+def test_a_save_area_is_a_whole_page_and_a_shutdown_removes_the_keys() -> None:
+    platform, handle = legacy(ES)
+    for spa, length in ((DATA + 16, PAGE), (DATA, PAGE - 16)):
+        assert status_of(partial(platform.sev.launch_update_vmsa, handle, spa, length)) is Status.INVALID_LENGTH
+    other = platform.sev.launch_start(ES)
+    assert status_of(lambda: platform.sev.activate(other, 0)) is Status.INVALID_ASID
+    platform.sev.shutdown()
+    assert 1 not in platform.controller.keys
+    assert 1 in platform.dirty_asids
+
+
+def test_two_addresses_of_one_cell_stop_the_initialisation() -> None:
+    for checked in (True, False):
+        platform = Platform(PlatformConfig(memory=64 << 20, alias_check=checked))
+        dram: Any = platform.dram
+        dram.alias = lambda spa: spa % (32 << 20)
+        if checked:
+            assert status_of(platform.snp.init) is Status.INVALID_CONFIG
+        else:
+            platform.snp.init()
+
+
 def test_asids_are_used_again_only_after_flushing() -> None:
     platform, handle = legacy(0)
     f = platform.sev
@@ -158,7 +212,11 @@ def test_legacy_measurement_and_secret() -> None:
     assert measurement == hmac.new(tik, message, hashlib.sha256).digest()
     wrong = make_secret(tek, tik, bytes(32), b"sixteen byte key", bytes(16))
     assert status_of(lambda: f.launch_secret(handle, DATA, wrong)) is Status.BAD_MEASUREMENT
-    f.launch_secret(handle, DATA, make_secret(tek, tik, measurement, b"sixteen byte key", bytes(16)))
+    right = make_secret(tek, tik, measurement, b"sixteen byte key", bytes(16))
+    for change in ({"flags": 1}, {"iv": b"\1" * 16}, {"data": bytes(16)}, {"data": right.data * 2}, {"mac": bytes(32)}):
+        forged = replace(right, **change)  # type: ignore[arg-type]
+        assert status_of(partial(f.launch_secret, handle, DATA, forged)) is Status.BAD_MEASUREMENT
+    f.launch_secret(handle, DATA, right)
     f.launch_finish(handle)
     assert platform.controller.read(DATA, 16, 128) == b"sixteen byte key"
     assert platform.host_read(DATA, 16) != b"sixteen byte key"
@@ -359,6 +417,7 @@ def test_id_block_binds_digest_policy_and_signature() -> None:
         ({}, None),
         ({"launch_digest": b"x" * 48}, Status.BAD_MEASUREMENT),
         ({"policy": POLICY_DEFAULT | POLICY_DEBUG}, Status.POLICY_FAILURE),
+        ({"policy": POLICY_DEFAULT & ~POLICY_SMT}, Status.POLICY_FAILURE),
         ({"signature": b"unsigned"}, Status.BAD_SIGNATURE),
     )
     for change, expected in changes:
@@ -437,6 +496,136 @@ def test_every_command_has_a_code_of_its_own() -> None:
         assert all(command.rules for command in table.values())
 
 
+def two_guests(policy: int = POLICY_DEFAULT) -> tuple[Platform, list[int]]:
+    """Two guests in their launch, with ASIDs 1 and 2."""
+    platform = snp()
+    handles = []
+    for asid in (1, 2):
+        spa = platform.allocate()
+        platform.snp.table.rmpupdate(spa, assigned=True, immutable=True)
+        handles.append(platform.snp.gctx_create(spa))
+        platform.snp.launch_start(handles[-1], policy)
+        platform.snp.activate(handles[-1], asid)
+    return platform, handles
+
+
+def test_debugging_reaches_the_guests_own_pages_alone() -> None:
+    platform, (one, two) = two_guests(POLICY_DEFAULT | POLICY_DEBUG)
+    f = platform.snp
+    f.table.rmpupdate(PAGE_A, assigned=True, asid=2, gpa=0x1000, immutable=True)
+    f.launch_update(two, PAGE_A)
+    for handle in (one, two):
+        f.launch_finish(handle)
+    assert f.dbg_decrypt(two, PAGE_A) == bytes(PAGE)
+    assert status_of(lambda: f.dbg_decrypt(one, PAGE_A)) is Status.INVALID_PAGE_OWNER
+    assert status_of(lambda: f.dbg_decrypt(one, GCTX + 5 * PAGE)) is Status.INVALID_PAGE_OWNER
+    assert status_of(lambda: f.dbg_decrypt(two, PAGE_A + 16)) is Status.INVALID_ADDRESS
+    assert status_of(lambda: f.dbg_decrypt(two, 1 << 40)) is Status.INVALID_ADDRESS
+
+
+def test_a_guest_without_an_asid_is_not_debugged() -> None:
+    platform = snp()
+    platform.snp.table.rmpupdate(GCTX, assigned=True, immutable=True)
+    handle = platform.snp.gctx_create(GCTX)
+    platform.snp.launch_start(handle, POLICY_DEFAULT | POLICY_DEBUG)
+    platform.snp.launch_finish(handle)
+    assert status_of(lambda: platform.snp.dbg_decrypt(handle, PAGE_A)) is Status.INACTIVE
+
+
+def test_an_asid_belongs_to_one_guest_until_it_is_flushed() -> None:
+    platform, (one, two) = two_guests()
+    f = platform.snp
+    assert status_of(lambda: f.activate(one, 3)) is Status.ACTIVE
+    spa = platform.allocate()
+    f.table.rmpupdate(spa, assigned=True, immutable=True)
+    third = f.gctx_create(spa)
+    f.launch_start(third)
+    assert status_of(lambda: f.activate(third, 0)) is Status.INVALID_ASID
+    assert status_of(lambda: f.activate(third, 1)) is Status.ASID_OWNED
+    f.decommission(one)
+    assert 1 not in platform.controller.keys
+    assert status_of(lambda: f.activate(third, 1)) is Status.DF_FLUSH_REQUIRED
+    assert status_of(f.df_flush) is Status.WBINVD_REQUIRED
+    platform.host_wbinvd()
+    f.df_flush()
+    f.activate(third, 1)
+    f.shutdown()
+    assert not platform.controller.keys.keys() & {1, 2}
+    assert {f.table.state(handle) for handle in (one, two, third)} == {PageState.FIRMWARE}
+
+
+def test_page_move_checks_both_pages() -> None:
+    platform, (one, two) = two_guests()
+    f, update = platform.snp, platform.snp.table.rmpupdate
+    update(PAGE_A, assigned=True, asid=1, gpa=0x1000, immutable=True)
+    f.launch_update(one, PAGE_A)
+    target: dict[str, Any] = {"assigned": True, "asid": 1, "gpa": 0x1000, "immutable": True}
+    for wrong, status in (
+        ({"immutable": False}, Status.INVALID_PAGE_STATE),
+        ({"asid": 2}, Status.INVALID_PAGE_OWNER),
+        ({"gpa": 0x2000}, Status.INVALID_PAGE_STATE),
+    ):
+        spa = platform.allocate()
+        assert update(spa, **{**target, **wrong}) == 0
+        assert status_of(partial(f.page_move, one, PAGE_A, spa)) is status
+    assert update(PAGE_B, **target) == 0
+    assert status_of(lambda: f.page_move(two, PAGE_A, PAGE_B)) is Status.INVALID_PAGE_OWNER
+    own = platform.allocate()
+    assert update(own, **{**target, "asid": 2}) == 0  # the second guest may not take the page into its own either
+    assert status_of(lambda: f.page_move(two, PAGE_A, own)) is Status.INVALID_PAGE_OWNER
+    assert update(BIG, **{**target, "gpa": 0x200000, "large": True}) == 0
+    assert status_of(lambda: f.page_move(one, PAGE_A, BIG)) is Status.INVALID_PAGE_SIZE
+    assert status_of(lambda: f.page_move(one, BIG, PAGE_B)) is Status.INVALID_PAGE_STATE
+    f.page_move(one, PAGE_A, PAGE_B)  # a valid page arrives as one that the guest has to accept again
+    assert f.table.state(PAGE_B) is PageState.GUEST_INVALID
+    assert f.table.raw(PAGE_B).perms == [0, 0, 0, 0]
+    assert f.table.state(PAGE_A) is PageState.GUEST_INVALID
+    spa = platform.allocate()
+    assert update(spa, **target) == 0
+    assert status_of(lambda: f.page_move(one, PAGE_A, spa)) is Status.INVALID_PAGE_STATE
+
+
+@pytest.mark.parametrize("state", [PageState.CONTEXT, PageState.PRE_GUEST, PageState.GUEST_INVALID, PageState.METADATA])
+@pytest.mark.parametrize("command", ["gctx_create", "page_md_init", "page_set_state"])
+def test_only_a_firmware_page_becomes_another_page_of_the_firmware(command: str, state: PageState) -> None:
+    platform, (one, _) = two_guests()
+    f = platform.snp
+    spa = one if state is PageState.CONTEXT else PAGE_A
+    if state is PageState.METADATA:
+        f.table.rmpupdate(spa, assigned=True, immutable=True)
+        f.page_md_init(spa)
+    elif state is not PageState.CONTEXT:
+        f.table.rmpupdate(spa, assigned=True, asid=1, gpa=0x1000, immutable=state is PageState.PRE_GUEST)
+    assert f.table.state(spa) is state
+    assert status_of(lambda: getattr(f, command)(spa)) is Status.INVALID_PAGE_STATE
+    if state in (PageState.CONTEXT, PageState.GUEST_INVALID):
+        assert status_of(lambda: f.page_reclaim(spa)) is Status.INVALID_PAGE_STATE
+
+
+@pytest.mark.parametrize("kind", [PageType.VMSA, PageType.SECRETS, PageType.CPUID])
+def test_pages_of_one_kind_are_small(kind: PageType) -> None:
+    platform = snp()
+    handle = launching(platform)
+    platform.snp.table.rmpupdate(BIG, assigned=True, asid=1, gpa=0x200000, immutable=True, large=True)
+    assert status_of(lambda: platform.snp.launch_update(handle, BIG, kind, large=True)) is Status.INVALID_PAGE_SIZE
+
+
+def test_rights_and_addresses_of_launch_pages_are_measured_and_set() -> None:
+    platform = snp()
+    handle = launching(platform)
+    own, rights = SnpDigest(), VmplPerms(1, 3, 7)
+    f = platform.snp
+    f.table.rmpupdate(PAGE_A, assigned=True, asid=1, gpa=0x1000, immutable=True)
+    f.launch_update(handle, PAGE_A, perms=rights)
+    own.update(PageType.NORMAL, 0x1000, bytes(PAGE), perms=rights)
+    assert f.table.raw(PAGE_A).perms == [15, 1, 3, 7]
+    f.table.rmpupdate(BIG, assigned=True, asid=1, gpa=0x200000, immutable=True, large=True)
+    platform.controller.write(BIG + PAGE, b"second page", None)
+    f.launch_update(handle, BIG, large=True)
+    own.update_pages(PageType.NORMAL, 0x200000, (bytes(PAGE) + b"second page").ljust(512 * PAGE, b"\0"))
+    assert f.contexts[handle].digest.value == own.value
+
+
 # --- guest messages
 
 
@@ -459,6 +648,8 @@ def test_guest_messages_are_answered_once_and_in_order() -> None:
     assert status_of(lambda: f.guest_request(handle, _request(keys[0], 4))) is Status.BAD_MEASUREMENT
     f.guest_request(handle, _request(keys[0], 3))
     f.guest_request(handle, _request(keys[2], 1, vmpck=2, vmpl=3))
+    assert status_of(lambda: f.guest_request(handle, _request(keys[2], 3, vmpck=2, vmpl=4))) is Status.INVALID_PARAM
+    assert status_of(lambda: f.guest_request(handle, _request(keys[2], 1, vmpck=2, vmpl=3))) is Status.BAD_MEASUREMENT
     assert status_of(lambda: f.guest_request(handle, _request(keys[2], 3, vmpck=2, vmpl=1))) is Status.INVALID_PARAM
     assert status_of(lambda: f.guest_request(handle, b"short")) is Status.BAD_MEASUREMENT
     good = _request(keys[0], 5)

@@ -1,6 +1,8 @@
 """The RMP, check by check: what each refuses, and that each is needed (mutation: take one away, something fails)."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,7 +17,8 @@ from sevkit.model.launch import launch
 from sevkit.model.machine import PlatformConfig
 from sevkit.model.platform import Platform
 from sevkit.model.rmp_checks import ALL_CHECKS, STAGES
-from sevkit.model.rmp_entry import FULL, READ, STATES, PageState, RmpEntry
+from sevkit.model.rmp_entry import EXECUTE_SUPERVISOR, FULL, READ, STATES, WRITE, PageState, RmpEntry
+from sevkit.model.vcpu import Vcpu
 from sevkit.vocabulary import Mode
 from tests.model_world import World, drive
 
@@ -134,6 +137,7 @@ def update_state(b: Bench) -> None:
 
 def update_gpa(b: Bench) -> None:
     assert b.rmp.rmpupdate(A, assigned=False, gpa=GPA) == 1
+    assert b.rmp.rmpupdate(A, assigned=True, immutable=True, gpa=GPA) == 1  # Metadata is the firmware's to make
 
 
 def update_immutable(b: Bench) -> None:
@@ -222,6 +226,8 @@ def adjust_aligned(b: Bench) -> None:
 def adjust_target(b: Bench) -> None:
     b.assign()
     assert b.one.rmpadjust(GPA, target=0, perms=0) == 2
+    assert b.one.rmpadjust(GPA, target=1, perms=FULL) == 0
+    assert b.one.rmpadjust(GPA, target=1, perms=READ, vmpl=1) == 2
 
 
 def adjust_assigned(b: Bench) -> None:
@@ -425,6 +431,125 @@ def test_validation_is_lost_when_anything_but_immutable_changes() -> None:
     assert b.rmp.state(A) is PageState.GUEST_VALID
     assert b.rmp.rmpupdate(A, **{**same, "gpa": GPA + PAGE}) == 0
     assert b.rmp.state(A) is PageState.GUEST_INVALID
+
+
+def test_a_smashed_page_is_not_joined_again_while_its_parts_are_assigned() -> None:
+    b = Bench()
+    b.assign(BIG, large=True)
+    assert b.rmp.psmash(BIG) == 0
+    assert b.rmp.rmpupdate(BIG, assigned=True, asid=b.one.asid, gpa=GPA, large=True) == 4
+    assert fault(lambda: b.platform.host_write(BIG, b"x", mapping_large=True)) == "#PF(RMP) rmp-host-write-assigned"
+    assert b.rmp.rmpupdate(BIG, assigned=False) == 0
+    assert fault(lambda: b.platform.host_write(BIG, b"x", mapping_large=True)) == "#PF(RMP) rmp-host-write-size"
+
+
+def test_a_large_page_is_taken_at_its_own_guest_address_alone() -> None:
+    b = Bench()
+    b.assign(BIG, large=True, accept=False)
+    other = GPA + 512 * PAGE
+    b.one.remap(other, BIG)
+    assert fault(lambda: b.one.pvalidate(other, large=True)) == "#NPF pvalidate-gpa"
+    b.one.accept(GPA, large=True)
+    assert fault(lambda: b.one.rmpadjust(other, target=1, perms=READ, large=True)) == "#NPF rmpadjust-gpa"
+    b.one.remap(other + PAGE, BIG + PAGE, large=True)
+    assert fault(lambda: b.one.read(other + PAGE, 1)) == "#NPF rmp-gpa"
+
+
+def test_a_nested_mapping_that_is_not_writable() -> None:
+    b = Bench()
+    b.assign()
+    b.one.npt.map(GPA, A, writable=False)
+    b.one.flush_tlb()
+    assert fault(lambda: b.one.read(GPA, 1)) == ""
+    assert fault(lambda: b.one.write(GPA, b"x")) == "#NPF npt-writable"
+
+
+def test_a_page_that_grows_is_not_valid() -> None:
+    """Or the host could add 511 pages that the guest never accepted to one that it did."""
+    b = Bench()
+    b.assign(BIG)
+    assert b.rmp.rmpupdate(BIG, assigned=True, asid=b.one.asid, gpa=GPA, large=True) == 0
+    assert b.rmp.state(BIG + PAGE) is PageState.GUEST_INVALID
+    assert fault(lambda: b.one.read(GPA, 1)) == "#VC rmp-validated"
+
+
+@pytest.mark.parametrize("change", [{"asid": 1}, {"gpa": GPA + PAGE}])
+def test_a_page_that_moves_is_not_valid(change: dict[str, int]) -> None:
+    """Neither for another guest, nor under another guest address."""
+    b = Bench()
+    b.assign()
+    owner = {"asid": b.one.asid, "gpa": GPA} | ({"asid": b.two.asid} if "asid" in change else change)
+    assert b.rmp.rmpupdate(A, assigned=True, **owner) == 0
+    assert b.rmp.state(A) is PageState.GUEST_INVALID
+    assert b.rmp.raw(A).perms == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("perms", range(FULL + 1))
+def test_each_right_of_a_vmpl_is_asked_for_by_its_own_access(perms: int) -> None:
+    b = Bench()
+    b.assign()
+    assert b.one.rmpadjust(GPA, target=1, perms=FULL) == 0
+    assert b.one.rmpadjust(GPA, target=2, perms=perms) == 0
+    accesses: dict[int, Callable[[int], object]] = {
+        READ: lambda vmpl: b.one.read(GPA, 1, vmpl=vmpl),
+        WRITE: lambda vmpl: b.one.write(GPA, b"x", vmpl=vmpl),
+        EXECUTE_SUPERVISOR: lambda vmpl: b.one.read(GPA, 1, vmpl=vmpl, execute=True),
+    }
+    for right, access in accesses.items():
+        for vmpl in (0, 1):  # what these may do is in the TLB, and says nothing of VMPL2
+            assert fault(partial(access, vmpl)) == ""
+        assert fault(partial(access, 2)) == ("" if perms & right else "#NPF rmp-vmpl")
+        assert fault(partial(access, 3)) == "#NPF rmp-vmpl"
+
+
+def test_rights_are_taken_away_as_they_are_given_and_end_with_validation() -> None:
+    b = Bench()
+    b.assign()
+    b.one.rmpadjust(GPA, target=1, perms=FULL)
+    b.one.rmpadjust(GPA, target=3, perms=READ)
+    assert b.rmp.raw(A).perms == [FULL, FULL, 0, READ]
+    assert fault(lambda: b.one.read(GPA, 1, vmpl=1)) == ""
+    b.one.rmpadjust(GPA, target=1, perms=0)
+    assert b.rmp.raw(A).perms == [FULL, 0, 0, READ]
+    assert fault(lambda: b.one.read(GPA, 1, vmpl=1)) == "#NPF rmp-vmpl"
+    b.one.rmpadjust(GPA, target=1, perms=FULL, vmsa=True)
+    for validate in (False, True):
+        assert b.one.pvalidate(GPA, validate=validate) == (0, False)
+        entry = b.rmp.raw(A)
+        assert (entry.perms, entry.vmsa) == ([FULL if validate else 0, 0, 0, 0], False)
+
+
+def test_a_less_privileged_vmpl_leaves_a_save_area_one() -> None:
+    b = Bench()
+    b.assign()
+    b.one.rmpadjust(GPA, target=1, perms=FULL, vmsa=True)
+    assert b.one.rmpadjust(GPA, target=2, perms=READ, vmpl=1) == 0
+    assert b.rmp.raw(A).vmsa
+
+
+@pytest.mark.parametrize("mode", [Mode.NOSEV, Mode.SEV])
+def test_guests_without_snp_write_no_assigned_page(mode: Mode) -> None:
+    b = Bench()
+    b.assign()
+    other = b.platform.attach(mode, 0)
+    other.remap(GPA, A)
+    for private in (False, True):
+        assert fault(partial(other.write, GPA, b"x", private=private)) == "#NPF rmp-shared-write-assigned"
+    other.remap(GPA, B)
+    assert fault(lambda: other.write(GPA, b"x")) == ""
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"vmsa": False}, {"validated": False}, {"assigned": False}, {"asid": 2}, {"asid": 3}]
+)
+def test_vmrun_takes_only_a_save_area_of_the_guest(wrong: dict[str, Any]) -> None:
+    platform = Platform(PlatformConfig(memory=64 << 20))
+    guest = launch(platform, Mode.SEV_SNP, pages=1)
+    assert platform.rmp is not None
+    assert guest.vmsa_spa is not None
+    assert Vcpu(guest).run(0).reason == "INTR"
+    platform.rmp.store(guest.vmsa_spa, replace(platform.rmp.raw(guest.vmsa_spa), **wrong), "test")
+    assert Vcpu(guest).run(0).check == "rmp-vmsa"
 
 
 def test_the_pages_of_the_table_are_the_firmwares() -> None:

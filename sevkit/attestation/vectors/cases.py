@@ -131,8 +131,11 @@ def _fields(bench: Bench) -> Iterator[Vector]:
         high = _tcb(bench, **{name: 255})
         report = chip.report(5, committed_tcb=high)
         yield bench.vector(f"committed-above-{name}", "committed above current", report, check="report.tcb_order")
-    newer = chip.report(5, committed_version=bytes([8, 55, 1]))
-    yield bench.vector("committed-version", "committed above current version", newer, check="report.version_order")
+    for name, triple in {"": (8, 55, 1), "-minor": (0, 56, 1), "-major": (0, 0, 2)}.items():
+        newer = chip.report(5, committed_version=bytes(triple))
+        yield bench.vector(
+            f"committed-version{name}", "committed above current version", newer, check="report.version_order"
+        )
     yield from _runtime(bench)
 
 

@@ -2,10 +2,11 @@
 
 import datetime as dt
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from sevkit.attestation.report import products
 from sevkit.attestation.report.certificates import AMD
@@ -33,6 +34,7 @@ def _with_vcek(bench: Bench, name: str, about: str, check: str, **changes: Any) 
 def _of_versions(bench: Bench) -> Iterator[Vector]:
     """The TCB in the certificate: another one, a missing one, and numbers that are not DER."""
     for component, oid in {"bootloader": "3.1", "tee": "3.2", "snp": "3.3", "microcode": "3.8"}.items():
+        yield _reported_above(bench, component, oid)
         for step in (-1, 1):
             value = getattr(bench.chip.tcb, component) + step
             yield _with_vcek(
@@ -56,10 +58,24 @@ def _of_versions(bench: Bench) -> Iterator[Vector]:
         "negative": b"\x02\x01\xff",
         "padded": b"\x02\x02\x00\x04",
         "trailing": b"\x02\x01\x04\x00",
+        "short": b"\x02\x00\x04",
     }.items():
         yield _with_vcek(
             bench, f"vcek-der-{name}", "a malformed number", "certificate.extensions", extensions={f"{AMD}.3.1": raw}
         )
+
+
+def _reported_above(bench: Bench, component: str, oid: str) -> Vector:
+    """A reported TCB above the committed one, beside the certificate of that TCB: only the order is wrong."""
+    high = replace(bench.chip.tcb, **{component: 255})
+    certificate = ca.der(bench.chip.vcek_certificate(extensions={f"{AMD}.{oid}": ca.integer(255)}))
+    return bench.vector(
+        f"reported-above-{component}",
+        "reported above committed",
+        bench.chip.report(5, reported_tcb=high.pack(bench.product)),
+        check="report.tcb_order",
+        certificates={**bench.good(), "vcek.der": certificate},
+    )
 
 
 def _of_identity(bench: Bench) -> Iterator[Vector]:
@@ -80,6 +96,25 @@ def _of_identity(bench: Bench) -> Iterator[Vector]:
     )
     wrong_id = bytes(255 - byte for byte in bench.chip.chip_id[: products.CHIP_ID_SIZES[bench.product]])
     yield _with_vcek(bench, "vcek-other-chip", "another chip", "certificate.chip", extensions={f"{AMD}.4": wrong_id})
+    long = bench.chip.chip_id[:8] if len(wrong_id) == 64 else bench.chip.chip_id
+    for name, report in {
+        "": bench.chip.report(5, chip_id=long),
+        "-masked": bench.chip.report(5, chip_id=bytes(64)),
+    }.items():
+        yield bench.vector(
+            f"vcek-chip-size{name}",
+            "a chip id of another product's size",
+            report,
+            check="certificate.chip",
+            certificates={
+                **bench.good(),
+                "vcek.der": ca.der(bench.chip.vcek_certificate(extensions={f"{AMD}.4": long})),
+            },
+        )
+    tail = bytes([*bench.chip.chip_id[:-1], bench.chip.chip_id[-1] ^ 1])
+    yield bench.vector(
+        "chip-id-tail", "another last byte of the chip id", bench.chip.report(5, chip_id=tail), check="certificate.chip"
+    )
     yield _with_vcek(bench, "vcek-no-chip", "no chip id", "certificate.chip", drop=frozenset({f"{AMD}.4"}))
     yield _with_vcek(
         bench, "vcek-and-provider", "a chip and a provider", "certificate.owner", extensions={f"{AMD}.5": ca.text("x")}
@@ -115,6 +150,7 @@ def of_issuers(bench: Bench) -> Iterator[Vector]:
     """Issuers, validity, roots, revocation."""
     yield from _of_the_vceks_issue(bench)
     yield from _of_asks(bench)
+    yield from _of_asks_forged(bench)
     yield from _of_roots(bench)
 
 
@@ -161,6 +197,17 @@ def _of_the_vceks_issue(bench: Bench) -> Iterator[Vector]:
         own.ark.certificate,
         vcek=by_asvk,
     )
+    other = Product.GENOA if bench.product is Product.MILAN else Product.MILAN
+    foreign = issue(Template(f"SEV-{other}", authority=True), own.ask.key.public_key(), own.ark)
+    yield _chained(
+        bench,
+        "vcek-by-other-ask",
+        "the VCEK is issued by another product's ASK",
+        "certificate.product",
+        foreign,
+        own.ark.certificate,
+        vcek=chip.vcek_certificate(Issuer(foreign, own.ask.key)),
+    )
 
 
 def _of_asks(bench: Bench) -> Iterator[Vector]:
@@ -177,6 +224,16 @@ def _of_asks(bench: Bench) -> Iterator[Vector]:
     for name, (template, check) in asks.items():
         ask = issue(template, own.ask.key.public_key(), own.ark)
         yield _chained(bench, f"ask-{name}", f"the ASK: {name}", check, ask, own.ark.certificate)
+    short = rsa.generate_private_key(65537, 1024)  # noqa: S505 - the error of this vector
+    ask = issue(Template(f"SEV-{bench.product}", authority=True), short.public_key(), own.ark)
+    vcek = bench.chip.vcek_certificate(Issuer(ask, short))
+    about = "the ASK has an RSA key of 1024 bits"
+    yield _chained(bench, "ask-short", about, "chain.algorithm", ask, own.ark.certificate, vcek=vcek)
+
+
+def _of_asks_forged(bench: Bench) -> Iterator[Vector]:
+    """An ASK that another root's key signed."""
+    own = bench.authority
     ask = issue(
         Template(f"SEV-{bench.product}", authority=True),
         own.ask.key.public_key(),
