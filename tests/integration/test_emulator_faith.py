@@ -188,7 +188,7 @@ def test_reboot(emulator: Emulator, vcpus: int) -> None:
 
 
 def test_kexec(emulator: Emulator) -> None:
-    guest = emulator.launch(spec(Mode.SEV, vcpus=2, memory_mib=768), options=SMALL, programs=["faith"])
+    guest = emulator.launch(spec(Mode.SEV, memory_mib=768), options=SMALL, programs=["faith"])
     try:
         guest.agent.put(emulator.image.kernel, "/tmp/kernel")
         guest.agent.put(emulator.initrd(["faith"]), "/tmp/initrd")
