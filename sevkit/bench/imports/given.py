@@ -6,7 +6,7 @@ from pathlib import PurePath
 from typing import Any
 
 from sevkit.bench import names
-from sevkit.bench.model import Boot, Direction, Metric, Sample, direction_of, number, sensible
+from sevkit.bench.model import Boot, Direction, Metric, Sample, number
 from sevkit.errors import BadInputError
 from sevkit.vocabulary import Mode, Provenance
 
@@ -157,21 +157,6 @@ def numbers(values: Iterable[Any]) -> tuple[float, ...]:
 def metric(name: str, unit: str, *, higher: bool) -> Metric:
     """Make a metric from its unit and whether more is better."""
     return Metric(name, unit, Direction.HIGHER if higher else Direction.LOWER)
-
-
-def proportioned(unit: str, proportion: object) -> Metric:
-    """The metric of a Phoronix result: HIB or LIB (higher, lower is better), else by its unit.
-
-    Raises BadInputError where neither says it, or where they contradict each other.
-    """
-    word = str(proportion or "").strip().upper()
-    known = {"HIB": Direction.HIGHER, "LIB": Direction.LOWER}.get(word) or direction_of(unit)
-    if known is None:
-        raise BadInputError(f"a result in {unit!r} that does not say whether more or less is better")
-    try:
-        return sensible(Metric("result", unit, known))
-    except ValueError as error:
-        raise BadInputError(str(error)) from error
 
 
 BITS = metric("throughput", "bit/s", higher=True)

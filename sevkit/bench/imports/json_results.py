@@ -6,7 +6,8 @@ from pathlib import PurePath
 from typing import Any
 
 from sevkit.bench import names
-from sevkit.bench.imports.given import BITS, Given, Reading, Value, numbers, proportioned, samples_of
+from sevkit.bench.imports import phoronix
+from sevkit.bench.imports.given import BITS, Given, Reading, Value, numbers, samples_of
 from sevkit.bench.model import TIME, number
 from sevkit.errors import BadInputError
 
@@ -107,22 +108,6 @@ def iperf3(document: Any, name: PurePath, given: Given) -> Reading:
     return samples_of([Value(title, BITS, rate, facts=facts, time=number(stamp.get("timesecs") or 0))], name, given)
 
 
-def phoronix(document: Any, name: PurePath, given: Given) -> Reading:
-    """Read phoronix-test-suite result-file-to-json."""
-    values, left_out = [], []
-    for result in document["results"].values():
-        title = " ".join(str(result.get(key) or "") for key in ("title", "arguments", "description")).strip()
-        facts = {"test version": str(result["app_version"])} if result.get("app_version") else {}
-        for system, entry in result.get("results", {}).items():
-            runs = entry.get("all_results") or entry.get("raw_values") or [entry.get("value")]
-            try:
-                unit = proportioned(str(result.get("scale", "")), result.get("proportion"))
-                values.append(Value(title, unit, numbers(runs), str(system), facts))
-            except BadInputError as error:
-                left_out.append(f"{title} ({system}): {error.message}")
-    return samples_of(values, name, given, left_out)
-
-
 def is_hyperfine(document: Any) -> bool:
     """Whether a document is hyperfine's."""
     return isinstance(document, dict) and _list_of(document.get("results"), "command")
@@ -140,11 +125,6 @@ def _is_iperf3(document: Any) -> bool:
     return isinstance(document, dict) and "start" in document and ("end" in document or "error" in document)
 
 
-def _is_phoronix(document: Any) -> bool:
-    results = document.get("results") if isinstance(document, dict) else None
-    return isinstance(results, Mapping) and all(isinstance(r, Mapping) and "results" in r for r in results.values())
-
-
 def _list_of(value: Any, key: str) -> bool:
     return isinstance(value, list) and bool(value) and isinstance(value[0], Mapping) and key in value[0]
 
@@ -154,5 +134,5 @@ READERS: tuple[tuple[Callable[[Any], bool], Reader], ...] = (
     (_is_pyperf, pyperf),
     (_is_pytest, pytest_benchmark),
     (_is_iperf3, iperf3),
-    (_is_phoronix, phoronix),
+    (phoronix.is_json, phoronix.from_json),
 )

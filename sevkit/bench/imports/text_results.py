@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import PurePath
-from xml.etree import ElementTree as ET
 
 from sevkit.bench import names
-from sevkit.bench.imports.given import BITS, Given, Reading, Value, metric, numbers, proportioned, samples_of
+from sevkit.bench.imports import phoronix
+from sevkit.bench.imports.given import BITS, Given, Reading, Value, metric, numbers, samples_of
 from sevkit.bench.model import TIME, Direction, Metric
 from sevkit.errors import BadInputError
 
@@ -44,7 +44,6 @@ _MBW = re.compile(
 _TINY = re.compile(r"^ (.{3,80}?)\s+:\s+([\d.]+) MB/s", re.MULTILINE)
 _TINY_HEAD = re.compile(r"^tinymembench v", re.MULTILINE)
 _HYPERFINE = re.compile(r"^command,mean,stddev,median,", re.MULTILINE)
-_XML_START = re.compile(r"^\s*<PhoronixTestSuite\b", re.MULTILINE)
 
 Reader = Callable[[str, PurePath, Given], Reading]
 
@@ -166,39 +165,12 @@ def hyperfine_csv(text: str, name: PurePath, given: Given) -> Reading:
     return replace(samples_of(values, name, given), derived=True)
 
 
-def phoronix_xml(text: str, name: PurePath, given: Given) -> Reading:
-    """Read composite.xml of the Phoronix Test Suite: the runs (RawString) if present, else the value."""
-    if "<!DOCTYPE" in text or "<!ENTITY" in text:
-        raise BadInputError("XML with declarations of its own is not read")
-    start = text.index("<PhoronixTestSuite")  # there may be notes before it, and after it
-    end = text.rfind("</PhoronixTestSuite>")
-    whole = text[start:] if end < start else text[start:end] + "</PhoronixTestSuite>"
-    try:
-        root = ET.fromstring(whole)  # noqa: S314 - entities are refused above
-    except ET.ParseError as error:
-        raise BadInputError(f"damaged XML: {error}") from error
-    values, left_out = [], []
-    for result in root.iter("Result"):
-        title = " ".join(filter(None, (result.findtext(key) or "" for key in ("Title", "Arguments", "Description"))))
-        version = result.findtext("AppVersion")
-        for entry in result.iter("Entry"):
-            system = entry.findtext("Identifier") or ""
-            runs = [run for run in (entry.findtext("RawString") or "").split(":") if run.strip()]
-            try:
-                unit = proportioned((result.findtext("Scale") or "").strip(), result.findtext("Proportion"))
-                measured = numbers(runs or [entry.findtext("Value") or ""])
-                values.append(Value(title, unit, measured, system, {"test version": version} if version else {}))
-            except BadInputError as error:
-                left_out.append(f"{title} ({system}): {error.message}")
-    return samples_of(values, name, given, left_out)
-
-
 READERS: tuple[tuple[Callable[[str], object], Reader], ...] = (
     (_SYSBENCH.search, sysbench),
     (_MBW.search, mbw),
     (_TINY_HEAD.search, tinymembench),
     (_HYPERFINE.search, hyperfine_csv),
-    (_XML_START.search, phoronix_xml),
+    (phoronix.XML_START.search, phoronix.from_xml),
     (_IPERF_HEAD.search, iperf3_text),
     (_FIO_LOG.match, fio_log),
     (_PERF_HEAD.search, perf_kvm),
