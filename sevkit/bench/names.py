@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from sevkit.bench.model import BANDWIDTH, IOPS, LATENCY, Metric
@@ -17,7 +17,6 @@ _MODE = re.compile(
     + _EDGE[1],
     re.IGNORECASE,
 )
-_STORAGE = re.compile(_EDGE[0] + r"(virtio[-_]blk|virtio[-_]scsi|blk|scsi|nvme)" + _EDGE[1], re.IGNORECASE)
 _STORAGE = re.compile(_EDGE[0] + r"(virtio[-_]blk|virtio[-_]scsi|blk|scsi|nvme)" + _EDGE[1], re.IGNORECASE)
 _BOOT = re.compile(_EDGE[0] + r"boot[-_]?(\d{1,6})" + _EDGE[1], re.IGNORECASE)
 _RUN = re.compile(r"(?:^|[-_.])(?:run|rep|iter|r|i)?[-_]?(\d{1,6})$", re.IGNORECASE)
@@ -46,33 +45,28 @@ class Named:
 
 def from_name(text: str) -> Named:
     """Read a name without its folder and suffix."""
-    mode, unclear = _mode(text)
-    rest, _ = _take(text, _MODE)
-    rest, storage = _take(rest, _STORAGE)
-    rest, boot = _take(rest, _BOOT)
-    run = _RUN.search(rest.rstrip("-_. "))
-    if run is not None:
-        rest = rest[: run.start()]
-    return Named(
-        workload=rest.strip("-_. "),
-        storage=storage.lower().replace("_", "-"),
-        mode=mode,
-        boot=int(boot) if boot else None,
-        run=int(run.group(1)) if run else None,
-        unclear=unclear,
-    )
+    named = _without_a_run(text)
+    run = _RUN.search(named.workload.rstrip("-_. "))
+    rest = named.workload if run is None else named.workload[: run.start()]
+    return replace(named, workload=rest.strip("-_. "), run=int(run.group(1)) if run else None)
 
 
 def from_command(text: str) -> Named:
     """Read a command or the name of a test: a number at its end is part of it (``lz4 -9``), and no run."""
+    named = _without_a_run(text)
+    title = named.workload.strip("-_. ")
+    if len(title) > _LONGEST:  # two long commands may begin alike
+        title = f"{title[:_LONGEST]}… {hashlib.sha256(title.encode()).hexdigest()[:8]}"
+    return replace(named, workload=title)
+
+
+def _without_a_run(text: str) -> Named:
+    """The mode, storage and boot in a text; ``workload`` is all that is left of it."""
     mode, unclear = _mode(text)
     rest, _ = _take(text, _MODE)
     rest, storage = _take(rest, _STORAGE)
     rest, boot = _take(rest, _BOOT)
-    title = rest.strip("-_. ")
-    if len(title) > _LONGEST:  # two long commands may begin alike
-        title = f"{title[:_LONGEST]}… {hashlib.sha256(title.encode()).hexdigest()[:8]}"
-    return Named(title, storage.lower().replace("_", "-"), mode, int(boot) if boot else None, unclear=unclear)
+    return Named(rest, storage.lower().replace("_", "-"), mode, int(boot) if boot else None, unclear=unclear)
 
 
 def from_path(path: PurePath) -> Named:
