@@ -165,6 +165,16 @@ class _Course:
 
     deadline: float
     sessions: list[Session] = field(default_factory=list)
+    repeated: set[tuple[Mode, str]] = field(default_factory=set)
+
+    def deserves_another(self, run: Run) -> bool:
+        """Whether an experiment is to be performed in a fresh guest: once, if it shows neither this nor that."""
+        if run.outcome is not Outcome.INCONCLUSIVE or run.as_expected or self.over:
+            return False
+        place = run.mode, run.attack.name
+        first = place not in self.repeated
+        self.repeated.add(place)
+        return first
 
     @property
     def over(self) -> bool:
@@ -186,7 +196,6 @@ def _one_mode(
     An experiment that shows neither this nor that is performed once more, in a fresh guest.
     """
     left, cells = list(attacks), list[Cell]()
-    repeated = set[str]()
     while left:
         planned = plan(left[0], [mode], target, progress=progress)
         if course.over:
@@ -194,14 +203,7 @@ def _one_mode(
         try:
             with opened(planned, target.timeout, progress) as sessions:
                 course.sessions.append(sessions[mode])
-                for run in _while_it_lives(left, sessions[mode], target, course, progress):
-                    name = run.attack.name
-                    if run.outcome is Outcome.INCONCLUSIVE and not (run.as_expected or course.over or name in repeated):
-                        progress(f"{mode}: {name}: inconclusive ({run.reason}); once more in a fresh guest")
-                        repeated.add(name)
-                        left.insert(0, run.attack)
-                        break
-                    cells.append(Cell(run, False))
+                cells += _while_it_lives(left, sessions[mode], target, course, progress)
         except SevkitError as error:  # no guest boots: continue with the other modes
             return cells + [Cell(_not_run(attack, planned[0], error.message), False) for attack in left]
     return cells
@@ -209,15 +211,20 @@ def _one_mode(
 
 def _while_it_lives(
     left: list[Attack], session: Session, target: Target, course: _Course, progress: Callable[[str], None]
-) -> Iterator[Run]:
-    """Perform the attacks in ``left`` while the guest answers; removes those that were performed."""
+) -> Iterator[Cell]:
+    """Perform the attacks in ``left`` while the guest answers; removes those that need not be performed again."""
     while left:
         attack = left.pop(0)
         if course.over:
-            yield _not_run(attack, session.planned, OUT_OF_TIME)
+            yield Cell(_not_run(attack, session.planned, OUT_OF_TIME), False)
             continue
         progress(f"{session.planned.mode}: {attack.name}")
-        yield _performed(attack, session, target, progress)
+        run = _performed(attack, session, target, progress)
+        if course.deserves_another(run):
+            progress(f"{run.mode}: {attack.name}: inconclusive ({run.reason}); once more in a fresh guest")
+            left.insert(0, attack)
+            return
+        yield Cell(run, False)
         if not _answers(session):
             return
 

@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +15,7 @@ from sevkit.attacks.claims import THREATS, Claim
 from sevkit.attacks.experiment import COLUMNS, Attack, Form, Mitigation, Notebook, Outcome, Stage
 from sevkit.attacks.matrix import as_data, in_model, run_model
 from sevkit.attacks.plan import Planned
-from sevkit.errors import UsageError
+from sevkit.errors import GuestError, UsageError
 from sevkit.guest.spec import GuestSpec
 from sevkit.render import matrix as renderer
 from sevkit.vocabulary import Level, Mode
@@ -136,19 +136,30 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     assert "replay" in (error.value.hint or "")
 
 
+def stand_in(
+    monkeypatch: pytest.MonkeyPatch,
+    modes: Iterable[Mode],
+    opened: Callable[..., object],
+    performed: Callable[..., object] | None = None,
+) -> None:
+    """Guests of the emulator in these modes, opened by ``opened``, in which ``performed`` stands for an experiment."""
+    monkeypatch.setattr(matrix, "opened", opened)
+    monkeypatch.setattr(
+        matrix, "plan", lambda attack, modes, target, progress: [Planned(modes[0], Level.EMULATOR, Form.GUEST)]
+    )
+    monkeypatch.setattr(matrix, "available", lambda level: dict.fromkeys(modes))
+    monkeypatch.setattr(matrix, "_answers", lambda _: True)
+    if performed is not None:
+        monkeypatch.setattr(matrix, "_performed", performed)
+
+
 def test_a_guest_that_does_not_come_up_leaves_the_other_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every attack of that mode is inconclusive and says why; nothing is dropped, and nothing raises."""
-    from sevkit.attacks import matrix
-    from sevkit.errors import GuestError
 
     def fails(*_: object) -> object:
         raise GuestError("the guest's kernel panicked")
 
-    monkeypatch.setattr(matrix, "opened", fails)
-    monkeypatch.setattr(
-        matrix, "plan", lambda attack, modes, target, progress: [Planned(modes[0], Level.EMULATOR, Form.GUEST)]
-    )
-    monkeypatch.setattr(matrix, "available", lambda level: dict.fromkeys(Mode))
+    stand_in(monkeypatch, Mode, fails)
     cells = list(matrix.run_guests(ATTACKS, Level.EMULATOR))
     assert len(cells) == sum(attack.has_guest_form(mode) for attack in ATTACKS for mode in Mode)
     assert {cell.run.observation.check for cell in cells} == {"the guest's kernel panicked"}
@@ -213,13 +224,7 @@ def test_an_inconclusive_experiment_is_performed_once_more_in_a_fresh_guest(
             return matrix._not_run(attack, session.planned, "not now")
         return in_model(attack, session.planned.mode, False).run
 
-    monkeypatch.setattr(matrix, "opened", opened)
-    monkeypatch.setattr(matrix, "_performed", perform)
-    monkeypatch.setattr(matrix, "_answers", lambda _: True)
-    monkeypatch.setattr(
-        matrix, "plan", lambda attack, modes, target, progress: [Planned(modes[0], Level.EMULATOR, Form.GUEST)]
-    )
-    monkeypatch.setattr(matrix, "available", lambda level: dict.fromkeys([Mode.SEV]))
+    stand_in(monkeypatch, [Mode.SEV], opened, perform)
     known = [attacks.find(name) for name in ("replay", "remapping", "leak")]
     cells = list(matrix.run_guests(known, Level.EMULATOR))
     assert performed == [("replay", 0), ("remapping", 0), ("remapping", 1), ("leak", 1)]
@@ -249,13 +254,7 @@ def test_a_matrix_that_is_left_early_ends_its_guests(monkeypatch: pytest.MonkeyP
             assert ended[session.planned.mode].wait(60)
         return in_model(attack, session.planned.mode, False).run
 
-    monkeypatch.setattr(matrix, "opened", opened)
-    monkeypatch.setattr(matrix, "_performed", performed)
-    monkeypatch.setattr(matrix, "_answers", lambda _: True)
-    monkeypatch.setattr(
-        matrix, "plan", lambda attack, modes, target, progress: [Planned(modes[0], Level.EMULATOR, Form.GUEST)]
-    )
-    monkeypatch.setattr(matrix, "available", lambda level: dict.fromkeys((Mode.NOSEV, Mode.SEV)))
+    stand_in(monkeypatch, (Mode.NOSEV, Mode.SEV), opened, performed)
     cells = matrix.run_guests([attacks.find("replay")], Level.EMULATOR)
     assert next(cells).run.mode is Mode.NOSEV
     assert not ended[Mode.SEV].is_set()
