@@ -26,8 +26,8 @@ def read(path: Path) -> Campaign:
 
     Values that contradict the raw outputs, or cannot be checked against them, are doubts: no verdict rests on them.
     """
+    campaign = stores.load(path)
     with stores.without_collection():
-        campaign = stores.load(path)
         found = verify.verified(campaign)
     if found.reasons:
         what = "do not follow from its raw outputs" if found.changes else "cannot be checked"
@@ -38,9 +38,7 @@ def read(path: Path) -> Campaign:
         aside = {id(sample) for sample in found.means}
         campaign.samples = [sample for sample in campaign.samples if id(sample) not in aside]
         campaign.notes += found.notes
-    caveat = AS_PUBLISHED if campaign.header.get("as_published") else ""
-    caveat = caveat if ended(campaign) else UNFINISHED
-    looks, lost = _looks(campaign), _lost(campaign)
+    caveat, looks, lost = _caveat(campaign), _looks(campaign), _lost(campaign)
     for at in campaign.boots.values():
         at.standing.caveat, at.standing.looks, at.standing.lost = caveat, looks, lost.get(_arm(at), {})
     return campaign
@@ -50,6 +48,13 @@ def ended(campaign: Campaign) -> bool:
     """Whether a campaign stopped by its own rule. Results that were not measured by sevkit have none."""
     marks = [event for event in campaign.events if isinstance(event, Stop | StoppingRule)]
     return campaign.header.get("origin") != "run" or (bool(marks) and isinstance(marks[-1], Stop))
+
+
+def _caveat(campaign: Campaign) -> str:
+    """Why there is no verdict unless the user accepts it; empty for none."""
+    if not ended(campaign):
+        return UNFINISHED
+    return AS_PUBLISHED if campaign.header.get("as_published") else ""
 
 
 def _looks(campaign: Campaign) -> int:

@@ -194,10 +194,9 @@ def _imported(campaign: Campaign, found: Verification) -> None:
         found.changes.append(f"the kept files cannot be imported again: {error}")
         return
     found.raw_files = len(again.files)
-    means = _counted(again.means)
-    found.means = [sample for sample in campaign.samples if means[_key(sample)]]
-    aside = {id(sample) for sample in found.means}
-    recorded = _counted([sample for sample in campaign.samples if id(sample) not in aside])
+    means = set(map(_key, again.means))
+    found.means = [sample for sample in campaign.samples if _key(sample) in means]
+    recorded = _counted([sample for sample in campaign.samples if _key(sample) not in means])
     expected = _counted(again.samples)
     for key in recorded - expected:
         workload, metric, mode, value = key

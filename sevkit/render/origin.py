@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+LABELS = ("kind", "host", "taken")
 _HERE = ("live", "shell")  # read now: on this machine, or on another one by --host
 
 
@@ -18,4 +19,4 @@ def words(source: Mapping[str, Any]) -> list[str]:
 
 def labels(source: Mapping[str, Any]) -> dict[str, str]:
     """The same for programs: ``kind`` (``live``, ``shell``, or the kind of file), ``host`` and ``taken`` if known."""
-    return {name: str(source[name]) for name in ("kind", "host", "taken") if source[name] is not None}
+    return {name: str(source[name]) for name in LABELS if source[name] is not None}

@@ -10,7 +10,6 @@ from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from sevkit.render import origin
 
-_SOURCE = ("kind", "host", "taken")
 _GUEST = ("hypervisor", "emulated")
 _CPU = ("vendor", "brand", "family", "model", "stepping", "generation")
 
@@ -72,7 +71,11 @@ class _Metrics:
     def source(self, source: Mapping[str, Any]) -> None:
         words = "Where the facts come from: live, or the kind of file, which is of another time or host"
         found = origin.labels(source)
-        self.set(self.gauge("sevkit_source_info", words, *_SOURCE), 1, *(found.get(label, "") for label in _SOURCE))
+        self.set(
+            self.gauge("sevkit_source_info", words, *origin.LABELS),
+            1,
+            *(found.get(label, "") for label in origin.LABELS),
+        )
 
     def cpu(self, data: Mapping[str, Any]) -> None:
         cpu = data["cpu"]

@@ -40,11 +40,14 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(tree: Path, *, fails: str = "", stuck: str = "") -> "subprocess.CompletedProcess[str]":
+def environment(tree: Path, *, fails: str = "", stuck: str = "") -> dict[str, str]:
     own = {"PATH": f"{tree}:{os.environ['PATH']}", "CALLS": str(tree / "calls"), "PIDS": str(tree / "pids")}
-    environment = {**os.environ, **own, "FAILS": fails, "STUCK": stuck, "TMPDIR": str(tree)}
-    argv = [str(tree / ".ci/run")]
-    return subprocess.run(argv, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE)
+    return {**os.environ, **own, "FAILS": fails, "STUCK": stuck, "TMPDIR": str(tree)}
+
+
+def run(tree: Path, *, fails: str = "", stuck: str = "") -> "subprocess.CompletedProcess[str]":
+    argv, env = [str(tree / ".ci/run")], environment(tree, fails=fails, stuck=stuck)
+    return subprocess.run(argv, env=env, capture_output=True, text=True, check=False, timeout=PATIENCE)
 
 
 def test_every_step_is_taken_and_the_engine_is_stopped(tree: Path) -> None:
@@ -75,12 +78,8 @@ def test_what_runs_beside_a_failed_check_is_ended(tree: Path) -> None:
 
 @pytest.mark.parametrize("step", ["setup-system", "make setup", "make test", "--no-build"])
 def test_a_signal_ends_the_step_that_runs(step: str, tree: Path) -> None:
-    own = {"PATH": f"{tree}:{os.environ['PATH']}", "CALLS": str(tree / "calls"), "PIDS": str(tree / "pids")}
-    with subprocess.Popen(
-        [str(tree / ".ci/run")],
-        env={**os.environ, **own, "FAILS": "", "STUCK": step, "TMPDIR": str(tree)},
-        stdout=subprocess.DEVNULL,
-    ) as script:
+    argv, env = [str(tree / ".ci/run")], environment(tree, stuck=step)
+    with subprocess.Popen(argv, env=env, stdout=subprocess.DEVNULL) as script:
         until(
             lambda: (tree / "pids").exists() and (tree / "pids").read_text().endswith("\n"), "the step does not begin"
         )

@@ -153,8 +153,8 @@ def _cut(result: ScanResult, patterns: Sequence[Pattern], missing: Sequence[int]
             reasons.append(f"the {longer} of the {size} bytes of {name} stand {where}")
     literals = [patterns[index] for index in missing if not patterns[index].regex]
     if guest and not (seen := cuts_are_seen(p.value for p in patterns if not p.regex)) and literals:
-        few = ("", f"together they have more than {native.MOST_CUT >> 10} KiB: search for fewer at once")
-        why = ": ".join(filter(None, few if native.built else native.missing()))
+        many = f"together they have more than {native.MOST_CUT >> 10} KiB: search for fewer at once"
+        why = many if native.built else ": ".join(native.missing())
         reasons.append(f"secrets across two pages of the guest were not looked for: {why}")
     elif guest and (blind := [p for p in literals if not native.cut_is_seen(p.value)]) and seen:
         reasons.append(
