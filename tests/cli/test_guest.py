@@ -21,6 +21,7 @@ from sevkit.hypervisor.qemu.hypervisor import QemuHypervisor
 from sevkit.qemu import capabilities
 from sevkit.qemu.argv import Capabilities
 from tests.cli.conftest import Run, RunJson
+from tests.support.container import not_in_the_container
 
 
 @pytest.fixture
@@ -139,6 +140,7 @@ def test_dry_run_prints_a_command_line_on_any_machine(mode: str, sevkit: Run, mo
     assert ("sev-snp-guest" in out) == (mode == "sev-snp")
 
 
+@not_in_the_container("nothing in /tmp can be run in the container")
 @pytest.mark.parametrize(
     ("works", "options", "accel", "runs"),
     [
